@@ -1,0 +1,288 @@
+package schemas
+
+import (
+	"encoding/json"
+	"fmt"
+	"math"
+	"time"
+)
+
+// EventKind names what an [Event] tells.
+type EventKind string
+
+// Kinds of events.
+const (
+	EventStreamStarted    EventKind = "stream_started"
+	EventStreamEnded      EventKind = "stream_ended"
+	EventPublishRefused   EventKind = "publish_refused"
+	EventPictureFailed    EventKind = "picture_failed"
+	EventCDNFault         EventKind = "cdn_fault"
+	EventCDNChanged       EventKind = "cdn_changed"
+	EventBackPressure     EventKind = "back_pressure"
+	EventExperimentChange EventKind = "experiment_changed"
+	EventWorkerLost       EventKind = "packager_covered"
+)
+
+// Event is something that happened to a stream, CDN or worker; it lands in the
+// ClickHouse table events. Detail holds kind-specific values, all strings.
+type Event struct {
+	// ID is unique; it is the Nats-Msg-Id, derived from the cause where there is one.
+	ID     string    `json:"id"`
+	TimeUs int64     `json:"time_us"`
+	Kind   EventKind `json:"kind"`
+	App    string    `json:"app,omitempty"`
+	Stream string    `json:"stream,omitempty"`
+	CDN    string    `json:"cdn,omitempty"`
+	// Reason says in plain words why; for refusals it is what the publisher was told.
+	Reason string            `json:"reason,omitempty"`
+	Detail map[string]string `json:"detail,omitempty"`
+}
+
+// Check names the field that is wrong.
+func (e *Event) Check() error {
+	if e.ID == "" || len(e.ID) > 256 {
+		return fmt.Errorf("event id has %d bytes: 1 to 256 are allowed", len(e.ID))
+	}
+	if err := CheckName("event kind", string(e.Kind)); err != nil {
+		return err
+	}
+	return checkTime("event", e.TimeUs)
+}
+
+// DecisionKind names what was decided.
+type DecisionKind string
+
+// Kinds of decisions.
+const (
+	DecisionDispatch     DecisionKind = "dispatch"
+	DecisionMultivariant DecisionKind = "multivariant"
+	DecisionSteering     DecisionKind = "steering"
+	DecisionPublish      DecisionKind = "publish"
+)
+
+// Decision is one routing or overflow answer with its reasons, so that it can
+// be explained, audited and evaluated off-policy. It lands in the ClickHouse table decisions.
+type Decision struct {
+	ID        string       `json:"id"`
+	TimeUs    int64        `json:"time_us"`
+	Kind      DecisionKind `json:"kind"`
+	App       string       `json:"app"`
+	Stream    string       `json:"stream"`
+	SessionID string       `json:"session_id"`
+	ViewerID  string       `json:"viewer_id,omitempty"`
+	Region    string       `json:"region,omitempty"`
+	ISP       string       `json:"isp,omitempty"`
+	// Policy and PolicyVersion name the rule that decided.
+	Policy        string `json:"policy"`
+	PolicyVersion string `json:"policy_version"`
+	// Candidates in the order answered; the first is the choice.
+	Candidates []Candidate `json:"candidates"`
+	Chosen     string      `json:"chosen"`
+	// Previous is where the session was before, if known.
+	Previous string `json:"previous,omitempty"`
+	// Probability with which the policy takes Chosen in this context; 1 for a deterministic policy.
+	Probability float64 `json:"probability"`
+	// ReasonCode is a short token, e.g. affinity, spill, draining, pinned.
+	ReasonCode string `json:"reason_code"`
+	// InputAgeMs is the age of the load figures used, milliseconds; -1 when there were none.
+	InputAgeMs int64  `json:"input_age_ms"`
+	Arms       string `json:"arms,omitempty"`
+}
+
+// Candidate is one CDN considered by a decision.
+type Candidate struct {
+	CDN     string  `json:"cdn"`
+	Score   float64 `json:"score"`
+	Viewers int     `json:"viewers"`
+	// Excluded says why the CDN was not eligible; empty if it was.
+	Excluded string `json:"excluded,omitempty"`
+}
+
+// Check names the field that is wrong.
+func (d *Decision) Check() error {
+	if d.ID == "" || len(d.ID) > 256 {
+		return fmt.Errorf("decision id has %d bytes: 1 to 256 are allowed", len(d.ID))
+	}
+	if err := CheckName("decision kind", string(d.Kind)); err != nil {
+		return err
+	}
+	if !(d.Probability > 0 && d.Probability <= 1) {
+		return fmt.Errorf("decision probability %v is not in (0, 1]", d.Probability)
+	}
+	return checkTime("decision", d.TimeUs)
+}
+
+// Exposure says that a unit met an experiment at a point where its arms could
+// differ. It lands in the ClickHouse table exposures.
+type Exposure struct {
+	ID         string `json:"id"`
+	TimeUs     int64  `json:"time_us"`
+	Experiment string `json:"experiment"`
+	// Salt identifies the phase: changing it re-randomises.
+	Salt string `json:"salt"`
+	Unit string `json:"unit"`
+	// UnitKind is session, viewer or stream.
+	UnitKind  string `json:"unit_kind"`
+	SessionID string `json:"session_id"`
+	ViewerID  string `json:"viewer_id,omitempty"`
+	App       string `json:"app"`
+	Stream    string `json:"stream"`
+	Arm       string `json:"arm"`
+	// Propensity is the probability with which the unit gets this arm, given that it is in the experiment.
+	Propensity float64 `json:"propensity"`
+	// Reason is assigned, forced or fallback.
+	Reason string `json:"reason"`
+}
+
+// Check names the field that is wrong.
+func (x *Exposure) Check() error {
+	if x.ID == "" || len(x.ID) > 256 {
+		return fmt.Errorf("exposure id has %d bytes: 1 to 256 are allowed", len(x.ID))
+	}
+	if err := CheckName("experiment", x.Experiment); err != nil {
+		return err
+	}
+	if err := CheckName("arm", x.Arm); err != nil {
+		return err
+	}
+	if !(x.Propensity > 0 && x.Propensity <= 1) {
+		return fmt.Errorf("exposure propensity %v is not in (0, 1]", x.Propensity)
+	}
+	return checkTime("exposure", x.TimeUs)
+}
+
+func checkTime(what string, us int64) error {
+	t := time.UnixMicro(us)
+	if y := t.Year(); y < 2020 || y > 2200 {
+		return fmt.Errorf("%s time_us %d is in the year %d: Unix microseconds are expected", what, us, y)
+	}
+	return nil
+}
+
+// Experiment statuses.
+const (
+	ExperimentDraft   = "draft"
+	ExperimentRunning = "running"
+	ExperimentStopped = "stopped"
+	ExperimentDecided = "decided"
+)
+
+// Experiment assigns units to arms. It is what the bucket experiments holds.
+type Experiment struct {
+	Name       string `json:"name"`
+	Hypothesis string `json:"hypothesis,omitempty"`
+	Owner      string `json:"owner,omitempty"`
+	Status     string `json:"status"`
+	// Salt decides the assignment; a new salt is a new, independent phase.
+	Salt string `json:"salt"`
+	// Unit is what is randomised: session, viewer or stream.
+	Unit string `json:"unit"`
+	// Layer groups experiments that touch the same decision; a unit is in at most one of a layer.
+	// It owns the segments [LayerFrom, LayerTo) of [0, 1); 0 and 0 mean all.
+	Layer     string  `json:"layer"`
+	LayerFrom float64 `json:"layer_from,omitempty"`
+	LayerTo   float64 `json:"layer_to,omitempty"`
+	// Coverage is the share of units taken into the experiment, 0 to 1; raising it never moves a unit.
+	Coverage float64 `json:"coverage"`
+	Arms     []Arm   `json:"arms"`
+	// PrimaryMetric names the metric that decides, e.g. stall_ratio.
+	PrimaryMetric string `json:"primary_metric,omitempty"`
+	StartedUnixUs int64  `json:"started_us,omitempty"`
+}
+
+// Arm is one variant. The first arm is the control.
+type Arm struct {
+	Name string `json:"name"`
+	// Weight is relative to the other arms' weights.
+	Weight float64 `json:"weight"`
+	// Params are obeyed by play page, dispatch and router; see docs/experiments.md.
+	Params map[string]string `json:"params,omitempty"`
+}
+
+// Check names the field that is wrong and says why.
+func (x *Experiment) Check() error {
+	if err := CheckName("name", x.Name); err != nil {
+		return err
+	}
+	bad := func(field, format string, a ...any) error {
+		return fmt.Errorf("experiment %s: %s: %s", x.Name, field, fmt.Sprintf(format, a...))
+	}
+	switch x.Status {
+	case ExperimentDraft, ExperimentRunning, ExperimentStopped, ExperimentDecided:
+	default:
+		return bad("status", "%q is not draft, running, stopped or decided", x.Status)
+	}
+	switch x.Unit {
+	case "session", "viewer", "stream":
+	default:
+		return bad("unit", "%q is not session, viewer or stream", x.Unit)
+	}
+	if x.Salt == "" || len(x.Salt) > MaxNameLen {
+		return bad("salt", "has %d bytes: 1 to %d are allowed", len(x.Salt), MaxNameLen)
+	}
+	if err := CheckName("layer", x.Layer); err != nil {
+		return bad("layer", "%v", err)
+	}
+	if !(x.LayerFrom >= 0 && x.LayerTo <= 1 && (x.LayerFrom < x.LayerTo || x.LayerFrom == 0 && x.LayerTo == 0)) {
+		return bad("layer_from, layer_to", "[%v, %v) is not a range inside [0, 1)", x.LayerFrom, x.LayerTo)
+	}
+	if !(x.Coverage >= 0 && x.Coverage <= 1) {
+		return bad("coverage", "%v is not between 0 and 1", x.Coverage)
+	}
+	if len(x.Arms) < 2 || len(x.Arms) > 16 {
+		return bad("arms", "%d given: 2 to 16 are allowed", len(x.Arms))
+	}
+	seen := map[string]bool{}
+	sum := 0.0
+	for i, a := range x.Arms {
+		if err := CheckName("name", a.Name); err != nil {
+			return bad(fmt.Sprintf("arms[%d]", i), "%v", err)
+		}
+		if seen[a.Name] {
+			return bad(fmt.Sprintf("arms[%d].name", i), "%q is used twice", a.Name)
+		}
+		seen[a.Name] = true
+		if !(a.Weight >= 0) || math.IsInf(a.Weight, 0) {
+			return bad(fmt.Sprintf("arms[%d].weight", i), "%v is not a number >= 0", a.Weight)
+		}
+		sum += a.Weight
+	}
+	if !(sum > 0) {
+		return bad("arms", "weights sum to %v: at least one must be above 0", sum)
+	}
+	return nil
+}
+
+// Picture is the header (JSON, in HeaderPicture) of a PICTURES message; the payload is a JPEG.
+type Picture struct {
+	Version int    `json:"v"`
+	App     string `json:"app"`
+	Stream  string `json:"stream"`
+	// WallUnixUs is the wall-clock of the pictured key frame, Unix microseconds.
+	WallUnixUs int64  `json:"wall_us"`
+	ContentID  string `json:"cid"`
+	Width      int    `json:"width"`
+	Height     int    `json:"height"`
+}
+
+// HeaderPicture carries the JSON of a [Picture].
+const HeaderPicture = "Spillway-Picture"
+
+// checker is what every record can do.
+type checker interface{ Check() error }
+
+// EncodeRecord validates an Event, Decision or Exposure and gives its JSON.
+func EncodeRecord(r checker) ([]byte, error) {
+	if err := r.Check(); err != nil {
+		return nil, err
+	}
+	return json.Marshal(r)
+}
+
+// DecodeRecord parses JSON into an Event, Decision or Exposure and validates it.
+func DecodeRecord(data []byte, r checker) error {
+	if err := json.Unmarshal(data, r); err != nil {
+		return fmt.Errorf("decode record: %w", err)
+	}
+	return r.Check()
+}

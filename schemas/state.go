@@ -1,0 +1,145 @@
+package schemas
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+)
+
+// Names of the KV buckets. See [BucketConfigs].
+const (
+	// BucketInits maps InitID to the bytes of an init segment.
+	BucketInits = "inits"
+	// BucketStreams maps StreamKey.KVKey to StreamState: what is live now.
+	BucketStreams = "streams"
+	// BucketPositions maps StreamKey.KVKey + "." + rendition to Position; it outlives media retention.
+	BucketPositions = "positions"
+	// BucketCDNs maps a CDN's name to its CDN record.
+	BucketCDNs = "cdns"
+	// BucketFaults maps a CDN's name to the Fault its test edge shows.
+	BucketFaults = "faults"
+	// BucketExperiments maps an experiment's name to Experiment.
+	BucketExperiments = "experiments"
+	// BucketLedger maps <table>.<partition> to the loader's last block.
+	BucketLedger = "ledger"
+	// BucketSnapshots holds sessioniser snapshots as objects (an object store, not a KV bucket).
+	BucketSnapshots = "snapshots"
+)
+
+// StreamState is what the bucket streams holds for each stream: ingest writes
+// it when an epoch opens, every second while media flows, and when it ends.
+type StreamState struct {
+	App    string `json:"app"`
+	Stream string `json:"stream"`
+	// Live is false once the publisher has left. Readers also treat a state not
+	// updated for 15 s as not live, since ingest may have died.
+	Live          bool   `json:"live"`
+	UpdatedUnixUs int64  `json:"updated_us"`
+	EndReason     string `json:"end_reason,omitempty"`
+	// Epoch describes the current (or last) publication of the source rendition.
+	Epoch EpochOpen      `json:"epoch"`
+	Stats PublisherStats `json:"stats"`
+}
+
+// Key gives the stream.
+func (s *StreamState) Key() StreamKey { return StreamKey{s.App, s.Stream} }
+
+// PublisherStats are measured by ingest over the last second.
+type PublisherStats struct {
+	FPS            float64 `json:"fps"`
+	VideoBps       int64   `json:"video_bps"`
+	AudioBps       int64   `json:"audio_bps"`
+	KeyframeMs     int64   `json:"keyframe_ms"`
+	Chunks         uint64  `json:"chunks"`
+	TimestampJumps uint64  `json:"timestamp_jumps"`
+	// StallMs is how far the publisher has fallen behind real time in all, milliseconds.
+	StallMs int64 `json:"stall_ms"`
+	// PeakVideoBps is the highest second of the epoch: BANDWIDTH of the multivariant playlist.
+	PeakBps int64 `json:"peak_bps"`
+}
+
+// Position is where a rendition's numbering stands, so that a later epoch continues it.
+type Position struct {
+	Epoch            uint32 `json:"epoch"`
+	DiscontinuitySeq uint32 `json:"dseq"`
+	// HadContent: the epoch published at least one chunk.
+	HadContent bool `json:"had_content"`
+	// NextMSN is the first media sequence number not used yet, by track.
+	NextMSN map[Track]uint64 `json:"next_msn"`
+	// PartTargetUs is each track's part target, which may not change later.
+	PartTargetUs map[Track]int64 `json:"part_target_us"`
+}
+
+// CDNState says whether a CDN takes viewers.
+type CDNState string
+
+// States of a CDN: active takes viewers, draining keeps those it has, off is in no answer.
+const (
+	CDNActive   CDNState = "active"
+	CDNDraining CDNState = "draining"
+	CDNOff      CDNState = "off"
+)
+
+// CDN is one entry of the CDN registry.
+type CDN struct {
+	// Name is also the pathway id.
+	Name string `json:"name"`
+	// BaseURL is where the CDN serves, scheme and host, no trailing slash.
+	BaseURL string `json:"base_url"`
+	Region  string `json:"region"`
+	// CapacityViewers and CapacityBps are what it can serve at once; 0 means not limited.
+	CapacityViewers int   `json:"capacity_viewers"`
+	CapacityBps     int64 `json:"capacity_bps"`
+	// PricePerGB in micro-dollars.
+	PricePerGBMicroUSD int64    `json:"price_per_gb_micro_usd"`
+	State              CDNState `json:"state"`
+	// Order ranks CDNs where nothing else decides; lower first.
+	Order int `json:"order"`
+	// SpillViewers is the number of viewers above which new sessions go to the next CDN; 0 means never.
+	SpillViewers int `json:"spill_viewers"`
+}
+
+// Check names the field that is wrong.
+func (c *CDN) Check() error {
+	if err := CheckName("CDN name", c.Name); err != nil {
+		return err
+	}
+	if !strings.HasPrefix(c.BaseURL, "http://") && !strings.HasPrefix(c.BaseURL, "https://") || strings.HasSuffix(c.BaseURL, "/") {
+		return fmt.Errorf("CDN %s: base_url %q must be http(s)://host[:port] without a trailing slash", c.Name, c.BaseURL)
+	}
+	switch c.State {
+	case CDNActive, CDNDraining, CDNOff:
+	default:
+		return fmt.Errorf("CDN %s: state %q is not active, draining or off", c.Name, c.State)
+	}
+	if c.CapacityViewers < 0 || c.CapacityBps < 0 || c.PricePerGBMicroUSD < 0 || c.SpillViewers < 0 {
+		return fmt.Errorf("CDN %s: capacity, price and spill_viewers cannot be negative", c.Name)
+	}
+	return nil
+}
+
+// Fault is what a test edge does wrong. The zero value is a healthy edge.
+type Fault struct {
+	// RateBps limits the whole edge's downstream, bits per second; 0 is unlimited.
+	RateBps int64 `json:"rate_bps,omitempty"`
+	// LatencyMs is added before each answer.
+	LatencyMs int64 `json:"latency_ms,omitempty"`
+	// ErrorRate is the share of requests answered 503, 0 to 1.
+	ErrorRate float64 `json:"error_rate,omitempty"`
+	// Down closes every connection without an answer.
+	Down bool `json:"down,omitempty"`
+}
+
+// UnmarshalStrict decodes JSON and refuses unknown fields and trailing data, so
+// that a mistyped field in a registry entry is an error and not a default.
+func UnmarshalStrict(data []byte, v any) error {
+	d := json.NewDecoder(strings.NewReader(string(data)))
+	d.DisallowUnknownFields()
+	if err := d.Decode(v); err != nil {
+		return err
+	}
+	if d.More() {
+		return fmt.Errorf("more data after the JSON value at byte %d", d.InputOffset())
+	}
+	return nil
+}

@@ -1,0 +1,142 @@
+package schemas
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// BusSettings size the streams. The zero value is for one machine.
+type BusSettings struct {
+	Replicas       int           // copies of every stream; default 1
+	MediaRetention time.Duration // how long chunks and parts are kept; default 90 s
+	MediaMaxBytes  int64         // cap of MEDIA and of PARTS each; default 4 GiB
+	// TelemetryMaxBytes caps TELEMETRY; when full, new batches are refused and the collector spools. Default 8 GiB.
+	TelemetryMaxBytes int64
+	PictureRetention  time.Duration // default 1 h
+}
+
+func (s BusSettings) withDefaults() BusSettings {
+	if s.Replicas == 0 {
+		s.Replicas = 1
+	}
+	if s.MediaRetention == 0 {
+		s.MediaRetention = 90 * time.Second
+	}
+	if s.MediaMaxBytes == 0 {
+		s.MediaMaxBytes = 4 << 30
+	}
+	if s.TelemetryMaxBytes == 0 {
+		s.TelemetryMaxBytes = 8 << 30
+	}
+	if s.PictureRetention == 0 {
+		s.PictureRetention = time.Hour
+	}
+	return s
+}
+
+// StreamConfigs gives every JetStream stream of Spillway.
+//
+// MEDIA refuses new chunks when full (ingest then holds its publishers back);
+// PARTS can always be made again from MEDIA, so it drops the oldest instead.
+// TELEMETRY refuses new when full and is purged only behind what ClickHouse
+// holds. Media dedupe windows are short because the server rebuilds the window
+// by reading every message in it at start (reference: stream.go rebuildDedupe).
+func StreamConfigs(s BusSettings) []jetstream.StreamConfig {
+	s = s.withDefaults()
+	base := func(name, subjects string) jetstream.StreamConfig {
+		return jetstream.StreamConfig{
+			Name: name, Subjects: []string{subjects}, Storage: jetstream.FileStorage,
+			Retention: jetstream.LimitsPolicy, Replicas: s.Replicas, AllowDirect: true,
+		}
+	}
+	media := base(StreamMedia, "media.>")
+	media.Description = "chunks and epoch marks from ingest"
+	media.MaxAge, media.MaxBytes, media.Discard = s.MediaRetention, s.MediaMaxBytes, jetstream.DiscardNew
+	media.Duplicates = 15 * time.Second
+	media.MaxMsgSize = MaxPayloadBytes + MaxHeaderBytes
+
+	parts := base(StreamParts, "parts.>")
+	parts.Description = "LL-HLS parts from packagers"
+	parts.MaxAge, parts.MaxBytes, parts.Discard = s.MediaRetention, s.MediaMaxBytes, jetstream.DiscardOld
+	parts.Duplicates = 30 * time.Second
+	parts.MaxMsgSize = MaxPayloadBytes + MaxHeaderBytes
+
+	pictures := base(StreamPictures, "pictures.>")
+	pictures.Description = "screenshots, JPEG"
+	pictures.MaxAge, pictures.MaxMsgsPerSubject, pictures.Discard = s.PictureRetention, 720, jetstream.DiscardOld
+	pictures.MaxBytes = 2 << 30
+	pictures.Duplicates = 30 * time.Second
+
+	telemetry := base(StreamTelemetry, "telemetry.*")
+	telemetry.Description = "telemetry batches, Arrow"
+	telemetry.MaxBytes, telemetry.Discard = s.TelemetryMaxBytes, jetstream.DiscardNew
+	telemetry.Duplicates = 2 * time.Minute
+	telemetry.MaxMsgSize = MaxPayloadBytes
+
+	slices := base(StreamSlices, "slices.*")
+	slices.Description = "session slices, Arrow"
+	slices.MaxBytes, slices.Discard = s.TelemetryMaxBytes, jetstream.DiscardNew
+	slices.Duplicates = 2 * time.Minute
+	slices.MaxMsgSize = MaxPayloadBytes
+
+	events := base(StreamEvents, "events.>")
+	events.Description = "what happened to streams, CDNs, workers"
+	events.MaxAge, events.MaxBytes, events.Discard = 7*24*time.Hour, 1<<30, jetstream.DiscardOld
+
+	decisions := base(StreamDecisions, "decisions.>")
+	decisions.Subjects = append(decisions.Subjects, "exposures.*")
+	decisions.Description = "routing decisions and experiment exposures"
+	decisions.MaxAge, decisions.MaxBytes, decisions.Discard = 7*24*time.Hour, 2<<30, jetstream.DiscardOld
+
+	dead := base(StreamDead, "dead.*")
+	dead.Description = "messages no handler could take, with the reason"
+	dead.MaxAge, dead.MaxBytes, dead.Discard = 7*24*time.Hour, 1<<30, jetstream.DiscardOld
+
+	return []jetstream.StreamConfig{media, parts, pictures, telemetry, slices, events, decisions, dead}
+}
+
+// BucketConfigs gives every KV bucket.
+func BucketConfigs(s BusSettings) []jetstream.KeyValueConfig {
+	s = s.withDefaults()
+	kv := func(name, what string) jetstream.KeyValueConfig {
+		return jetstream.KeyValueConfig{Bucket: name, Description: what, Storage: jetstream.FileStorage, Replicas: s.Replicas, History: 1}
+	}
+	inits := kv(BucketInits, "init segments by content hash")
+	inits.TTL = 7 * 24 * time.Hour
+	experiments := kv(BucketExperiments, "experiments")
+	experiments.History = 64
+	cdns := kv(BucketCDNs, "CDN registry")
+	cdns.History = 64
+	return []jetstream.KeyValueConfig{
+		inits, kv(BucketStreams, "live streams"), kv(BucketPositions, "numbering of each rendition"),
+		cdns, kv(BucketFaults, "faults of test edges"), experiments, kv(BucketLedger, "loader ledger"),
+	}
+}
+
+// EnsureBus creates the streams, buckets and object stores that do not exist
+// and updates those whose settings differ. Roles call it at start, so the order
+// in which they start does not matter.
+func EnsureBus(ctx context.Context, js jetstream.JetStream, s BusSettings) error {
+	for _, c := range StreamConfigs(s) {
+		if _, err := js.CreateOrUpdateStream(ctx, c); err != nil {
+			return fmt.Errorf("create stream %s: %w", c.Name, err)
+		}
+	}
+	for _, c := range BucketConfigs(s) {
+		if _, err := js.CreateOrUpdateKeyValue(ctx, c); err != nil {
+			return fmt.Errorf("create bucket %s: %w", c.Bucket, err)
+		}
+	}
+	o := jetstream.ObjectStoreConfig{
+		Bucket: BucketSnapshots, Description: "sessioniser snapshots",
+		Storage: jetstream.FileStorage, Replicas: s.withDefaults().Replicas,
+	}
+	if _, err := js.CreateOrUpdateObjectStore(ctx, o); err != nil && !errors.Is(err, jetstream.ErrBucketExists) {
+		return fmt.Errorf("create object store %s: %w", o.Bucket, err)
+	}
+	return nil
+}

@@ -1,0 +1,160 @@
+// Package token makes and checks the signed tokens that outsiders carry: the
+// session token in play URLs and telemetry targets, and publish keys.
+//
+// A token is base64url(claims JSON) + "." + base64url(HMAC-SHA256 of the part
+// before the dot, truncated to 16 bytes). It proves who issued it and until
+// when it holds; it does not hide its content, so nothing private goes in.
+// Pure: no I/O, no clock of its own.
+package token
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+)
+
+// MaxLen is the longest token that is looked at, in bytes.
+const MaxLen = 1024
+
+// MinKeyLen is the shortest signing key that is accepted, in bytes.
+const MinKeyLen = 16
+
+// Errors of Parse. Tell them apart with errors.Is.
+var (
+	ErrMalformed = errors.New("token is malformed")
+	ErrSignature = errors.New("token signature is wrong")
+	ErrExpired   = errors.New("token has expired")
+	ErrPurpose   = errors.New("token is for another purpose")
+)
+
+// Session are the claims of a session token: what joins requests, telemetry,
+// decision and arms of one playback session.
+type Session struct {
+	SessionID string `json:"sid"`
+	App       string `json:"app"`
+	Stream    string `json:"str"`
+	// ViewerID is a salted hash, never what the application calls the viewer.
+	ViewerID string `json:"vid,omitempty"`
+	// CDN is the one assigned first.
+	CDN string `json:"cdn,omitempty"`
+	// Pinned: the session asked through one CDN's own address and stays there.
+	Pinned bool `json:"pin,omitempty"`
+	// Arms is "experiment=arm,experiment2=arm", sorted by experiment.
+	Arms   string `json:"arms,omitempty"`
+	Region string `json:"reg,omitempty"`
+	ISP    string `json:"isp,omitempty"`
+	// ExpiresUnix is the end of validity, Unix seconds.
+	ExpiresUnix int64 `json:"exp"`
+}
+
+// Publish are the claims of a publish key. An empty Stream allows every stream of the application.
+type Publish struct {
+	App         string `json:"app"`
+	Stream      string `json:"str,omitempty"`
+	ExpiresUnix int64  `json:"exp"`
+}
+
+// Signer makes and checks tokens with one secret key. Safe for concurrent use.
+type Signer struct{ key []byte }
+
+// NewSigner refuses keys shorter than MinKeyLen.
+func NewSigner(key []byte) (*Signer, error) {
+	if len(key) < MinKeyLen {
+		return nil, fmt.Errorf("token key has %d bytes: at least %d are needed", len(key), MinKeyLen)
+	}
+	return &Signer{key: append([]byte(nil), key...)}, nil
+}
+
+var b64 = base64.RawURLEncoding
+
+// SignSession makes a session token.
+func (s *Signer) SignSession(c Session) (string, error) { return s.sign('s', c) }
+
+// SignPublish makes a publish key.
+func (s *Signer) SignPublish(c Publish) (string, error) { return s.sign('p', c) }
+
+// ParseSession checks a session token against now. On [ErrExpired] the claims are returned too.
+func (s *Signer) ParseSession(tok string, now time.Time) (Session, error) {
+	var c Session
+	if err := s.parse('s', tok, &c); err != nil {
+		return Session{}, err
+	}
+	if now.Unix() >= c.ExpiresUnix {
+		return c, fmt.Errorf("%w %d s ago", ErrExpired, now.Unix()-c.ExpiresUnix)
+	}
+	return c, nil
+}
+
+// ParsePublish checks a publish key against now, application and stream.
+func (s *Signer) ParsePublish(tok string, now time.Time, app, stream string) (Publish, error) {
+	var c Publish
+	if err := s.parse('p', tok, &c); err != nil {
+		return Publish{}, err
+	}
+	if now.Unix() >= c.ExpiresUnix {
+		return c, fmt.Errorf("%w %d s ago", ErrExpired, now.Unix()-c.ExpiresUnix)
+	}
+	if c.App != app || c.Stream != "" && c.Stream != stream {
+		return c, fmt.Errorf("%w: it allows %s/%s, not %s/%s", ErrPurpose, c.App, orAny(c.Stream), app, stream)
+	}
+	return c, nil
+}
+
+func orAny(s string) string {
+	if s == "" {
+		return "*"
+	}
+	return s
+}
+
+func (s *Signer) sign(purpose byte, claims any) (string, error) {
+	j, err := json.Marshal(claims)
+	if err != nil {
+		return "", fmt.Errorf("sign token: %w", err)
+	}
+	body := string(purpose) + b64.EncodeToString(j)
+	t := body + "." + b64.EncodeToString(s.mac(body))
+	if len(t) > MaxLen {
+		return "", fmt.Errorf("sign token: it would have %d bytes: at most %d are allowed", len(t), MaxLen)
+	}
+	return t, nil
+}
+
+func (s *Signer) parse(purpose byte, tok string, claims any) error {
+	if len(tok) > MaxLen {
+		return fmt.Errorf("%w: %d bytes: at most %d are allowed", ErrMalformed, len(tok), MaxLen)
+	}
+	body, sig, ok := strings.Cut(tok, ".")
+	if !ok || len(body) < 2 {
+		return ErrMalformed
+	}
+	mac, err := b64.DecodeString(sig)
+	if err != nil {
+		return fmt.Errorf("%w: signature is not base64url", ErrMalformed)
+	}
+	if !hmac.Equal(mac, s.mac(body)) {
+		return ErrSignature
+	}
+	if body[0] != purpose {
+		return ErrPurpose
+	}
+	j, err := b64.DecodeString(body[1:])
+	if err != nil {
+		return fmt.Errorf("%w: claims are not base64url", ErrMalformed)
+	}
+	if err := json.Unmarshal(j, claims); err != nil {
+		return fmt.Errorf("%w: %v", ErrMalformed, err)
+	}
+	return nil
+}
+
+func (s *Signer) mac(body string) []byte {
+	h := hmac.New(sha256.New, s.key)
+	h.Write([]byte(body))
+	return h.Sum(nil)[:16]
+}
