@@ -1,0 +1,212 @@
+// Package bus runs a NATS server with JetStream inside the process and opens
+// connections to it or to an outside one.
+//
+// It promises that acknowledged messages are in the file store when the server
+// is stopped cleanly or the process is killed (an operating system crash may
+// cost up to SyncInterval); it does not cluster. "spillway up" and tests use
+// the same code.
+package bus
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/spillway-live/spillway/schemas"
+)
+
+// Options of an embedded server.
+type Options struct {
+	// DataDir holds the JetStream store and the generated password; required.
+	DataDir string
+	// Host to listen on; default 127.0.0.1.
+	Host string
+	// Port to listen on; 0 takes a free one.
+	Port int
+	// MaxStoreBytes caps the file store; default 32 GiB.
+	MaxStoreBytes int64
+	// SyncInterval is how often the store is flushed to the disk itself; default 2 s.
+	SyncInterval time.Duration
+	Logger       *slog.Logger
+}
+
+// Server is a running embedded NATS server.
+type Server struct {
+	ns       *server.Server
+	password string
+	addr     string
+}
+
+const user = "spillway"
+
+// Start runs a server and waits until it takes connections. The data of an
+// earlier run in the same DataDir is there again.
+func Start(o Options) (*Server, error) {
+	if o.DataDir == "" {
+		return nil, errors.New("start embedded NATS: DataDir is empty")
+	}
+	if o.Host == "" {
+		o.Host = "127.0.0.1"
+	}
+	if o.MaxStoreBytes == 0 {
+		o.MaxStoreBytes = 32 << 30
+	}
+	if o.SyncInterval == 0 {
+		o.SyncInterval = 2 * time.Second
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if err := os.MkdirAll(o.DataDir, 0o700); err != nil {
+		return nil, fmt.Errorf("start embedded NATS: %w", err)
+	}
+	pw, err := password(filepath.Join(o.DataDir, "password"))
+	if err != nil {
+		return nil, fmt.Errorf("start embedded NATS: %w", err)
+	}
+	// The server would say only "not ready"; a busy port deserves plain words.
+	if o.Port != 0 {
+		l, err := net.Listen("tcp", net.JoinHostPort(o.Host, strconv.Itoa(o.Port)))
+		if err != nil {
+			return nil, fmt.Errorf("start embedded NATS: port %d is not free (%w): stop what uses it, or choose another port, 0 for any", o.Port, err)
+		}
+		l.Close()
+	}
+	port := o.Port
+	if port == 0 {
+		port = server.RANDOM_PORT
+	}
+	ns, err := server.NewServer(&server.Options{
+		ServerName: "spillway", Host: o.Host, Port: port,
+		Username: user, Password: pw,
+		JetStream: true, StoreDir: o.DataDir, JetStreamMaxStore: o.MaxStoreBytes, JetStreamMaxMemory: 256 << 20,
+		SyncInterval: o.SyncInterval,
+		// Headers count towards max_payload.
+		MaxPayload: schemas.MaxPayloadBytes + 4*schemas.MaxHeaderBytes,
+		MaxPending: 256 << 20,
+		NoSigs:     true, NoLog: false, DisableJetStreamBanner: true,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("start embedded NATS: %w", err)
+	}
+	ns.SetLoggerV2(natsLog{o.Logger}, false, false, false)
+	go ns.Start()
+	if !ns.ReadyForConnections(30 * time.Second) {
+		ns.Shutdown()
+		return nil, fmt.Errorf("start embedded NATS: not ready after 30 s; data in %s", o.DataDir)
+	}
+	if !ns.JetStreamEnabled() {
+		ns.Shutdown()
+		return nil, fmt.Errorf("start embedded NATS: JetStream could not start; is another spillway using %s?", o.DataDir)
+	}
+	return &Server{ns: ns, password: pw, addr: ns.Addr().String()}, nil
+}
+
+func password(path string) (string, error) {
+	if b, err := os.ReadFile(path); err == nil && len(b) >= 32 {
+		return string(b), nil
+	}
+	var b [16]byte
+	if _, err := rand.Read(b[:]); err != nil {
+		return "", err
+	}
+	pw := hex.EncodeToString(b[:])
+	return pw, os.WriteFile(path, []byte(pw), 0o600)
+}
+
+// URL is the address with credentials, for other processes.
+func (s *Server) URL() string {
+	return (&url.URL{Scheme: "nats", User: url.UserPassword(user, s.password), Host: s.addr}).String()
+}
+
+// Connect opens an in-process connection: no socket, no copy through the kernel.
+func (s *Server) Connect(name string, logger *slog.Logger) (*nats.Conn, error) {
+	return connect(s.URL(), name, logger, nats.InProcessServer(s.ns))
+}
+
+// Stop shuts the server down and waits until its store is closed.
+func (s *Server) Stop() {
+	s.ns.Shutdown()
+	s.ns.WaitForShutdown()
+}
+
+// Connect opens a connection to the server at url that reconnects for ever;
+// loss and return are logged once each.
+func Connect(url, name string, logger *slog.Logger) (*nats.Conn, error) {
+	return connect(url, name, logger)
+}
+
+func connect(url, name string, logger *slog.Logger, extra ...nats.Option) (*nats.Conn, error) {
+	if logger == nil {
+		logger = slog.New(slog.DiscardHandler)
+	}
+	opts := append([]nats.Option{
+		nats.Name(name), nats.MaxReconnects(-1), nats.ReconnectWait(250 * time.Millisecond),
+		nats.ReconnectBufSize(64 << 20), nats.PingInterval(5 * time.Second), nats.MaxPingsOutstanding(2),
+		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
+			if err != nil {
+				logger.Warn("bus connection lost; reconnecting", "name", name, "err", err)
+			}
+		}),
+		nats.ReconnectHandler(func(*nats.Conn) { logger.Info("bus connection is back", "name", name) }),
+		nats.ErrorHandler(func(_ *nats.Conn, sub *nats.Subscription, err error) {
+			subject := ""
+			if sub != nil {
+				subject = sub.Subject
+			}
+			logger.Warn("bus connection", "name", name, "subject", subject, "err", err)
+		}),
+	}, extra...)
+	nc, err := nats.Connect(url, opts...)
+	if err != nil {
+		return nil, fmt.Errorf("connect to NATS at %s: %w", redact(url), err)
+	}
+	return nc, nil
+}
+
+// JetStream gives the JetStream client of nc after making sure that every
+// stream and bucket exists.
+func JetStream(ctx context.Context, nc *nats.Conn, s schemas.BusSettings) (jetstream.JetStream, error) {
+	js, err := jetstream.New(nc, jetstream.WithPublishAsyncMaxPending(4096))
+	if err != nil {
+		return nil, fmt.Errorf("open JetStream: %w", err)
+	}
+	if err := schemas.EnsureBus(ctx, js, s); err != nil {
+		return nil, err
+	}
+	return js, nil
+}
+
+func redact(s string) string {
+	u, err := url.Parse(s)
+	if err != nil {
+		return "the given URL"
+	}
+	return u.Redacted()
+}
+
+// natsLog carries the server's warnings and errors into slog.
+type natsLog struct{ l *slog.Logger }
+
+func (n natsLog) Noticef(f string, a ...any) { n.l.Debug("nats: " + fmt.Sprintf(f, a...)) }
+func (n natsLog) Warnf(f string, a ...any)   { n.l.Warn("nats: " + clean(f, a)) }
+func (n natsLog) Fatalf(f string, a ...any)  { n.l.Error("nats: " + clean(f, a)) }
+func (n natsLog) Errorf(f string, a ...any)  { n.l.Error("nats: " + clean(f, a)) }
+func (n natsLog) Debugf(string, ...any)      {}
+func (n natsLog) Tracef(string, ...any)      {}
+
+func clean(f string, a []any) string { return strings.TrimSpace(fmt.Sprintf(f, a...)) }
