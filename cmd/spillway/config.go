@@ -1,0 +1,112 @@
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/peterbourgon/ff/v3"
+	"github.com/peterbourgon/ff/v3/ffcli"
+)
+
+// base are the settings every subcommand has. Packages get plain values from
+// it; nothing below this package reads flags, environment or files of settings.
+type base struct {
+	data       string // directory with everything that is kept
+	nats       string // URL of the bus; empty: the one of the running "spillway up"
+	clickhouse string // URL of ClickHouse; empty likewise
+	logLevel   string
+	logFormat  string
+}
+
+func (b *base) register(fs *flag.FlagSet) {
+	fs.StringVar(&b.data, "data", "", "`directory` where everything is kept (default: "+defaultDataDir()+")")
+	fs.StringVar(&b.nats, "nats", "", "`URL` of NATS, nats://user:password@host:port (default: embedded, or that of the running \"spillway up\")")
+	fs.StringVar(&b.clickhouse, "clickhouse", "", "`URL` of ClickHouse, clickhouse://user:password@host:9000 (default: embedded, or that of the running \"spillway up\")")
+	fs.StringVar(&b.logLevel, "log-level", "info", "debug, info, warn or error")
+	fs.StringVar(&b.logFormat, "log-format", "text", "text or json")
+	fs.String("config", "", "`file` of settings: one \"flag value\" a line")
+}
+
+// dataDir is the data directory with its default.
+func (b *base) dataDir() string {
+	if b.data != "" {
+		return b.data
+	}
+	return defaultDataDir()
+}
+
+func defaultDataDir() string {
+	if d := os.Getenv("XDG_DATA_HOME"); d != "" {
+		return filepath.Join(d, "spillway")
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return "spillway-data"
+	}
+	return filepath.Join(home, ".local", "share", "spillway")
+}
+
+func (b *base) logger(w io.Writer) (*slog.Logger, error) {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(b.logLevel)); err != nil {
+		return nil, fmt.Errorf("--log-level %q: give debug, info, warn or error", b.logLevel)
+	}
+	o := &slog.HandlerOptions{Level: level}
+	switch b.logFormat {
+	case "text":
+		return slog.New(slog.NewTextHandler(w, o)), nil
+	case "json":
+		return slog.New(slog.NewJSONHandler(w, o)), nil
+	}
+	return nil, fmt.Errorf("--log-format %q: give text or json", b.logFormat)
+}
+
+// options let every flag be set by environment (SPILLWAY_DATA) and file too.
+func options() []ff.Option {
+	return []ff.Option{
+		ff.WithEnvVarPrefix("SPILLWAY"), ff.WithConfigFileFlag("config"), ff.WithConfigFileParser(ff.PlainParser),
+	}
+}
+
+// command makes a subcommand whose positional arguments are checked: names are
+// listed in usage, e.g. "NAME", and exactly as many must be given.
+func (c *commands) command(name, usage, help string, args int, setUp func(fs *flag.FlagSet), exec execFunc) *ffcli.Command {
+	fs := flag.NewFlagSet("spillway "+name, flag.ContinueOnError)
+	fs.SetOutput(c.stderr)
+	if setUp != nil {
+		setUp(fs)
+	}
+	short := name[strings.LastIndex(name, " ")+1:]
+	return &ffcli.Command{
+		Name: short, ShortUsage: "spillway " + name + " " + usage, ShortHelp: help, FlagSet: fs, Options: options(),
+		Exec: func(ctx ctx, a []string) error {
+			if args >= 0 && len(a) != args {
+				return fmt.Errorf("%s takes %d arguments and got %d %q; flags go before them: spillway %s %s", name, args, len(a), a, name, usage)
+			}
+			return exec(ctx, a)
+		},
+	}
+}
+
+// parent makes a subcommand that only holds others.
+func (c *commands) parent(name, help string, subs ...*ffcli.Command) *ffcli.Command {
+	fs := flag.NewFlagSet("spillway "+name, flag.ContinueOnError)
+	fs.SetOutput(c.stderr)
+	return &ffcli.Command{
+		Name: name, ShortUsage: "spillway " + name + " <subcommand>", ShortHelp: help, FlagSet: fs, Subcommands: subs,
+		Exec: func(_ ctx, a []string) error {
+			if len(a) > 0 {
+				return fmt.Errorf("spillway %s has no subcommand %q; see spillway %s -h", name, a[0], name)
+			}
+			return flag.ErrHelp
+		},
+	}
+}
+
+var errNotRunning = errors.New("no running \"spillway up\" found: start one, or give --data DIR of the running one, or --nats URL")

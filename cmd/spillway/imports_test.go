@@ -1,0 +1,96 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"os/exec"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/spillway-live/spillway/"
+
+// pure lists packages without I/O: anyone may import them. Each may itself
+// import only schemas, libraries and other pure packages.
+var pure = map[string]bool{
+	"analytics/experiments/assign": true,
+	"analytics/stats":              true,
+	"analytics/stats/loghist":      true,
+	"analytics/stats/eval":         true,
+	"analytics/qoe/session":        true,
+	"ingest/cmcd":                  true,
+	"ingest/cut":                   true,
+	"ingest/geo":                   true, // reads one file at start, then only answers from memory
+	"workers/hls":                  true,
+	"workers/router/policy":        true,
+}
+
+// TestImportsPointOneWay keeps the architecture: schemas imports nothing of
+// ours; ingest, workers, analytics and dashboards meet at a subject or a table,
+// never by import; only cmd/spillway and tests import testenv and everything.
+func TestImportsPointOneWay(t *testing.T) {
+	out, err := exec.Command("go", "list", "-json=ImportPath,Imports", module+"...").Output()
+	if err != nil {
+		var exit *exec.ExitError
+		if errors.As(err, &exit) {
+			t.Fatalf("go list: %v: %s", err, exit.Stderr)
+		}
+		t.Fatal(err)
+	}
+	seen := map[string]bool{}
+	d := json.NewDecoder(strings.NewReader(string(out)))
+	for {
+		var p struct {
+			ImportPath string
+			Imports    []string
+		}
+		if err := d.Decode(&p); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		from := strings.TrimPrefix(p.ImportPath, module)
+		seen[from] = true
+		for _, imp := range p.Imports {
+			to, ours := strings.CutPrefix(imp, module)
+			if !ours {
+				continue
+			}
+			if why := forbidden(from, to); why != "" {
+				t.Errorf("%s imports %s: %s", from, to, why)
+			}
+		}
+	}
+	for p := range pure {
+		if !seen[p] {
+			t.Errorf("%s is listed as pure and does not exist", p)
+		}
+	}
+}
+
+func forbidden(from, to string) string {
+	top := func(p string) string { first, _, _ := strings.Cut(p, "/"); return first }
+	switch {
+	case top(from) == "cmd":
+		return ""
+	case top(to) == "cmd":
+		return "nothing imports the program"
+	case top(from) == "schemas":
+		if top(to) != "schemas" {
+			return "schemas is the bottom and imports nothing of ours"
+		}
+		return ""
+	case top(to) == "schemas":
+		return ""
+	case pure[from] && !pure[to]:
+		return "a pure package imports only schemas, libraries and pure packages"
+	case pure[to]:
+		return ""
+	case top(to) == "testenv" && top(from) != "testenv" && !strings.HasSuffix(from, "test"):
+		return "only tests and cmd/spillway use the test environment"
+	case top(from) != top(to) && top(from) != "testenv" && !strings.HasSuffix(from, "test"):
+		return "services meet at a subject or a table, never by import"
+	}
+	return ""
+}

@@ -1,0 +1,66 @@
+package main
+
+import (
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/spillway-live/spillway/schemas/token"
+)
+
+// secrets are made once per data directory and shared by the roles that sign,
+// verify or hash. Roles on other machines get a copy of the file.
+type secrets struct {
+	// TokenKey signs session tokens and publish keys.
+	TokenKey []byte `json:"token_key"`
+	// EdgeKey is what edges show the router.
+	EdgeKey string `json:"edge_key"`
+	// ViewerSalt hashes viewer ids.
+	ViewerSalt []byte `json:"viewer_salt"`
+	// AdminToken guards what changes things over HTTP.
+	AdminToken string `json:"admin_token"`
+}
+
+// loadSecrets reads <dataDir>/secrets.json and makes it where it is missing.
+func loadSecrets(dataDir string) (*secrets, error) {
+	path := filepath.Join(dataDir, "secrets.json")
+	b, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return makeSecrets(dataDir, path)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read secrets: %w", err)
+	}
+	var s secrets
+	if err := json.Unmarshal(b, &s); err != nil {
+		return nil, fmt.Errorf("read secrets: %s: %w", path, err)
+	}
+	if len(s.TokenKey) < token.MinKeyLen || s.EdgeKey == "" || len(s.ViewerSalt) < 16 || s.AdminToken == "" {
+		return nil, fmt.Errorf("read secrets: %s lacks a key: restore it, or remove it to have new ones made (all tokens given out end then)", path)
+	}
+	return &s, nil
+}
+
+func makeSecrets(dataDir, path string) (*secrets, error) {
+	if err := os.MkdirAll(dataDir, 0o700); err != nil {
+		return nil, fmt.Errorf("make secrets: %w", err)
+	}
+	key, salt := make([]byte, 32), make([]byte, 32)
+	rand.Read(key)
+	rand.Read(salt)
+	s := &secrets{TokenKey: key, EdgeKey: rand.Text(), ViewerSalt: salt, AdminToken: rand.Text()}
+	b, err := json.MarshalIndent(s, "", "  ")
+	if err != nil {
+		return nil, fmt.Errorf("make secrets: %w", err)
+	}
+	if err := writeFile(path, append(b, '\n')); err != nil {
+		return nil, fmt.Errorf("make secrets: %w", err)
+	}
+	return s, nil
+}
+
+func (s *secrets) signer() (*token.Signer, error) { return token.NewSigner(s.TokenKey) }
