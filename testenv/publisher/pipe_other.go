@@ -1,0 +1,7 @@
+//go:build !linux
+
+package publisher
+
+import "os"
+
+func widenPipe(*os.File, int) {}
