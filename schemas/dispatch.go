@@ -1,0 +1,48 @@
+package schemas
+
+// Dispatch is the JSON answer of GET /v1/dispatch: everything a player needs to
+// start and to report, with several candidates so that it can probe and choose.
+type Dispatch struct {
+	SessionID string `json:"session_id"`
+	// Token is the session token; URLs below already carry it.
+	Token     string `json:"token"`
+	App       string `json:"app"`
+	Stream    string `json:"stream"`
+	ContentID string `json:"content_id"`
+	// URL is the per-session multivariant playlist, with pathways and steering.
+	URL string `json:"url"`
+	// Telemetry takes CMCD v2 events, Beacon our JSON beacon, Clock answers the time.
+	Telemetry string `json:"telemetry"`
+	Beacon    string `json:"beacon"`
+	Clock     string `json:"clock"`
+	// Candidates are ranked, best first.
+	Candidates []DispatchCandidate `json:"candidates"`
+	// Arms is "experiment=arm,..."; Params are the parameters of all arms merged.
+	Arms   string            `json:"arms,omitempty"`
+	Params map[string]string `json:"params,omitempty"`
+	// Neighbours are answers for streams named in ?neighbours=, so that a swipe starts at once.
+	Neighbours []Dispatch `json:"neighbours,omitempty"`
+}
+
+// DispatchCandidate is one CDN that can play the stream.
+type DispatchCandidate struct {
+	CDN string `json:"cdn"`
+	// URL is the multivariant playlist through this CDN.
+	URL   string  `json:"url"`
+	Score float64 `json:"score"`
+}
+
+// ErrorAnswer is the JSON body of every refused API request: what was wrong and what to do.
+type ErrorAnswer struct {
+	Error string `json:"error"`
+}
+
+// Arm parameters that play page, viewers, dispatch and router obey. All values are strings.
+const (
+	// ParamLiveSyncSec: how far behind the live edge the player stays, seconds (hls.js liveSyncDuration).
+	ParamLiveSyncSec = "live_sync_duration_s"
+	// ParamMaxCatchupRate: fastest playback rate used to catch up, e.g. 1.05.
+	ParamMaxCatchupRate = "max_catchup_rate"
+	// ParamPolicy: routing policy of the session.
+	ParamPolicy = "policy"
+)
