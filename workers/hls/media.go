@@ -1,0 +1,264 @@
+package hls
+
+import (
+	"strconv"
+	"time"
+
+	"github.com/spillway-live/spillway/schemas"
+)
+
+// Rules that follow from the fixed target duration, in microseconds.
+const (
+	targetUs = schemas.TargetDurationSec * 1_000_000
+	// HoldBackUs is HOLD-BACK: where players without low latency start.
+	HoldBackUs = 3 * targetUs
+	// SkipBoundaryUs is CAN-SKIP-UNTIL, 6 target durations, the least allowed.
+	SkipBoundaryUs = 6 * targetUs
+	// PartWindowUs: parts of segments that end further than this from the
+	// playlist's end are not listed any more.
+	PartWindowUs = 3 * targetUs
+	// minPartHoldBackUs: with 200 ms parts, hls.js 1.7 stalled at a PART-HOLD-BACK
+	// of 0.5 s and played 1.43 s behind live without a stall at 1.0 s (measured).
+	minPartHoldBackUs = 1_000_000
+)
+
+// Media is a live media playlist of one track.
+type Media struct {
+	// PartTargetUs is PART-TARGET, microseconds. It never changes within a stream's life.
+	PartTargetUs int64
+	// PartHoldBackUs is PART-HOLD-BACK; default the larger of 1 s and 3 x PartTargetUs.
+	PartHoldBackUs int64
+	// Segments have consecutive MSNs; only the last may be incomplete, and then
+	// it has at least one part. At least one is required.
+	Segments []Segment
+	// Reports tell of the stream's other playlists.
+	Reports []Report
+}
+
+// Segment is one media segment, or the parts so far of the last one.
+type Segment struct {
+	Epoch  uint32
+	MSN    uint64
+	InitID string
+	// DiscontinuitySeq is the segment's discontinuity sequence number;
+	// Discontinuity that EXT-X-DISCONTINUITY stands before it.
+	DiscontinuitySeq uint32
+	Discontinuity    bool
+	// WallUnixUs is EXT-X-PROGRAM-DATE-TIME, Unix microseconds.
+	WallUnixUs int64
+	Parts      []Part
+	// Complete: no part follows.
+	Complete bool
+}
+
+// Part is one partial segment; its index is its place in Segment.Parts.
+type Part struct {
+	DurationUs  int64
+	Independent bool
+	// Gap: the part is known to be lost and cannot be fetched.
+	Gap bool
+}
+
+// DurationUs is the sum of the parts' durations.
+func (s *Segment) DurationUs() int64 {
+	var d int64
+	for i := range s.Parts {
+		d += s.Parts[i].DurationUs
+	}
+	return d
+}
+
+func (s *Segment) gap() bool {
+	for i := range s.Parts {
+		if s.Parts[i].Gap {
+			return true
+		}
+	}
+	return false
+}
+
+// Report is EXT-X-RENDITION-REPORT: where another playlist of the stream stands.
+type Report struct {
+	// URI is relative to the reporting playlist.
+	URI      string
+	LastMSN  uint64
+	LastPart int
+}
+
+// ReportURI gives the address of one track's playlist relative to that of another.
+func ReportURI(fromRendition, rendition string, t schemas.Track) string {
+	if fromRendition == rendition {
+		return "../" + string(t) + "/" + PlaylistName
+	}
+	return "../../" + rendition + "/" + string(t) + "/" + PlaylistName
+}
+
+// InitName is an init segment's name in URLs.
+func InitName(id string) string { return "init-" + id + ".mp4" }
+
+// Append writes the whole playlist.
+func (m *Media) Append(dst []byte) []byte { return m.append(dst, 0) }
+
+// AppendDelta writes a playlist delta update, or the whole playlist when there
+// is nothing to skip.
+func (m *Media) AppendDelta(dst []byte) []byte { return m.append(dst, m.Skippable()) }
+
+// Skippable is the number of segments a delta update leaves out: those further
+// from the end than the skip boundary.
+func (m *Media) Skippable() int {
+	var after int64
+	for i := len(m.Segments) - 1; i >= 0; i-- {
+		if after >= SkipBoundaryUs {
+			return i + 1
+		}
+		after += m.Segments[i].DurationUs()
+	}
+	return 0
+}
+
+// Next is the part that is published next: what EXT-X-PRELOAD-HINT names.
+func (m *Media) Next() (epoch uint32, msn uint64, part int) {
+	s := &m.Segments[len(m.Segments)-1]
+	if s.Complete {
+		return s.Epoch, s.MSN + 1, 0
+	}
+	return s.Epoch, s.MSN, len(s.Parts)
+}
+
+func (m *Media) append(b []byte, skip int) []byte {
+	hold := m.PartHoldBackUs
+	if hold == 0 {
+		hold = max(minPartHoldBackUs, 3*m.PartTargetUs)
+	}
+	first := &m.Segments[0]
+	b = append(b, "#EXTM3U\n#EXT-X-VERSION:9\n#EXT-X-TARGETDURATION:"...)
+	b = strconv.AppendInt(b, schemas.TargetDurationSec, 10)
+	b = append(b, "\n#EXT-X-SERVER-CONTROL:CAN-BLOCK-RELOAD=YES,PART-HOLD-BACK="...)
+	b = appendSeconds(b, hold)
+	b = append(b, ",HOLD-BACK="...)
+	b = appendSeconds(b, HoldBackUs)
+	b = append(b, ",CAN-SKIP-UNTIL="...)
+	b = appendSeconds(b, SkipBoundaryUs)
+	b = append(b, "\n#EXT-X-PART-INF:PART-TARGET="...)
+	b = appendSeconds(b, m.PartTargetUs)
+	b = append(b, "\n#EXT-X-MEDIA-SEQUENCE:"...)
+	b = strconv.AppendUint(b, first.MSN, 10)
+	// The number counts the tags that have left; one that still stands first has not.
+	dseq := first.DiscontinuitySeq
+	if first.Discontinuity && dseq > 0 {
+		dseq--
+	}
+	b = append(b, "\n#EXT-X-DISCONTINUITY-SEQUENCE:"...)
+	b = strconv.AppendUint(b, uint64(dseq), 10)
+	b = append(b, '\n')
+	if skip > 0 {
+		b = append(b, "#EXT-X-SKIP:SKIPPED-SEGMENTS="...)
+		b = strconv.AppendInt(b, int64(skip), 10)
+		b = append(b, '\n')
+	}
+	b = m.appendSegments(b, skip)
+
+	epoch, msn, part := m.Next()
+	b = append(b, "#EXT-X-PRELOAD-HINT:TYPE=PART,URI=\""...)
+	b = appendPartName(b, epoch, msn, part)
+	b = append(b, "\"\n"...)
+	for i := range m.Reports {
+		r := &m.Reports[i]
+		b = append(b, "#EXT-X-RENDITION-REPORT:URI=\""...)
+		b = append(b, r.URI...)
+		b = append(b, "\",LAST-MSN="...)
+		b = strconv.AppendUint(b, r.LastMSN, 10)
+		b = append(b, ",LAST-PART="...)
+		b = strconv.AppendInt(b, int64(r.LastPart), 10)
+		b = append(b, '\n')
+	}
+	return b
+}
+
+func (m *Media) appendSegments(b []byte, skip int) []byte {
+	// Distance of each segment's end from the playlist's end.
+	var after int64
+	for i := range m.Segments {
+		after += m.Segments[i].DurationUs()
+	}
+	initID := ""
+	for i := range m.Segments {
+		s := &m.Segments[i]
+		after -= s.DurationUs()
+		if i < skip {
+			continue
+		}
+		// Tag order: what applies to the whole segment stands before its first part.
+		if s.Discontinuity {
+			b = append(b, "#EXT-X-DISCONTINUITY\n"...)
+		}
+		if s.InitID != initID || s.Discontinuity {
+			initID = s.InitID
+			b = append(b, "#EXT-X-MAP:URI=\"init-"...)
+			b = append(b, s.InitID...)
+			b = append(b, ".mp4\"\n"...)
+		}
+		b = append(b, "#EXT-X-PROGRAM-DATE-TIME:"...)
+		b = time.UnixMicro(s.WallUnixUs).UTC().AppendFormat(b, "2006-01-02T15:04:05.000Z")
+		b = append(b, '\n')
+		if after <= PartWindowUs || !s.Complete {
+			b = appendParts(b, s)
+		}
+		if s.Complete {
+			if s.gap() {
+				b = append(b, "#EXT-X-GAP\n"...)
+			}
+			b = append(b, "#EXTINF:"...)
+			b = appendSeconds(b, s.DurationUs())
+			b = append(b, ",\n"...)
+			b = appendBase(b, s.Epoch, s.MSN)
+			b = append(b, ".m4s\n"...)
+		}
+	}
+	return b
+}
+
+func appendParts(b []byte, s *Segment) []byte {
+	for j := range s.Parts {
+		p := &s.Parts[j]
+		b = append(b, "#EXT-X-PART:DURATION="...)
+		b = appendSeconds(b, p.DurationUs)
+		b = append(b, ",URI=\""...)
+		b = appendPartName(b, s.Epoch, s.MSN, j)
+		b = append(b, '"')
+		if p.Independent {
+			b = append(b, ",INDEPENDENT=YES"...)
+		}
+		if p.Gap {
+			b = append(b, ",GAP=YES"...)
+		}
+		b = append(b, '\n')
+	}
+	return b
+}
+
+func appendBase(b []byte, epoch uint32, msn uint64) []byte {
+	b = strconv.AppendUint(b, uint64(epoch), 10)
+	b = append(b, '-')
+	return strconv.AppendUint(b, msn, 10)
+}
+
+func appendPartName(b []byte, epoch uint32, msn uint64, part int) []byte {
+	b = appendBase(b, epoch, msn)
+	b = append(b, '.')
+	b = strconv.AppendInt(b, int64(part), 10)
+	return append(b, ".m4s"...)
+}
+
+// appendSeconds writes microseconds as decimal seconds with five decimals at
+// most, rounded to nearest, without trailing zeros but with at least one decimal.
+func appendSeconds(b []byte, us int64) []byte {
+	n := (us + 5) / 10
+	b = strconv.AppendInt(b, n/100_000, 10)
+	frac := n % 100_000
+	b = append(b, '.', byte('0'+frac/10_000), byte('0'+frac/1000%10), byte('0'+frac/100%10), byte('0'+frac/10%10), byte('0'+frac%10))
+	for b[len(b)-1] == '0' && b[len(b)-2] != '.' {
+		b = b[:len(b)-1]
+	}
+	return b
+}

@@ -1,0 +1,222 @@
+package hls
+
+import (
+	"strconv"
+	"strings"
+
+	"github.com/spillway-live/spillway/schemas"
+)
+
+// DefaultPathwayID is the id of a pathway that has none (content-steering section 4).
+const DefaultPathwayID = "."
+
+// Pathway is one way to the stream: one CDN.
+type Pathway struct {
+	// ID is the CDN's name. It is left out of the playlist when it is empty.
+	ID string
+	// BaseURL goes before /<app>/<stream>/..., without trailing slash, with the
+	// session's path prefix if there is one ("http://host:port/t/<token>"). Empty
+	// makes the URIs relative to the multivariant playlist.
+	BaseURL string
+}
+
+// Variant is one rendition of the stream.
+type Variant struct {
+	Rendition string
+	// PeakBps and AverageBps are BANDWIDTH and AVERAGE-BANDWIDTH, bits per second,
+	// audio included. 0 means not measured yet.
+	PeakBps, AverageBps int64
+	// Video and Audio are nil where the rendition has no such track.
+	Video, Audio *schemas.TrackInfo
+}
+
+// unmeasuredBps is the BANDWIDTH, a required attribute, of a variant in its
+// first second, before there is a measurement. It only orders variants.
+const unmeasuredBps = 2_500_000
+
+// Multivariant is a multivariant playlist: every variant on every pathway.
+type Multivariant struct {
+	Key      schemas.StreamKey
+	Variants []Variant
+	// Pathways in order of preference. Players that cannot steer take the first
+	// and fall back in this order (redundant variants, RFC 8216bis 6.2.4).
+	// Empty means one relative pathway without an id.
+	Pathways []Pathway
+	// SteeringURI is the content-steering server's; empty writes no steering tag.
+	// It must be absolute when BaseURLs are: shaka does not resolve relative ones.
+	SteeringURI string
+	// IndependentSegments: every segment starts with a key frame.
+	IndependentSegments bool
+}
+
+// FromState gives the multivariant playlist of a stream without pathways:
+// set Pathways and SteeringURI as needed.
+func FromState(s *schemas.StreamState) Multivariant {
+	v := Variant{Rendition: s.Epoch.Rendition, PeakBps: s.Stats.PeakBps, AverageBps: s.Stats.VideoBps + s.Stats.AudioBps}
+	if v.Rendition == "" {
+		v.Rendition = schemas.SourceRendition
+	}
+	for i := range s.Epoch.Tracks {
+		switch t := &s.Epoch.Tracks[i]; t.Track {
+		case schemas.Video:
+			v.Video = t
+		case schemas.Audio:
+			v.Audio = t
+		}
+	}
+	return Multivariant{
+		Key: s.Key(), Variants: []Variant{v},
+		// A publisher with key frames further apart than the longest segment has
+		// segments that start without one.
+		IndependentSegments: s.Stats.KeyframeMs <= schemas.SegmentMaxUs/1000,
+	}
+}
+
+// Append writes the playlist.
+func (m *Multivariant) Append(b []byte) []byte {
+	paths := m.Pathways
+	if len(paths) == 0 {
+		paths = []Pathway{{}}
+	}
+	b = append(b, "#EXTM3U\n#EXT-X-VERSION:9\n"...)
+	if m.IndependentSegments {
+		b = append(b, "#EXT-X-INDEPENDENT-SEGMENTS\n"...)
+	}
+	if m.SteeringURI != "" {
+		b = append(b, "#EXT-X-CONTENT-STEERING:SERVER-URI=\""...)
+		b = append(b, quotable(m.SteeringURI)...)
+		b = append(b, "\",PATHWAY-ID=\""...)
+		if paths[0].ID == "" {
+			b = append(b, DefaultPathwayID...)
+		} else {
+			b = append(b, paths[0].ID...)
+		}
+		b = append(b, "\"\n"...)
+	}
+	for i := range paths {
+		for j := range m.Variants {
+			if v := &m.Variants[j]; v.Video != nil && v.Audio != nil {
+				b = m.appendAudio(b, &paths[i], v)
+			}
+		}
+	}
+	for i := range paths {
+		for j := range m.Variants {
+			b = m.appendVariant(b, &paths[i], &m.Variants[j])
+		}
+	}
+	return b
+}
+
+// appendAudio writes the audio group of one variant on one pathway: a player
+// that changes the pathway must change the audio's host with it.
+func (m *Multivariant) appendAudio(b []byte, p *Pathway, v *Variant) []byte {
+	b = append(b, "#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID=\""...)
+	b = append(b, groupID(p, v)...)
+	b = append(b, "\",NAME=\"audio\",DEFAULT=YES,AUTOSELECT=YES"...)
+	if v.Audio.Channels > 0 {
+		b = append(b, ",CHANNELS=\""...)
+		b = strconv.AppendInt(b, int64(v.Audio.Channels), 10)
+		b = append(b, '"')
+	}
+	b = append(b, ",STABLE-RENDITION-ID=\""...)
+	b = append(b, v.Rendition...)
+	b = append(b, "-audio\",URI=\""...)
+	b = m.appendURI(b, p, v.Rendition, schemas.Audio)
+	return append(b, "\"\n"...)
+}
+
+func (m *Multivariant) appendVariant(b []byte, p *Pathway, v *Variant) []byte {
+	if v.Video == nil && v.Audio == nil {
+		return b
+	}
+	peak := v.PeakBps
+	if peak <= 0 {
+		peak = max(v.AverageBps, unmeasuredBps)
+	}
+	b = append(b, "#EXT-X-STREAM-INF:BANDWIDTH="...)
+	b = strconv.AppendInt(b, max(peak, v.AverageBps), 10)
+	if v.AverageBps > 0 {
+		b = append(b, ",AVERAGE-BANDWIDTH="...)
+		b = strconv.AppendInt(b, v.AverageBps, 10)
+	}
+	var codecs []string
+	for _, t := range []*schemas.TrackInfo{v.Video, v.Audio} {
+		if t != nil && t.Codec != "" {
+			codecs = append(codecs, quotable(t.Codec))
+		}
+	}
+	if len(codecs) > 0 {
+		b = append(b, ",CODECS=\""...)
+		b = append(b, strings.Join(codecs, ",")...)
+		b = append(b, '"')
+	}
+	track := schemas.Audio
+	if v.Video != nil {
+		track = schemas.Video
+		if v.Video.Width > 0 && v.Video.Height > 0 {
+			b = append(b, ",RESOLUTION="...)
+			b = strconv.AppendInt(b, int64(v.Video.Width), 10)
+			b = append(b, 'x')
+			b = strconv.AppendInt(b, int64(v.Video.Height), 10)
+		}
+		if v.Video.FPS > 0 && v.Video.FPS < 1000 {
+			b = append(b, ",FRAME-RATE="...)
+			b = strconv.AppendFloat(b, v.Video.FPS, 'f', 3, 64)
+		}
+		if v.Audio != nil {
+			b = append(b, ",AUDIO=\""...)
+			b = append(b, groupID(p, v)...)
+			b = append(b, '"')
+		}
+	}
+	b = append(b, ",STABLE-VARIANT-ID=\""...)
+	b = append(b, v.Rendition...)
+	b = append(b, '"')
+	if p.ID != "" {
+		b = append(b, ",PATHWAY-ID=\""...)
+		b = append(b, p.ID...)
+		b = append(b, '"')
+	}
+	b = append(b, '\n')
+	b = m.appendURI(b, p, v.Rendition, track)
+	return append(b, '\n')
+}
+
+func groupID(p *Pathway, v *Variant) string {
+	if p.ID == "" {
+		return "audio-" + v.Rendition
+	}
+	return "audio-" + v.Rendition + "-" + p.ID
+}
+
+func (m *Multivariant) appendURI(b []byte, p *Pathway, rendition string, t schemas.Track) []byte {
+	if p.BaseURL != "" {
+		b = append(b, quotable(p.BaseURL)...)
+		b = append(b, '/')
+		b = append(b, m.Key.App...)
+		b = append(b, '/')
+		b = append(b, m.Key.Stream...)
+		b = append(b, '/')
+	}
+	b = append(b, rendition...)
+	b = append(b, '/')
+	b = append(b, t...)
+	b = append(b, '/')
+	return append(b, PlaylistName...)
+}
+
+// quotable removes what a quoted string or a line of a playlist cannot hold.
+func quotable(s string) string {
+	if strings.IndexFunc(s, badRune) < 0 {
+		return s
+	}
+	return strings.Map(func(r rune) rune {
+		if badRune(r) {
+			return -1
+		}
+		return r
+	}, s)
+}
+
+func badRune(r rune) bool { return r < ' ' || r == '"' || r == 0x7f }

@@ -1,0 +1,69 @@
+package hls
+
+import (
+	"encoding/json"
+	"fmt"
+)
+
+// Steering is a content-steering list (draft-pantos-content-steering-05; the
+// same JSON serves DASH, ETSI TS 103 998).
+type Steering struct {
+	// TTLSec is how long the player waits before it asks again. It is always
+	// written: without it hls.js and dash.js compute a timer of NaN.
+	TTLSec int
+	// ReloadURI must be absolute or empty: shaka stops steering silently after a relative one.
+	ReloadURI string
+	// Priority holds pathway ids, best first, without repeats.
+	Priority []string
+	Clones   []Clone
+}
+
+// Clone announces a pathway that is not in the multivariant playlist.
+type Clone struct {
+	BaseID, ID string
+	// Host replaces the host (and port) of the base pathway's URIs; Params are
+	// added to their query. Of the three players only hls.js obeys Params alone.
+	Host   string
+	Params map[string]string
+}
+
+type wireSteering struct {
+	Version  int         `json:"VERSION"`
+	TTL      int         `json:"TTL"`
+	Reload   string      `json:"RELOAD-URI,omitempty"`
+	Priority []string    `json:"PATHWAY-PRIORITY"`
+	Clones   []wireClone `json:"PATHWAY-CLONES,omitempty"`
+}
+
+type wireClone struct {
+	BaseID      string          `json:"BASE-ID"`
+	ID          string          `json:"ID"`
+	Replacement wireReplacement `json:"URI-REPLACEMENT"`
+}
+
+type wireReplacement struct {
+	Host   string            `json:"HOST,omitempty"`
+	Params map[string]string `json:"PARAMS,omitempty"`
+}
+
+// Encode gives the JSON. It refuses an empty or repeating priority and a TTL below one second.
+func (s *Steering) Encode() ([]byte, error) {
+	if s.TTLSec < 1 {
+		return nil, fmt.Errorf("steering list: TTL of %d s: at least 1 is needed", s.TTLSec)
+	}
+	if len(s.Priority) == 0 {
+		return nil, fmt.Errorf("steering list: no pathway in the priority")
+	}
+	seen := map[string]bool{}
+	for _, id := range s.Priority {
+		if id == "" || seen[id] {
+			return nil, fmt.Errorf("steering list: pathway %q is empty or repeated", id)
+		}
+		seen[id] = true
+	}
+	w := wireSteering{Version: 1, TTL: s.TTLSec, Reload: s.ReloadURI, Priority: s.Priority}
+	for _, c := range s.Clones {
+		w.Clones = append(w.Clones, wireClone{c.BaseID, c.ID, wireReplacement{c.Host, c.Params}})
+	}
+	return json.Marshal(w)
+}
