@@ -1,0 +1,141 @@
+// The play page: asks the router where to play, plays with hls.js, reports CMCD
+// v2 events to the collector, and our beacon for what CMCD does not carry.
+import { Clock } from './clock.js';
+import { start as startBeacon } from './beacon.js';
+
+const $ = (id) => document.getElementById(id);
+const video = $('video');
+const params = new URLSearchParams(location.search);
+const [, , pathApp, pathStream] = location.pathname.split('/');
+const app = params.get('app') || pathApp || 'live';
+const stream = params.get('stream') || pathStream || 'demo';
+
+// What tests and curious people look at.
+const state = (window.spillway = { app, stream, errors: [], states: [], latencies: [], fatal: null, cdns: [] });
+
+function say(text) {
+  $('message').textContent = text;
+}
+
+// A random id of this browser, so that a viewer stays in the same arm.
+function viewer() {
+  if (params.get('viewer')) return params.get('viewer');
+  try {
+    let v = localStorage.getItem('spillway.viewer');
+    if (!v) {
+      v = crypto.randomUUID ? crypto.randomUUID() : String(Math.random()).slice(2);
+      localStorage.setItem('spillway.viewer', v);
+    }
+    return v;
+  } catch {
+    return '';
+  }
+}
+
+async function dispatch() {
+  const config = await (await fetch('/play/config.json')).json();
+  const q = new URLSearchParams({ app, stream, viewer: viewer() });
+  if (params.get('pin')) q.set('pin', params.get('pin'));
+  const r = await fetch(config.router + '/v1/dispatch?' + q, { credentials: 'omit' });
+  const body = await r.json();
+  if (!r.ok) throw new Error(body.error || 'the router answered ' + r.status);
+  return body;
+}
+
+const cdnOf = new Map(); // host:port -> CDN name
+
+function noteCDN(url) {
+  let host;
+  try {
+    host = new URL(url).host;
+  } catch {
+    return;
+  }
+  const name = cdnOf.get(host) || host;
+  if (state.cdns[state.cdns.length - 1] !== name) state.cdns.push(name);
+  $('cdn').textContent = name;
+}
+
+function play(d) {
+  state.session = d.session_id;
+  state.dispatch = d;
+  $('title').textContent = d.app + '/' + d.stream;
+  $('session').textContent = d.session_id;
+  $('arms').textContent = d.arms || 'none';
+  for (const c of d.candidates || []) cdnOf.set(new URL(c.url).host, c.cdn);
+
+  const p = d.params || {};
+  const number = (v) => (v === undefined || isNaN(Number(v)) ? undefined : Number(v));
+  const config = {
+    lowLatencyMode: true,
+    cmcd: {
+      version: 2, sessionId: d.session_id, contentId: d.content_id,
+      eventTargets: [{ url: d.telemetry, events: ['ps', 't', 'e', 'rr', 'bc', 'pr'], interval: 5, batchSize: 1 }],
+    },
+  };
+  if (number(p.live_sync_duration_s)) config.liveSyncDuration = number(p.live_sync_duration_s);
+  if (number(p.max_catchup_rate)) config.maxLiveSyncPlaybackRate = number(p.max_catchup_rate);
+  const hls = new Hls(config);
+  state.hls = hls;
+
+  const clock = new Clock(d.clock);
+  clock.sync().then(() => clock.keep());
+  // Latency is only meant while playing and with a clock that can be trusted.
+  const latencyMs = () => {
+    const pdt = hls.playingDate;
+    if (!pdt || video.paused || clock.boundMs > 250) return null;
+    return clock.now() - pdt.getTime();
+  };
+  state.clock = clock;
+  state.latencyMs = latencyMs;
+
+  const beacon = startBeacon(video, { url: d.beacon, sid: d.session_id, client: 'hls.js', version: Hls.version, latencyMs, clock });
+  state.beacon = beacon;
+  state.measured = beacon.measured;
+
+  hls.on(Hls.Events.FRAG_LOADED, (_, data) => noteCDN(data.frag.url));
+  hls.on(Hls.Events.ERROR, (_, data) => {
+    state.errors.push({ type: data.type, details: data.details, fatal: data.fatal, at: Date.now() });
+    if (!data.fatal) return;
+    state.fatal = data.details;
+    beacon.error('play', data.details);
+    if (data.type === Hls.ErrorTypes.MEDIA_ERROR) {
+      hls.recoverMediaError();
+    } else {
+      say('Playback failed (' + data.details + '). Trying again…');
+      setTimeout(() => location.reload(), 3000);
+    }
+  });
+  for (const name of ['waiting', 'playing', 'seeking', 'pause', 'ended']) {
+    video.addEventListener(name, () => state.states.push({ name, at: Date.now() }));
+  }
+  video.addEventListener('playing', () => say(''));
+
+  // Media first, then the source: hls.js then reports "starting" at this very moment.
+  hls.attachMedia(video);
+  beacon.requested();
+  state.requestedAt = Date.now();
+  hls.loadSource(d.url);
+
+  setInterval(() => {
+    const m = beacon.measured();
+    const l = latencyMs();
+    if (l !== null && !video.seeking && video.readyState > 2) state.latencies.push({ at: Date.now(), ms: l });
+    if (state.latencies.length > 5000) state.latencies.splice(0, 1000);
+    $('latency').textContent = l === null ? '–' : (l / 1000).toFixed(2) + ' s';
+    $('startup').textContent = m.startup_ms === undefined ? '–' : m.startup_ms + ' ms';
+    $('stalls').textContent = m.stalls + ' (' + m.stall_ms + ' ms)';
+    const b = video.buffered;
+    $('buffer').textContent = b.length ? (b.end(b.length - 1) - video.currentTime).toFixed(2) + ' s' : '–';
+  }, 250);
+}
+
+if (!window.Hls || !Hls.isSupported()) {
+  say('This browser has no Media Source Extensions; it cannot play here.');
+} else {
+  dispatch().then(play, (err) => {
+    state.fatal = String(err);
+    say('Cannot play ' + app + '/' + stream + ': ' + err.message + '. Trying again…');
+    setTimeout(() => location.reload(), 3000);
+  });
+}
