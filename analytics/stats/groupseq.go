@@ -103,7 +103,7 @@ func (g GroupPlan) check() error {
 		if !(t > prev && t <= 1+1e-12) {
 			return undefined(InvalidParameter, "information fraction %d is %v, must be above %v and at most 1", i, t, prev)
 		}
-		if t-prev < 1e-7 {
+		if t-prev < 1e-5*t {
 			return undefined(InvalidParameter, "information fraction %d is only %v after the one before", i, t-prev)
 		}
 		prev = t
