@@ -46,7 +46,7 @@ func encodeArgs(kbps, bframes int, fps, keyframeSeconds float64) []string {
 var audioArgs = []string{"-c:a", "aac", "-b:a", "96k", "-ar", strconv.Itoa(sampleRate), "-ac", "2"}
 
 // pipeInput reads the Matroska stream of a camera from standard input without waiting to probe it.
-var pipeInput = []string{"-hide_banner", "-loglevel", "error", "-fflags", "nobuffer", "-probesize", "32",
+var pipeInput = []string{"-hide_banner", "-loglevel", "error", "-probesize", "32",
 	"-analyzeduration", "0", "-fpsprobesize", "0", "-f", "matroska", "-i", "pipe:0"}
 
 // rtmpOutput pushes at once: no Nagle delay, every packet flushed.
