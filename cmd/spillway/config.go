@@ -110,3 +110,14 @@ func (c *commands) parent(name, help string, subs ...*ffcli.Command) *ffcli.Comm
 }
 
 var errNotRunning = errors.New("no running \"spillway up\" found: start one, or give --data DIR of the running one, or --nats URL")
+
+// runDataDir is the data directory of the running "spillway up" where none is told.
+func (b *base) runDataDir() string {
+	if b.data != "" {
+		return b.data
+	}
+	if d := lastDataDir(); d != "" {
+		return d
+	}
+	return defaultDataDir()
+}

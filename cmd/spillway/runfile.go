@@ -114,3 +114,19 @@ func findRun(data string) (*runFile, error) {
 	}
 	return nil, errNotRunning
 }
+
+// lastDataDir is the data directory of this user's last "spillway up" if that still runs.
+func lastDataDir() string {
+	p, err := pointerPath()
+	if err != nil {
+		return ""
+	}
+	b, err := os.ReadFile(p)
+	if err != nil {
+		return ""
+	}
+	if _, err := findRun(string(b)); err != nil {
+		return ""
+	}
+	return string(b)
+}
