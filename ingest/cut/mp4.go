@@ -1,0 +1,308 @@
+package cut
+
+import (
+	"encoding/binary"
+
+	"github.com/bluenviron/mediacommon/v2/pkg/codecs/h264"
+)
+
+// Box writing (ISO/IEC 14496-12). Every init segment and fragment has one track, with id 1.
+
+const trackID = 1
+
+type boxWriter struct{ b []byte }
+
+func (w *boxWriter) u8(v ...byte)   { w.b = append(w.b, v...) }
+func (w *boxWriter) u16(v uint16)   { w.b = binary.BigEndian.AppendUint16(w.b, v) }
+func (w *boxWriter) u32(v uint32)   { w.b = binary.BigEndian.AppendUint32(w.b, v) }
+func (w *boxWriter) zero(n int)     { w.b = append(w.b, make([]byte, n)...) }
+func (w *boxWriter) str(s string)   { w.b = append(w.b, s...) }
+func (w *boxWriter) bytes(p []byte) { w.b = append(w.b, p...) }
+
+func (w *boxWriter) box(name string, body func()) {
+	at := len(w.b)
+	w.u32(0)
+	w.str(name)
+	body()
+	binary.BigEndian.PutUint32(w.b[at:], uint32(len(w.b)-at))
+}
+
+func (w *boxWriter) full(name string, version byte, flags uint32, body func()) {
+	w.box(name, func() {
+		w.u32(uint32(version)<<24 | flags)
+		body()
+	})
+}
+
+var identityMatrix = [9]uint32{0x10000, 0, 0, 0, 0x10000, 0, 0, 0, 0x40000000}
+
+func (w *boxWriter) matrix() {
+	for _, v := range identityMatrix {
+		w.u32(v)
+	}
+}
+
+func initSegment(video bool, scale uint32, width, height int, entry func(w *boxWriter)) []byte {
+	w := &boxWriter{b: make([]byte, 0, 1024)}
+	w.box("ftyp", func() {
+		w.str("iso6")
+		w.u32(0)
+		for _, brand := range []string{"iso6", "cmfc", "mp41", "dash"} {
+			w.str(brand)
+		}
+	})
+	w.box("moov", func() {
+		w.full("mvhd", 0, 0, func() {
+			w.zero(8)
+			w.u32(1000)
+			w.u32(0)
+			w.u32(0x10000)
+			w.u16(0x0100)
+			w.zero(10)
+			w.matrix()
+			w.zero(24)
+			w.u32(trackID + 1)
+		})
+		w.box("trak", func() { trak(w, video, scale, width, height, entry) })
+		w.box("mvex", func() {
+			w.full("trex", 0, 0, func() {
+				w.u32(trackID)
+				w.u32(1)
+				w.zero(12)
+			})
+		})
+	})
+	return w.b
+}
+
+func trak(w *boxWriter, video bool, scale uint32, width, height int, entry func(w *boxWriter)) {
+	handler, name, volume := "soun", "audio", uint16(0x0100)
+	if video {
+		handler, name, volume = "vide", "video", 0
+	}
+	w.full("tkhd", 0, 3, func() {
+		w.zero(8)
+		w.u32(trackID)
+		w.zero(4 + 4 + 8 + 2 + 2)
+		w.u16(volume)
+		w.zero(2)
+		w.matrix()
+		w.u32(uint32(width) << 16)
+		w.u32(uint32(height) << 16)
+	})
+	w.box("mdia", func() {
+		w.full("mdhd", 0, 0, func() {
+			w.zero(8)
+			w.u32(scale)
+			w.u32(0)
+			w.u16(0x55c4) // language "und"
+			w.u16(0)
+		})
+		w.full("hdlr", 0, 0, func() {
+			w.u32(0)
+			w.str(handler)
+			w.zero(12)
+			w.str(name)
+			w.u8(0)
+		})
+		w.box("minf", func() {
+			if video {
+				w.full("vmhd", 0, 1, func() { w.zero(8) })
+			} else {
+				w.full("smhd", 0, 0, func() { w.zero(4) })
+			}
+			w.box("dinf", func() {
+				w.full("dref", 0, 0, func() {
+					w.u32(1)
+					w.full("url ", 0, 1, func() {})
+				})
+			})
+			w.box("stbl", func() {
+				w.full("stsd", 0, 0, func() {
+					w.u32(1)
+					entry(w)
+				})
+				w.full("stts", 0, 0, func() { w.u32(0) })
+				w.full("stsc", 0, 0, func() { w.u32(0) })
+				w.full("stsz", 0, 0, func() { w.zero(8) })
+				w.full("stco", 0, 0, func() { w.u32(0) })
+			})
+		})
+	})
+}
+
+// videoInit writes an avc1 sample entry with its avcC (ISO/IEC 14496-15, 5.3.3.1).
+func videoInit(sps, pps []byte, p *h264.SPS, scale uint32, width, height int) []byte {
+	return initSegment(true, scale, width, height, func(w *boxWriter) {
+		w.box("avc1", func() {
+			w.zero(6)
+			w.u16(1)
+			w.zero(16)
+			w.u16(uint16(width))
+			w.u16(uint16(height))
+			w.u32(0x480000)
+			w.u32(0x480000)
+			w.zero(4)
+			w.u16(1)
+			w.zero(32)
+			w.u16(0x18)
+			w.u16(0xffff)
+			w.box("avcC", func() {
+				w.u8(1, sps[1], sps[2], sps[3], 0xff, 0xe1)
+				w.u16(uint16(len(sps)))
+				w.bytes(sps)
+				w.u8(1)
+				w.u16(uint16(len(pps)))
+				w.bytes(pps)
+				switch sps[1] {
+				case 100, 110, 122, 144:
+					w.u8(0xfc|byte(p.ChromaFormatIdc&3), 0xf8|byte(p.BitDepthLumaMinus8&7), 0xf8|byte(p.BitDepthChromaMinus8&7), 0)
+				}
+			})
+		})
+	})
+}
+
+// audioInit writes an mp4a sample entry with its esds (ISO/IEC 14496-14).
+func audioInit(asc []byte, scale uint32, channels int) []byte {
+	return initSegment(false, scale, 0, 0, func(w *boxWriter) {
+		w.box("mp4a", func() {
+			w.zero(6)
+			w.u16(1)
+			w.zero(8)
+			w.u16(uint16(channels))
+			w.u16(16)
+			w.zero(4)
+			rate := scale
+			if rate > 0xffff { // the field has 16 bits; the real rate is in the esds
+				rate = 0
+			}
+			w.u32(rate << 16)
+			w.full("esds", 0, 0, func() {
+				n := byte(len(asc))
+				w.u8(3, 3+(2+13+2+n)+3, 0, trackID, 0)
+				w.u8(4, 13+2+n, 0x40, 0x15, 0, 0, 0)
+				w.zero(8)
+				w.u8(5, n)
+				w.bytes(asc)
+				w.u8(6, 1, 2)
+			})
+		})
+	})
+}
+
+// Sample flags (ISO/IEC 14496-12, 8.8.3.1).
+const (
+	flagsSync    = 0x02000000 // depends on no other sample
+	flagsNonSync = 0x01010000 // depends on others, is not a sync sample
+)
+
+type sample struct {
+	data    []byte
+	dur     uint32
+	cto     int32 // presentation minus decode time, never negative
+	key     bool
+	arrived int64
+}
+
+// layout says which optional fields a fragment's trun has.
+type layout struct {
+	flags    uint32
+	perEntry int
+	first    bool // first_sample_flags
+	size     int  // of moof and mdat
+	moof     int
+}
+
+func layoutOf(samples []sample) layout {
+	var l layout
+	l.flags, l.perEntry = 0x1|0x200, 4
+	body, keysLater := 0, false
+	for i := range samples {
+		s := &samples[i]
+		body += len(s.data)
+		if s.dur != samples[0].dur {
+			l.flags |= 0x100
+		}
+		if s.cto != 0 {
+			l.flags |= 0x800
+		}
+		if i > 0 && s.key != samples[len(samples)-1].key {
+			keysLater = true
+		}
+	}
+	switch {
+	case keysLater:
+		l.flags |= 0x400
+	case samples[0].key != samples[len(samples)-1].key:
+		l.flags |= 0x4
+		l.first = true
+	}
+	for _, f := range [...]uint32{0x100, 0x400, 0x800} {
+		if l.flags&f != 0 {
+			l.perEntry += 4
+		}
+	}
+	trun := 20 + l.perEntry*len(samples)
+	if l.first {
+		trun += 4
+	}
+	l.moof = 8 + 16 + 8 + 24 + 20 + trun
+	l.size = l.moof + 8 + body
+	return l
+}
+
+func flagsOf(key bool) uint32 {
+	if key {
+		return flagsSync
+	}
+	return flagsNonSync
+}
+
+// appendFragment writes moof and mdat of samples whose first is decoded at base.
+func appendFragment(b []byte, l layout, samples []sample, base uint64, number uint32) []byte {
+	be := binary.BigEndian
+	head := func(size uint32, name string) {
+		b = be.AppendUint32(b, size)
+		b = append(b, name...)
+	}
+	trunSize := uint32(l.moof - (8 + 16 + 8 + 24 + 20))
+	head(uint32(l.moof), "moof")
+	head(16, "mfhd")
+	b = be.AppendUint32(b, 0)
+	b = be.AppendUint32(b, number)
+	head(uint32(l.moof-24), "traf")
+	head(24, "tfhd")
+	b = be.AppendUint32(b, 0x020028) // default-base-is-moof, default duration, default flags
+	b = be.AppendUint32(b, trackID)
+	b = be.AppendUint32(b, samples[0].dur)
+	b = be.AppendUint32(b, flagsOf(samples[len(samples)-1].key))
+	head(20, "tfdt")
+	b = be.AppendUint32(b, 1<<24)
+	b = be.AppendUint64(b, base)
+	head(trunSize, "trun")
+	b = be.AppendUint32(b, 1<<24|l.flags)
+	b = be.AppendUint32(b, uint32(len(samples)))
+	b = be.AppendUint32(b, uint32(l.moof+8))
+	if l.first {
+		b = be.AppendUint32(b, flagsOf(samples[0].key))
+	}
+	for i := range samples {
+		s := &samples[i]
+		if l.flags&0x100 != 0 {
+			b = be.AppendUint32(b, s.dur)
+		}
+		b = be.AppendUint32(b, uint32(len(s.data)))
+		if l.flags&0x400 != 0 {
+			b = be.AppendUint32(b, flagsOf(s.key))
+		}
+		if l.flags&0x800 != 0 {
+			b = be.AppendUint32(b, uint32(s.cto))
+		}
+	}
+	head(uint32(l.size-l.moof), "mdat")
+	for i := range samples {
+		b = append(b, samples[i].data...)
+	}
+	return b
+}

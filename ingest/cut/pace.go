@@ -1,0 +1,188 @@
+package cut
+
+import "math"
+
+// Limits on what timestamps may do before a new epoch is needed, milliseconds.
+const (
+	maxForwardMs  = 10_000 // a longer gap is a jump
+	maxBackwardMs = 500    // a longer step back is a jump; shorter ones are repaired
+)
+
+const (
+	lockFrames  = 8    // intervals that must fit the declared rate before it is trusted
+	findFrames  = 16   // intervals from which a rate that was not declared is found
+	lockTolMs   = 2.0  // how far from the line they may lie, milliseconds
+	leaveTolMs  = 4.0  // ... before a later frame is taken to be off it
+	driftTolMs  = 1.25 // mean distance that starts a correction
+	misfitLimit = 3    // frames off the line, in misfitSpan frames, before the line is given up
+	misfitSpan  = 32
+)
+
+// pacer turns a video track's millisecond timestamps into decode times and
+// durations. On the line (locked) a frame's duration is known at once; off it,
+// only when the next frame has come.
+type pacer struct {
+	unit     float64 // timescale units in a millisecond
+	declared float64 // frame interval as declared, units; 0: not known
+
+	locked   bool
+	interval uint64  // of the line, units
+	mean     float64 // smoothed distance of the publisher's clock from the line, units
+	misfits  int
+	since    int // frames since the first misfit
+
+	ring [findFrames + 1]int64 // timestamps off the line, ms
+	n    int
+}
+
+// correction is how far the next part should start after the line, to follow the publisher's clock; units.
+func (p *pacer) correction() uint64 {
+	if !p.locked || p.mean < driftTolMs*p.unit {
+		return 0
+	}
+	return uint64(p.mean)
+}
+
+// shifted tells that a part was started n units later, as correction asked.
+func (p *pacer) shifted(n uint64) { p.mean -= float64(n) }
+
+// onLine places a frame of timestamp ms on the line that goes on at end. It
+// answers false, and gives the line up, if the frame does not lie there.
+func (p *pacer) onLine(ms int64, end uint64) (at, dur uint64, ok bool) {
+	tol := leaveTolMs * p.unit
+	e := float64(ms)*p.unit - float64(end)
+	at = end
+	if e < -tol { // the next frame came too early: the rate has changed
+		p.unlock()
+		return 0, 0, false
+	}
+	if e > tol { // frames are missing
+		if p.misfits == 0 {
+			p.since = 0
+		}
+		if p.misfits++; p.misfits > misfitLimit {
+			p.unlock()
+			return 0, 0, false
+		}
+		at = end + uint64(math.Round(e/float64(p.interval)))*p.interval
+		if rest := float64(ms)*p.unit - float64(at); math.Abs(rest) > tol || at == end {
+			at = uint64(float64(ms) * p.unit)
+		}
+		e = float64(ms)*p.unit - float64(at)
+	}
+	if p.misfits > 0 {
+		if p.since++; p.since > misfitSpan {
+			p.misfits = 0
+		}
+	}
+	p.mean += (e - p.mean) / 16
+	dur = p.interval
+	if p.mean < -driftTolMs*p.unit {
+		cut := max(1, dur/1000)
+		dur -= cut
+		p.mean += float64(cut)
+	}
+	return at, dur, true
+}
+
+// unlock gives the line up.
+func (p *pacer) unlock() { *p = pacer{unit: p.unit, declared: p.declared} }
+
+// offLine takes a timestamp off the line, and locks if the latest ones lie on one.
+func (p *pacer) offLine(ms int64) {
+	if p.n == len(p.ring) {
+		copy(p.ring[:], p.ring[1:])
+		p.n--
+	}
+	p.ring[p.n] = ms
+	p.n++
+	intervals := p.n - 1
+	if p.declared > 0 && intervals >= lockFrames && p.fits(p.ring[p.n-1-lockFrames:p.n], p.declared) {
+		p.lock(p.declared)
+	} else if intervals == findFrames {
+		d := float64(p.ring[p.n-1]-p.ring[0]) * p.unit / float64(intervals)
+		for _, fps := range [...]float64{24000. / 1001, 24, 25, 30000. / 1001, 30, 50, 60000. / 1001, 60} {
+			if r := p.unit * 1000 / fps; math.Abs(d-r) < r/250 {
+				d = r
+			}
+		}
+		if d >= p.unit && p.fits(p.ring[:p.n], d) {
+			p.lock(d)
+		}
+	}
+}
+
+func (p *pacer) lock(d float64) {
+	p.locked, p.interval, p.mean, p.misfits, p.n = true, uint64(math.Round(d)), 0, 0, 0
+}
+
+func (p *pacer) fits(ts []int64, d float64) bool {
+	for i, ms := range ts {
+		if math.Abs(float64(ms-ts[0])*p.unit-float64(i)*d) > lockTolMs*p.unit {
+			return false
+		}
+	}
+	return true
+}
+
+// compositionOffset gives presentation minus decode time in units for a frame on
+// the line, where RTMP's milliseconds are the rounding of a whole number of intervals.
+func (p *pacer) compositionOffset(ms int64) int32 {
+	if ms <= 0 {
+		return 0
+	}
+	x := float64(ms) * p.unit
+	if k := math.Round(x / float64(p.interval)); math.Abs(x-k*float64(p.interval)) <= lockTolMs*p.unit {
+		return int32(k) * int32(p.interval)
+	}
+	return int32(x)
+}
+
+// sampler counts AAC frames: decode times come from the number of samples, and
+// the publisher's milliseconds only tell when frames are missing or the clock drifts.
+type sampler struct {
+	unit  float64 // samples in a millisecond
+	frame uint64  // samples in a frame
+	mean  float64
+}
+
+const (
+	audioGapMs   = 40.0 // frames are missing when the clock is this far ahead of the count
+	audioDriftMs = 6.0
+)
+
+type verdict int
+
+const (
+	take verdict = iota
+	drop         // overlaps what is there
+)
+
+// next places a frame of timestamp ms after end.
+func (s *sampler) next(ms int64, end uint64) (at, dur uint64, v verdict) {
+	e := float64(ms)*s.unit - float64(end)
+	if e > audioGapMs*s.unit {
+		s.mean = 0
+		return uint64(float64(ms) * s.unit), s.frame, take
+	}
+	if e < -audioGapMs*s.unit {
+		return 0, 0, drop
+	}
+	s.mean += (e - s.mean) / 64
+	dur = s.frame
+	if s.mean < -audioDriftMs*s.unit {
+		cut := max(1, dur/200)
+		dur -= cut
+		s.mean += float64(cut)
+	}
+	return end, dur, take
+}
+
+func (s *sampler) correction() uint64 {
+	if s.mean < audioDriftMs*s.unit {
+		return 0
+	}
+	return uint64(s.mean)
+}
+
+func (s *sampler) shifted(n uint64) { s.mean -= float64(n) }
