@@ -123,3 +123,16 @@ func await(t *testing.T, what string, ok func() bool) {
 		}
 	}
 }
+
+func TestTailKeepsTheEnd(t *testing.T) {
+	var tail Tail
+	if tail.LastLine() != "" {
+		t.Error("an empty tail has a last line")
+	}
+	for i := range 1000 {
+		fmt.Fprintf(&tail, "line %d\n\n", i)
+	}
+	if len(tail.String()) > tailBytes || tail.LastLine() != "line 999" {
+		t.Errorf("%d bytes that end in %q", len(tail.String()), tail.LastLine())
+	}
+}

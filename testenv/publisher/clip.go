@@ -91,7 +91,7 @@ func (c Clip) encode(ctx context.Context, ffmpeg string, args []string, card *te
 		return err
 	}
 	defer w.Close()
-	var said tail
+	var said child.Tail
 	cmd := exec.Command(ffmpeg, args...)
 	cmd.Stdin, cmd.Stderr = r, &said
 	proc, err := child.Start(cmd)
@@ -109,7 +109,7 @@ func (c Clip) encode(ctx context.Context, ffmpeg string, args []string, card *te
 		return ctx.Err()
 	}
 	if err := proc.Err(); err != nil {
-		return errors.Join(fmt.Errorf("ffmpeg: %w: %s", err, lastLine(said.String())), drawErr)
+		return errors.Join(fmt.Errorf("ffmpeg: %w: %s", err, said.LastLine()), drawErr)
 	}
 	return drawErr
 }

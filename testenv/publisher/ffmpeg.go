@@ -1,7 +1,6 @@
 package publisher
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -11,7 +10,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
 
 	"github.com/spillway-live/spillway/testenv/child"
 )
@@ -69,13 +67,13 @@ func probe(ctx context.Context, ffmpeg, file string) (probed, error) {
 			return probed{hasAudio: true}, nil
 		}
 	}
-	var stderr bytes.Buffer
+	var stderr child.Tail
 	cmd := exec.CommandContext(ctx, ffprobe, "-v", "error", "-of", "json",
 		"-show_entries", "stream=codec_type,codec_name,pix_fmt", "file:"+file)
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
 	if err != nil {
-		return probed{}, fmt.Errorf("read input file %s: %w: %s", file, err, lastLine(stderr.String()))
+		return probed{}, fmt.Errorf("read input file %s: %w: %s", file, err, stderr.LastLine())
 	}
 	var found struct {
 		Streams []struct {
@@ -120,36 +118,6 @@ func checkURL(target string) (*url.URL, error) {
 // redact leaves out what may be a key: user, query and fragment.
 func redact(u *url.URL) string {
 	return (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path}).String()
-}
-
-// tail keeps the last lines a program wrote. It may be written while it is read.
-type tail struct {
-	mu   sync.Mutex
-	data []byte
-}
-
-const tailBytes = 4096
-
-// Write keeps p and forgets the oldest bytes.
-func (t *tail) Write(p []byte) (int, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.data = append(t.data, p...)
-	if len(t.data) > tailBytes {
-		t.data = append(t.data[:0], t.data[len(t.data)-tailBytes:]...)
-	}
-	return len(p), nil
-}
-
-func (t *tail) String() string {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return string(t.data)
-}
-
-func lastLine(s string) string {
-	s = strings.TrimSpace(s)
-	return s[strings.LastIndexByte(s, '\n')+1:]
 }
 
 // startError adds the remedy when ffmpeg vanished between looking and starting.

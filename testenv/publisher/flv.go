@@ -9,6 +9,8 @@ import (
 	"os"
 	"os/exec"
 	"time"
+
+	"github.com/spillway-live/spillway/testenv/child"
 )
 
 // FLV tag types, which are the RTMP message types of the same contents (Adobe FLV 10.1, E.4.1).
@@ -74,13 +76,13 @@ func repack(ctx context.Context, ffmpeg, path string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	var said bytes.Buffer
+	var said child.Tail
 	cmd := exec.CommandContext(ctx, program, "-v", "error", "-nostdin", "-i", "file:"+path, "-map", "0:v:0?", "-map", "0:a:0?",
 		"-c", "copy", "-flvflags", "no_duration_filesize", "-f", "flv", "pipe:1")
 	cmd.Stderr = &said
 	data, err := cmd.Output()
 	if err != nil {
-		return nil, fmt.Errorf("repack clip %s as FLV (it must hold H.264 and AAC): %w: %s", path, err, lastLine(said.String()))
+		return nil, fmt.Errorf("repack clip %s as FLV (it must hold H.264 and AAC): %w: %s", path, err, said.LastLine())
 	}
 	return data, nil
 }

@@ -207,7 +207,7 @@ func (j *job) useFile(ctx context.Context, kbps int, fps, key float64) error {
 
 // push runs one ffmpeg until it ends or ctx does. Its error never holds the URL's secrets.
 func (j *job) push(ctx context.Context) error {
-	var said tail
+	var said child.Tail
 	cmd := exec.Command(j.ffmpeg, j.args...)
 	cmd.Stderr = &said
 	var feed *os.File
@@ -250,8 +250,8 @@ func (j *job) push(ctx context.Context) error {
 		j.settle(proc)
 		return ctx.Err()
 	}
-	text := strings.ReplaceAll(said.String(), j.target.String(), j.redacted)
-	if text = lastLine(text); text != "" {
+	if text := said.LastLine(); text != "" {
+		text = strings.ReplaceAll(text, j.target.String(), j.redacted)
 		return fmt.Errorf("push to %s: ffmpeg ended: %s", j.redacted, text)
 	}
 	return fmt.Errorf("push to %s: %w", j.redacted, errors.Join(errors.New("ffmpeg ended"), proc.Err(), feedErr))
