@@ -1,0 +1,62 @@
+-- Session slices: signed additive deltas of playback sessions. Columns and comments equal schemas.SliceTable.
+CREATE TABLE IF NOT EXISTS ${database}.session_slices
+(
+    time_ms                Int64                    COMMENT 'stream time the slice is attributed to, Unix milliseconds',
+    kind                   LowCardinality(String)   COMMENT 'delta, or final for the last slice of a session',
+    session_id             String                   COMMENT 'playback session',
+    viewer_id              String                   COMMENT 'salted hash of the viewer',
+    app                    LowCardinality(String)   COMMENT 'application',
+    stream                 LowCardinality(String)   COMMENT 'stream name',
+    cdn                    LowCardinality(String)   COMMENT 'CDN that served the session in this slice',
+    server                 LowCardinality(String)   COMMENT 'host and port that served',
+    protocol               LowCardinality(String)   COMMENT 'streaming format: h HLS, d DASH',
+    region                 LowCardinality(String)   COMMENT 'viewer\'s region',
+    isp                    LowCardinality(String)   COMMENT 'viewer\'s internet provider',
+    country                LowCardinality(String)   COMMENT 'viewer\'s country',
+    device                 LowCardinality(String)   COMMENT 'device class',
+    os                     LowCardinality(String)   COMMENT 'operating system',
+    client                 LowCardinality(String)   COMMENT 'player software',
+    client_version         LowCardinality(String)   COMMENT 'version of the player or app',
+    network_type           LowCardinality(String)   COMMENT 'network type',
+    arms                   LowCardinality(String)   COMMENT 'experiment=arm pairs of the session',
+    end_reason             LowCardinality(String)   COMMENT 'final slice: ended, quit, failed, silence, not_started',
+    sessions               Int64                    COMMENT '1 in the first slice of a session',
+    ended                  Int64                    COMMENT '1 in the final slice of a session',
+    attempts               Int64                    COMMENT 'start attempts',
+    starts                 Int64                    COMMENT 'attempts that reached the first frame',
+    startup_ms             Int64                    COMMENT 'start-up time of the starts, ms',
+    exits_before_start     Int64                    COMMENT 'attempts given up before the first frame without failure',
+    start_failures         Int64                    COMMENT 'attempts that failed before the first frame',
+    playback_failures      Int64                    COMMENT 'failures after the first frame',
+    played_ms              Int64                    COMMENT 'time in state playing, ms',
+    stalled_ms             Int64                    COMMENT 'waiting after the first frame outside seeks, ms',
+    stalls                 Int64                    COMMENT 'stalls begun',
+    seek_ms                Int64                    COMMENT 'waiting caused by seeks, ms',
+    paused_ms              Int64                    COMMENT 'time paused, ms',
+    switches               Int64                    COMMENT 'bitrate changes',
+    cdn_moves              Int64                    COMMENT 'changes of the serving CDN',
+    latency_ms_sum         Int64                    COMMENT 'live latency x played time, ms x ms',
+    latency_weight_ms      Int64                    COMMENT 'played time with a known latency, ms',
+    bitrate_kbps_ms_sum    Int64                    COMMENT 'bitrate x played time, kbit/s x ms',
+    bitrate_weight_ms      Int64                    COMMENT 'played time with a known bitrate, ms',
+    dropped_frames         Int64                    COMMENT 'frames dropped',
+    requests               Int64                    COMMENT 'media requests seen by edges',
+    request_errors         Int64                    COMMENT 'of those, answered 400 or above, or not at all',
+    request_bytes          Int64                    COMMENT 'bytes edges sent',
+    reports                Int64                    COMMENT 'telemetry rows accounted for',
+    lost_reports           Int64                    COMMENT 'reports missing by sequence number',
+    first_screen_bins      Array(Int64)             COMMENT 'log-histogram bins of start-up times (failed starts in bin 1073741824)',
+    first_screen_counts    Array(Int64)             COMMENT 'counts of those bins',
+    latency_bins           Array(Int64)             COMMENT 'log-histogram bins of live latency',
+    latency_counts         Array(Int64)             COMMENT 'counts of those bins, one a sample',
+    bus_partition          UInt16                   COMMENT 'partition of the bus subject the row came by',
+    bus_seq                UInt64                   COMMENT 'stream sequence of the bus message the row came by',
+    bus_row                UInt32                   COMMENT 'row number inside that message, from 0',
+    time                   DateTime64(3, 'UTC') MATERIALIZED fromUnixTimestamp64Milli(time_ms) COMMENT 'time_ms as a time, UTC'
+)
+ENGINE = MergeTree
+PARTITION BY toDate(time)
+ORDER BY (app, stream, session_id, time_ms)
+TTL toDateTime(time) + INTERVAL 90 DAY
+SETTINGS non_replicated_deduplication_window = 20000, ttl_only_drop_parts = 1
+COMMENT 'signed additive pieces of playback sessions; sums over them are sessions; written by the loader from the bus stream SLICES';

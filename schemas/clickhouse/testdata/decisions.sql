@@ -1,0 +1,28 @@
+CREATE TABLE spillway.decisions (
+`time` DateTime64(6, 'UTC') COMMENT 'when it was decided, UTC; from Decision.time_us',
+`kind` LowCardinality(String) COMMENT 'what was decided: dispatch, multivariant, steering, publish; from Decision.kind',
+`id` String COMMENT 'unique id of the decision; from Decision.id',
+`app` LowCardinality(String) COMMENT 'application; from Decision.app',
+`stream` LowCardinality(String) COMMENT 'stream name; from Decision.stream',
+`session_id` String COMMENT 'playback session; from Decision.session_id',
+`viewer_id` String COMMENT 'salted hash of the viewer; from Decision.viewer_id',
+`region` LowCardinality(String) COMMENT 'viewer\'s region; from Decision.region',
+`isp` LowCardinality(String) COMMENT 'viewer\'s internet provider; from Decision.isp',
+`policy` LowCardinality(String) COMMENT 'name of the rule that decided; from Decision.policy',
+`policy_version` LowCardinality(String) COMMENT 'version of that rule; from Decision.policy_version',
+`chosen` LowCardinality(String) COMMENT 'CDN chosen; from Decision.chosen',
+`previous` LowCardinality(String) COMMENT 'CDN before, where known; from Decision.previous',
+`probability` Float64 COMMENT 'probability with which the policy takes the choice in this context, above 0 to 1; from Decision.probability',
+`reason_code` LowCardinality(String) COMMENT 'short token: affinity, spill, draining, pinned; from Decision.reason_code',
+`input_age_ms` Int64 COMMENT 'age of the load figures used, ms; -1 when there were none; from Decision.input_age_ms',
+`arms` LowCardinality(String) COMMENT 'experiment=arm pairs of the session; from Decision.arms',
+`candidate_cdns` Array(LowCardinality(String)) COMMENT 'CDNs considered, in the order answered; from Decision.candidates.cdn',
+`candidate_scores` Array(Float64) COMMENT 'their scores under the policy, no unit; from Decision.candidates.score',
+`candidate_viewers` Array(Int64) COMMENT 'viewers on them as the policy saw it; from Decision.candidates.viewers',
+`candidate_excluded` Array(LowCardinality(String)) COMMENT 'why a candidate was not eligible, empty if it was; from Decision.candidates.excluded',
+`bus_seq` UInt64 COMMENT 'stream sequence of the bus message in DECISIONS')
+ ENGINE = MergeTree
+ PARTITION BY toDate(time)
+ ORDER BY (app, stream, session_id, time)
+ TTL toDateTime(time) + toIntervalDay(90)
+ SETTINGS non_replicated_deduplication_window = 20000, ttl_only_drop_parts = 1, index_granularity = 8192 COMMENT 'routing and overflow decisions with their reasons; written by the loader from the bus stream DECISIONS'
