@@ -50,7 +50,7 @@ func TestPointsAreUniform(t *testing.T) {
 			for i := range weights {
 				weights[i] = 1
 			}
-			for i := range 100_000 {
+			for i := range 25_000 {
 				u := Point(salt, unitNames(kind, i))
 				if u < 0 || u >= 1 {
 					t.Fatalf("point %v", u)
@@ -84,7 +84,7 @@ func TestSaltsAreIndependent(t *testing.T) {
 			for i := range weights {
 				weights[i] = 1
 			}
-			for i := range 100_000 {
+			for i := range 25_000 {
 				u := unitNames(kind, i)
 				observed[int(p[0](u)*8)*8+int(p[1](u)*8)]++
 			}
