@@ -42,6 +42,8 @@ type CDNLogLine struct {
 	CacheHit bool `json:"hit"`
 	// Coalesced: the answer came from a fetch that another request had begun.
 	Coalesced bool `json:"coalesced,omitempty"`
+	// Aborted: the viewer closed the connection before the answer was complete. That is not an error of the CDN.
+	Aborted bool `json:"aborted,omitempty"`
 	// Reason says why the edge itself refused or failed the request; empty otherwise.
 	Reason string `json:"reason,omitempty"`
 
