@@ -101,6 +101,9 @@ func TestPeersPackageWhatIsPublished(t *testing.T) {
 			if err != nil || !strings.Contains(string(out), "h264,320,180") || !strings.Contains(string(out), "aac") {
 				t.Errorf("ffprobe: %v: %s", err, out)
 			}
+			if name == "MediaMTX" {
+				checkLowLatency(t, s.PlayURL("s1"))
+			}
 			u, err := s.Usage()
 			if err != nil || u.CPUSeconds <= 0 || u.RSSBytes < 1<<20 {
 				t.Errorf("%+v, %v", u, err)
@@ -117,6 +120,34 @@ func TestPeersPackageWhatIsPublished(t *testing.T) {
 			}
 		})
 	}
+}
+
+// checkLowLatency follows a multivariant playlist to a media playlist, which must have parts of 200 ms.
+func checkLowLatency(t *testing.T, multivariant string) {
+	t.Helper()
+	get := func(address string) string {
+		res, err := http.Get(address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer res.Body.Close()
+		body, err := io.ReadAll(res.Body)
+		if err != nil || res.StatusCode != http.StatusOK {
+			t.Fatalf("%s: %s, %v", address, res.Status, err)
+		}
+		return string(body)
+	}
+	for line := range strings.Lines(get(multivariant)) {
+		if line = strings.TrimSpace(line); line == "" || line[0] == '#' {
+			continue
+		}
+		media := get(multivariant[:strings.LastIndexByte(multivariant, '/')+1] + line)
+		if !strings.Contains(media, "#EXT-X-PART-INF:PART-TARGET=0.2") || !strings.Contains(media, "#EXT-X-PART:") {
+			t.Errorf("%s is not low-latency with parts of 200 ms:\n%s", line, media)
+		}
+		return
+	}
+	t.Error("the multivariant playlist names no stream")
 }
 
 // TestPeersListenOnLoopbackOnly looks at every TCP and UDP socket the peer has open.
