@@ -153,7 +153,9 @@ func QuantileClustered(rows []UnitRow, p, alpha float64) (ClusterQuantile, error
 			units = append(units, Totals{})
 		}
 		units[i][Den]++
-		if r.Value <= q {
+		// When the quantile itself is +Inf, the share of rows that happened at
+		// all is what varies over units.
+		if r.Value <= q && !math.IsInf(r.Value, 1) {
 			units[i][Num]++
 		}
 	}

@@ -45,6 +45,9 @@ func QuantileFromBuckets(buckets []BucketHist, p, alpha float64) (ClusterQuantil
 	if err != nil {
 		return ClusterQuantile{}, histError(err)
 	}
+	if at == loghist.InfBin {
+		at-- // as in QuantileClustered: count the rows that happened at all
+	}
 	var m Moments
 	for _, h := range hists {
 		m.Add(Totals{Num: float64(h.CountThrough(at)), Den: float64(h.Total())})

@@ -99,17 +99,29 @@ func (c CS) At(estimate, se, n float64) (Sequence, error) {
 }
 
 // oneSidedP is the smallest alpha at which the one-sided sequence with the same
-// NStar excludes 0; 1 when none below 1/2 does.
+// NStar excludes 0; 1 when none does. Towards alpha 1/2 the mixture spreads out
+// and intervals grow again, so the search ends where they are shortest.
 func (c CS) oneSidedP(t, n float64) float64 {
-	excludes := func(lnAlpha float64) bool {
+	k := func(lnAlpha float64) float64 {
 		k, _, err := CS{Alpha: math.Exp(lnAlpha), NStar: c.NStar, Alternative: Greater}.factor(n)
-		return err == nil && t > k
+		if err != nil {
+			return math.Inf(1)
+		}
+		return k
 	}
-	lo, hi := math.Log(1e-300), math.Log(0.5-1e-12)
-	if !excludes(hi) {
+	lo, hi := math.Log(1e-6), math.Log(0.5)
+	for range 100 {
+		a, b := lo+(hi-lo)/3, hi-(hi-lo)/3
+		if k(a) < k(b) {
+			hi = b
+		} else {
+			lo = a
+		}
+	}
+	if t <= k(lo) {
 		return 1
 	}
-	return math.Exp(bisect(lo, hi, func(x float64) bool { return !excludes(x) }))
+	return math.Exp(bisect(math.Log(1e-300), lo, func(x float64) bool { return t <= k(x) }))
 }
 
 // Inflation is the sequence's half width divided by that of a fixed test at the
