@@ -49,7 +49,7 @@ type Options struct {
 	// HTTPPort is the HTTP interface's port; 0 takes a free one.
 	HTTPPort int
 	// ListenHost is the IP address to listen on; default 127.0.0.1. The analyst needs no password and is
-	// therefore answered on loopback only, whatever this says; the other users are reachable on all addresses
+	// therefore answered from this machine only, whatever this says; the other users are reachable on all addresses
 	// once it is not loopback.
 	ListenHost string
 	// CacheDir holds the fetched library; default the user's cache folder (os.UserCacheDir) plus "spillway".
@@ -83,7 +83,8 @@ const (
 	// Writer may INSERT into and SELECT from Database.
 	Writer User = "writer"
 	// Analyst may only SELECT from Database, within limits of time, memory and result size. It has no password
-	// and is answered on loopback only. A request over HTTP that names no user is the analyst's.
+	// and is answered from this machine only. A request over HTTP without credentials in its headers is the analyst's,
+	// as long as the server listens on loopback alone.
 	Analyst User = "analyst"
 )
 
@@ -110,7 +111,8 @@ func (s *Server) NativeURL(u User) string {
 	return (&url.URL{Scheme: "clickhouse", User: s.userinfo(u), Host: s.NativeAddr(), Path: "/" + Database}).String()
 }
 
-// HTTPURL is the HTTP interface's URL with u's credentials in it, ending in a slash.
+// HTTPURL is the HTTP interface's URL with u's credentials in it, ending in a slash. Clients send such credentials
+// as a header, which they must: "?user=...&password=..." is not heeded (see Analyst).
 func (s *Server) HTTPURL(u User) string {
 	return (&url.URL{Scheme: "http", User: s.userinfo(u), Host: s.HTTPAddr(), Path: "/"}).String()
 }

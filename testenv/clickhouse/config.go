@@ -36,6 +36,7 @@ type configValues struct {
 	AdminSHA256, WriterSHA256   string // hex
 	Networks                    []string
 	Database                    string
+	Anonymous                   bool // whoever names no user over HTTP is the analyst
 }
 
 func newConfigValues(o Options, l layout, c credentials) configValues {
@@ -49,11 +50,13 @@ func newConfigValues(o Options, l layout, c credentials) configValues {
 		AnalystMemory: o.MemoryLimitBytes / 4,
 		QueryLog:      o.QueryLog,
 		AdminSHA256:   sha256Hex(c.Admin), WriterSHA256: sha256Hex(c.Writer),
-		Networks: []string{"127.0.0.1", "::1"},
-		Database: Database,
+		Networks:  []string{"127.0.0.1", "::1"},
+		Anonymous: true,
+		Database:  Database,
 	}
 	if ip := net.ParseIP(o.ListenHost); ip != nil && !ip.IsLoopback() {
 		v.Networks = []string{"::/0"} // admin and writer have passwords
+		v.Anonymous = false
 	}
 	return v
 }
@@ -61,8 +64,9 @@ func newConfigValues(o Options, l layout, c credentials) configValues {
 // configTemplate is config.xml. Sections that ClickHouse's own default file has and this one lacks stay off: the
 // system log tables above all, which would keep merging on an idle machine.
 //
-// The first HTTP rule is ClickHouse's usual handler for whoever names a user; the second makes everyone else on
-// the query path the analyst instead of "default", who cannot log on.
+// The HTTP rule makes whoever sends no credentials in headers the analyst, instead of "default", who cannot log on.
+// Rules cannot see the query string, so "?user=" is not heeded on that path. When others than loopback can reach
+// the server there is no such rule: who names nobody is refused.
 const configTemplate = `<!-- Written at every start; changes are lost. -->
 <clickhouse>
   <users_config>{{.UsersFile | xml}}</users_config>
@@ -119,19 +123,18 @@ const configTemplate = `<!-- Written at every start; changes are lost. -->
     <enable_read_write_grants>true</enable_read_write_grants>
   </access_control_improvements>
 
+{{- if .Anonymous}}
+
   <http_handlers>
     <rule>
-      <full_url><![CDATA[regex:.*[?&]user=.*]]></full_url>
-      <handler><type>dynamic_query_handler</type><query_param_name>query</query_param_name></handler>
-    </rule>
-    <rule>
       <url>/</url>
-      <headers><Authorization><![CDATA[regex:^$]]></Authorization><X-ClickHouse-User><![CDATA[regex:^$]]></X-ClickHouse-User></headers>
       <methods>POST,GET</methods>
+      <headers><Authorization><![CDATA[regex:^$]]></Authorization><X-ClickHouse-User><![CDATA[regex:^$]]></X-ClickHouse-User></headers>
       <handler><type>dynamic_query_handler</type><query_param_name>query</query_param_name><user>analyst</user></handler>
     </rule>
     <defaults/>
   </http_handlers>
+{{- end}}
 </clickhouse>
 `
 

@@ -250,18 +250,20 @@ func (s *Server) launch(ctx context.Context, command []string, cfg launcher.Conf
 		c.kill()
 		<-c.exited
 	}
-	return fmt.Errorf("start ClickHouse: %s", bootProblem(st.Error, logs.excerpt(), s.opts))
+	return fmt.Errorf("start ClickHouse: %s", bootProblem(st.Error, c.state(), logs.excerpt(), s.opts))
 }
 
-// bootProblem makes a message of what the launcher and the log say.
-func bootProblem(launcherSays, log string, o Options) string {
-	if strings.Contains(log, "Address already in use") {
+// bootProblem makes a message of what the launcher reported, how it ended, and what the log says.
+func bootProblem(reported, ended, log string, o Options) string {
+	switch {
+	case strings.Contains(log, "Address already in use"):
 		return fmt.Sprintf("port %d (native) or %d (HTTP) on %s is in use; choose other ports, or 0 for free ones", o.TCPPort, o.HTTPPort, o.ListenHost)
+	case reported == "":
+		return fmt.Sprintf("the launcher ended (%s) before it reported, does it call clickhouse.RunLauncher? %s", ended, log)
+	case strings.Contains(log, reported):
+		return log
 	}
-	if launcherSays == "" {
-		launcherSays = "the launcher ended without a word"
-	}
-	return launcherSays + "; " + log
+	return reported + "; " + log
 }
 
 // watch notes the end of a server that nobody asked to end.
