@@ -1,0 +1,66 @@
+package origin
+
+import (
+	"errors"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+type metrics struct {
+	requests                         *prometheus.CounterVec
+	bytes                            prometheus.Counter
+	held                             prometheus.Gauge
+	watched                          prometheus.Gauge
+	received, covered, lost, corrupt prometheus.Counter
+	delay, holding                   prometheus.Histogram
+}
+
+func newMetrics(reg prometheus.Registerer) (*metrics, error) {
+	counter := func(name, help string) prometheus.Counter {
+		return prometheus.NewCounter(prometheus.CounterOpts{Namespace: "spillway", Subsystem: "origin", Name: name, Help: help})
+	}
+	gauge := func(name, help string) prometheus.Gauge {
+		return prometheus.NewGauge(prometheus.GaugeOpts{Namespace: "spillway", Subsystem: "origin", Name: name, Help: help})
+	}
+	m := &metrics{
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "spillway", Subsystem: "origin", Name: "requests_total",
+			Help: "HTTP requests answered, by object and status code."}, []string{"object", "code"}),
+		bytes:    counter("sent_bytes_total", "Bytes of answers' bodies."),
+		held:     gauge("held_requests", "Requests held until a part exists."),
+		watched:  gauge("watched_streams", "Streams read from the bus because somebody asks for them."),
+		received: counter("parts_received_total", "Parts read from the bus."),
+		covered:  counter("chunks_covered_total", "Chunks packaged here because their parts did not come in time."),
+		lost:     counter("chunks_lost_total", "Chunks that could not be packaged at all; their parts are listed as gaps."),
+		corrupt:  counter("parts_corrupt_total", "Parts passed over because their bytes or header were damaged."),
+		delay: prometheus.NewHistogram(prometheus.HistogramOpts{Namespace: "spillway", Subsystem: "origin", Name: "part_delay_seconds",
+			Help: "Time from ingest's receipt of a chunk to its part being listed here, seconds.", Buckets: prometheus.ExponentialBuckets(0.001, 2, 13)}),
+		holding: prometheus.NewHistogram(prometheus.HistogramOpts{Namespace: "spillway", Subsystem: "origin", Name: "hold_seconds",
+			Help: "Time a request was held, seconds.", Buckets: []float64{0.01, 0.05, 0.1, 0.2, 0.4, 1, 2, 4, 6, 12}}),
+	}
+	if reg == nil {
+		return m, nil
+	}
+	var err error
+	m.requests = shared(reg, m.requests, &err)
+	m.bytes, m.held, m.watched = shared(reg, m.bytes, &err), shared(reg, m.held, &err), shared(reg, m.watched, &err)
+	m.received, m.covered = shared(reg, m.received, &err), shared(reg, m.covered, &err)
+	m.lost, m.corrupt = shared(reg, m.lost, &err), shared(reg, m.corrupt, &err)
+	m.delay, m.holding = shared(reg, m.delay, &err), shared(reg, m.holding, &err)
+	return m, err
+}
+
+// shared registers c, or gives the one that another origin of this process registered.
+func shared[C prometheus.Collector](reg prometheus.Registerer, c C, err *error) C {
+	e := reg.Register(c)
+	if e == nil {
+		return c
+	}
+	var have prometheus.AlreadyRegisteredError
+	if errors.As(e, &have) {
+		if old, ok := have.ExistingCollector.(C); ok {
+			return old
+		}
+	}
+	*err = errors.Join(*err, e)
+	return c
+}

@@ -1,0 +1,302 @@
+package origin
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/spillway-live/spillway/schemas"
+	"github.com/spillway-live/spillway/workers/hls"
+)
+
+// Role is the origin's name in metrics and logs.
+const Role = "origin"
+
+// Origin is the service. Fill in the fields and call Run.
+type Origin struct {
+	JetStream jetstream.JetStream
+	// Listener takes the HTTP connections; Run closes it. Required.
+	Listener net.Listener
+	// WindowSegments is the number of complete segments a playlist lists; default 8.
+	WindowSegments int
+	// IdleAfter is how long a stream is read on after its last request; default 60 s.
+	IdleAfter time.Duration
+	// CoverAfter is how long a part may stay behind its chunk before it is
+	// packaged here; default 150 ms.
+	CoverAfter time.Duration
+	// HoldLimit is how long a blocking reload waits before the playlist is sent
+	// unchanged. Default 6 s: hls.js gives up a request after 10 s without a first
+	// byte, and playback after three such failures.
+	HoldLimit time.Duration
+	// MaxStreams bounds the streams watched at once; default 1000. One takes
+	// about 30 s of media in memory.
+	MaxStreams int
+	Logger     *slog.Logger
+	Registerer prometheus.Registerer
+
+	window  window
+	history time.Duration
+	m       *metrics
+	work    context.Context
+	fetches fetches
+
+	parts, media     jetstream.Stream
+	streams, initsKV jetstream.KeyValue
+	positions        jetstream.KeyValue
+	inits            *lru[[]byte]
+	states           *lru[cachedState]
+	unknown          *lru[time.Time]
+
+	mu    sync.Mutex
+	feeds map[schemas.StreamKey]*feed
+}
+
+// fetches counts work in the background so that Run can wait for it.
+type fetches struct{ wg sync.WaitGroup }
+
+func (f *fetches) Go(fn func()) { f.wg.Go(fn) }
+
+func (o *Origin) defaults() error {
+	if o.JetStream == nil || o.Listener == nil {
+		return errors.New("origin: JetStream and Listener are required")
+	}
+	set(&o.WindowSegments, 8)
+	set(&o.IdleAfter, time.Minute)
+	set(&o.CoverAfter, 150*time.Millisecond)
+	set(&o.HoldLimit, 6*time.Second)
+	set(&o.MaxStreams, 1000)
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	o.Logger = o.Logger.With("role", Role)
+	const target = schemas.TargetDurationSec * 1_000_000
+	o.window = window{segments: o.WindowSegments, us: max(3*target, int64(o.WindowSegments)*schemas.SegmentMinUs), keepUs: 3 * target}
+	// Enough for a window of the longest segments, what stays fetchable behind it,
+	// and a segment cut off by the start.
+	o.history = time.Duration(int64(o.WindowSegments+2)*schemas.SegmentMaxUs+o.window.keepUs) * time.Microsecond
+	o.inits, o.states, o.unknown = newLRU[[]byte](1024), newLRU[cachedState](4096), newLRU[time.Time](4096)
+	o.feeds = map[schemas.StreamKey]*feed{}
+	var err error
+	o.m, err = newMetrics(o.Registerer)
+	return err
+}
+
+func set[T comparable](v *T, d T) {
+	var zero T
+	if *v == zero {
+		*v = d
+	}
+}
+
+// Run serves until ctx ends, then answers what waits and returns nil. The bus
+// must be there at the start; later it may go and come back.
+func (o *Origin) Run(ctx context.Context) error {
+	if err := o.defaults(); err != nil {
+		return err
+	}
+	var cancel context.CancelFunc
+	o.work, cancel = context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	if err := o.open(ctx); err != nil {
+		o.Listener.Close()
+		return fmt.Errorf("origin: %w", err)
+	}
+	stopping, stop := context.WithCancel(context.Background())
+	defer stop()
+	srv := &http.Server{
+		Handler:           http.HandlerFunc(o.serve),
+		ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute,
+		// Counted from the request; a held one has the rest for its body.
+		WriteTimeout: time.Minute, MaxHeaderBytes: 32 << 10,
+		ErrorLog: slog.NewLogLogger(o.Logger.Handler(), slog.LevelDebug),
+		// Held requests are answered when the origin stops.
+		BaseContext: func(net.Listener) context.Context { return stopping },
+	}
+	served := make(chan error, 1)
+	go func() { served <- srv.Serve(o.Listener) }()
+	sweep := time.NewTicker(o.IdleAfter / 8)
+	defer sweep.Stop()
+	for {
+		select {
+		case <-sweep.C:
+			o.dropIdle(time.Now())
+			continue
+		case err := <-served:
+			cancel()
+			o.fetches.wg.Wait()
+			return fmt.Errorf("origin: serve: %w", err)
+		case <-ctx.Done():
+		}
+		break
+	}
+	stop()
+	sctx, done := context.WithTimeout(context.Background(), 5*time.Second)
+	defer done()
+	err := srv.Shutdown(sctx)
+	if err != nil {
+		srv.Close()
+	}
+	cancel()
+	o.fetches.wg.Wait()
+	return nil
+}
+
+func (o *Origin) open(ctx context.Context) (err error) {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	for name, s := range map[string]*jetstream.Stream{schemas.StreamParts: &o.parts, schemas.StreamMedia: &o.media} {
+		if *s, err = o.JetStream.Stream(ctx, name); err != nil {
+			return fmt.Errorf("open stream %s: %w", name, err)
+		}
+	}
+	for name, b := range map[string]*jetstream.KeyValue{
+		schemas.BucketStreams: &o.streams, schemas.BucketInits: &o.initsKV, schemas.BucketPositions: &o.positions,
+	} {
+		if *b, err = o.JetStream.KeyValue(ctx, name); err != nil {
+			return fmt.Errorf("open bucket %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// unknownFor is how long a name that is not on the bus is answered 404 without
+// asking again: requests for made-up names must not load the bus.
+const unknownFor = time.Second
+
+// watch gives the feed of a stream, starting it when it is not there. release
+// must be called when the request is over.
+func (o *Origin) watch(ctx context.Context, key schemas.StreamKey) (*feed, func(), error) {
+	if at, ok := o.unknown.get(key.KVKey()); ok && time.Since(at) < unknownFor {
+		return nil, nil, errUnknown
+	}
+	o.mu.Lock()
+	f := o.feeds[key]
+	if f == nil {
+		if len(o.feeds) >= o.MaxStreams {
+			o.mu.Unlock()
+			return nil, nil, errFull
+		}
+		f = &feed{
+			o: o, key: key, ready: make(chan struct{}), added: make(chan struct{}), started: time.Now(),
+			tracks: map[trackName]*track{}, targets: map[trackName]int64{},
+		}
+		fctx, cancel := context.WithCancel(o.work)
+		f.cancel = cancel
+		o.feeds[key] = f
+		o.m.watched.Set(float64(len(o.feeds)))
+		o.fetches.Go(func() {
+			defer cancel()
+			f.run(fctx)
+			if f.err != nil {
+				o.forget(f)
+			}
+		})
+	}
+	f.users.Add(1)
+	f.lastUse.Store(time.Now().UnixNano())
+	o.mu.Unlock()
+	release := func() {
+		f.lastUse.Store(time.Now().UnixNano())
+		f.users.Add(-1)
+	}
+	select {
+	case <-f.ready:
+	case <-ctx.Done():
+		release()
+		return nil, nil, ctx.Err()
+	}
+	if f.err != nil {
+		release()
+		return nil, nil, f.err
+	}
+	return f, release, nil
+}
+
+func (o *Origin) forget(f *feed) {
+	if errors.Is(f.err, errUnknown) {
+		o.unknown.put(f.key.KVKey(), time.Now())
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.feeds[f.key] == f {
+		delete(o.feeds, f.key)
+	}
+	o.m.watched.Set(float64(len(o.feeds)))
+}
+
+func (o *Origin) dropIdle(now time.Time) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for key, f := range o.feeds {
+		if f.users.Load() == 0 && now.Sub(time.Unix(0, f.lastUse.Load())) > o.IdleAfter {
+			f.cancel()
+			delete(o.feeds, key)
+		}
+	}
+	o.m.watched.Set(float64(len(o.feeds)))
+}
+
+type cachedState struct {
+	at    time.Time
+	state *schemas.StreamState // nil: not there
+}
+
+// stateAge is how old an answer from the bucket streams may be.
+const stateAge = 500 * time.Millisecond
+
+// state gives what the bucket streams says of a stream, up to stateAge old.
+func (o *Origin) state(ctx context.Context, key schemas.StreamKey) (*schemas.StreamState, error) {
+	if c, ok := o.states.get(key.KVKey()); ok && time.Since(c.at) < stateAge {
+		if c.state == nil {
+			return nil, jetstream.ErrKeyNotFound
+		}
+		return c.state, nil
+	}
+	e, err := o.streams.Get(ctx, key.KVKey())
+	if errors.Is(err, jetstream.ErrKeyNotFound) {
+		o.states.put(key.KVKey(), cachedState{at: time.Now()})
+		return nil, err
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the state of %s: %w", key, err)
+	}
+	var s schemas.StreamState
+	if err := json.Unmarshal(e.Value(), &s); err != nil {
+		return nil, fmt.Errorf("read the state of %s: %w", key, err)
+	}
+	s.App, s.Stream = key.App, key.Stream
+	o.states.put(key.KVKey(), cachedState{at: time.Now(), state: &s})
+	return &s, nil
+}
+
+func (o *Origin) position(ctx context.Context, key schemas.StreamKey) (*schemas.Position, error) {
+	e, err := o.positions.Get(ctx, key.KVKey()+"."+schemas.SourceRendition)
+	if err != nil {
+		return nil, err
+	}
+	var p schemas.Position
+	return &p, json.Unmarshal(e.Value(), &p)
+}
+
+// alive: somebody publishes the stream now.
+func alive(s *schemas.StreamState, now time.Time) bool {
+	return s != nil && s.Live && now.Sub(time.UnixMicro(s.UpdatedUnixUs)) < 15*time.Second
+}
+
+// sortReports puts reports in one order on every origin.
+func sortReports(r []hls.Report) {
+	for i := 1; i < len(r); i++ {
+		for j := i; j > 0 && r[j].URI < r[j-1].URI; j-- {
+			r[j], r[j-1] = r[j-1], r[j]
+		}
+	}
+}

@@ -1,0 +1,413 @@
+package origin
+
+import (
+	"time"
+
+	"github.com/spillway-live/spillway/schemas"
+	"github.com/spillway-live/spillway/workers/hls"
+)
+
+// partID places a part in its track.
+type partID struct {
+	epoch uint32
+	msn   uint64
+	part  int
+}
+
+// after orders the parts of one track.
+func (a partID) after(b partID) bool {
+	switch {
+	case a.epoch != b.epoch:
+		return a.epoch > b.epoch
+	case a.msn != b.msn:
+		return a.msn > b.msn
+	default:
+		return a.part > b.part
+	}
+}
+
+// piece is a part with its bytes.
+type piece struct {
+	id   partID
+	h    schemas.Part
+	data []byte
+	gap  bool
+}
+
+// segment is a media segment in memory. Once it is complete its parts' data
+// alias one buffer.
+type segment struct {
+	hls.Segment
+	cut  int64 // microseconds, sum of the parts
+	data []byte
+	raw  [][]byte
+}
+
+func (s *segment) id() partID { return partID{s.Epoch, s.MSN, len(s.Parts)} }
+
+// window says how much a track lists and keeps.
+type window struct {
+	// segments and us: the playlist is the shortest suffix with at least this
+	// many complete segments of at least this length together.
+	segments int
+	us       int64
+	// keepUs of media that have left the playlist can still be fetched.
+	keepUs int64
+}
+
+// track is the state of one playlist. It is not safe for concurrent use: the
+// feed's lock guards it.
+type track struct {
+	rendition string
+	kind      schemas.Track
+	w         window
+	targetUs  int64
+
+	segs   []*segment // consecutive MSNs, also those that have left the playlist
+	first  int        // index of the first one listed
+	begun  bool
+	last   partID // the last part that was appended
+	closed bool   // the last segment is complete
+
+	pending map[partID]*piece // arrived before the parts in front of them
+	waiting map[partID]struct{}
+	// mediaEpoch is the highest epoch that MEDIA has shown; ended the epoch whose end it has shown.
+	mediaEpoch, ended uint32
+	stalledSince      time.Time // pending parts cannot be appended since
+
+	reports     []hls.Report
+	full, delta []byte        // rendered, nil when out of date
+	changed     chan struct{} // closed when a part is appended
+}
+
+// maxPending bounds parts that wait for an earlier one: over 10 s of a track.
+const maxPending = 64
+
+func newTrack(rendition string, kind schemas.Track, w window, targetUs int64) *track {
+	return &track{
+		rendition: rendition, kind: kind, w: w, targetUs: targetUs,
+		pending: map[partID]*piece{}, waiting: map[partID]struct{}{}, changed: make(chan struct{}),
+	}
+}
+
+// expect notes that MEDIA holds a chunk with this part. It reports whether the
+// part is still to come.
+func (t *track) expect(id partID, start bool) bool {
+	if id.epoch < t.mediaEpoch || !t.begun && !start && len(t.waiting) == 0 {
+		return false
+	}
+	t.mediaEpoch = id.epoch
+	if t.has(id) {
+		return false
+	}
+	t.waiting[id] = struct{}{}
+	return true
+}
+
+// has reports whether a part is here, or too late to be of use.
+func (t *track) has(id partID) bool {
+	if _, ok := t.pending[id]; ok {
+		return true
+	}
+	return t.begun && !id.after(t.last)
+}
+
+// sawEpoch notes that an epoch was opened on MEDIA: lower ones have ended.
+func (t *track) sawEpoch(epoch uint32, now time.Time) {
+	t.mediaEpoch = max(t.mediaEpoch, epoch)
+	t.advance(now)
+}
+
+// sawEnd notes that the publisher left: nothing follows in this epoch.
+func (t *track) sawEnd(epoch uint32, now time.Time) {
+	t.ended = max(t.ended, epoch)
+	t.advance(now)
+}
+
+// offer takes a part that arrived, in whatever order.
+func (t *track) offer(p *piece, now time.Time) {
+	_, expected := t.waiting[p.id]
+	delete(t.waiting, p.id)
+	switch {
+	case t.has(p.id):
+	case p.id.epoch < t.mediaEpoch && !expected && t.begun:
+		// A publisher that lost the stream and does not know it.
+	case len(t.pending) >= maxPending && !t.makeRoom(p.id):
+	default:
+		t.pending[p.id] = p
+	}
+	t.advance(now)
+}
+
+// makeRoom drops the latest pending part if id comes before it.
+func (t *track) makeRoom(id partID) bool {
+	var latest partID
+	for k := range t.pending {
+		if k.after(latest) {
+			latest = k
+		}
+	}
+	if !latest.after(id) {
+		return false
+	}
+	delete(t.pending, latest)
+	return true
+}
+
+// next is the part that would follow the last one.
+func (t *track) next() partID {
+	if t.closed {
+		return partID{t.last.epoch, t.last.msn + 1, 0}
+	}
+	return partID{t.last.epoch, t.last.msn, t.last.part + 1}
+}
+
+// How long a hole holds up what came after it.
+const (
+	epochPatience = time.Second     // MEDIA has not confirmed that the lower epoch is complete
+	holePatience  = 3 * time.Second // a part never came and MEDIA cannot say why
+)
+
+// advance appends every pending part that is in turn.
+func (t *track) advance(now time.Time) {
+	appended := false
+	for t.step(now) {
+		appended = true
+		t.stalledSince = time.Time{}
+	}
+	if t.ended >= t.last.epoch && t.begun && !t.closed && !t.outstanding(t.last.epoch+1) {
+		t.close()
+		appended = true
+	}
+	if len(t.pending) == 0 {
+		t.stalledSince = time.Time{}
+	} else if t.stalledSince.IsZero() {
+		t.stalledSince = now
+	}
+	if appended {
+		t.trim()
+		t.full, t.delta = nil, nil
+		close(t.changed)
+		t.changed = make(chan struct{})
+	}
+}
+
+func (t *track) step(now time.Time) bool {
+	if len(t.pending) == 0 {
+		return false
+	}
+	if t.begun {
+		if p, ok := t.pending[t.next()]; ok {
+			t.append(p)
+			return true
+		}
+	}
+	// The first segment start beyond the last part.
+	var start *piece
+	for _, p := range t.pending {
+		if p.h.SegmentStart && (start == nil || start.id.after(p.id)) {
+			start = p
+		}
+	}
+	if start == nil {
+		if !t.begun {
+			clear(t.pending) // nothing can be shown of a segment whose start is gone
+		}
+		return false
+	}
+	if t.begun && t.holdBack(start, now) || !t.begun && t.outstandingBefore(start.id) && !t.stalledFor(holePatience, now) {
+		return false
+	}
+	if t.begun {
+		t.close()
+		if start.id.msn != t.last.msn+1 {
+			t.segs, t.first = nil, 0 // numbers must be consecutive: start again
+		}
+	}
+	t.append(start)
+	return true
+}
+
+// holdBack reports whether a segment start that is not the next part has to
+// wait for what is missing before it.
+func (t *track) holdBack(start *piece, now time.Time) bool {
+	switch {
+	case start.id.epoch == t.last.epoch, t.outstandingBefore(start.id):
+		return !t.stalledFor(holePatience, now)
+	case t.mediaEpoch < start.id.epoch:
+		return !t.stalledFor(epochPatience, now)
+	default: // a new epoch, and all of the last one is here
+		return false
+	}
+}
+
+func (t *track) stalledFor(d time.Duration, now time.Time) bool {
+	return !t.stalledSince.IsZero() && now.Sub(t.stalledSince) >= d
+}
+
+// outstanding reports whether a part of an epoch below this one is still to come.
+func (t *track) outstanding(epoch uint32) bool {
+	return t.outstandingBefore(partID{epoch: epoch})
+}
+
+func (t *track) outstandingBefore(id partID) bool {
+	for k := range t.waiting {
+		if id.after(k) {
+			return true
+		}
+	}
+	return false
+}
+
+func (t *track) append(p *piece) {
+	if !t.begun || t.closed || p.h.SegmentStart {
+		if t.begun && !t.closed {
+			t.close()
+		}
+		t.segs = append(t.segs, &segment{Segment: hls.Segment{
+			Epoch: p.id.epoch, MSN: p.id.msn, InitID: p.h.InitID, DiscontinuitySeq: p.h.DiscontinuitySeq,
+			Discontinuity: p.h.Discontinuity || t.begun && len(t.segs) > 0 && p.id.epoch != t.last.epoch,
+			WallUnixUs:    p.h.WallUnixUs,
+		}})
+	}
+	s := t.segs[len(t.segs)-1]
+	s.Parts = append(s.Parts, hls.Part{DurationUs: p.h.DurationUs, Independent: p.h.Independent, Gap: p.gap})
+	s.raw = append(s.raw, p.data)
+	s.cut += p.h.DurationUs
+	t.begun, t.closed, t.last = true, false, p.id
+	delete(t.pending, p.id)
+	delete(t.waiting, p.id)
+	for k := range t.pending {
+		if !k.after(t.last) {
+			delete(t.pending, k)
+		}
+	}
+	for k := range t.waiting {
+		if !k.after(t.last) {
+			delete(t.waiting, k)
+		}
+	}
+	if p.h.SegmentEnd {
+		t.close()
+	}
+}
+
+// close completes the last segment and moves its bytes into one buffer, which
+// also lets go of the bus's messages.
+func (t *track) close() {
+	if t.closed {
+		return
+	}
+	t.closed = true
+	s := t.segs[len(t.segs)-1]
+	s.Complete = true
+	n := 0
+	for _, b := range s.raw {
+		n += len(b)
+	}
+	s.data = make([]byte, 0, n)
+	for i, b := range s.raw {
+		at := len(s.data)
+		s.data = append(s.data, b...)
+		s.raw[i] = s.data[at:len(s.data):len(s.data)]
+	}
+}
+
+// trim moves the window on and forgets what can no longer be fetched. Where the
+// window starts depends only on what stands behind it, so origins that started
+// at different times list the same.
+func (t *track) trim() {
+	complete, us, from := 0, int64(0), 0
+	for i := len(t.segs) - 1; i >= 0; i-- {
+		if t.segs[i].Complete {
+			complete++
+		}
+		us += t.segs[i].cut
+		if complete >= t.w.segments && us >= t.w.us {
+			from = i
+			break
+		}
+	}
+	t.first = max(t.first, from)
+	var behind int64
+	drop := 0
+	for i := t.first - 1; i >= 0; i-- {
+		if behind >= t.w.keepUs {
+			drop = i + 1
+			break
+		}
+		behind += t.segs[i].cut
+	}
+	if drop > 0 {
+		t.segs = append([]*segment(nil), t.segs[drop:]...)
+		t.first -= drop
+	}
+}
+
+// find gives the bytes of a part (part >= 0) or a complete segment (part = -1).
+// later says that it may still come.
+func (t *track) find(id partID) (data []byte, ok, later bool) {
+	for _, s := range t.segs {
+		if s.Epoch != id.epoch || s.MSN != id.msn {
+			continue
+		}
+		if id.part < 0 {
+			return s.data, s.Complete && !hasGap(s), !s.Complete
+		}
+		if id.part < len(s.raw) {
+			return s.raw[id.part], !s.Parts[id.part].Gap, false
+		}
+		return nil, false, !s.Complete && id.part < len(s.raw)+aheadParts
+	}
+	if !t.begun || id.epoch != t.last.epoch {
+		return nil, false, false
+	}
+	n := t.next()
+	return nil, false, id.part >= 0 && id.msn == n.msn && n.part == 0 && id.part < aheadParts
+}
+
+// aheadParts is how far beyond the newest part a request may wait.
+const aheadParts = 3
+
+func hasGap(s *segment) bool {
+	for i := range s.Parts {
+		if s.Parts[i].Gap {
+			return true
+		}
+	}
+	return false
+}
+
+// playlist renders what is listed now; the bytes must not be changed.
+func (t *track) playlist(delta bool) []byte {
+	if t.full == nil {
+		m := hls.Media{PartTargetUs: t.targetUs, Reports: t.reports}
+		m.Segments = make([]hls.Segment, 0, len(t.segs)-t.first)
+		for _, s := range t.segs[t.first:] {
+			m.Segments = append(m.Segments, s.Segment)
+		}
+		t.full = m.Append(make([]byte, 0, 8<<10))
+		t.delta = t.full
+		if m.Skippable() > 0 {
+			t.delta = m.AppendDelta(make([]byte, 0, 8<<10))
+		}
+	}
+	if delta {
+		return t.delta
+	}
+	return t.full
+}
+
+// listed reports whether the playlist has segments that are complete.
+func (t *track) listed() bool { return len(t.segs) > 1 || len(t.segs) == 1 && t.closed }
+
+// lastMSN is that of the last complete segment; without one, the number before the first.
+func (t *track) lastMSN() uint64 {
+	if t.closed {
+		return t.last.msn
+	}
+	if t.last.msn == 0 {
+		return 0
+	}
+	return t.last.msn - 1
+}
