@@ -47,7 +47,7 @@ func AdjustP(ps []float64) (Family, error) {
 	bh, by := 1.0, 1.0
 	for k := m - 1; k >= 0; k-- {
 		i := order[k]
-		q := float64(m) * ps[i] / float64(k+1)
+		q := ps[i] * (float64(m) / float64(k+1)) // never below ps[i], also after rounding
 		bh, by = math.Min(bh, q), math.Min(by, q*harmonic)
 		f.BH[i], f.BY[i] = bh, by
 	}
