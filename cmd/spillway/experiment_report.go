@@ -1,0 +1,75 @@
+package main
+
+import (
+	"encoding/json"
+	"flag"
+	"fmt"
+	"io"
+
+	chgo "github.com/ClickHouse/clickhouse-go/v2"
+	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/peterbourgon/ff/v3/ffcli"
+
+	"github.com/spillway-live/spillway/analytics/experiments/report"
+	"github.com/spillway-live/spillway/analytics/stats/eval"
+	"github.com/spillway-live/spillway/schemas"
+)
+
+func (c *commands) experimentReport() *ffcli.Command {
+	var b base
+	var asJSON bool
+	var alpha float64
+	return c.command("experiment report", "NAME", "compare an experiment's arms, with intervals", 1, func(fs *flag.FlagSet) {
+		b.register(fs)
+		fs.BoolVar(&asJSON, "json", false, "print JSON instead of text")
+		fs.Float64Var(&alpha, "alpha", 0.05, "error rate of the intervals")
+	}, func(ctx ctx, a []string) error {
+		if !(alpha > 0 && alpha < 1) {
+			return fmt.Errorf("--alpha %v: give a number between 0 and 1, e.g. 0.05", alpha)
+		}
+		var x *schemas.Experiment
+		err := b.withBucket(ctx, schemas.BucketExperiments, func(kv jetstream.KeyValue) error {
+			var err error
+			x, _, err = getExperiment(ctx, kv, a[0])
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		conn, err := b.openClickHouse()
+		if err != nil {
+			return err
+		}
+		defer conn.Close()
+		r, err := report.Build(ctx, conn, x, report.Options{Alpha: alpha})
+		if err != nil {
+			return err
+		}
+		if asJSON {
+			e := json.NewEncoder(c.stdout)
+			e.SetIndent("", "  ")
+			return e.Encode(r)
+		}
+		return r.WriteText(c.stdout)
+	})
+}
+
+// openClickHouse opens the native protocol of the configured or running ClickHouse.
+func (b *base) openClickHouse() (driver.Conn, error) {
+	u, err := b.clickhouseURL()
+	if err != nil {
+		return nil, err
+	}
+	o, err := chgo.ParseDSN(u)
+	if err != nil {
+		return nil, fmt.Errorf("--clickhouse: %w: give clickhouse://user:password@host:9000/spillway", err)
+	}
+	conn, err := chgo.Open(o)
+	if err != nil {
+		return nil, fmt.Errorf("open ClickHouse: %w", err)
+	}
+	return conn, nil
+}
+
+func evalStats(r io.Reader, w io.Writer) error { return eval.Eval(r, w) }
