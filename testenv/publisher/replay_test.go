@@ -64,6 +64,9 @@ func TestReplayOverManyConnections(t *testing.T) {
 			if st := r.Stats(); st.Connected != 0 {
 				t.Errorf("after the end: %+v", st)
 			}
+			s.look(t, "the end of all connections", func(conns []*sinkConn) bool {
+				return conns[0].ended && conns[1].ended && conns[2].ended
+			})
 			paths := map[string]bool{}
 			for _, c := range s.conns {
 				paths[c.path+"?"+c.query] = true
