@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -14,9 +15,6 @@ import (
 	"github.com/spillway-live/spillway/workers/packager"
 )
 
-// maxCovering bounds the chunks of one stream that are packaged here at once.
-const maxCovering = 64
-
 // startPatience bounds how long reading the window may take before requests
 // are answered with what is there.
 const startPatience = 3 * time.Second
@@ -25,28 +23,22 @@ const startPatience = 3 * time.Second
 func (f *feed) tick(ctx context.Context, now time.Time) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	covering, reading := 0, false
+	reading, late := false, false
 	keep := f.overdue[:0]
 	for _, d := range f.overdue {
 		if !f.missing(d) {
 			continue
 		}
 		keep = append(keep, d)
-		if d.busy {
-			covering++
-		}
 		reading = reading || d.old
-		if !f.live || now.Before(d.at) {
-			continue
-		}
-		if !d.busy && covering < maxCovering {
-			d.busy = true
-			covering++
-			f.o.fetches.Go(func() { f.cover(ctx, d) })
-		}
+		late = late || f.live && !now.Before(d.at)
 	}
 	clear(f.overdue[len(keep):])
 	f.overdue = keep
+	if late && !f.covering {
+		f.covering = true
+		f.o.fetches.Go(func() { f.coverAll(ctx) })
+	}
 	for _, t := range f.tracks {
 		if len(t.pending) > 0 {
 			f.moved(t, func() { t.advance(now) })
@@ -75,44 +67,96 @@ func (f *feed) missing(d *due) bool {
 	return false
 }
 
+// coverAll packages what is late, in the order of the bus, so that every origin
+// comes to the same playlists.
+func (f *feed) coverAll(ctx context.Context) {
+	publish := make(chan covered, 256)
+	var published sync.WaitGroup
+	published.Go(func() {
+		for c := range publish {
+			f.share(ctx, c)
+		}
+	})
+	for ctx.Err() == nil {
+		d := f.nextLate(time.Now())
+		if d == nil {
+			break
+		}
+		if out, stored, ok := f.cover(ctx, d); ok {
+			select {
+			case publish <- covered{d, out, stored}:
+			default: // the bus is slow to take them; the other origins help themselves
+			}
+		}
+	}
+	close(publish)
+	published.Wait()
+}
+
+// nextLate gives the oldest chunk that is late, or ends covering.
+func (f *feed) nextLate(now time.Time) *due {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, d := range f.overdue {
+		if !now.Before(d.at) && f.missing(d) {
+			return d
+		}
+	}
+	f.covering = false
+	return nil
+}
+
+// covered is a chunk that was packaged here.
+type covered struct {
+	d      *due
+	out    []workers.Output
+	stored time.Time
+}
+
 // cover packages a chunk here: its parts did not come in time, so its packager
 // is gone, slow or has none after it.
-func (f *feed) cover(ctx context.Context, d *due) {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+func (f *feed) cover(ctx context.Context, d *due) (out []workers.Output, stored time.Time, ok bool) {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
 	m, err := f.o.media.GetMsg(ctx, d.seq)
-	var c *schemas.Chunk
-	if err == nil {
-		c, err = schemas.DecodeChunk([]byte(m.Header.Get(schemas.HeaderChunk)), m.Data)
-		if err != nil || c.ContentID() != d.name || schemas.MediaSubject(c.Key(), c.Rendition) != m.Subject {
-			f.giveUp(d, fmt.Errorf("chunk cannot be packaged: %w", err))
-			return
-		}
-	} else if errors.Is(err, jetstream.ErrMsgNotFound) {
+	if errors.Is(err, jetstream.ErrMsgNotFound) {
 		f.giveUp(d, fmt.Errorf("chunk is gone from the bus: %w", err))
-		return
+		return nil, stored, false
 	}
-	var out []workers.Output
+	if err != nil {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		d.attempts++
+		d.at = time.Now().Add(min(time.Duration(d.attempts)*100*time.Millisecond, 2*time.Second))
+		return nil, stored, false
+	}
+	c, err := schemas.DecodeChunk([]byte(m.Header.Get(schemas.HeaderChunk)), m.Data)
+	if err == nil && schemas.MediaSubject(c.Key(), c.Rendition) != m.Subject {
+		err = fmt.Errorf("it is for subject %s", schemas.MediaSubject(c.Key(), c.Rendition))
+	}
 	if err == nil {
 		out, err = packager.Package(c, m.Data)
 	}
 	if err != nil {
-		f.mu.Lock()
-		d.attempts++
-		d.busy, d.at = false, time.Now().Add(min(time.Duration(d.attempts)*100*time.Millisecond, 2*time.Second))
-		f.mu.Unlock()
-		return
+		f.giveUp(d, fmt.Errorf("chunk cannot be packaged: %w", err))
+		return nil, stored, false
 	}
 	for i := range c.Fragments {
 		p, data := packager.Part(c, m.Data, i)
 		f.offer(&p, data, false)
 	}
 	f.o.m.covered.Inc()
-	// The others profit too; the same ids keep anything from being stored twice.
-	if err := workers.Publish(ctx, f.o.JetStream, out, 5*time.Second); err != nil {
-		f.o.Logger.Debug("publish covered parts", "chunk", d.name, "err", err)
+	return out, m.Time, true
+}
+
+// share publishes parts made here, from which the others profit too; the same
+// ids keep anything from being stored twice.
+func (f *feed) share(ctx context.Context, c covered) {
+	if err := workers.Publish(ctx, f.o.JetStream, c.out, 5*time.Second); err != nil {
+		f.o.Logger.Debug("publish covered parts", "chunk", c.d.name, "err", err)
+		return
 	}
-	f.tell(ctx, d, m.Time)
+	f.tell(ctx, c.d, c.stored)
 }
 
 // giveUp lists the parts of d as gaps, so that what follows can be shown.

@@ -27,12 +27,13 @@ type feed struct {
 	cancel  context.CancelFunc
 	err     error // why it could not start; read after ready
 
-	mu      sync.Mutex
-	tracks  map[trackName]*track
-	added   chan struct{} // closed when a track appears
-	targets map[trackName]int64
-	overdue []*due // chunks seen on MEDIA whose parts have not all come, oldest first
-	live    bool   // history has been read
+	mu       sync.Mutex
+	tracks   map[trackName]*track
+	added    chan struct{} // closed when a track appears
+	targets  map[trackName]int64
+	overdue  []*due // chunks seen on MEDIA whose parts have not all come, oldest first
+	live     bool   // history has been read
+	covering bool   // a goroutine packages what is late
 }
 
 type trackName struct {
@@ -49,7 +50,6 @@ type due struct {
 	rend     string
 	at       time.Time // when to package it here
 	attempts int
-	busy     bool
 	old      bool // found when history was read
 }
 

@@ -1,0 +1,46 @@
+package router
+
+import (
+	"errors"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+type metrics struct {
+	answers                       *prometheus.CounterVec
+	unchanged, published, dropped prometheus.Counter
+}
+
+func newMetrics(reg prometheus.Registerer, l *load) (*metrics, error) {
+	opts := func(name, help string) prometheus.CounterOpts {
+		return prometheus.CounterOpts{Namespace: "spillway", Subsystem: "router", Name: name, Help: help}
+	}
+	m := &metrics{
+		answers:   prometheus.NewCounterVec(opts("answers_total", "Requests answered, by kind and HTTP status."), []string{"kind", "status"}),
+		unchanged: prometheus.NewCounter(opts("steering_unchanged_total", "Steering answers that repeated the last one and were not stored.")),
+		published: prometheus.NewCounter(opts("records_published_total", "Decisions and exposures acknowledged by the bus.")),
+		dropped:   prometheus.NewCounter(opts("records_dropped_total", "Decisions and exposures dropped because too many waited for the bus.")),
+	}
+	if reg == nil {
+		return m, nil
+	}
+	return m, errors.Join(
+		reg.Register(m.answers), reg.Register(m.unchanged), reg.Register(m.published), reg.Register(m.dropped),
+		reg.Register(viewersCollector{l, prometheus.NewDesc("spillway_router_viewers", "Sessions on each CDN, as the router knows it.", []string{"cdn"}, nil)}),
+	)
+}
+
+// viewersCollector shows the load at the time of the scrape.
+type viewersCollector struct {
+	l    *load
+	desc *prometheus.Desc
+}
+
+func (c viewersCollector) Describe(ch chan<- *prometheus.Desc) { ch <- c.desc }
+
+func (c viewersCollector) Collect(ch chan<- prometheus.Metric) {
+	for cdn, n := range c.l.viewers(time.Now()) {
+		ch <- prometheus.MustNewConstMetric(c.desc, prometheus.GaugeValue, float64(n), cdn)
+	}
+}

@@ -1,0 +1,226 @@
+// Package router sends playback sessions to CDNs. Over HTTP it answers
+//
+//	GET /v1/dispatch?app=&stream=[&viewer=][&neighbours=a,b][&pin=cdn][&publish=1]
+//	GET /v1/play/<app>/<stream>/multivariant.m3u8[?s=<token>][&viewer=][&pin=cdn]
+//	GET /v1/steering?s=<token>
+//	GET /<app>/<stream>/multivariant.m3u8   (edges only, with X-Spillway-CDN and X-Spillway-Edge-Key)
+//
+// with schemas.Dispatch (errors: schemas.ErrorAnswer), per-session multivariant
+// playlists and content-steering lists for HLS and DASH players as they are.
+//
+// It promises: what it knows about load it knows from the bus (DECISIONS and
+// SLICES), so all routers agree and a restarted one knows what it knew; every
+// decision is published with its reasons, except a steering answer that repeats
+// the last one, which is counted and stored once a minute; a change of the
+// registry is in the next answer; steering is never answered 429, which would
+// end steering in hls.js; tokens cannot be guessed or altered; an address is
+// used for place and rate and kept nowhere.
+//
+// It leaves out the health of CDNs: players leave a failing pathway by
+// themselves, in the order they were given.
+package router
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/time/rate"
+
+	"github.com/spillway-live/spillway/ingest/geo"
+	"github.com/spillway-live/spillway/schemas/token"
+)
+
+// Settings of a Router. JS, Signer and ViewerSalt are required.
+type Settings struct {
+	// JS is the bus; its streams and buckets exist (schemas.EnsureBus).
+	JS jetstream.JetStream
+	// Addr to listen on; default 127.0.0.1:0.
+	Addr string
+	// PublicURL is where players reach the router: steering needs absolute
+	// addresses. Default http:// and the address listened on.
+	PublicURL string
+	// Collector is the base URL of telemetry: /v1/cmcd, /v1/beacon.
+	Collector string
+	// Clock is the URL of the time endpoint; default <Collector>/v1/clock.
+	Clock string
+	// PublishURL is the template of publish addresses, with {app}, {stream} and
+	// {cdn}; empty: ?publish=1 names CDNs without addresses.
+	PublishURL string
+	// Signer signs and checks session tokens.
+	Signer *token.Signer
+	// EdgeKey is what edges must show; empty refuses them all.
+	EdgeKey string
+	// ViewerSalt hashes viewer ids, at least 16 bytes.
+	ViewerSalt []byte
+	// Geo places viewers; default: headers from loopback only.
+	Geo *geo.Locator
+	// TokenTTL is how long a session may last; default 12 h.
+	TokenTTL time.Duration
+	// SteeringTTL is when players ask again; default 10 s, at least 1 s.
+	SteeringTTL time.Duration
+	// PeerRate and PeerBurst limit requests of one client address, per second;
+	// default 200 and 1000. Loopback clients are not limited.
+	PeerRate  float64
+	PeerBurst int
+	// AliveWindow is how long a session counts after its last sign of life; default 90 s.
+	AliveWindow time.Duration
+	Logger      *slog.Logger
+	Registerer  prometheus.Registerer
+}
+
+// Router answers. Make it with New, then Run it.
+type Router struct {
+	s     Settings
+	ln    net.Listener
+	own   *geo.Locator // closed with the router
+	t     *tables
+	load  *load
+	out   *publisher
+	m     *metrics
+	peers *peers
+	ready chan struct{}
+}
+
+// New checks the settings and starts to listen, so that URL is known; requests
+// are answered once Run has read the registry.
+func New(s Settings) (*Router, error) {
+	if s.JS == nil || s.Signer == nil {
+		return nil, errors.New("router: JS and Signer are required")
+	}
+	if len(s.ViewerSalt) < 16 {
+		return nil, fmt.Errorf("router: ViewerSalt has %d bytes: at least 16 are needed", len(s.ViewerSalt))
+	}
+	if s.Addr == "" {
+		s.Addr = "127.0.0.1:0"
+	}
+	if s.TokenTTL == 0 {
+		s.TokenTTL = 12 * time.Hour
+	}
+	s.SteeringTTL = max(s.SteeringTTL, 0)
+	if s.SteeringTTL == 0 {
+		s.SteeringTTL = 10 * time.Second
+	}
+	if s.SteeringTTL < time.Second {
+		return nil, fmt.Errorf("router: SteeringTTL %v: players count whole seconds, at least 1", s.SteeringTTL)
+	}
+	if s.AliveWindow == 0 {
+		s.AliveWindow = 90 * time.Second
+	}
+	if s.PeerRate == 0 {
+		s.PeerRate = 200
+	}
+	if s.PeerBurst == 0 {
+		s.PeerBurst = 1000
+	}
+	s.Collector = strings.TrimSuffix(s.Collector, "/")
+	if s.Clock == "" {
+		s.Clock = s.Collector + "/v1/clock"
+	}
+	if s.Logger == nil {
+		s.Logger = slog.New(slog.DiscardHandler)
+	}
+	r := &Router{s: s, peers: newPeers(rate.Limit(s.PeerRate), s.PeerBurst), ready: make(chan struct{})}
+	if r.s.Geo == nil {
+		g, err := geo.Open(geo.Settings{})
+		if err != nil {
+			return nil, fmt.Errorf("router: %w", err)
+		}
+		r.s.Geo, r.own = g, g
+	}
+	r.load = newLoad(s.JS, s.AliveWindow, s.Logger)
+	var err error
+	if r.m, err = newMetrics(s.Registerer, r.load); err != nil {
+		return nil, fmt.Errorf("router: %w", err)
+	}
+	r.t = newTables(s.JS, s.Logger)
+	r.out = newPublisher(s.JS, s.Logger, r.m)
+	if r.ln, err = net.Listen("tcp", s.Addr); err != nil {
+		return nil, fmt.Errorf("router: listen on %s: %w; choose another port, 0 for any", s.Addr, err)
+	}
+	if r.s.PublicURL == "" {
+		r.s.PublicURL = "http://" + r.ln.Addr().String()
+	}
+	r.s.PublicURL = strings.TrimSuffix(r.s.PublicURL, "/")
+	return r, nil
+}
+
+// URL is where the router is reached, without trailing slash.
+func (r *Router) URL() string { return r.s.PublicURL }
+
+// Ready is closed once the registry and the recent load have been read and requests are answered.
+func (r *Router) Ready() <-chan struct{} { return r.ready }
+
+// Viewers counts the sessions on each CDN, as this router knows it.
+func (r *Router) Viewers() map[string]int { return r.load.viewers(time.Now()) }
+
+// Run serves until ctx ends; decisions already answered are published before it returns.
+func (r *Router) Run(ctx context.Context) error {
+	defer func() {
+		if r.own != nil {
+			r.own.Close()
+		}
+	}()
+	g, gctx := errgroup.WithContext(ctx)
+	loaded := make(chan struct{}, 2)
+	g.Go(func() error { return r.t.run(gctx, func() { loaded <- struct{}{} }) })
+	g.Go(func() error { return r.load.run(gctx, func() { loaded <- struct{}{} }) })
+	srv := &http.Server{
+		Handler: r.Handler(), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second,
+		WriteTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 16 << 10,
+		ErrorLog: slog.NewLogLogger(r.s.Logger.Handler(), slog.LevelDebug),
+	}
+	outDone := make(chan struct{})
+	outCtx, stopOut := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopOut()
+	go func() { defer close(outDone); r.out.run(outCtx) }()
+	g.Go(func() error {
+		for range 2 {
+			select {
+			case <-loaded:
+			case <-gctx.Done():
+				return r.ln.Close()
+			}
+		}
+		close(r.ready)
+		r.s.Logger.Info("router answers", "url", r.URL())
+		if err := srv.Serve(r.ln); !errors.Is(err, http.ErrServerClosed) {
+			return fmt.Errorf("router: serve: %w", err)
+		}
+		return nil
+	})
+	g.Go(func() error {
+		<-gctx.Done()
+		stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+		defer cancel()
+		if srv.Shutdown(stop) != nil {
+			srv.Close()
+		}
+		return nil
+	})
+	err := g.Wait()
+	stopOut()
+	<-outDone
+	return err
+}
+
+// hashViewer keeps the application's name of a viewer out of everything that is stored.
+func (r *Router) hashViewer(name string) string {
+	if name == "" {
+		return ""
+	}
+	h := hmac.New(sha256.New, r.s.ViewerSalt)
+	h.Write([]byte(name))
+	return hex.EncodeToString(h.Sum(nil)[:16])
+}
