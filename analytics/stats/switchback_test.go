@@ -98,7 +98,9 @@ func TestRandomizationIsValid(t *testing.T) {
 }
 
 func TestRandomizationDegenerate(t *testing.T) {
-	b := func(num, den float64, treated bool, s int) SwitchBlock { return SwitchBlock{Block{num, den}, treated, s} }
+	b := func(num, den float64, treated bool, s int) SwitchBlock {
+		return SwitchBlock{Block{num, den}, treated, s}
+	}
 	for name, c := range map[string]struct {
 		blocks  []SwitchBlock
 		redraws int
