@@ -29,6 +29,7 @@ func TestMain(m *testing.M) {
 
 // TestNoFFmpegIsLeftBehind kills the publishing program with kill -9, and ends another by its context.
 func TestNoFFmpegIsLeftBehind(t *testing.T) {
+	t.Parallel()
 	needFFmpeg(t)
 	file := makeClip(t, Clip{Seconds: 1, BitrateKbps: 300})
 	for name, input := range map[string]string{"card": "", "file": file} {

@@ -25,6 +25,7 @@ func publish(t testing.TB, p *Publisher) (stop func()) {
 }
 
 func TestCardArrives(t *testing.T) {
+	t.Parallel()
 	for _, tc := range []struct {
 		name string
 		p    *Publisher
@@ -36,6 +37,7 @@ func TestCardArrives(t *testing.T) {
 		{"29.97 fps", &Publisher{Width: 320, Height: 180, FPS: 30000.0 / 1001}, 320, 180, 30000.0 / 1001},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
 			s := newSink(t)
 			tc.p.URL = s.url("one") + "?key=secret"
 			stop := publish(t, tc.p)
@@ -81,6 +83,7 @@ func TestCardArrives(t *testing.T) {
 }
 
 func TestWithoutAudio(t *testing.T) {
+	t.Parallel()
 	s := newSink(t)
 	stop := publish(t, &Publisher{URL: s.url("mute"), NoAudio: true, Width: 320, Height: 180})
 	c := s.first(t, 60)
@@ -92,6 +95,7 @@ func TestWithoutAudio(t *testing.T) {
 }
 
 func TestFileIsCopiedOrReencoded(t *testing.T) {
+	t.Parallel()
 	needFFmpeg(t)
 	dir := t.TempDir()
 	for _, tc := range []struct {
@@ -105,6 +109,7 @@ func TestFileIsCopiedOrReencoded(t *testing.T) {
 		{"without sound", "c.mp4", []string{"-c:v", "mpeg4", "-an"}, 256, false},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
 			file := filepath.Join(dir, tc.file)
 			args := append([]string{"-v", "error", "-f", "lavfi", "-i", "testsrc=s=256x144:r=25:d=2", "-f", "lavfi",
 				"-i", "sine=r=48000:d=2", "-pix_fmt", "yuv420p"}, append(tc.args, file)...)
@@ -131,6 +136,7 @@ func TestFileIsCopiedOrReencoded(t *testing.T) {
 }
 
 func TestServerThatGoesAwayIsTriedAgain(t *testing.T) {
+	t.Parallel()
 	s := newSink(t)
 	p := &Publisher{URL: s.url("again"), Width: 320, Height: 180}
 	publish(t, p)

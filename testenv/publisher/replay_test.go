@@ -31,6 +31,7 @@ func makeClip(t testing.TB, c Clip) string {
 }
 
 func TestReplayOverManyConnections(t *testing.T) {
+	t.Parallel()
 	for _, tc := range []struct {
 		name string
 		clip Clip
@@ -183,6 +184,7 @@ func TestEveryLaterRoundIsTheSameBytes(t *testing.T) {
 }
 
 func TestReplayTriesAgain(t *testing.T) {
+	t.Parallel()
 	s := newSink(t)
 	r := &Replay{File: makeClip(t, Clip{Seconds: 1, BitrateKbps: 300}), URLs: []string{s.url("a")}, Logger: testLogger(t)}
 	ctx, cancel := context.WithCancel(t.Context())
