@@ -196,10 +196,10 @@ func TestRates(t *testing.T) {
 					}
 					if rate > 0 {
 						a := r.check.Tracks[schemas.Audio]
-						if a.Segments != v.Segments || a.Ended < a.Segments-1 || a.Short > 0 || a.HolesUs > 0 {
+						if tc.fps > 5 && a.Segments != v.Segments || a.Ended < a.Segments-1 || a.Short > 0 || a.HolesUs > 0 {
 							t.Errorf("audio %+v; video has %d segments", a, v.Segments)
 						}
-						if len(r.chunks) > v.Parts*3/2+v.Segments {
+						if tc.fps > 5 && len(r.chunks) > v.Parts*3/2+v.Segments {
 							t.Errorf("%d chunks for %d video parts", len(r.chunks), v.Parts)
 						}
 					}

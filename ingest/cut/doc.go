@@ -13,7 +13,7 @@
 // # Timestamps
 //
 // RTMP gives whole milliseconds. While a video track keeps a constant rate (at
-// least eight intervals within 2 ms of a line) frames are put on that line, so
+// least four intervals within 2 ms of a line) frames are put on that line, so
 // a frame's duration is known when it arrives and a part closes with its last
 // frame, without waiting. Otherwise a frame waits for the next one, which tells
 // its duration exactly: one frame interval of delay. AAC frames are counted, so

@@ -9,7 +9,7 @@ const (
 )
 
 const (
-	lockFrames  = 8    // intervals that must fit the declared rate before it is trusted
+	lockFrames  = 4    // intervals that must fit the declared rate before it is trusted
 	findFrames  = 16   // intervals from which a rate that was not declared is found
 	lockTolMs   = 2.0  // how far from the line they may lie, milliseconds
 	leaveTolMs  = 4.0  // ... before a later frame is taken to be off it
