@@ -52,6 +52,9 @@ func startChild(command []string, console string, lock *os.File) (*child, error)
 	defer out.Close()
 
 	cmd := exec.Command(command[0], command[1:]...)
+	if command[0] == selfExecutable {
+		cmd.Args[0] = os.Args[0] // for whoever lists processes
+	}
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = stdinRead, out, out
 	cmd.ExtraFiles = []*os.File{statusWrite, lock} // launcher.StatusFD, launcher.LockFD
 	cmd.Env = []string{"TZ=UTC", "LANG=C.UTF-8", "PATH=/usr/bin:/bin", inLauncher + "=1"}

@@ -17,6 +17,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -265,9 +266,13 @@ func (f *fetcher) explain(output, dir string, err error) error {
 	return fmt.Errorf("fetch ClickHouse: npm pack: %w: %s; if it cannot be helped, %s", err, text, remedy)
 }
 
-// lastLines returns the last n lines of s that are not empty, joined for a message.
+// lastLines returns the last n lines of s that tell something, joined for a message.
 func lastLines(s string, n int) string {
 	lines := strings.FieldsFunc(s, func(r rune) bool { return r == '\n' || r == '\r' })
+	lines = slices.DeleteFunc(lines, func(l string) bool { // npm's empty lines, and the log we remove with its folder
+		l = strings.TrimPrefix(l, "npm error")
+		return strings.Trim(l, " \t{}") == "" || strings.Contains(l, "A complete log of this run")
+	})
 	if len(lines) > n {
 		lines = lines[len(lines)-n:]
 	}

@@ -5,6 +5,7 @@ package clickhouse
 import (
 	"archive/tar"
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"crypto/sha512"
 	"encoding/base64"
@@ -232,6 +233,29 @@ func TestFetchMessages(t *testing.T) {
 			t.Error("npm was started all the same")
 		}
 	})
+}
+
+func TestFetchCanBeCancelled(t *testing.T) {
+	_, want := smallPackage(t, map[string]string{"package/libchdb.so": "a library"})
+	npm, calls := npmScript(t, "sleep 600")
+	f, _ := newFetcher(t, want, npm)
+	ctx, cancel := context.WithCancelCause(t.Context())
+	failed := make(chan error)
+	go func() {
+		_, err := f.library(ctx)
+		failed <- err
+	}()
+	for calls()[0] == "" {
+		time.Sleep(10 * time.Millisecond)
+	}
+	why := errors.New("the user changed their mind")
+	cancel(why)
+	if err := <-failed; !errors.Is(err, why) {
+		t.Errorf("error = %v", err)
+	}
+	if left, _ := filepath.Glob(filepath.Join(f.dir, "*", "fetch-*")); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
+	}
 }
 
 func TestPinnedLibraryIsComplete(t *testing.T) {

@@ -32,6 +32,8 @@ const (
 	exitWait = 3 * time.Second
 	// stopGrace is the time that running queries get to finish at a stop.
 	stopGrace = 500 * time.Millisecond
+	// selfExecutable is this program, found even if its file was replaced or removed meanwhile.
+	selfExecutable = "/proc/self/exe"
 	// inLauncher, in the environment of a launcher process, stops a program that does not call RunLauncher from
 	// starting itself over and over.
 	inLauncher = "SPILLWAY_CLICKHOUSE_LAUNCHER"
@@ -179,8 +181,8 @@ func launcherCommand(ctx context.Context, o Options) ([]string, error) {
 	case testing.Testing():
 		path, err := buildLauncher(ctx, o.CacheDir)
 		return []string{path}, err
-	default: // by this name it is found even if its file was replaced or removed meanwhile
-		return []string{"/proc/self/exe", LauncherSubcommand}, nil
+	default:
+		return []string{selfExecutable, LauncherSubcommand}, nil
 	}
 }
 
