@@ -63,6 +63,9 @@ func normalPDF(z float64) float64 { return math.Exp(-z*z/2) / math.Sqrt(2*math.P
 // StudentSF is P(T > t) for df > 0 degrees of freedom, by the incomplete beta
 // function taken on the side that keeps the tail exact. df = +Inf is normal.
 func StudentSF(t, df float64) float64 {
+	if t != t || !(df > 0) {
+		return math.NaN()
+	}
 	if t < 0 {
 		return 1 - StudentSF(-t, df)
 	}
@@ -97,6 +100,9 @@ func StudentQuantile(p, df float64) float64 {
 // studentQuantileSF returns t > 0 with P(T > t) = q, 0 < q < 1/2: Newton steps
 // on the tail from the normal quantile, kept inside a bracket.
 func studentQuantileSF(q, df float64) float64 {
+	if !(df > 0) {
+		return math.NaN()
+	}
 	z := normalQuantileSF(q)
 	lo, hi := 0.0, math.Max(1, z)
 	for StudentSF(hi, df) > q {

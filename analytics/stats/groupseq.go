@@ -2,6 +2,7 @@ package stats
 
 import (
 	"math"
+	"sort"
 
 	"gonum.org/v1/gonum/integrate/quad"
 )
@@ -22,7 +23,10 @@ const (
 const maxZ = 8
 
 // maxLooks limits a plan; more looks than this call for a confidence sequence.
-const maxLooks = 200
+const maxLooks = 100
+
+// minGap is the least growth of information between looks, relative.
+const minGap = 0.001
 
 // GroupPlan is a group-sequential plan: look k happens at information fraction
 // Fractions[k] = planned final variance / variance at the look, strictly
@@ -58,7 +62,7 @@ func (g GroupPlan) Bounds() (GroupBounds, error) {
 	var out GroupBounds
 	var prev density
 	before, tPrev := 0.0, 0.0
-	for _, t := range g.Fractions {
+	for k, t := range g.Fractions {
 		step := spent(t) - before
 		sd := math.Sqrt(t - tPrev)
 		exceed := func(z float64) float64 { // P(not stopped before, then above z)
@@ -67,8 +71,8 @@ func (g GroupPlan) Bounds() (GroupBounds, error) {
 			}
 			x := z * math.Sqrt(t)
 			var p float64
-			for i, y := range prev.y {
-				p += prev.mass[i] * NormalSF((x-y)/sd)
+			for i := sort.SearchFloat64s(prev.y, x-9*sd); i < len(prev.y); i++ {
+				p += prev.mass[i] * NormalSF((x-prev.y[i])/sd)
 			}
 			return p
 		}
@@ -77,7 +81,11 @@ func (g GroupPlan) Bounds() (GroupBounds, error) {
 		out.Cumulative = append(out.Cumulative, float64(g.Sides)*spent(t))
 		out.NominalP = append(out.NominalP, math.Min(1, float64(g.Sides)*NormalSF(z)))
 		before, tPrev = spent(t), t
-		prev = prev.next(z*math.Sqrt(t), math.Sqrt(t), sd)
+		if k+1 < len(g.Fractions) {
+			// The nodes must resolve this increment and the kernel of the next.
+			resolve := math.Min(sd, math.Sqrt(g.Fractions[k+1]-t))
+			prev = prev.next(z*math.Sqrt(t), math.Sqrt(t), sd, resolve)
+		}
 	}
 	return out, nil
 }
@@ -103,7 +111,7 @@ func (g GroupPlan) check() error {
 		if !(t > prev && t <= 1+1e-12) {
 			return undefined(InvalidParameter, "information fraction %d is %v, must be above %v and at most 1", i, t, prev)
 		}
-		if t-prev < 1e-5*t {
+		if t-prev < minGap*t {
 			return undefined(InvalidParameter, "information fraction %d is only %v after the one before", i, t-prev)
 		}
 		prev = t
@@ -120,13 +128,14 @@ type density struct {
 const nodesPerPanel = 8
 
 // next carries the density over an increment with standard deviation sd to the
-// region below bound; sdTotal is the standard deviation of the whole process.
-func (d density) next(bound, sdTotal, sd float64) density {
+// region below bound; sdTotal is the standard deviation of the whole process,
+// resolve the finest scale that the new nodes have to show.
+func (d density) next(bound, sdTotal, sd, resolve float64) density {
 	lo := -maxZ * sdTotal
 	if bound <= lo {
 		return density{y: []float64{}, mass: []float64{}}
 	}
-	panels := int(math.Ceil((bound - lo) / sd))
+	panels := int(math.Ceil((bound - lo) / resolve))
 	width := (bound - lo) / float64(panels)
 	x, w := make([]float64, nodesPerPanel), make([]float64, nodesPerPanel)
 	quad.Legendre{}.FixedLocations(x, w, 0, width)

@@ -43,7 +43,8 @@ func Difference(control, treatment Estimate, t Test) (Effect, error) {
 // WelchDF is the Welch-Satterthwaite degrees of freedom of a difference.
 func WelchDF(a, b Estimate) float64 {
 	v := a.Var + b.Var
-	return v * v / (a.Var*a.Var/(a.Units-1) + b.Var*b.Var/(b.Units-1))
+	fa, fb := a.Var/v, b.Var/v // shares, so that no square under- or overflows
+	return 1 / (fa*fa/(a.Units-1) + fb*fb/(b.Units-1))
 }
 
 func (t Test) effect(est, v, df float64) Effect {

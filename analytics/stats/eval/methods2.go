@@ -8,7 +8,7 @@ import (
 )
 
 // maxBootstrapWork bounds units x replicates of one case.
-const maxBootstrapWork = 200_000_000
+const maxBootstrapWork = 50_000_000
 
 func ratioFromRows(in *input) (result, error) {
 	rows := in.table([]string{"rows"}, "unit", "numerator", "denominator")
