@@ -1,0 +1,380 @@
+package session
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+
+	"github.com/spillway-live/spillway/schemas"
+)
+
+// Table holds the sessions of one telemetry partition. Not safe for concurrent use.
+type Table struct {
+	cfg   Config
+	byID  map[string]*one
+	order []*one // in the order in which they were opened: slices come out in it
+	stats Stats
+	open  int
+	last  int64 // stream time of the last tick
+}
+
+// New makes an empty Table.
+func New(c Config) *Table {
+	return &Table{cfg: c.withDefaults(), byID: map[string]*one{}}
+}
+
+// Stats are the counts since New or Restore.
+func (t *Table) Stats() Stats { return t.stats }
+
+// Open is the number of sessions that are not closed.
+func (t *Table) Open() int { return t.open }
+
+// Remembered is the number of sessions held, closed ones included.
+func (t *Table) Remembered() int { return len(t.order) }
+
+// Add takes rows that arrived at the given stream time, Unix milliseconds. The
+// rows are kept until the next Tick and must not be changed before.
+func (t *Table) Add(rows []schemas.Telemetry, streamMs int64) {
+	for i := range rows {
+		r := &rows[i]
+		t.stats.Rows++
+		if r.SessionID == "" || r.Source == schemas.SourcePublisher {
+			t.stats.NoSession++
+			continue
+		}
+		o := t.byID[r.SessionID]
+		if o == nil {
+			if len(t.order) >= t.cfg.MaxSessions {
+				t.stats.Overflow++
+				continue
+			}
+			o = &one{ID: r.SessionID, FirstMs: streamMs, SeenMs: streamMs, SentMs: streamMs}
+			o.L.Sessions = 1
+			t.byID[o.ID] = o
+			t.order = append(t.order, o)
+			t.stats.Opened++
+			t.open++
+		}
+		o.inbox = append(o.inbox, row{r, streamMs})
+	}
+}
+
+// Tick works through the rows added since the last one and gives the slices
+// that are due at stream time streamMs (Unix milliseconds, never going back).
+func (t *Table) Tick(streamMs int64) []schemas.Slice {
+	t.last = max(t.last, streamMs)
+	var out []schemas.Slice
+	keep := t.order[:0]
+	for _, o := range t.order {
+		if len(o.inbox) > 0 {
+			out = t.take(o, streamMs, out)
+		}
+		if !o.Closed {
+			t.maybeClose(o, streamMs)
+		}
+		if o.due(streamMs, &t.cfg) {
+			if s, ok := o.slice(streamMs, o.until(streamMs, &t.cfg)); ok {
+				out = append(out, s)
+			}
+			o.Dirty = false
+		}
+		if o.Closed && streamMs-o.ClosedMs > t.cfg.KeepMs {
+			delete(t.byID, o.ID)
+			continue
+		}
+		keep = append(keep, o)
+	}
+	clear(t.order[len(keep):])
+	t.order = keep
+	return out
+}
+
+// until is the client time up to which the session counts now.
+func (o *one) until(streamMs int64, c *Config) int64 {
+	if o.Closed {
+		return max(o.LastTs, min(o.clientNow(o.SeenMs), o.LastTs+c.MaxSilenceMs))
+	}
+	return o.horizon(streamMs, c)
+}
+
+func (o *one) due(streamMs int64, c *Config) bool {
+	if o.Dirty {
+		return true
+	}
+	if o.Closed || !o.Now.running() {
+		return false
+	}
+	return o.Now.stalled() || streamMs-o.SentMs >= c.QuietMs
+}
+
+func (t *Table) maybeClose(o *one, streamMs int64) {
+	silent := streamMs - o.SeenMs
+	switch {
+	case o.Over && streamMs-o.OverMs >= t.cfg.GraceMs:
+	case silent >= o.silenceMs(&t.cfg):
+	default:
+		return
+	}
+	o.Closed, o.ClosedMs, o.Dirty = true, streamMs, true
+	o.EndReason = o.reason()
+	o.L.Ended++
+	t.stats.Closed++
+	t.open--
+}
+
+func (t *Table) reopen(o *one) {
+	o.Closed, o.Over, o.EndReason = false, false, ""
+	o.L.Ended--
+	t.stats.Closed--
+	t.open++
+}
+
+// take works through the rows of one session.
+func (t *Table) take(o *one, streamMs int64, out []schemas.Slice) []schemas.Slice {
+	slices.SortStableFunc(o.inbox, func(a, b row) int {
+		return cmp.Or(cmp.Compare(a.R.TsUnixMs, b.R.TsUnixMs), cmp.Compare(a.R.Seq.V, b.R.Seq.V))
+	})
+	for _, x := range o.inbox {
+		o.Dirty = true
+		o.L.Reports++
+		if o.seen(fingerprint(x.R)) {
+			t.stats.Duplicates++
+			continue
+		}
+		if d := newDims(o, x.R); d != o.D {
+			if d.App != o.D.App || d.Stream != o.D.Stream || d.CDN != o.D.CDN {
+				// What was before stays with the CDN that served it.
+				if o.SentL.Sessions > 0 {
+					if s, ok := o.slice(streamMs, min(o.until(streamMs, &t.cfg), max(o.Now.At, x.R.TsUnixMs))); ok {
+						out = append(out, s)
+					}
+				}
+			}
+			o.D = d
+		}
+		t.one(o, x)
+	}
+	o.inbox = nil
+	return out
+}
+
+// fingerprint tells rows apart. It is the same in every process, because snapshots carry it.
+func fingerprint(r *schemas.Telemetry) uint32 {
+	h := uint64(14695981039346656037)
+	num := func(v int64) {
+		for range 8 {
+			h = (h ^ uint64(v&0xff)) * 1099511628211
+			v >>= 8
+		}
+	}
+	str := func(s string) {
+		for i := range len(s) {
+			h = (h ^ uint64(s[i])) * 1099511628211
+		}
+		h = (h ^ 0xff) * 1099511628211
+	}
+	num(r.TsUnixMs)
+	str(r.Source)
+	str(r.Event)
+	if r.Seq.OK {
+		num(r.Seq.V)
+	}
+	if r.Source != schemas.SourceCMCDEvent {
+		str(r.URLPath)
+		str(r.Server)
+		num(r.Bytes.V)
+		num(int64(r.LastByteMs.V)<<16 | int64(r.ResponseCode.V))
+	}
+	return uint32(h ^ h>>32)
+}
+
+// one accounts for one row.
+func (t *Table) one(o *one, x row) {
+	r := x.R
+	if gap := x.At - o.SeenMs; gap > 0 {
+		if gap < t.cfg.MaxSilenceMs {
+			o.GapMs = max(o.GapMs, gap)
+		}
+		o.SeenMs = x.At
+	}
+	if r.Source == schemas.SourceCMCDRequest || r.Source == schemas.SourceCDNLog {
+		o.request(r)
+		return
+	}
+	t.report(o, x)
+}
+
+// request counts a media request that an edge answered.
+func (o *one) request(r *schemas.Telemetry) {
+	if !isMedia(r) {
+		return
+	}
+	o.L.Requests++
+	if r.ResponseCode.OK && (r.ResponseCode.V >= 400 || r.ResponseCode.V == 0) {
+		o.L.RequestErrors++
+	}
+	if r.Bytes.OK && r.Bytes.V > 0 {
+		o.L.RequestBytes += r.Bytes.V
+	}
+}
+
+func isMedia(r *schemas.Telemetry) bool {
+	switch r.ObjectType {
+	case "m", "k", "tt", "c", "o":
+		return false
+	case "v", "a", "av", "i":
+		return true
+	}
+	return strings.HasSuffix(r.URLPath, ".m4s") || strings.HasSuffix(r.URLPath, ".mp4")
+}
+
+// report accounts for what a player or page said.
+func (t *Table) report(o *one, x row) {
+	r, ts, sn := x.R, x.R.TsUnixMs, x.R.Seq.V
+	if off := r.ReceivedUnixUs/1000 - ts; !o.HasOffset || off < o.OffsetMs {
+		o.OffsetMs, o.HasOffset = off, true
+	}
+	isRR := r.Event == "rr"
+	late := ts < o.LastTs
+	if r.Source == schemas.SourceCMCDEvent && r.Seq.OK {
+		t.sequence(o, r, isRR, late)
+	}
+	feed := func(e event) {
+		e.Ts, e.Sn = ts, sn
+		l, ok := o.insert(e)
+		if l {
+			t.stats.Late++
+			if !ok {
+				t.stats.TooLate++
+			}
+		}
+	}
+	if o.Closed && alive(r, ts, o.LastTs) {
+		t.reopen(o)
+	}
+	o.LastTs = max(o.LastTs, ts)
+	// An rr is stamped with the time of its request, its state is that of the answer: not a state at ts.
+	if len(r.State) == 1 && !isRR {
+		feed(event{Kind: evState, Sta: r.State[0], Soft: r.Event != "ps"})
+	}
+	if r.Event == "e" {
+		feed(event{Kind: evError})
+	}
+	t.values(o, r, isRR, feed)
+	if r.Source == schemas.SourceBeacon && r.Event == "end" {
+		feed(event{Kind: evEndOfView})
+	}
+	if over := o.Now.Over != 0; over != o.Over {
+		o.Over, o.OverMs = over, x.At
+	}
+}
+
+// alive says whether a report shows that a closed session goes on.
+func alive(r *schemas.Telemetry, ts, lastTs int64) bool {
+	if ts <= lastTs || r.Event == "rr" {
+		return false
+	}
+	switch r.State {
+	case "s", "d", "p", "k", "r", "w":
+		return true
+	}
+	return false
+}
+
+func (t *Table) sequence(o *one, r *schemas.Telemetry, isRR, late bool) {
+	sn, before := r.Seq.V, o.Sn.LostHere+o.Sn.LostDone
+	// The number of an rr is drawn when the answer comes, its ts is the request's: it tells nothing about order.
+	if !isRR && !late {
+		if o.Sn.Started && sn < o.Sn.Last && (sn <= 3 || o.Sn.Last-sn > 16) {
+			o.Sn.restart()
+			o.insert(event{Ts: r.TsUnixMs, Sn: -1, Kind: evNewLoad})
+		}
+		o.Sn.Last = sn
+	}
+	o.Sn.add(sn)
+	t.stats.Lost += o.Sn.LostHere + o.Sn.LostDone - before
+}
+
+// values takes bitrate, latency and frames of a report.
+func (t *Table) values(o *one, r *schemas.Telemetry, isRR bool, feed func(event)) {
+	switch {
+	case r.PlayedBitrateKbps.OK && r.PlayedBitrateKbps.V > 0:
+		o.UsePB = true
+		o.bitrate(r.PlayedBitrateKbps.V, feed)
+	case o.UsePB || !r.BitrateKbps.OK || r.BitrateKbps.V <= 0:
+	case isRR && (r.ObjectType == "a" || r.ObjectType == "i" || r.ObjectType == "m" || r.ObjectType == "tt" || r.ObjectType == "c"):
+		// The rate of an audio or init object is not the picture's.
+	default:
+		o.bitrate(r.BitrateKbps.V, feed)
+	}
+	switch {
+	case r.E2ELatencyMs.OK:
+		o.latency(max(r.E2ELatencyMs.V, 0), r.TsUnixMs, r.Seq.V, true)
+	case r.LiveLatencyMs.OK && (r.State == "p" || r.State == "" && o.Now.Sta == 'p'):
+		// Before the first frame and in seeks the playhead is not where the viewer is.
+		o.latency(max(r.LiveLatencyMs.V, 0), r.TsUnixMs, r.Seq.V, false)
+	}
+	if r.DroppedFrames.OK && r.DroppedFrames.V >= 0 {
+		if r.DroppedFrames.V < o.FrameLast && !(r.TsUnixMs < o.LastTs) {
+			o.FrameBase += o.FrameLast // the counter began again with a new load
+			o.FrameLast = 0
+		}
+		o.FrameLast = max(o.FrameLast, r.DroppedFrames.V)
+		o.L.Dropped = o.FrameBase + o.FrameLast
+	}
+}
+
+func (o *one) bitrate(kbps int32, feed func(event)) {
+	if o.Now.Bitrate != kbps {
+		feed(event{Kind: evBitrate, Val: kbps})
+	}
+}
+
+// newDims gives the session's dimensions after r.
+func newDims(o *one, r *schemas.Telemetry) dims {
+	d := o.D
+	set := func(p *string, v string) {
+		if v != "" {
+			*p = v
+		}
+	}
+	once := func(p *string, v string) {
+		if *p == "" {
+			*p = v
+		}
+	}
+	if r.App != "" && r.Stream != "" {
+		d.App, d.Stream = r.App, r.Stream
+	}
+	edge := r.Source == schemas.SourceCMCDRequest || r.Source == schemas.SourceCDNLog
+	// Audio may come from elsewhere for a moment; the picture decides where a session is.
+	served := r.CDN != "" && (edge && isMedia(r) || r.Event == "rr") && r.ObjectType != "a" && !strings.Contains(r.URLPath, "/audio/")
+	switch {
+	case served:
+		if o.CDNKnown && d.CDN != r.CDN {
+			o.L.CDNMoves++
+		}
+		o.CDNKnown = true
+		d.CDN = r.CDN
+		set(&d.Server, r.Server)
+	case !o.CDNKnown:
+		set(&d.CDN, r.CDN)
+	}
+	once(&d.ViewerID, r.ViewerID)
+	once(&d.Arms, r.Arms)
+	once(&d.Region, r.Region)
+	once(&d.ISP, r.ISP)
+	once(&d.Country, r.Country)
+	set(&d.Network, r.NetworkType)
+	if !edge {
+		set(&d.Protocol, r.Protocol)
+		set(&d.Client, r.Client)
+	} else {
+		once(&d.Protocol, r.Protocol)
+		once(&d.Client, r.Client)
+	}
+	once(&d.ClientVer, r.ClientVersion)
+	once(&d.Device, r.Device)
+	once(&d.OS, r.OS)
+	return d
+}
