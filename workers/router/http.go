@@ -1,0 +1,366 @@
+package router
+
+import (
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spillway-live/spillway/schemas"
+	"github.com/spillway-live/spillway/schemas/token"
+	"github.com/spillway-live/spillway/workers/hls"
+	"github.com/spillway-live/spillway/workers/router/policy"
+)
+
+const (
+	maxQuery      = 4096
+	maxViewerName = 128
+	maxNeighbours = 8
+	headerCDN     = "X-Spillway-CDN"
+	headerEdgeKey = "X-Spillway-Edge-Key"
+)
+
+// Handler answers the router's requests.
+func (r *Router) Handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /v1/dispatch", r.answer("dispatch", r.dispatch))
+	mux.HandleFunc("GET /v1/play/{app}/{stream}/multivariant.m3u8", r.answer("multivariant", r.play))
+	mux.HandleFunc("GET /{app}/{stream}/multivariant.m3u8", r.answer("edge", r.playThroughEdge))
+	mux.HandleFunc("GET /v1/steering", r.answer("steering", r.steering))
+	mux.HandleFunc("OPTIONS /", func(w http.ResponseWriter, _ *http.Request) {
+		cors(w.Header())
+		w.Header().Set("Access-Control-Allow-Methods", "GET, HEAD, OPTIONS")
+		w.Header().Set("Access-Control-Allow-Headers", "Authorization, CMCD-Object, CMCD-Request, CMCD-Session, CMCD-Status, Content-Type")
+		w.Header().Set("Access-Control-Max-Age", "86400")
+		w.WriteHeader(http.StatusNoContent)
+	})
+	mux.HandleFunc("/", r.answer("other", func(http.ResponseWriter, *http.Request, url.Values) error {
+		return refuse(http.StatusNotFound, "there is no such page: ask for /v1/dispatch, /v1/play/<application>/<stream>/multivariant.m3u8 or /v1/steering")
+	}))
+	return mux
+}
+
+func cors(h http.Header) {
+	h.Set("Access-Control-Allow-Origin", "*")
+	h.Set("Access-Control-Expose-Headers", "Age, Date, Retry-After")
+	h.Set("Timing-Allow-Origin", "*")
+}
+
+// answer wraps a handler: limits, CORS, errors as JSON, counting.
+func (r *Router) answer(kind string, h func(http.ResponseWriter, *http.Request, url.Values) error) http.HandlerFunc {
+	return func(w http.ResponseWriter, q *http.Request) {
+		cors(w.Header())
+		w.Header().Set("Cache-Control", "no-store")
+		status := http.StatusOK
+		if err := r.guarded(kind, w, q, h); err != nil {
+			var no *refusal
+			if !errors.As(err, &no) {
+				r.s.Logger.Error("answer", "kind", kind, "err", err)
+				no = &refusal{http.StatusInternalServerError, "the router could not answer: try again"}
+			}
+			status = no.status
+			if status == http.StatusTooManyRequests || status == http.StatusServiceUnavailable {
+				w.Header().Set("Retry-After", "1")
+			}
+			w.Header().Set("Content-Type", "application/json")
+			w.WriteHeader(status)
+			_ = json.NewEncoder(w).Encode(schemas.ErrorAnswer{Error: no.text}) // the asker may be gone
+		}
+		r.m.answers.WithLabelValues(kind, strconv.Itoa(status)).Inc()
+	}
+}
+
+func (r *Router) guarded(kind string, w http.ResponseWriter, q *http.Request, h func(http.ResponseWriter, *http.Request, url.Values) error) error {
+	if len(q.URL.RawQuery) > maxQuery {
+		return refuse(http.StatusRequestURITooLong, "the query has %d bytes: at most %d are allowed", len(q.URL.RawQuery), maxQuery)
+	}
+	v, err := url.ParseQuery(q.URL.RawQuery)
+	if err != nil {
+		return refuse(http.StatusBadRequest, "the query cannot be read: check its percent-encoding")
+	}
+	if !r.peers.allow(r.s.Geo.Client(q), time.Now()) {
+		if kind == "steering" {
+			// 429 would end steering in hls.js for good; after a 5xx players keep their list and ask again.
+			return refuse(http.StatusServiceUnavailable, "too many requests from one address: keep the list and ask again after its TTL")
+		}
+		return refuse(http.StatusTooManyRequests, "too many requests from one address: at most %g a second", r.s.PeerRate)
+	}
+	return h(w, q, v)
+}
+
+func (r *Router) request(q *http.Request, v url.Values, k schemas.StreamKey) (request, error) {
+	viewer := v.Get("viewer")
+	if len(viewer) > maxViewerName {
+		return request{}, refuse(http.StatusBadRequest, "viewer has %d bytes: at most %d are allowed", len(viewer), maxViewerName)
+	}
+	pin := v.Get("pin")
+	if pin != "" {
+		if err := schemas.CheckName("pin", pin); err != nil {
+			return request{}, refuse(http.StatusBadRequest, "%v", err)
+		}
+	}
+	return request{k: k, viewer: r.hashViewer(viewer), pin: pin, place: r.s.Geo.Lookup(q)}, nil
+}
+
+func (r *Router) dispatch(w http.ResponseWriter, q *http.Request, v url.Values) error {
+	now := time.Now()
+	k := schemas.StreamKey{App: v.Get("app"), Stream: v.Get("stream")}
+	in, err := r.request(q, v, k)
+	if err != nil {
+		return err
+	}
+	if v.Get("publish") == "1" {
+		return r.dispatchPublish(w, in, now)
+	}
+	state, err := r.live(k, now)
+	if err != nil {
+		return err
+	}
+	o, err := r.open(in, state, now)
+	if err != nil {
+		return err
+	}
+	r.record(schemas.DecisionDispatch, &o.claims, &o.answer, "", now)
+	r.expose(&o.claims, o.arms, now)
+	d := r.dispatchAnswer(o)
+	// A neighbour's session starts when its playlist is asked for: until then it
+	// is no decision, no exposure and no load.
+	names := strings.Split(v.Get("neighbours"), ",")
+	for _, name := range names[:min(len(names), maxNeighbours)] {
+		near := schemas.StreamKey{App: k.App, Stream: name}
+		if name == "" || near == k {
+			continue
+		}
+		state, err := r.live(near, now)
+		if err != nil {
+			continue // a stream that is gone is no reason to refuse the one that is asked for
+		}
+		in.k = near
+		o, err := r.open(in, state, now)
+		if err != nil {
+			continue
+		}
+		d.Neighbours = append(d.Neighbours, r.dispatchAnswer(o))
+	}
+	return writeJSON(w, &d)
+}
+
+func writeJSON(w http.ResponseWriter, v any) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_, _ = w.Write(append(b, '\n')) // the asker may be gone
+	return nil
+}
+
+func (r *Router) dispatchAnswer(o *opened) schemas.Dispatch {
+	c := &o.claims
+	path := "/" + c.App + "/" + c.Stream + "/" + hls.MultivariantName
+	d := schemas.Dispatch{
+		SessionID: c.SessionID, Token: o.token, App: c.App, Stream: c.Stream, ContentID: c.App + "/" + c.Stream,
+		URL:       r.s.PublicURL + "/v1/play" + path + "?s=" + o.token,
+		Telemetry: r.s.Collector + "/v1/cmcd?t=" + o.token,
+		Beacon:    r.s.Collector + "/v1/beacon?t=" + o.token,
+		Clock:     r.s.Clock, Arms: c.Arms, Params: o.params,
+	}
+	for _, x := range o.answer.Candidates[:o.answer.Eligible] {
+		if cdn := r.t.cdn(x.CDN); cdn != nil {
+			d.Candidates = append(d.Candidates, schemas.DispatchCandidate{CDN: x.CDN, URL: cdn.BaseURL + "/t/" + o.token + path, Score: x.Score})
+		}
+	}
+	return d
+}
+
+// dispatchPublish ranks CDNs for a publisher: those that take viewers, nearest first.
+func (r *Router) dispatchPublish(w http.ResponseWriter, in request, now time.Time) error {
+	if err := in.k.Check(); err != nil {
+		return refuse(http.StatusBadRequest, "%v", err)
+	}
+	c := token.Session{App: in.k.App, Stream: in.k.Stream, ViewerID: in.viewer, Region: in.place.Region, ISP: in.place.ISP}
+	a, err := r.decide(&c, nil, in.pin, "", nil, now)
+	if err != nil {
+		return err
+	}
+	r.record(schemas.DecisionPublish, &c, &a, "", now)
+	d := schemas.Dispatch{App: c.App, Stream: c.Stream, ContentID: in.k.String(), Clock: r.s.Clock}
+	for _, x := range a.Candidates[:a.Eligible] {
+		u := strings.NewReplacer("{app}", c.App, "{stream}", c.Stream, "{cdn}", x.CDN).Replace(r.s.PublishURL)
+		d.Candidates = append(d.Candidates, schemas.DispatchCandidate{CDN: x.CDN, URL: u, Score: x.Score})
+	}
+	return writeJSON(w, &d)
+}
+
+func (r *Router) play(w http.ResponseWriter, q *http.Request, v url.Values) error {
+	return r.multivariant(w, q, v, "")
+}
+
+// playThroughEdge answers an edge on behalf of its viewer, who chose that CDN
+// by asking it: the session is pinned to it.
+func (r *Router) playThroughEdge(w http.ResponseWriter, q *http.Request, v url.Values) error {
+	// Hashed, so that the comparison does not tell the key's length either.
+	got, want := sha256.Sum256([]byte(q.Header.Get(headerEdgeKey))), sha256.Sum256([]byte(r.s.EdgeKey))
+	if r.s.EdgeKey == "" || subtle.ConstantTimeCompare(got[:], want[:]) != 1 {
+		return refuse(http.StatusForbidden, "this address is for edges: players ask /v1/play/<application>/<stream>/multivariant.m3u8 or an edge")
+	}
+	cdn := q.Header.Get(headerCDN)
+	if err := schemas.CheckName(headerCDN, cdn); err != nil {
+		return refuse(http.StatusBadRequest, "%v", err)
+	}
+	v.Set("pin", cdn)
+	return r.multivariant(w, q, v, cdn)
+}
+
+// multivariant writes a session's playlist; edge is the one that asks for it, if any.
+func (r *Router) multivariant(w http.ResponseWriter, q *http.Request, v url.Values, edge string) error {
+	now := time.Now()
+	k := schemas.StreamKey{App: q.PathValue("app"), Stream: q.PathValue("stream")}
+	var o *opened
+	var state *schemas.StreamState
+	if tok := v.Get("s"); tok != "" {
+		c, err := r.session(tok, now)
+		if err != nil {
+			return err
+		}
+		if c.App != k.App || c.Stream != k.Stream {
+			return refuse(http.StatusForbidden, "the token is for %s/%s, not for %s", c.App, c.Stream, k)
+		}
+		// A session goes on however long its publisher is gone.
+		if state = r.t.stream(k); state == nil || len(state.Epoch.Tracks) == 0 {
+			return refuse(http.StatusNotFound, "stream %s is unknown", k)
+		}
+		if o, err = r.reopen(c, tok, edge, state, now); err != nil {
+			return err
+		}
+	} else {
+		var err error
+		if state, err = r.live(k, now); err != nil {
+			return err
+		}
+		in, err := r.request(q, v, k)
+		if err != nil {
+			return err
+		}
+		if o, err = r.open(in, state, now); err != nil {
+			return err
+		}
+		r.expose(&o.claims, o.arms, now)
+		r.record(schemas.DecisionMultivariant, &o.claims, &o.answer, "", now)
+	}
+	m := hls.FromState(state)
+	m.SteeringURI = r.steeringURI(o.token)
+	for _, c := range o.answer.Candidates[:o.answer.Eligible] {
+		if cdn := r.t.cdn(c.CDN); cdn != nil {
+			m.Pathways = append(m.Pathways, hls.Pathway{ID: c.CDN, BaseURL: cdn.BaseURL + "/t/" + o.token})
+		}
+	}
+	w.Header().Set("Content-Type", hls.TypePlaylist)
+	_, _ = w.Write(m.Append(nil)) // the asker may be gone
+	return nil
+}
+
+// reopen decides anew for a session that exists.
+func (r *Router) reopen(c token.Session, tok, edge string, state *schemas.StreamState, now time.Time) (*opened, error) {
+	current, _, known := r.load.where(c.SessionID)
+	previous := current
+	if edge != "" {
+		current = edge
+	} else if current == "" {
+		current = c.CDN
+	}
+	pin := ""
+	if c.Pinned {
+		pin = c.CDN
+	}
+	o := &opened{claims: c, token: tok, params: r.params(c.Arms)}
+	var err error
+	if o.answer, err = r.decide(&c, o.params, pin, current, state, now); err != nil {
+		return nil, err
+	}
+	if !known {
+		r.exposeAgain(&c, now)
+	}
+	r.record(schemas.DecisionMultivariant, &c, &o.answer, previous, now)
+	return o, nil
+}
+
+func (r *Router) steeringURI(tok string) string { return r.s.PublicURL + "/v1/steering?s=" + tok }
+
+func (r *Router) session(tok string, now time.Time) (token.Session, error) {
+	c, err := r.s.Signer.ParseSession(tok, now)
+	if err != nil {
+		return c, refuse(http.StatusForbidden, "%v: ask the dispatch service for a new one", err)
+	}
+	return c, nil
+}
+
+// refreshEvery is how often a steering answer that changes nothing is stored
+// all the same: routers that start later learn of the session by it.
+func (r *Router) refreshEvery() time.Duration { return r.s.AliveWindow * 2 / 3 }
+
+func (r *Router) steering(w http.ResponseWriter, _ *http.Request, v url.Values) error {
+	now := time.Now()
+	tok := v.Get("s")
+	c, err := r.session(tok, now)
+	if err != nil {
+		return err
+	}
+	assigned, stored, _ := r.load.where(c.SessionID)
+	current := pathway(v)
+	if r.t.cdn(current) == nil { // absent, or not one of ours
+		if current = assigned; current == "" {
+			current = c.CDN
+		}
+	}
+	pin := ""
+	if c.Pinned {
+		pin = c.CDN
+	}
+	a, err := r.decide(&c, r.params(c.Arms), pin, current, r.t.stream(schemas.StreamKey{App: c.App, Stream: c.Stream}), now)
+	if err != nil {
+		return err
+	}
+	if a.Chosen == assigned && now.Sub(stored) < r.refreshEvery() {
+		r.m.unchanged.Inc()
+	} else {
+		r.record(schemas.DecisionSteering, &c, &a, current, now)
+	}
+	return r.writeSteering(w, tok, &a)
+}
+
+func (r *Router) writeSteering(w http.ResponseWriter, tok string, a *policy.Answer) error {
+	s := hls.Steering{TTLSec: int(r.s.SteeringTTL / time.Second), ReloadURI: r.steeringURI(tok)}
+	for _, c := range a.Candidates[:a.Eligible] {
+		s.Priority = append(s.Priority, c.CDN)
+	}
+	b, err := s.Encode()
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", hls.TypeSteering)
+	_, _ = w.Write(b) // the asker may be gone
+	return nil
+}
+
+// pathway reads where the player says it is: HLS sends one id, quoted by the
+// text and unquoted by hls.js and shaka; DASH a quoted list, the latest last.
+func pathway(v url.Values) string {
+	p := v.Get("_HLS_pathway")
+	if p == "" {
+		p = v.Get("_DASH_pathway")
+	}
+	p = strings.Trim(p, `" `)
+	if i := strings.LastIndexByte(p, ','); i >= 0 {
+		p = strings.Trim(p[i+1:], `" `)
+	}
+	if schemas.CheckName("pathway", p) != nil {
+		return ""
+	}
+	return p
+}

@@ -1,0 +1,248 @@
+package router
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/spillway-live/spillway/analytics/experiments/assign"
+	"github.com/spillway-live/spillway/ingest/geo"
+	"github.com/spillway-live/spillway/schemas"
+	"github.com/spillway-live/spillway/schemas/token"
+	"github.com/spillway-live/spillway/workers/router/policy"
+)
+
+// newSessionID gives an id of 130 random bits; ourSession recognises it.
+func newSessionID() string { return "s" + rand.Text() }
+
+// refusal is an answer that is not given: the status and what the asker is told.
+type refusal struct {
+	status int
+	text   string
+}
+
+func (r *refusal) Error() string { return r.text }
+
+func refuse(status int, format string, a ...any) error {
+	return &refusal{status, fmt.Sprintf(format, a...)}
+}
+
+// arm is one experiment's arm that a session is in.
+type arm struct {
+	x          *schemas.Experiment
+	arm        *schemas.Arm
+	unit       string
+	propensity float64
+}
+
+// arms assigns a session to the running experiments, at most one of a layer;
+// where two of one layer overlap by mistake, the first by name wins.
+func (r *Router) arms(sid, viewer string, k schemas.StreamKey) []arm {
+	var out []arm
+	layers := map[string]bool{}
+	for _, x := range *r.t.experiments.Load() {
+		unit := sid
+		switch x.Unit {
+		case "viewer":
+			unit = viewer
+		case "stream":
+			unit = k.String()
+		}
+		if layers[x.Layer] {
+			continue
+		}
+		i, propensity, ok := assign.Assign(x, unit)
+		if !ok || !(propensity > 0) {
+			continue
+		}
+		layers[x.Layer] = true
+		out = append(out, arm{x, &x.Arms[i], unit, propensity})
+	}
+	return out
+}
+
+// armsText is what the token carries: experiments are sorted by name already.
+func armsText(arms []arm) string {
+	s := make([]string, len(arms))
+	for i, a := range arms {
+		s[i] = a.x.Name + "=" + a.arm.Name
+	}
+	return strings.Join(s, ",")
+}
+
+// params merges the parameters of the arms named in a token, as the experiments
+// stand now; an experiment that has ended no longer has a say. Where two give
+// the same parameter the first by name wins.
+func (r *Router) params(arms string) map[string]string {
+	if arms == "" {
+		return nil
+	}
+	var out map[string]string
+	for pair := range strings.SplitSeq(arms, ",") {
+		name, armName, _ := strings.Cut(pair, "=")
+		for _, x := range *r.t.experiments.Load() {
+			if x.Name != name {
+				continue
+			}
+			if i := assign.ArmIndex(x, armName); i >= 0 {
+				for p, v := range x.Arms[i].Params {
+					if out == nil {
+						out = map[string]string{}
+					}
+					if _, have := out[p]; !have {
+						out[p] = v
+					}
+				}
+			}
+		}
+	}
+	return out
+}
+
+// streamGrace is how long a stream that has ended still takes new sessions: its
+// publisher may be reconnecting.
+const streamGrace = 60 * time.Second
+
+// live gives the state of a stream that sessions may start on.
+func (r *Router) live(k schemas.StreamKey, now time.Time) (*schemas.StreamState, error) {
+	if err := k.Check(); err != nil {
+		return nil, refuse(http.StatusBadRequest, "%v", err)
+	}
+	s := r.t.stream(k)
+	if s == nil {
+		return nil, refuse(http.StatusNotFound, "stream %s is unknown: nobody has published it; check application and stream name", k)
+	}
+	if len(s.Epoch.Tracks) == 0 {
+		return nil, refuse(http.StatusNotFound, "stream %s has not started yet: ask again in a second", k)
+	}
+	if idle := now.Sub(time.UnixMicro(s.UpdatedUnixUs)); idle > streamGrace {
+		why := s.EndReason
+		if why == "" {
+			why = "no media"
+		}
+		return nil, refuse(http.StatusNotFound, "stream %s ended %v ago: %s", k, idle.Round(time.Second), why)
+	}
+	return s, nil
+}
+
+// request is what a new session is made from.
+type request struct {
+	k      schemas.StreamKey
+	viewer string // hashed
+	pin    string
+	place  geo.Place
+}
+
+// opened is a session with the decision about it.
+type opened struct {
+	claims token.Session
+	token  string
+	arms   []arm // of a session opened just now
+	params map[string]string
+	answer policy.Answer
+}
+
+// open makes a session: arms, decision, token.
+func (r *Router) open(q request, state *schemas.StreamState, now time.Time) (*opened, error) {
+	if q.pin != "" {
+		if c := r.t.cdn(q.pin); c == nil || c.State == schemas.CDNOff {
+			return nil, refuse(http.StatusNotFound, "CDN %.64q is not in service: leave pin out, or choose another", q.pin)
+		}
+	}
+	o := &opened{claims: token.Session{
+		SessionID: newSessionID(), App: q.k.App, Stream: q.k.Stream, ViewerID: q.viewer,
+		Pinned: q.pin != "", Region: q.place.Region, ISP: q.place.ISP, ExpiresUnix: now.Add(r.s.TokenTTL).Unix(),
+	}}
+	o.arms = r.arms(o.claims.SessionID, q.viewer, q.k)
+	o.claims.Arms = armsText(o.arms)
+	o.params = r.params(o.claims.Arms)
+	var err error
+	if o.answer, err = r.decide(&o.claims, o.params, q.pin, "", state, now); err != nil {
+		return nil, err
+	}
+	o.claims.CDN = o.answer.Chosen
+	if o.token, err = r.s.Signer.SignSession(o.claims); err != nil {
+		// Too many experiments for one token: a viewer who plays outside of them is better than none.
+		r.s.Logger.Error("session is in no experiment: its token would be too long", "arms", len(o.arms), "err", err)
+		o.arms, o.claims.Arms, o.params = nil, "", nil
+		if o.token, err = r.s.Signer.SignSession(o.claims); err != nil {
+			return nil, fmt.Errorf("open session: %w", err)
+		}
+	}
+	return o, nil
+}
+
+// decide asks the policy.
+func (r *Router) decide(c *token.Session, params map[string]string, pin, current string, state *schemas.StreamState, now time.Time) (policy.Answer, error) {
+	in := policy.Input{
+		Pinned: pin, Current: current, Region: c.Region,
+		CDNs: *r.t.cdns.Load(), Viewers: r.load.viewers(now),
+	}
+	if state != nil {
+		in.PublishCDN = state.Epoch.CDN
+	}
+	a, err := policy.Decide(params[schemas.ParamPolicy], &in)
+	if errors.Is(err, policy.ErrNoCDN) {
+		return a, refuse(http.StatusServiceUnavailable, "%v: ask again later", err)
+	}
+	return a, err
+}
+
+// record publishes a decision and counts the session where it now is.
+func (r *Router) record(kind schemas.DecisionKind, c *token.Session, a *policy.Answer, previous string, now time.Time) {
+	d := schemas.Decision{
+		ID: rand.Text(), TimeUs: now.UnixMicro(), Kind: kind, App: c.App, Stream: c.Stream,
+		SessionID: c.SessionID, ViewerID: c.ViewerID, Region: c.Region, ISP: c.ISP,
+		Policy: a.Policy, PolicyVersion: policy.Version, Candidates: a.Candidates, Chosen: a.Chosen, Previous: previous,
+		Probability: a.Probability, ReasonCode: a.Reason, InputAgeMs: r.load.ageMs(now), Arms: c.Arms,
+	}
+	data, err := schemas.EncodeRecord(&d)
+	if err != nil {
+		r.s.Logger.Error("decision cannot be published", "err", err)
+		return
+	}
+	if kind != schemas.DecisionPublish {
+		r.load.decided(c.SessionID, a.Chosen, time.UnixMicro(d.TimeUs))
+	}
+	r.out.add(schemas.DecisionSubject(&d), d.ID, data)
+}
+
+// expose publishes that a session meets its experiments: at its start, because
+// from then on the arms' parameters may differ. The id is the same each time,
+// so that a repeat is one exposure.
+func (r *Router) expose(c *token.Session, arms []arm, now time.Time) {
+	for _, a := range arms {
+		x := schemas.Exposure{
+			ID: a.x.Name + "/" + a.x.Salt + "/" + c.SessionID, TimeUs: now.UnixMicro(), Experiment: a.x.Name, Salt: a.x.Salt,
+			Unit: a.unit, UnitKind: a.x.Unit, SessionID: c.SessionID, ViewerID: c.ViewerID, App: c.App, Stream: c.Stream,
+			Arm: a.arm.Name, Propensity: a.propensity, Reason: "assigned",
+		}
+		data, err := schemas.EncodeRecord(&x)
+		if err != nil {
+			r.s.Logger.Error("exposure cannot be published", "experiment", a.x.Name, "err", err)
+			continue
+		}
+		r.out.add(schemas.ExposureSubject(&x), x.ID, data)
+	}
+}
+
+// exposeAgain exposes a session whose dispatch answer was given ahead of time
+// (a neighbour), when it is opened. Assignment is recomputed: only arms that
+// the token names count.
+func (r *Router) exposeAgain(c *token.Session, now time.Time) {
+	if c.Arms == "" {
+		return
+	}
+	var met []arm
+	for _, a := range r.arms(c.SessionID, c.ViewerID, schemas.StreamKey{App: c.App, Stream: c.Stream}) {
+		for pair := range strings.SplitSeq(c.Arms, ",") {
+			if pair == a.x.Name+"="+a.arm.Name {
+				met = append(met, a)
+			}
+		}
+	}
+	r.expose(c, met, now)
+}
