@@ -1,0 +1,311 @@
+package router_test
+
+import (
+	"fmt"
+	"math"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"reflect"
+	"sort"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/spillway-live/spillway/analytics/experiments/assign"
+	"github.com/spillway-live/spillway/schemas"
+	"github.com/spillway-live/spillway/schemas/token"
+	"github.com/spillway-live/spillway/testenv/bus"
+	"github.com/spillway-live/spillway/testenv/bus/bustest"
+	"github.com/spillway-live/spillway/workers/router"
+)
+
+func TestTwoRoutersAgreeAndSpill(t *testing.T) {
+	b := world(t)
+	put(t, b.JS, schemas.BucketCDNs, "a", cdn("a", 0, 10))
+	put(t, b.JS, schemas.BucketCDNs, "b", cdn("b", 1, 5))
+	one, two := start(t, b.JS), start(t, b.JS)
+	where := map[string]int{}
+	for i := range 30 {
+		r := one
+		if i%2 == 1 {
+			r = two
+		}
+		where[r.dispatch(t, "").Candidates[0].CDN]++
+		n := i + 1
+		eventually(t, "both routers know of the session", func() bool {
+			x, y := one.Viewers(), two.Viewers()
+			return x["a"]+x["b"]+x["c"] == n && reflect.DeepEqual(x, y)
+		})
+	}
+	if want := (map[string]int{"a": 10, "b": 5, "c": 15}); !reflect.DeepEqual(where, want) || !reflect.DeepEqual(one.Viewers(), want) {
+		t.Errorf("answered %v, counted %v, want %v", where, one.Viewers(), want)
+	}
+	reasons := map[string]int{}
+	eventually(t, "decisions are on the bus", func() bool { return len(decisions(t, b.JS, schemas.DecisionDispatch)) == 30 })
+	for _, d := range decisions(t, b.JS, schemas.DecisionDispatch) {
+		reasons[d.ReasonCode]++
+	}
+	if reasons["affinity"] != 10 || reasons["spill"] != 20 {
+		t.Errorf("reasons %v", reasons)
+	}
+
+	// A router that starts now knows the same before its first answer.
+	one.stop()
+	three := start(t, b.JS)
+	if got := three.Viewers(); !reflect.DeepEqual(got, two.Viewers()) {
+		t.Errorf("the new router counts %v, the old one %v", got, two.Viewers())
+	}
+	if got := three.dispatch(t, "").Candidates[0].CDN; got != "c" {
+		t.Errorf("the new router sends to %s, want c", got)
+	}
+}
+
+func TestStoppingPublishesWhatWasAnswered(t *testing.T) {
+	b := world(t)
+	r := start(t, b.JS)
+	for range 100 {
+		r.dispatch(t, "")
+	}
+	r.stop()
+	if n := len(decisions(t, b.JS, schemas.DecisionDispatch)); n != 100 {
+		t.Errorf("%d of 100 decisions are on the bus", n)
+	}
+}
+
+func TestSlicesTellWhoIsServedWhere(t *testing.T) {
+	b := world(t)
+	r := start(t, b.JS)
+	d := r.dispatch(t, "")
+	send := func(s ...schemas.Slice) {
+		t.Helper()
+		data, err := schemas.EncodeSlices(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := b.JS.Publish(t.Context(), schemas.SlicesSubject(0), data); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// The player left a by itself; a stranger's session is on c; a foreign id counts for nothing.
+	stranger := "s" + strings.Repeat("A", 26)
+	send(schemas.Slice{Kind: schemas.SliceDelta, SessionID: d.SessionID, CDN: "b"},
+		schemas.Slice{Kind: schemas.SliceDelta, SessionID: stranger, CDN: "c"},
+		schemas.Slice{Kind: schemas.SliceDelta, SessionID: "4f2c-foreign", CDN: "c"})
+	eventually(t, "sessions are where they were served", func() bool {
+		return reflect.DeepEqual(r.Viewers(), map[string]int{"b": 1, "c": 1})
+	})
+	if a := r.get(t, "/v1/steering?s="+d.Token); !strings.Contains(a.body, `["b","a","c"]`) {
+		t.Errorf("steering forgets where the player went: %s", a.body)
+	}
+	if _, err := b.JS.Publish(t.Context(), schemas.SlicesSubject(1), []byte("not slices")); err != nil {
+		t.Fatal(err)
+	}
+	send(schemas.Slice{Kind: schemas.SliceFinal, SessionID: d.SessionID, CDN: "b"}, schemas.Slice{Kind: schemas.SliceFinal, SessionID: stranger})
+	eventually(t, "ended sessions are forgotten", func() bool { return len(r.Viewers()) == 0 })
+}
+
+func TestSilentSessionsAreForgotten(t *testing.T) {
+	b := world(t)
+	r := start(t, b.JS, func(s *router.Settings) { s.AliveWindow = time.Second })
+	r.dispatch(t, "")
+	if len(r.Viewers()) != 1 {
+		t.Fatalf("viewers %v", r.Viewers())
+	}
+	eventually(t, "the session is forgotten", func() bool { return len(r.Viewers()) == 0 })
+}
+
+func experiment(name, layer, unit string) schemas.Experiment {
+	return schemas.Experiment{
+		Name: name, Status: schemas.ExperimentRunning, Salt: name + "-1", Unit: unit, Layer: layer, Coverage: 1,
+		Arms: []schemas.Arm{
+			{Name: "control", Weight: 1, Params: map[string]string{"policy": "affinity"}},
+			{Name: "test", Weight: 1, Params: map[string]string{"policy": "balance", schemas.ParamLiveSyncSec: "2"}},
+		},
+	}
+}
+
+func TestExperiments(t *testing.T) {
+	b := world(t)
+	put(t, b.JS, schemas.BucketCDNs, "a", cdn("a", 9, 0)) // last by order: balance and affinity differ
+	sessionX, viewerX := experiment("x1", "routing", "session"), experiment("x2", "player", "viewer")
+	put(t, b.JS, schemas.BucketExperiments, "x1", sessionX)
+	put(t, b.JS, schemas.BucketExperiments, "x2", viewerX)
+	put(t, b.JS, schemas.BucketExperiments, "x3", experiment("x3", "routing", "session")) // same layer as x1: nobody
+	stopped := experiment("x4", "other", "session")
+	stopped.Status = schemas.ExperimentStopped
+	put(t, b.JS, schemas.BucketExperiments, "x4", stopped)
+	r := start(t, b.JS)
+	arms := map[string]int{}
+	var exposures []string
+	for range 40 {
+		d := r.dispatch(t, "&viewer=alice")
+		c, err := newSigner(t).ParseSession(d.Token, time.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		i, p, ok := assign.Assign(&sessionX, d.SessionID)
+		j, _, ok2 := assign.Assign(&viewerX, c.ViewerID)
+		if !ok || !ok2 || p != 0.5 {
+			t.Fatal("not assigned")
+		}
+		want := "x1=" + sessionX.Arms[i].Name + ",x2=" + viewerX.Arms[j].Name
+		if d.Arms != want || c.Arms != want {
+			t.Errorf("arms %q, in the token %q, want %q", d.Arms, c.Arms, want)
+		}
+		if d.Params["policy"] != sessionX.Arms[i].Params["policy"] {
+			t.Errorf("params %v of %s", d.Params, want)
+		}
+		if chosen := d.Candidates[0].CDN; (chosen == "a") != (i == 0) {
+			t.Errorf("arm %s went to %s", sessionX.Arms[i].Name, chosen)
+		}
+		arms[sessionX.Arms[i].Name]++
+		exposures = append(exposures, "x1/x1-1/"+d.SessionID, "x2/x2-1/"+d.SessionID)
+		r.get(t, d.URL) // the playlist is no second exposure
+	}
+	if arms["control"] == 0 || arms["test"] == 0 {
+		t.Errorf("arms %v", arms)
+	}
+	if a := r.dispatch(t, ""); strings.Contains(a.Arms, "x2") {
+		t.Errorf("an unknown viewer is in a viewer experiment: %s", a.Arms)
+	} else {
+		exposures = append(exposures, "x1/x1-1/"+a.SessionID)
+	}
+	r.stop()
+	var got []string
+	for _, m := range records(t, b.JS, "exposures.*") {
+		var x schemas.Exposure
+		if err := schemas.DecodeRecord(m.Data(), &x); err != nil {
+			t.Fatal(err)
+		}
+		if x.Propensity != 0.5 || x.Reason != "assigned" || x.App != "live" || x.UnitKind == "session" && x.Unit != x.SessionID {
+			t.Errorf("exposure %+v", x)
+		}
+		got = append(got, x.ID)
+	}
+	sort.Strings(got)
+	sort.Strings(exposures)
+	if !reflect.DeepEqual(got, exposures) {
+		t.Errorf("%d exposures, want one for each session and experiment: %d", len(got), len(exposures))
+	}
+}
+
+func TestArmsSurviveAChange(t *testing.T) {
+	b := world(t)
+	x := experiment("x1", "routing", "session")
+	put(t, b.JS, schemas.BucketExperiments, "x1", x)
+	r := start(t, b.JS)
+	d := r.dispatch(t, "")
+	x.Salt = "another"
+	put(t, b.JS, schemas.BucketExperiments, "x1", x)
+	eventually(t, "new sessions have the new phase", func() bool {
+		n := r.dispatch(t, "")
+		i, _, _ := assign.Assign(&x, n.SessionID)
+		return n.Arms == "x1="+x.Arms[i].Name
+	})
+	// Ten more playlists: the session keeps the arm in its token.
+	for range 10 {
+		if a := r.get(t, d.URL); !strings.Contains(a.body, d.Token) {
+			t.Fatal("a playing session got another token")
+		}
+	}
+}
+
+func TestBusAwayKeepsDecisions(t *testing.T) {
+	dir := t.TempDir()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	port := l.Addr().(*net.TCPAddr).Port
+	l.Close()
+	srv, err := bus.Start(bus.Options{DataDir: dir, Port: port})
+	if err != nil {
+		t.Fatal(err)
+	}
+	nc, err := bus.Connect(srv.URL(), "router", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(nc.Close)
+	js, err := bus.JetStream(t.Context(), nc, schemas.BusSettings{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	put(t, js, schemas.BucketCDNs, "a", cdn("a", 0, 0))
+	put(t, js, schemas.BucketStreams, key.KVKey(), state(key, "a"))
+	r := start(t, js)
+	srv.Stop()
+	for range 50 {
+		r.dispatch(t, "") // answered from what is known
+	}
+	if srv, err = bus.Start(bus.Options{DataDir: dir, Port: port}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(srv.Stop)
+	eventually(t, "the connection is back", nc.IsConnected)
+	deadline := time.Now().Add(40 * time.Second)
+	for len(decisions(t, js, schemas.DecisionDispatch)) < 50 {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d of 50 decisions arrived", len(decisions(t, js, schemas.DecisionDispatch)))
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	if got := r.Viewers()["a"]; got != 50 {
+		t.Errorf("%d viewers on a, want 50", got)
+	}
+}
+
+func TestSettingsAreChecked(t *testing.T) {
+	b := bustest.Start(t)
+	good := router.Settings{JS: b.JS, Signer: newSigner(t), ViewerSalt: make([]byte, 16)}
+	for name, edit := range map[string]func(*router.Settings){
+		"no bus":     func(s *router.Settings) { s.JS = nil },
+		"no signer":  func(s *router.Settings) { s.Signer = nil },
+		"short salt": func(s *router.Settings) { s.ViewerSalt = s.ViewerSalt[:15] },
+		"short TTL":  func(s *router.Settings) { s.SteeringTTL = time.Millisecond },
+		"bad addr":   func(s *router.Settings) { s.Addr = "256.0.0.1:x" },
+	} {
+		s := good
+		edit(&s)
+		if _, err := router.New(s); err == nil {
+			t.Errorf("%s: accepted", name)
+		}
+	}
+}
+
+func BenchmarkAnswers(b *testing.B) {
+	w := world(b)
+	r := start(b, w.JS)
+	h := r.Handler()
+	d := r.dispatch(b, "")
+	for i := range 20_000 { // a table of some size
+		tok, err := newSigner(b).SignSession(token.Session{SessionID: "s" + fmt.Sprint(i), App: "live", Stream: "demo", ExpiresUnix: math.MaxInt32})
+		if err != nil {
+			b.Fatal(err)
+		}
+		h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/v1/steering?s="+tok, nil))
+	}
+	for _, c := range []struct{ name, path string }{
+		{"dispatch", "/v1/dispatch?app=live&stream=demo&viewer=v"},
+		{"multivariant", strings.TrimPrefix(d.URL, r.URL())},
+		{"steering", "/v1/steering?s=" + d.Token + "&_HLS_pathway=a"},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			b.ReportAllocs()
+			b.RunParallel(func(pb *testing.PB) {
+				for pb.Next() {
+					w := httptest.NewRecorder()
+					q := httptest.NewRequest(http.MethodGet, c.path, nil)
+					q.RemoteAddr = "127.0.0.1:1"
+					h.ServeHTTP(w, q)
+					if w.Code != 200 {
+						b.Fatal(strconv.Itoa(w.Code) + w.Body.String())
+					}
+				}
+			})
+			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "answers/s")
+		})
+	}
+}
