@@ -226,7 +226,7 @@ func (c *Cutter) placeVideo(f Frame, ms int64) {
 		}
 		v.lag = 0
 	}
-	at := max(uint64(max(0, float64(ms)*c.pace.unit)), v.end)
+	at := max(c.pace.offLine(ms), v.end)
 	if c.holding {
 		at = max(at, c.heldAt+max(1, uint64(c.pace.unit)))
 		c.releaseHeld(at - c.heldAt)
@@ -234,9 +234,8 @@ func (c *Cutter) placeVideo(f Frame, ms int64) {
 	if pts := float64(ms+int64(f.CTSMs)) * c.pace.unit; pts > float64(at) {
 		smp.cto = int32(min(pts-float64(at), math.MaxInt32))
 	}
-	c.pace.offLine(ms)
 	if c.pace.locked {
-		smp.dur = uint32(c.pace.interval)
+		smp.dur, smp.cto = uint32(c.pace.interval), c.pace.compositionOffset(int64(f.CTSMs))
 		c.putVideo(smp, at)
 		return
 	}

@@ -88,8 +88,9 @@ func (p *pacer) onLine(ms int64, end uint64) (at, dur uint64, ok bool) {
 // unlock gives the line up.
 func (p *pacer) unlock() { *p = pacer{unit: p.unit, declared: p.declared} }
 
-// offLine takes a timestamp off the line, and locks if the latest ones lie on one.
-func (p *pacer) offLine(ms int64) {
+// offLine takes a timestamp off the line and gives its decode time. It locks if
+// the latest timestamps lie on a line, which begins at the first of them.
+func (p *pacer) offLine(ms int64) uint64 {
 	if p.n == len(p.ring) {
 		copy(p.ring[:], p.ring[1:])
 		p.n--
@@ -98,7 +99,7 @@ func (p *pacer) offLine(ms int64) {
 	p.n++
 	intervals := p.n - 1
 	if p.declared > 0 && intervals >= lockFrames && p.fits(p.ring[p.n-1-lockFrames:p.n], p.declared) {
-		p.lock(p.declared)
+		return p.lock(p.ring[p.n-1-lockFrames:p.n], p.declared)
 	} else if intervals == findFrames {
 		d := float64(p.ring[p.n-1]-p.ring[0]) * p.unit / float64(intervals)
 		for _, fps := range [...]float64{24000. / 1001, 24, 25, 30000. / 1001, 30, 50, 60000. / 1001, 60} {
@@ -107,13 +108,15 @@ func (p *pacer) offLine(ms int64) {
 			}
 		}
 		if d >= p.unit && p.fits(p.ring[:p.n], d) {
-			p.lock(d)
+			return p.lock(p.ring[:p.n], d)
 		}
 	}
+	return uint64(max(0, float64(ms)*p.unit))
 }
 
-func (p *pacer) lock(d float64) {
+func (p *pacer) lock(ts []int64, d float64) uint64 {
 	p.locked, p.interval, p.mean, p.misfits, p.n = true, uint64(math.Round(d)), 0, 0, 0
+	return uint64(max(0, float64(ts[0])*p.unit+float64(len(ts)-1)*d))
 }
 
 func (p *pacer) fits(ts []int64, d float64) bool {
