@@ -1,0 +1,206 @@
+package screenshot
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"image/jpeg"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/spillway-live/spillway/schemas"
+	"github.com/spillway-live/spillway/testenv/bus/bustest"
+	"github.com/spillway-live/spillway/workers"
+	"github.com/spillway-live/spillway/workers/workerstest"
+	"github.com/spillway-live/spillway/workers/workerstest/media"
+)
+
+var key = schemas.StreamKey{App: "live", Stream: "one"}
+
+// memory is a Source over prepared messages.
+type memory struct {
+	inits map[string][]byte
+}
+
+func (m *memory) Chunk(context.Context, uint64) (workers.Message, error) {
+	return workers.Message{}, ErrGone
+}
+func (m *memory) Init(_ context.Context, id string) ([]byte, error) {
+	if b, ok := m.inits[id]; ok {
+		return b, nil
+	}
+	return nil, ErrGone
+}
+func (m *memory) LastPicture(context.Context, schemas.StreamKey) (int64, error) { return 0, nil }
+
+func chunks(t *testing.T, n int) ([]workers.Message, *memory) {
+	t.Helper()
+	clip := media.Load(t)
+	p := &media.Publisher{Clip: clip, Key: key}
+	var msgs []workers.Message
+	for range n {
+		m, err := media.Message(p.Chunk())
+		if err != nil {
+			t.Fatal(err)
+		}
+		msgs = append(msgs, m)
+	}
+	init := clip.Init(schemas.Video)
+	return msgs, &memory{map[string][]byte{schemas.InitID(init): init}}
+}
+
+func TestContract(t *testing.T) {
+	msgs, src := chunks(t, 25) // 5 s
+	workerstest.Run(t, workerstest.Contract{
+		New:      func(*testing.T) workers.Handler { return New(src, Settings{}) },
+		Messages: msgs, AllowSilence: true,
+	})
+}
+
+// 60 s of a stream with a key frame each 2 s: one picture for each 5 s of its
+// own clock, real JPEGs of the right size.
+func TestIntervalOfStreamTime(t *testing.T) {
+	msgs, src := chunks(t, 300)
+	h := New(src, Settings{})
+	intervals := map[int64]bool{}
+	for _, m := range msgs {
+		out, err := h.Handle(t.Context(), []workers.Message{m})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, o := range out {
+			if o.Subject != "pictures.live.one" {
+				t.Fatalf("output to %s: %s", o.Subject, o.Data)
+			}
+			var p schemas.Picture
+			if err := json.Unmarshal([]byte(o.Header.Get(schemas.HeaderPicture)), &p); err != nil {
+				t.Fatal(err)
+			}
+			img, err := jpeg.Decode(bytes.NewReader(o.Data))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if s := img.Bounds().Size(); s.X != 320 || s.Y != 180 || p.Width != s.X || p.Height != s.Y {
+				t.Errorf("picture of %v, header says %d x %d", s, p.Width, p.Height)
+			}
+			i := p.WallUnixUs / 5_000_000
+			if intervals[i] {
+				t.Errorf("two pictures for interval %d", i)
+			}
+			intervals[i] = true
+		}
+	}
+	if n := len(intervals); n < 12 || n > 13 {
+		t.Errorf("%d pictures of 60 s", n)
+	}
+}
+
+func TestTwoWorkersMakeOnePicture(t *testing.T) {
+	t.Parallel()
+	b := bustest.Start(t)
+	for range 2 {
+		r, err := Runner(t.Context(), b.JS, Settings{}, prometheus.NewRegistry())
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(context.Background())
+		done := make(chan error, 1)
+		go func() { done <- r.Run(ctx) }()
+		t.Cleanup(func() {
+			cancel()
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	// Aligned with the interval, so that the number of pictures is certain.
+	p := &media.Publisher{Clip: media.Load(t), Key: key, Start: time.Now().Truncate(5 * time.Second)}
+	if err := p.Announce(t.Context(), b.JS); err != nil {
+		t.Fatal(err)
+	}
+	for range 100 { // 20 s
+		if err := p.Push(t.Context(), b.JS); err != nil {
+			t.Fatal(err)
+		}
+	}
+	count := func() uint64 {
+		s, err := b.JS.Stream(t.Context(), schemas.StreamPictures)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s.CachedInfo().State.Msgs
+	}
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		c, err := b.JS.Consumer(t.Context(), schemas.StreamMedia, Role)
+		if err == nil && c.CachedInfo().NumPending == 0 && c.CachedInfo().NumAckPending == 0 && count() >= 4 {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatalf("%d pictures after 20 s", count())
+		}
+	}
+	if n := count(); n != 4 {
+		t.Errorf("%d pictures of 20 s", n)
+	}
+}
+
+func TestWithoutFFmpeg(t *testing.T) {
+	msgs, src := chunks(t, 60)
+	h := New(src, Settings{Decoder: &FFmpeg{Path: "no-such-ffmpeg"}})
+	events := 0
+	for _, m := range msgs {
+		out, err := h.Handle(t.Context(), []workers.Message{m})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, o := range out {
+			if !strings.HasPrefix(o.Subject, "events.picture_failed.") || !strings.Contains(string(o.Data), "not installed") {
+				t.Errorf("%s: %s", o.Subject, o.Data)
+			}
+			events++
+		}
+	}
+	if events != 1 {
+		t.Errorf("%d events", events)
+	}
+}
+
+func TestSlowDecoderIsKilled(t *testing.T) {
+	script := filepath.Join(t.TempDir(), "slow")
+	if err := os.WriteFile(script, []byte("#!/bin/sh\nexec /bin/sleep 60\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	f := &FFmpeg{Path: script, Timeout: 50 * time.Millisecond}
+	_, err := f.Decode(t.Context(), nil, nil, 320)
+	if !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("error %v", err)
+	}
+}
+
+func TestDamagedFragment(t *testing.T) {
+	msgs, src := chunks(t, 1)
+	c, err := schemas.DecodeChunk([]byte(msgs[0].Header.Get(schemas.HeaderChunk)), msgs[0].Data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data := bytes.Clone(msgs[0].Data)
+	f := c.Fragments[0]
+	for i := f.Offset + 16; i < f.Offset+f.Size; i++ {
+		data[i] = byte(i * 7)
+	}
+	c.Fragments = c.Fragments[:1]
+	m, err := media.Message(c, data[:f.Size])
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := New(src, Settings{}).Handle(t.Context(), []workers.Message{m})
+	if err != nil || len(out) != 1 || out[0].Subject != "events.picture_failed.live.one" {
+		t.Errorf("%v %+v", err, out)
+	}
+}
