@@ -1,0 +1,254 @@
+// Package lease shares a fixed set of partitions among the processes of a role
+// through a JetStream key-value bucket.
+//
+// It promises: every partition has a holder within about two lease times as
+// long as one process lives, holders are balanced to within one partition, and
+// a clean stop hands over at once. A holder is judged dead by whoever watches
+// it, on the watcher's own clock, so clocks need not agree. It does not promise
+// that two holders never overlap: whoever writes on behalf of a partition must
+// fence its writes (expected sequence, compare-and-set).
+package lease
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// Pool is one process's share in a role.
+type Pool struct {
+	KV    jetstream.KeyValue
+	Role  string   // names the keys: lease.<role>.<partition>
+	Names []string // the partitions; the same in every process of the role
+	// Work runs while the partition is held. Its context ends when the lease is
+	// lost or the pool stops; an error makes it start anew after a pause, here or elsewhere.
+	Work   func(ctx context.Context, name string) error
+	TTL    time.Duration // a holder silent for this long is dead; defaults to 3 s
+	ID     string        // of this process; defaults to a random one
+	Logger *slog.Logger  // nil is silent
+}
+
+type seen struct {
+	value string
+	rev   uint64
+	at    time.Time // when this process learned of it
+}
+
+type held struct {
+	rev     uint64
+	renewed time.Time
+	cancel  context.CancelFunc
+	done    chan struct{} // closed when Work has returned
+	err     error         // of Work, valid once done is closed
+	release bool          // given up for balance or shutdown
+}
+
+type runner struct {
+	Pool
+	mu    sync.Mutex // guards known
+	known map[string]seen
+	mine  map[string]*held
+	pause map[string]time.Time // do not take before
+}
+
+// Run takes part until ctx ends, then hands every partition over. It returns
+// nil after a clean stop; errors are those of the bucket at the start.
+func (p Pool) Run(ctx context.Context) error {
+	p.TTL = cmp.Or(p.TTL, 3*time.Second)
+	if p.Logger == nil {
+		p.Logger = slog.New(slog.DiscardHandler)
+	}
+	if p.ID == "" {
+		var b [8]byte
+		if _, err := rand.Read(b[:]); err != nil {
+			return fmt.Errorf("draw an id for %s: %w", p.Role, err)
+		}
+		p.ID = hex.EncodeToString(b[:])
+	}
+	r := &runner{Pool: p, known: map[string]seen{}, mine: map[string]*held{}, pause: map[string]time.Time{}}
+	w, err := p.KV.Watch(ctx, "lease."+p.Role+".>")
+	if err != nil {
+		return fmt.Errorf("watch leases of %s: %w", p.Role, err)
+	}
+	defer func() { _ = w.Stop() }()
+	ready := make(chan struct{})
+	go r.learn(w, ready)
+	select {
+	case <-ready:
+	case <-ctx.Done():
+		return nil
+	}
+	t := time.NewTicker(p.TTL / 4)
+	defer t.Stop()
+	for {
+		r.round(ctx)
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			r.leave()
+			return nil
+		}
+	}
+}
+
+func (r *runner) key(name string) string { return "lease." + r.Role + "." + name }
+func (r *runner) memberKey() string      { return "lease." + r.Role + ".member." + r.ID }
+
+func (r *runner) learn(w jetstream.KeyWatcher, ready chan struct{}) {
+	for e := range w.Updates() {
+		if e == nil { // everything that was there at the start has been told
+			close(ready)
+			continue
+		}
+		r.mu.Lock()
+		if e.Operation() == jetstream.KeyValuePut {
+			r.known[e.Key()] = seen{string(e.Value()), e.Revision(), time.Now()}
+		} else {
+			delete(r.known, e.Key())
+		}
+		r.mu.Unlock()
+	}
+}
+
+func (r *runner) snapshot() map[string]seen {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	out := make(map[string]seen, len(r.known))
+	for k, v := range r.known {
+		out[k] = v
+	}
+	return out
+}
+
+// round renews what is held, gives up what is too much and takes what is free.
+func (r *runner) round(ctx context.Context) {
+	opCtx, cancel := context.WithTimeout(ctx, r.TTL/2)
+	defer cancel()
+	if _, err := r.KV.PutString(opCtx, r.memberKey(), "alive"); err != nil && ctx.Err() == nil {
+		r.Logger.Warn("cannot announce membership", "role", r.Role, "err", err)
+	}
+	r.renew(opCtx, ctx)
+	known, now := r.snapshot(), time.Now()
+	members := 1 // this one, whether its own announcement has come back or not
+	for k, s := range known {
+		if strings.HasPrefix(k, "lease."+r.Role+".member.") && k != r.memberKey() {
+			if now.Sub(s.at) < r.TTL {
+				members++
+			} else if now.Sub(s.at) > 20*r.TTL {
+				_ = r.KV.Delete(opCtx, k, jetstream.LastRevision(s.rev))
+			}
+		}
+	}
+	fair := (len(r.Names) + members - 1) / members
+	r.giveUp(opCtx, fair)
+	for _, name := range r.Names {
+		if len(r.mine) >= fair {
+			return
+		}
+		if r.mine[name] != nil || now.Before(r.pause[name]) {
+			continue
+		}
+		s, exists := known[r.key(name)]
+		if exists && s.value != "" && now.Sub(s.at) < r.TTL {
+			continue
+		}
+		rev, err := r.KV.Update(opCtx, r.key(name), []byte(r.ID), s.rev)
+		if !exists && err != nil {
+			rev, err = r.KV.Create(opCtx, r.key(name), []byte(r.ID))
+		}
+		if err != nil {
+			continue // another was faster, or the bucket is away: the next round sees
+		}
+		r.start(ctx, name, rev, exists && s.value != "")
+	}
+}
+
+func (r *runner) start(ctx context.Context, name string, rev uint64, takeover bool) {
+	wctx, cancel := context.WithCancel(ctx)
+	h := &held{rev: rev, renewed: time.Now(), cancel: cancel, done: make(chan struct{})}
+	r.mine[name] = h
+	r.Logger.Info("partition taken", "role", r.Role, "partition", name, "from_dead_holder", takeover)
+	go func() {
+		defer close(h.done)
+		h.err = r.Work(wctx, name)
+	}()
+}
+
+// renew prolongs each lease and notices those that are lost or whose work has ended.
+func (r *runner) renew(opCtx, ctx context.Context) {
+	for name, h := range r.mine {
+		select {
+		case <-h.done:
+			r.drop(opCtx, name, h)
+			continue
+		default:
+		}
+		rev, err := r.KV.Update(opCtx, r.key(name), []byte(r.ID), h.rev)
+		switch {
+		case err == nil:
+			h.rev, h.renewed = rev, time.Now()
+		case ctx.Err() != nil:
+			return
+		case errors.Is(err, jetstream.ErrKeyExists) || time.Since(h.renewed) > r.TTL:
+			r.Logger.Warn("partition lost", "role", r.Role, "partition", name, "err", err)
+			h.cancel()
+			<-h.done
+			delete(r.mine, name)
+		}
+	}
+}
+
+// drop ends a lease whose Work has returned and frees the partition.
+func (r *runner) drop(opCtx context.Context, name string, h *held) {
+	h.cancel()
+	delete(r.mine, name)
+	if h.err != nil && !h.release {
+		r.Logger.Error("work on a partition ended", "role", r.Role, "partition", name, "err", h.err)
+	}
+	if !h.release {
+		r.pause[name] = time.Now().Add(r.TTL / 3)
+	}
+	if _, err := r.KV.Update(opCtx, r.key(name), nil, h.rev); err != nil {
+		r.Logger.Debug("lease not freed", "role", r.Role, "partition", name, "err", err)
+	}
+}
+
+// giveUp hands partitions over until no more than fair are held.
+func (r *runner) giveUp(opCtx context.Context, fair int) {
+	for _, name := range slices.Backward(r.Names) {
+		if len(r.mine) <= fair {
+			return
+		}
+		if h := r.mine[name]; h != nil {
+			h.release = true
+			h.cancel()
+			<-h.done
+			r.drop(opCtx, name, h)
+		}
+	}
+}
+
+// leave hands everything over at a clean stop.
+func (r *runner) leave() {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	for _, h := range r.mine {
+		h.release = true
+		h.cancel()
+	}
+	for name, h := range r.mine {
+		<-h.done
+		r.drop(ctx, name, h)
+	}
+	_ = r.KV.Delete(ctx, r.memberKey())
+}

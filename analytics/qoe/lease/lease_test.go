@@ -1,0 +1,122 @@
+package lease_test
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/spillway-live/spillway/analytics/qoe/lease"
+	"github.com/spillway-live/spillway/schemas"
+	"github.com/spillway-live/spillway/testenv/bus/bustest"
+)
+
+// board notes who holds what.
+type board struct {
+	mu      sync.Mutex
+	holders map[string]map[string]bool
+}
+
+func (b *board) work(id string) func(context.Context, string) error {
+	return func(ctx context.Context, name string) error {
+		b.set(name, id, true)
+		defer b.set(name, id, false)
+		<-ctx.Done()
+		return nil
+	}
+}
+
+func (b *board) set(name, id string, on bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.holders[name] == nil {
+		b.holders[name] = map[string]bool{}
+	}
+	if on {
+		b.holders[name][id] = true
+	} else {
+		delete(b.holders[name], id)
+	}
+}
+
+// counts gives the number of partitions of each holder; ok is false unless each partition has exactly one.
+func (b *board) counts(names []string) (n map[string]int, ok bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	n = map[string]int{}
+	for _, name := range names {
+		if len(b.holders[name]) != 1 {
+			return n, false
+		}
+		for id := range b.holders[name] {
+			n[id]++
+		}
+	}
+	return n, true
+}
+
+func until(t *testing.T, what string, f func() bool) {
+	t.Helper()
+	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		if f() {
+			return
+		}
+	}
+	t.Fatalf("not reached: %s", what)
+}
+
+func TestPartitionsAreSharedAndTakenOver(t *testing.T) {
+	b := bustest.Start(t)
+	kv, err := b.JS.KeyValue(t.Context(), schemas.BucketLedger)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for i := range 8 {
+		names = append(names, fmt.Sprint(i))
+	}
+	bd := &board{holders: map[string]map[string]bool{}}
+	type proc struct {
+		stop context.CancelFunc
+		done chan error
+	}
+	start := func(id string) proc {
+		ctx, cancel := context.WithCancel(t.Context())
+		p := proc{cancel, make(chan error, 1)}
+		go func() {
+			p.done <- lease.Pool{KV: kv, Role: "test", Names: names, Work: bd.work(id), TTL: 400 * time.Millisecond, ID: id}.Run(ctx)
+		}()
+		return p
+	}
+	a := start("a")
+	until(t, "one process holds all", func() bool { n, ok := bd.counts(names); return ok && n["a"] == 8 })
+	c := start("c")
+	d := start("d")
+	until(t, "three processes share", func() bool {
+		n, ok := bd.counts(names)
+		return ok && n["a"] <= 3 && n["c"] <= 3 && n["d"] <= 3
+	})
+	c.stop()
+	if err := <-c.done; err != nil {
+		t.Error(err)
+	}
+	until(t, "two processes share", func() bool { n, ok := bd.counts(names); return ok && n["a"] == 4 && n["d"] == 4 })
+
+	// A holder that dies without a word: its keys stay as they are.
+	d.stop()
+	<-d.done
+	for _, name := range names[4:] {
+		if _, err := kv.PutString(t.Context(), "lease.test."+name, "ghost"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	until(t, "the dead one's partitions are taken", func() bool { n, ok := bd.counts(names); return ok && n["a"] == 8 })
+	a.stop()
+	if err := <-a.done; err != nil {
+		t.Error(err)
+	}
+	if n, _ := bd.counts(names); len(n) != 0 {
+		t.Errorf("work goes on after the stop: %v", n)
+	}
+}
