@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -151,7 +150,7 @@ func (s source) args() []string {
 	return append(a, s.extra...)
 }
 
-// ffmpeg runs until it ends or the context does.
+// publish runs ffmpeg until it ends or the context does.
 func (s source) publish(ctx context.Context, url string) (stderr string, err error) {
 	cmd := exec.CommandContext(ctx, "ffmpeg", append(s.args(), "-f", "flv", url)...)
 	var b bytes.Buffer
@@ -390,27 +389,40 @@ func (e *env) until(what string, f func() bool) {
 	}
 }
 
-// events gives the events of a kind so far.
-func (e *env) events(kind schemas.EventKind) []schemas.Event {
+// all gives the messages of a stream so far.
+func (e *env) all(stream string) []*jetstream.RawStreamMsg {
 	e.t.Helper()
-	ctx := e.t.Context()
-	c, err := e.bus.JS.OrderedConsumer(ctx, schemas.StreamEvents, jetstream.OrderedConsumerConfig{FilterSubjects: []string{"events." + string(kind) + ".>"}})
+	st, err := e.bus.JS.Stream(e.t.Context(), stream)
 	if err != nil {
 		e.t.Fatal(err)
 	}
-	b, err := c.FetchNoWait(100)
+	info, err := st.Info(e.t.Context())
 	if err != nil {
 		e.t.Fatal(err)
 	}
-	var out []schemas.Event
-	for m := range b.Messages() {
-		var v schemas.Event
-		if err := schemas.DecodeRecord(m.Data(), &v); err != nil {
-			e.t.Error(err)
+	var out []*jetstream.RawStreamMsg
+	for seq := info.State.FirstSeq; info.State.Msgs > 0 && seq <= info.State.LastSeq; seq++ {
+		m, err := st.GetMsg(e.t.Context(), seq)
+		if err != nil {
+			e.t.Fatal(err)
 		}
-		out = append(out, v)
+		out = append(out, m)
 	}
 	return out
 }
 
-var _ = net.Dial
+// events gives the events of a kind so far.
+func (e *env) events(kind schemas.EventKind) []schemas.Event {
+	e.t.Helper()
+	var out []schemas.Event
+	for _, m := range e.all(schemas.StreamEvents) {
+		var v schemas.Event
+		if err := schemas.DecodeRecord(m.Data, &v); err != nil {
+			e.t.Error(err)
+		}
+		if v.Kind == kind {
+			out = append(out, v)
+		}
+	}
+	return out
+}
