@@ -169,5 +169,5 @@ func (a Adjusted) Lift(t Test) (Effect, error) {
 		return Effect{}, err
 	}
 	v := vc + a.Treatment.Var/(a.Baseline*a.Baseline)
-	return t.effect(adj/math.Abs(a.Baseline), v, WelchDF(a.Control, a.Treatment)), nil
+	return t.effect(adj/math.Abs(a.Baseline), v, WelchDF(a.Control, a.Treatment))
 }

@@ -47,7 +47,7 @@ func NonInferiority(control, treatment Estimate, margin float64, d Direction, al
 	if d == HigherIsBetter {
 		null = -null
 	}
-	return oneSided(treatment.Value-control.Value, null, control.Var+treatment.Var, WelchDF(control, treatment), d, alpha, dist), nil
+	return oneSided(treatment.Value-control.Value, null, control.Var+treatment.Var, WelchDF(control, treatment), d, alpha, dist)
 }
 
 // NonInferiorityExact is the same question with the control's noise in the
@@ -65,7 +65,7 @@ func NonInferiorityExact(control, treatment Estimate, margin float64, d Directio
 		k = 1 - margin
 	}
 	scaled := Estimate{Value: k * control.Value, Var: k * k * control.Var, Units: control.Units}
-	return oneSided(treatment.Value-scaled.Value, 0, scaled.Var+treatment.Var, WelchDF(scaled, treatment), d, alpha, dist), nil
+	return oneSided(treatment.Value-scaled.Value, 0, scaled.Var+treatment.Var, WelchDF(scaled, treatment), d, alpha, dist)
 }
 
 func checkMargin(control, treatment Estimate, margin float64, d Direction, alpha float64) error {
@@ -81,7 +81,10 @@ func checkMargin(control, treatment Estimate, margin float64, d Direction, alpha
 	return nil
 }
 
-func oneSided(est, null, v, df float64, d Direction, alpha float64, dist Dist) NonInferiorityResult {
+func oneSided(est, null, v, df float64, d Direction, alpha float64, dist Dist) (NonInferiorityResult, error) {
+	if err := finite(est, null, v, df); err != nil {
+		return NonInferiorityResult{}, err
+	}
 	r := NonInferiorityResult{Estimate: est, SE: math.Sqrt(v), Null: null}
 	r.Stat = (est - null) / r.SE
 	alt := Less
@@ -91,5 +94,5 @@ func oneSided(est, null, v, df float64, d Direction, alpha float64, dist Dist) N
 	r.P = dist.pValue(r.Stat, df, alt)
 	r.Lower, r.Upper = dist.interval(est, r.SE, df, alpha, alt)
 	r.NonInferior = r.P < alpha
-	return r
+	return r, nil
 }

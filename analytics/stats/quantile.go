@@ -96,6 +96,16 @@ type ClusterQuantile struct {
 	IIDLower, IIDUpper   float64 // interval at p -+ z95 sqrt(p(1-p)/n), for the variance
 	Units                int64
 	UnitsAbove           int64 // distinct units with a row above Quantile; -1 when not known
+	// Resolution is the width of the histogram bin that holds Quantile; 0 when
+	// values are exact. The quantile is known to half of it.
+	Resolution float64
+}
+
+// Coarse reports that the histogram's error (half of Resolution) exceeds a
+// quarter of the interval's half width: more data will hardly narrow it, finer
+// bins would.
+func (q ClusterQuantile) Coarse() bool {
+	return q.Resolution > 0 && q.Resolution > (q.Upper-q.Lower)/4
 }
 
 // FewUnitsAbove reports that fewer than 20 units lie above the quantile: the
@@ -106,8 +116,9 @@ func (q ClusterQuantile) FewUnitsAbove() bool {
 
 // Estimate turns the quantile into a value with variance by post-adjustment,
 // ((U-L)/(2 z95))2 x design effect with U, L the independent-rows interval, for
-// differences, lifts and confidence sequences. Degrees of freedom are those of
-// units. Undefined when a bound is infinite or both are equal.
+// differences, lifts and confidence sequences. A value somewhere in a bin adds
+// Resolution2/12, so effects below the resolution are never claimed. Degrees of
+// freedom are those of units. Undefined when a bound is infinite or both are equal.
 func (q ClusterQuantile) Estimate() (Estimate, error) {
 	if math.IsInf(q.Quantile, 0) || math.IsInf(q.IIDUpper, 0) {
 		return Estimate{}, undefined(TooFewUnitsForQuantile, "too many rows never happened: the quantile or its bound is infinite")
@@ -116,7 +127,7 @@ func (q ClusterQuantile) Estimate() (Estimate, error) {
 		return Estimate{}, undefined(CollapsedQuantileBounds, "both bounds are %v", q.IIDLower)
 	}
 	w := (q.IIDUpper - q.IIDLower) / (2 * z95)
-	return Estimate{Value: q.Quantile, Var: w * w * q.DesignEffect, Units: float64(q.Units)}, nil
+	return Estimate{Value: q.Quantile, Var: w*w*q.DesignEffect + q.Resolution*q.Resolution/12, Units: float64(q.Units)}, nil
 }
 
 const z95 = 1.959963984540054

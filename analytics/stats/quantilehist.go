@@ -14,58 +14,84 @@ type BucketHist struct {
 	Inf  uint64
 }
 
-// QuantileFromBuckets is the p-quantile of one arm from log histograms per hash
-// bucket, the buckets being the clusters. Rank counts are taken at the upper
-// edge of the bin that holds the quantile, where they are exact. Undefined
-// (CollapsedQuantileBounds) when both bounds fall into one bin: two percent
-// bins cannot resolve such an interval.
+// Buckets are the histograms of all buckets of one arm, ready to be asked for
+// several quantiles. Safe for concurrent use.
+type Buckets struct {
+	each []loghist.Hist
+	all  loghist.Hist
+}
+
+// NewBuckets checks and merges the histograms of one arm. Keys that are no bin
+// are InvalidParameter, counts beyond 64 bits InvalidCount.
+func NewBuckets(buckets []BucketHist) (*Buckets, error) {
+	b := &Buckets{each: make([]loghist.Hist, len(buckets))}
+	for i, h := range buckets {
+		var err error
+		if b.each[i], err = loghist.New(h.Bins, h.Inf); err != nil {
+			return nil, histError(err)
+		}
+	}
+	var err error
+	if b.all, err = loghist.Sum(b.each); err != nil {
+		return nil, histError(err)
+	}
+	return b, nil
+}
+
+// All is the histogram of the whole arm.
+func (b *Buckets) All() loghist.Hist { return b.all }
+
+// QuantileFromBuckets is NewBuckets and one Quantile.
 func QuantileFromBuckets(buckets []BucketHist, p, alpha float64) (ClusterQuantile, error) {
+	b, err := NewBuckets(buckets)
+	if err != nil {
+		return ClusterQuantile{}, err
+	}
+	return b.Quantile(p, alpha)
+}
+
+// Quantile is the p-quantile of the arm, the buckets being the clusters. Rank
+// counts are taken at the upper edge of the bin that holds the quantile, where
+// they are exact. What two percent bins cannot resolve is said, not hidden: the
+// outer interval reaches to the edges of its bins, Resolution is the width of
+// the quantile's bin, Estimate counts it as variance, and Coarse tells when it
+// matters. Undefined (CollapsedQuantileBounds) when both bounds are +Inf.
+func (b *Buckets) Quantile(p, alpha float64) (ClusterQuantile, error) {
 	if err := probability(p, InvalidParameter, "quantile level"); err != nil {
 		return ClusterQuantile{}, err
 	}
-	total := map[int32]uint64{}
-	var inf uint64
-	hists := make([]loghist.Hist, len(buckets))
-	for i, b := range buckets {
-		var err error
-		if hists[i], err = loghist.New(b.Bins, b.Inf); err != nil {
-			return ClusterQuantile{}, histError(err)
-		}
-		loghist.Merge(total, b.Bins)
-		inf += b.Inf
-	}
-	all, err := loghist.New(total, inf)
-	if err != nil {
-		return ClusterQuantile{}, histError(err)
-	}
-	if all.Total() == 0 {
+	if b.all.Total() == 0 {
 		return ClusterQuantile{}, undefined(EmptyArm, "no rows")
 	}
-	at, err := all.BinAtRank(loghist.CeilRank(all.Total(), p))
+	at, err := b.all.BinAtRank(loghist.CeilRank(b.all.Total(), p))
 	if err != nil {
 		return ClusterQuantile{}, histError(err)
 	}
+	through := at
 	if at == loghist.InfBin {
-		at-- // as in QuantileClustered: count the rows that happened at all
+		through-- // as in QuantileClustered: count the rows that happened at all
 	}
 	var m Moments
-	for _, h := range hists {
-		m.Add(Totals{Num: float64(h.CountThrough(at)), Den: float64(h.Total())})
+	for _, h := range b.each {
+		m.Add(Totals{Num: float64(h.CountThrough(through)), Den: float64(h.Total())})
 	}
-	q, err := QuantileFromRanks(RankCounts{Ranks: m, UnitsAbove: -1, At: all.AtRank}, p, alpha)
+	q, err := QuantileFromRanks(RankCounts{Ranks: m, UnitsAbove: -1, At: b.all.AtRank}, p, alpha)
 	if err != nil {
 		return ClusterQuantile{}, err
 	}
-	lo, err := all.BinAtRank(uint64(q.LowerRank))
-	if err != nil {
-		return ClusterQuantile{}, histError(err)
+	for _, end := range []struct {
+		rank int64
+		set  func(lo, hi float64)
+	}{{q.LowerRank, func(lo, _ float64) { q.Lower = lo }}, {q.UpperRank, func(_, hi float64) { q.Upper = hi }}} {
+		bin, err := b.all.BinAtRank(uint64(end.rank))
+		if err != nil {
+			return ClusterQuantile{}, histError(err)
+		}
+		end.set(loghist.Bounds(bin))
 	}
-	hi, err := all.BinAtRank(uint64(q.UpperRank))
-	if err != nil {
-		return ClusterQuantile{}, histError(err)
-	}
-	if lo == hi {
-		return ClusterQuantile{}, undefined(CollapsedQuantileBounds, "both bounds lie in histogram bin %d", lo)
+	if at != loghist.InfBin {
+		lo, hi := loghist.Bounds(at)
+		q.Resolution = hi - lo
 	}
 	return q, nil
 }

@@ -96,7 +96,7 @@ func oneSample(ds []float64, alpha float64) (Effect, error) {
 		return Effect{}, undefined(ZeroVariance, "all pairs agree")
 	}
 	n := float64(len(ds))
-	return Test{Alpha: alpha}.effect(m.Mean[Num], m.Cov(Num, Num)/n, n-1), nil
+	return Test{Alpha: alpha}.effect(m.Mean[Num], m.Cov(Num, Num)/n, n-1)
 }
 
 // SwitchBlock is one block of a switchback with what was assigned to it.

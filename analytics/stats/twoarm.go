@@ -37,7 +37,7 @@ func Difference(control, treatment Estimate, t Test) (Effect, error) {
 	if err := first(t.check(), control.check(), treatment.check()); err != nil {
 		return Effect{}, err
 	}
-	return t.effect(treatment.Value-control.Value, control.Var+treatment.Var, WelchDF(control, treatment)), nil
+	return t.effect(treatment.Value-control.Value, control.Var+treatment.Var, WelchDF(control, treatment))
 }
 
 // WelchDF is the Welch-Satterthwaite degrees of freedom of a difference.
@@ -47,11 +47,15 @@ func WelchDF(a, b Estimate) float64 {
 	return 1 / (fa*fa/(a.Units-1) + fb*fb/(b.Units-1))
 }
 
-func (t Test) effect(est, v, df float64) Effect {
+// effect is the test of an estimate with variance v.
+func (t Test) effect(est, v, df float64) (Effect, error) {
+	if err := finite(est, v, df); err != nil {
+		return Effect{}, err
+	}
 	e := Effect{Estimate: est, SE: math.Sqrt(v), DF: df}
 	e.Lower, e.Upper = t.Dist.interval(est, e.SE, df, t.Alpha, t.Alternative)
 	e.P = t.Dist.pValue(est/e.SE, df, t.Alternative)
-	return e
+	return e, nil
 }
 
 // LiftDelta is the relative change (treatment-control)/|control| by the delta
@@ -69,7 +73,7 @@ func LiftDelta(control, treatment Estimate, t Test) (Effect, error) {
 	if err := finite(v); err != nil || v == 0 {
 		return Effect{}, undefined(ZeroControlMean, "control %v is too near 0 to divide by", c)
 	}
-	return t.effect((treatment.Value-c)/math.Abs(c), v, WelchDF(control, treatment)), nil
+	return t.effect((treatment.Value-c)/math.Abs(c), v, WelchDF(control, treatment))
 }
 
 // Lift is a relative change with Fieller's interval.

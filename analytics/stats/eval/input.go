@@ -48,6 +48,19 @@ func (in *input) find(names ...string) (any, string, bool) {
 	return nil, strings.Join(names, " or "), false
 }
 
+// findNum is find among numbers only, so that a name such as "effect" that
+// some methods use for a word is skipped.
+func (in *input) findNum(names ...string) (x float64, ok bool) {
+	for _, n := range names {
+		if v, present := in.m[n]; present && v != nil {
+			if x, err := number(v); err == nil {
+				return x, true
+			}
+		}
+	}
+	return 0, false
+}
+
 func (in *input) has(names ...string) bool {
 	_, _, ok := in.find(names...)
 	return ok

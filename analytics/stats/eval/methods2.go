@@ -119,7 +119,7 @@ func fieller(in *input) (result, error) {
 	alpha, dist := in.num("alpha"), in.dist("normal")
 	df := math.Inf(1)
 	if dist == stats.StudentT {
-		df = in.num("df")
+		df = in.num("df", "degrees_of_freedom")
 	}
 	if in.err != nil {
 		return nil, in.err
@@ -190,10 +190,10 @@ func (in *input) plan() stats.Plan {
 
 // effect reads an effect given absolutely, or relative to the baseline.
 func (in *input) effect() float64 {
-	if abs := []string{"mde_absolute", "effect_absolute", "effect", "delta", "mde", "difference"}; in.has(abs...) {
-		return in.num(abs...)
+	if d, ok := in.findNum("mde_absolute", "effect_absolute", "absolute_effect", "true_effect", "effect", "delta", "difference", "mde"); ok {
+		return d
 	}
-	rel := in.num("mde_relative", "effect_relative", "lift", "relative_effect")
+	rel := in.num("mde_relative", "effect_relative", "relative_effect", "lift")
 	base := in.num("baseline_mean", "baseline", "mean")
 	if in.err == nil && base == 0 {
 		in.fail(bad(stats.ZeroControlMean, "a relative effect on a baseline of 0"))
@@ -214,12 +214,11 @@ func sizeProportion(in *input) (result, error) {
 	p := in.plan()
 	base := in.num("baseline_proportion", "baseline_rate", "baseline_mean", "baseline", "control_proportion", "p_control", "proportion_control", "p1")
 	var treated float64
-	switch direct := []string{"treatment_proportion", "p_treatment", "proportion_treatment", "p2"}; {
-	case in.has(direct...):
-		treated = in.num(direct...)
-	case in.has("mde_absolute", "effect_absolute", "effect", "delta"):
-		treated = base + in.num("mde_absolute", "effect_absolute", "effect", "delta")
-	default:
+	if p, ok := in.findNum("treatment_proportion", "p_treatment", "proportion_treatment", "p2"); ok {
+		treated = p
+	} else if d, ok := in.findNum("mde_absolute", "effect_absolute", "absolute_effect", "effect", "delta"); ok {
+		treated = base + d
+	} else {
 		treated = base * (1 + in.num("mde_relative", "effect_relative", "lift"))
 	}
 	if in.err != nil {
@@ -277,6 +276,9 @@ func designEffect(in *input) (result, error) {
 }
 
 func nonInferiority(in *input) (result, error) {
+	if in.str("control_point_estimate", "margin_basis") != "control_point_estimate" {
+		return nil, errUnsupported
+	}
 	r, err := in.nonInferior(stats.NonInferiority)
 	if err != nil {
 		return nil, err
@@ -318,7 +320,7 @@ func (in *input) nonInferior(test niTest) (niResult, error) {
 	if err != nil {
 		return niResult{}, err
 	}
-	return niResult{r, result{"estimate": r.Estimate, "se": r.SE, "p_value": r.P, "z": r.Stat, "statistic": r.Stat,
+	return niResult{r, result{"estimate": r.Estimate, "se": r.SE, "p_value": r.P, "z": r.Stat,
 		"ci_lower": r.Lower, "ci_upper": r.Upper, "non_inferior": r.NonInferior}}, nil
 }
 

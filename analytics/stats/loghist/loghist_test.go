@@ -4,6 +4,7 @@ import (
 	"errors"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"sort"
 	"testing"
 )
@@ -118,9 +119,23 @@ func TestMergeEqualsAtOnce(t *testing.T) {
 			b[k]++
 		}
 	}
+	pa, err1 := New(a, 2)
+	pb, err2 := New(b, 0)
+	if err1 != nil || err2 != nil {
+		t.Fatal(err1, err2)
+	}
+	sum, err := Sum([]Hist{pa, {}, pb})
+	if err != nil {
+		t.Fatal(err)
+	}
 	Merge(a, b)
+	a[InfBin] += 2
+	all[InfBin] += 2
 	ha, err1 := New(a, 0)
 	hall, err2 := New(all, 0)
+	if !slices.Equal(sum.Bins(), hall.Bins()) || sum.Total() != hall.Total() {
+		t.Errorf("sum of parts %v, at once %v", sum.Bins(), hall.Bins())
+	}
 	if err1 != nil || err2 != nil {
 		t.Fatal(err1, err2)
 	}
@@ -130,6 +145,21 @@ func TestMergeEqualsAtOnce(t *testing.T) {
 		if x != y {
 			t.Fatalf("rank %d: merged %v, at once %v", rank, x, y)
 		}
+	}
+}
+
+// Histograms with keys far apart are sorted all the same.
+func TestSparseKeys(t *testing.T) {
+	h, err := New(map[int32]uint64{35000: 1, 0: 2, 17: 3, 9000: 4}, 5)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []Bin{{0, 2}, {17, 3}, {9000, 4}, {35000, 1}, {InfBin, 5}}
+	if !slices.Equal(h.Bins(), want) {
+		t.Errorf("bins %v", h.Bins())
+	}
+	if b, err := h.BinAtRank(6); err != nil || b != 9000 {
+		t.Errorf("rank 6 lies in bin %d, %v", b, err)
 	}
 }
 
@@ -185,6 +215,13 @@ func TestBadInput(t *testing.T) {
 		if _, err := New(m, 1); !errors.Is(err, ErrOverflow) {
 			t.Errorf("overflow accepted: %v", err)
 		}
+	}
+	full, err := New(map[int32]uint64{1: math.MaxUint64}, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Sum([]Hist{full, h}); !errors.Is(err, ErrOverflow) {
+		t.Errorf("sum overflow accepted: %v", err)
 	}
 }
 
