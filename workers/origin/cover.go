@@ -23,7 +23,7 @@ const startPatience = 3 * time.Second
 func (f *feed) tick(ctx context.Context, now time.Time) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	reading, late := false, false
+	reading, late := f.marks > 0, false
 	keep := f.overdue[:0]
 	for _, d := range f.overdue {
 		if !f.missing(d) {
@@ -171,18 +171,22 @@ func (f *feed) giveUp(d *due, why error) {
 			us = fr.DurationUs()
 		}
 		f.mu.Lock()
-		waits := false
+		waits, initID := false, fr.InitID
 		if t := f.tracks[trackName{d.rend, fr.Track}]; t != nil {
 			_, waits = t.waiting[partID{d.epoch, fr.MSN, int(fr.Part)}]
+			delete(t.waiting, partID{d.epoch, fr.MSN, int(fr.Part)})
 			us = min(us, t.targetUs)
+			if schemas.CheckInitID(initID) != nil && len(t.segs) > 0 {
+				initID = t.segs[len(t.segs)-1].InitID
+			}
 		}
 		f.mu.Unlock()
-		if !waits {
+		if !waits || schemas.CheckInitID(initID) != nil {
 			continue
 		}
 		f.offer(&schemas.Part{
 			App: f.key.App, Stream: f.key.Stream, Rendition: d.rend, Track: fr.Track, Epoch: d.epoch, MSN: fr.MSN, Part: fr.Part,
-			InitID: fr.InitID, DurationUs: us, WallUnixUs: fr.WallUnixUs, Independent: false,
+			InitID: initID, DurationUs: us, WallUnixUs: fr.WallUnixUs, Independent: false,
 			SegmentStart: fr.SegmentStart, SegmentEnd: fr.SegmentEnd, Discontinuity: fr.Discontinuity,
 		}, nil, true)
 	}

@@ -34,6 +34,7 @@ type feed struct {
 	overdue  []*due // chunks seen on MEDIA whose parts have not all come, oldest first
 	live     bool   // history has been read
 	covering bool   // a goroutine packages what is late
+	marks    int    // epoch and end messages being fetched
 }
 
 type trackName struct {
@@ -108,7 +109,7 @@ func (f *feed) open(ctx context.Context) (parts, media jetstream.ConsumeContext,
 	}
 	f.readTargets(octx, state)
 	from := time.Now()
-	history := &history{}
+	history := &history{known: make(chan struct{})}
 	if lastPart != nil {
 		from, history.parts = lastPart.Time, lastPart.Sequence
 	}
@@ -130,19 +131,26 @@ func (f *feed) open(ctx context.Context) (parts, media jetstream.ConsumeContext,
 		}
 	}
 	history.check() // nothing to read at all
-	parts, err = consume(octx, f.o.parts, cfg(schemas.PartsFilter(f.key), false), 128, func(m jetstream.Msg) {
-		f.part(m)
-		history.saw(m, &history.parts)
-	}, f.o.Logger)
-	if err != nil {
-		return nil, nil, err
-	}
+	// What MEDIA holds is known before the first part is taken, so that what is
+	// shown depends on the bus and not on which consumer is faster.
 	media, err = consume(octx, f.o.media, cfg(schemas.MediaFilter(f.key), true), 256, func(m jetstream.Msg) {
 		f.chunk(m)
 		history.saw(m, &history.media)
 	}, f.o.Logger)
 	if err != nil {
-		parts.Stop()
+		return nil, nil, err
+	}
+	select {
+	case <-history.known:
+	case <-time.After(time.Second): // it has aged out meanwhile
+	case <-octx.Done():
+	}
+	parts, err = consume(octx, f.o.parts, cfg(schemas.PartsFilter(f.key), false), 128, func(m jetstream.Msg) {
+		f.part(m)
+		history.saw(m, &history.parts)
+	}, f.o.Logger)
+	if err != nil {
+		media.Stop()
 		return nil, nil, err
 	}
 	return parts, media, nil
@@ -182,8 +190,9 @@ func lastOf(ctx context.Context, s jetstream.Stream, filter string) (*jetstream.
 type history struct {
 	f            *feed
 	mu           sync.Mutex
-	parts, media uint64 // last sequences to read; 0 when read
-	done         bool
+	parts, media uint64        // last sequences to read; 0 when read
+	known        chan struct{} // closed when MEDIA has been read
+	told, done   bool
 }
 
 func (h *history) saw(m jetstream.Msg, until *uint64) {
@@ -205,6 +214,10 @@ func (h *history) check() {
 }
 
 func (h *history) end() {
+	if h.media == 0 && !h.told {
+		h.told = true
+		close(h.known)
+	}
 	if h.done || h.parts != 0 || h.media != 0 {
 		return
 	}
@@ -332,6 +345,9 @@ func (f *feed) chunk(m jetstream.Msg) {
 		f.expect(&c, md, now)
 	case schemas.KindEpoch, schemas.KindEnd:
 		// Their payload is small, but this consumer has headers only.
+		f.mu.Lock()
+		f.marks++
+		f.mu.Unlock()
 		f.o.fetches.Go(func() { f.mark(md.Sequence.Stream, rendition) })
 	}
 }
@@ -372,6 +388,11 @@ type epochMark struct {
 }
 
 func (f *feed) mark(seq uint64, rendition string) {
+	defer func() {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.marks--
+	}()
 	ctx, cancel := context.WithTimeout(f.o.work, 5*time.Second)
 	defer cancel()
 	m, err := f.o.media.GetMsg(ctx, seq)

@@ -80,8 +80,8 @@ type track struct {
 	changed     chan struct{} // closed when a part is appended
 }
 
-// maxPending bounds parts that wait for an earlier one: over 10 s of a track.
-const maxPending = 64
+// maxPending bounds parts that wait for an earlier one: a segment of single frames.
+const maxPending = 256
 
 func newTrack(rendition string, kind schemas.Track, w window, targetUs int64) *track {
 	return &track{
@@ -139,8 +139,13 @@ func (t *track) offer(p *piece, now time.Time) {
 	t.advance(now)
 }
 
-// makeRoom drops the latest pending part if id comes before it.
+// makeRoom drops the latest pending part if id comes before it. Before the
+// first segment start everything goes: nothing can be shown without it.
 func (t *track) makeRoom(id partID) bool {
+	if !t.begun {
+		clear(t.pending)
+		return true
+	}
 	var latest partID
 	for k := range t.pending {
 		if k.after(latest) {
@@ -210,9 +215,6 @@ func (t *track) step(now time.Time) bool {
 		}
 	}
 	if start == nil {
-		if !t.begun {
-			clear(t.pending) // nothing can be shown of a segment whose start is gone
-		}
 		return false
 	}
 	if t.begun && t.holdBack(start, now) || !t.begun && t.outstandingBefore(start.id) && !t.stalledFor(holePatience, now) {
