@@ -14,7 +14,8 @@ const ChunkVersion = 1
 
 // Limits on chunks. A header or payload beyond them is refused by both encoder and decoder.
 const (
-	MaxPayloadBytes     = 8 << 20 // NATS max_payload of the media bus
+	MaxBusPayload       = 8 << 20                 // NATS max_payload, which counts headers too
+	MaxPayloadBytes     = MaxBusPayload - 64*1024 // so a chunk's payload leaves room for its header
 	MaxHeaderBytes      = 16 << 10
 	MaxFragments        = 64
 	SegmentMinUs        = 2_000_000 // a segment closes at the first key frame after this

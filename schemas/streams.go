@@ -57,13 +57,13 @@ func StreamConfigs(s BusSettings) []jetstream.StreamConfig {
 	media.Description = "chunks and epoch marks from ingest"
 	media.MaxAge, media.MaxBytes, media.Discard = s.MediaRetention, s.MediaMaxBytes, jetstream.DiscardNew
 	media.Duplicates = 15 * time.Second
-	media.MaxMsgSize = MaxPayloadBytes + MaxHeaderBytes
+	media.MaxMsgSize = MaxBusPayload
 
 	parts := base(StreamParts, "parts.>")
 	parts.Description = "LL-HLS parts from packagers"
 	parts.MaxAge, parts.MaxBytes, parts.Discard = s.MediaRetention, s.MediaMaxBytes, jetstream.DiscardOld
 	parts.Duplicates = 30 * time.Second
-	parts.MaxMsgSize = MaxPayloadBytes + MaxHeaderBytes
+	parts.MaxMsgSize = MaxBusPayload
 
 	pictures := base(StreamPictures, "pictures.>")
 	pictures.Description = "screenshots, JPEG"
@@ -75,13 +75,13 @@ func StreamConfigs(s BusSettings) []jetstream.StreamConfig {
 	telemetry.Description = "telemetry batches, Arrow"
 	telemetry.MaxBytes, telemetry.Discard = s.TelemetryMaxBytes, jetstream.DiscardNew
 	telemetry.Duplicates = 2 * time.Minute
-	telemetry.MaxMsgSize = MaxPayloadBytes
+	telemetry.MaxMsgSize = MaxBusPayload
 
 	slices := base(StreamSlices, "slices.*")
 	slices.Description = "session slices, Arrow"
 	slices.MaxBytes, slices.Discard = s.TelemetryMaxBytes, jetstream.DiscardNew
 	slices.Duplicates = 2 * time.Minute
-	slices.MaxMsgSize = MaxPayloadBytes
+	slices.MaxMsgSize = MaxBusPayload
 
 	events := base(StreamEvents, "events.>")
 	events.Description = "what happened to streams, CDNs, workers"

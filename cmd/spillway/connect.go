@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net/url"
 	"strings"
 	"time"
 
@@ -80,3 +81,12 @@ func (b *base) withBucket(ctx ctx, bucket string, f func(kv jetstream.KeyValue) 
 
 // cutSlash splits "app/stream"; both says whether there was a slash.
 func cutSlash(s string) (app, stream string, both bool) { return strings.Cut(s, "/") }
+
+// redactURL hides the password of a URL that is shown to people.
+func redactURL(s string) string {
+	u, err := url.Parse(s)
+	if err != nil {
+		return s
+	}
+	return u.Redacted()
+}

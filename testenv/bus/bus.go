@@ -95,10 +95,9 @@ func Start(o Options) (*Server, error) {
 		Username: user, Password: pw,
 		JetStream: true, StoreDir: o.DataDir, JetStreamMaxStore: o.MaxStoreBytes, JetStreamMaxMemory: 256 << 20,
 		SyncInterval: o.SyncInterval,
-		// Headers count towards max_payload.
-		MaxPayload: schemas.MaxPayloadBytes + 4*schemas.MaxHeaderBytes,
-		MaxPending: 256 << 20,
-		NoSigs:     true, NoLog: false, DisableJetStreamBanner: true,
+		MaxPayload:   schemas.MaxBusPayload,
+		MaxPending:   256 << 20,
+		NoSigs:       true, NoLog: false, DisableJetStreamBanner: true,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("start embedded NATS: %w", err)
@@ -203,10 +202,16 @@ func redact(s string) string {
 type natsLog struct{ l *slog.Logger }
 
 func (n natsLog) Noticef(f string, a ...any) { n.l.Debug("nats: " + fmt.Sprintf(f, a...)) }
-func (n natsLog) Warnf(f string, a ...any)   { n.l.Warn("nats: " + clean(f, a)) }
-func (n natsLog) Fatalf(f string, a ...any)  { n.l.Error("nats: " + clean(f, a)) }
-func (n natsLog) Errorf(f string, a ...any)  { n.l.Error("nats: " + clean(f, a)) }
-func (n natsLog) Debugf(string, ...any)      {}
-func (n natsLog) Tracef(string, ...any)      {}
+func (n natsLog) Warnf(f string, a ...any) {
+	// The password is random, made at start, and only ever sent over loopback.
+	if strings.HasPrefix(f, "Plaintext passwords") {
+		return
+	}
+	n.l.Warn("nats: " + clean(f, a))
+}
+func (n natsLog) Fatalf(f string, a ...any) { n.l.Error("nats: " + clean(f, a)) }
+func (n natsLog) Errorf(f string, a ...any) { n.l.Error("nats: " + clean(f, a)) }
+func (n natsLog) Debugf(string, ...any)     {}
+func (n natsLog) Tracef(string, ...any)     {}
 
 func clean(f string, a []any) string { return strings.TrimSpace(fmt.Sprintf(f, a...)) }

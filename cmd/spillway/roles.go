@@ -1,0 +1,97 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"strings"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/spillway-live/spillway/ingest/geo"
+	"github.com/spillway-live/spillway/ingest/rtmp"
+	"github.com/spillway-live/spillway/schemas"
+	"github.com/spillway-live/spillway/schemas/token"
+	"github.com/spillway-live/spillway/workers"
+	"github.com/spillway-live/spillway/workers/origin"
+	"github.com/spillway-live/spillway/workers/packager"
+	"github.com/spillway-live/spillway/workers/router"
+)
+
+// deps is what roles are built from: an open bus, secrets, where to log and count.
+type deps struct {
+	js      jetstream.JetStream
+	logger  *slog.Logger
+	reg     prometheus.Registerer
+	secrets *secrets
+	signer  *token.Signer
+	geo     *geo.Locator
+	dataDir string
+}
+
+// role is a named part of the system that runs until its context ends.
+type role struct {
+	name string
+	run  func(ctx context.Context) error
+}
+
+func (d *deps) log(role string) *slog.Logger { return d.logger.With("role", role) }
+
+// listen takes a TCP address; a busy port is said with the remedy.
+func listen(what, addr string) (net.Listener, error) {
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		return nil, fmt.Errorf("%s cannot listen on %s: %w: stop what uses the port, or choose another (0 takes a free one)", what, addr, err)
+	}
+	return l, nil
+}
+
+func httpURL(a net.Addr) string { return "http://" + a.String() }
+
+// ingestRole takes RTMP publishers.
+func (d *deps) ingestRole(addr string, openLoopback bool) (role, *rtmp.Server, error) {
+	s, err := rtmp.New(rtmp.Settings{
+		Listen: addr, JetStream: d.js, Auth: rtmp.Auth{Keys: d.signer, OpenLoopback: openLoopback},
+		DefaultCDN: firstCDN(d.js), Logger: d.log("ingest"), Registerer: d.reg,
+	})
+	if err != nil {
+		return role{}, nil, err
+	}
+	return role{"ingest", s.Run}, s, nil
+}
+
+func (d *deps) packagerRole() role {
+	r := &workers.Runner{
+		JetStream: d.js, Handler: packager.New(), Role: "packager", Stream: schemas.StreamMedia,
+		FilterSubjects: []string{"media.>"}, DeliverNew: true, Logger: d.log("packager"), Registerer: d.reg,
+	}
+	return role{"packager", r.Run}
+}
+
+func (d *deps) originRole(addr string) (role, string, error) {
+	l, err := listen("origin", addr)
+	if err != nil {
+		return role{}, "", err
+	}
+	o := &origin.Origin{JetStream: d.js, Listener: l, Logger: d.log("origin"), Registerer: d.reg}
+	return role{"origin", o.Run}, httpURL(l.Addr()), nil
+}
+
+func (d *deps) routerRole(addr, publicURL, collector, publish string) (role, *router.Router, error) {
+	r, err := router.New(router.Settings{
+		JS: d.js, Addr: addr, PublicURL: publicURL, Collector: collector, PublishURL: publish,
+		Signer: d.signer, EdgeKey: d.secrets.EdgeKey, ViewerSalt: d.secrets.ViewerSalt, Geo: d.geo,
+		Logger: d.log("router"), Registerer: d.reg,
+	})
+	if err != nil {
+		return role{}, nil, err
+	}
+	return role{"router", r.Run}, r, nil
+}
+
+// hostPort is the host:port of an http URL.
+func hostPort(u string) string {
+	return strings.TrimPrefix(strings.TrimPrefix(u, "http://"), "https://")
+}

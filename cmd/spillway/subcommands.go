@@ -1,0 +1,14 @@
+package main
+
+import "github.com/peterbourgon/ff/v3/ffcli"
+
+// subcommands is the program's table of contents.
+func (c *commands) subcommands() []*ffcli.Command {
+	return []*ffcli.Command{
+		c.upCommand(),
+		c.cdnCommand(),
+		c.experimentCommand(),
+		c.keyCommand(),
+		c.statsCommand(),
+	}
+}

@@ -1,0 +1,481 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/peterbourgon/ff/v3/ffcli"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/spillway-live/spillway/ingest/geo"
+	"github.com/spillway-live/spillway/schemas"
+	"github.com/spillway-live/spillway/testenv/bus"
+	"github.com/spillway-live/spillway/testenv/clickhouse"
+	"github.com/spillway-live/spillway/testenv/edge"
+	"github.com/spillway-live/spillway/testenv/publisher"
+)
+
+// The parts of "spillway up", in the order in which they start. They stop in
+// reverse, so nothing that was accepted is lost on the way down:
+//
+//	bus ─ ClickHouse ─ loader ─ sessioniser ─ collector ─ ingest ─ packager ─ origin
+//	   ─ router ─ screenshot ─ console ─ edges a, b, c ─ demo publisher ─ viewers
+const (
+	demoApp    = "live"
+	demoStream = "demo"
+)
+
+// upFlags are the settings of "spillway up".
+type upFlags struct {
+	base
+	noDemo  bool
+	input   string
+	asJSON  bool
+	only    string
+	viewers int
+	openPub bool
+	cdns    string
+
+	rtmp, console, router, collector, origin, natsPort, chTCP, chHTTP port
+}
+
+func (f *upFlags) register(fs *flag.FlagSet) {
+	f.base.register(fs)
+	fs.BoolVar(&f.noDemo, "no-demo", false, "no demo publisher and no viewers")
+	fs.StringVar(&f.input, "input", "", "media `file` to publish in a loop instead of the test card")
+	fs.BoolVar(&f.asJSON, "json", false, "print one line of JSON on standard output when ready")
+	fs.StringVar(&f.only, "only", "", "run only these `roles`, comma-separated, e.g. ingest,packager,origin")
+	fs.IntVar(&f.viewers, "viewers", 5, "demo viewers on every CDN")
+	fs.BoolVar(&f.openPub, "open-publish", true, "let publishers on this machine push without a key")
+	fs.StringVar(&f.cdns, "cdns", "a,b,c", "`names` of the CDN edges to run")
+	for _, p := range []struct {
+		port               *port
+		flag, prefer, what string
+	}{
+		{&f.rtmp, "rtmp", "1935", "RTMP publishers"},
+		{&f.console, "console", "8080", "console and play page"},
+		{&f.router, "router", "0", "router"},
+		{&f.collector, "collector", "0", "telemetry"},
+		{&f.origin, "origin", "0", "origin"},
+		{&f.natsPort, "nats-port", "0", "embedded NATS"},
+		{&f.chTCP, "clickhouse-port", "0", "embedded ClickHouse, native protocol"},
+		{&f.chHTTP, "clickhouse-http-port", "0", "embedded ClickHouse, HTTP"},
+	} {
+		p.port.prefer = p.prefer
+		fs.Var(p.port, p.flag, "`[HOST:]PORT` for "+p.what+", 0 takes a free one (default: "+p.prefer+" if free)")
+	}
+}
+
+func (c *commands) upCommand() *ffcli.Command {
+	var f upFlags
+	return c.command("up", "", "run everything on this machine, with a demo stream and viewers", 0, f.register, func(ctx ctx, _ []string) error {
+		return c.up(ctx, &f)
+	})
+}
+
+// stopDeadline bounds the way down; "Ctrl-C stops everything within five seconds".
+const stopDeadline = 4500 * time.Millisecond
+
+// system is what "spillway up" has running.
+type system struct {
+	c      *commands
+	f      *upFlags
+	d      *deps
+	g      *group
+	logger *slog.Logger
+	run    runFile
+	nc     *nats.Conn
+	reg    *prometheus.Registry
+	edges  []*edge.Edge
+	ch     *clickhouse.Server
+}
+
+func (c *commands) up(ctx ctx, f *upFlags) (err error) {
+	logger, err := f.logger(c.stderr)
+	if err != nil {
+		return err
+	}
+	dir := f.dataDir()
+	release, err := lockDataDir(dir)
+	if err != nil {
+		return err
+	}
+	defer release()
+	if !f.noDemo || f.runs("screenshot") {
+		if err := checkFFmpeg(f); err != nil {
+			return err
+		}
+	}
+	s := &system{c: c, f: f, logger: logger, g: newGroup(logger, stopDeadline), reg: prometheus.NewRegistry()}
+	s.run.PID = os.Getpid()
+	defer func() { err = errors.Join(err, s.g.stop()) }()
+	if err := s.start(ctx, dir); err != nil {
+		if ctx.Err() != nil {
+			return nil // stopped while starting
+		}
+		return err
+	}
+	removeRun, err := writeRun(dir, &s.run)
+	if err != nil {
+		return err
+	}
+	defer removeRun()
+	if err := s.announce(ctx); err != nil {
+		return err
+	}
+	return s.g.wait(ctx)
+}
+
+// runs tells whether a role is among those asked for.
+func (f *upFlags) runs(role string) bool {
+	if f.only == "" {
+		return true
+	}
+	for _, r := range strings.Split(f.only, ",") {
+		if strings.TrimSpace(r) == role {
+			return true
+		}
+	}
+	return false
+}
+
+func checkFFmpeg(f *upFlags) error {
+	if _, err := exec.LookPath("ffmpeg"); err == nil {
+		return nil
+	}
+	if f.noDemo || f.only != "" {
+		return nil // screenshots say themselves that they cannot be made
+	}
+	return errors.New("ffmpeg is not installed, and the demo publisher needs it: install it (apt-get install ffmpeg), or run with --no-demo")
+}
+
+// start brings the parts up in order.
+func (s *system) start(ctx ctx, dir string) error {
+	sec, err := loadSecrets(dir)
+	if err != nil {
+		return err
+	}
+	signer, err := sec.signer()
+	if err != nil {
+		return err
+	}
+	s.d = &deps{logger: s.logger, reg: s.reg, secrets: sec, signer: signer, dataDir: dir}
+	if err := s.startBus(ctx, dir); err != nil {
+		return err
+	}
+	if s.d.geo, err = geo.Open(geo.Settings{}); err != nil {
+		return err
+	}
+	for _, step := range []struct {
+		roles string
+		start func(ctx context.Context) error
+	}{
+		{"loader sessioniser", s.startAnalytics},
+		{"collector", s.startCollector},
+		{"ingest", s.startIngest},
+		{"packager", func(context.Context) error { s.add(s.d.packagerRole()); return nil }},
+		{"origin", s.startOrigin},
+		{"router", s.startRouter},
+		{"screenshot", s.startScreenshot},
+		{"console", s.startConsole},
+		{"edge", s.startEdges},
+		{"demo", s.startDemo},
+	} {
+		wanted := false
+		for _, r := range strings.Fields(step.roles) {
+			wanted = wanted || s.f.runs(r)
+		}
+		if !wanted {
+			continue
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := step.start(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *system) add(r role) { s.g.start(r.name, r.run) }
+
+func (s *system) startBus(ctx ctx, dir string) error {
+	var err error
+	if s.f.nats != "" {
+		s.nc, err = bus.Connect(s.f.nats, "spillway", s.logger)
+		s.run.NATS = s.f.nats
+		if err == nil {
+			s.g.start("bus connection", func(ctx context.Context) error { <-ctx.Done(); s.nc.Close(); return nil })
+		}
+	} else {
+		var addr string
+		if addr, err = s.f.natsPort.choose("NATS", s.logger); err != nil {
+			return err
+		}
+		var srv *bus.Server
+		if srv, err = bus.Start(bus.Options{DataDir: filepath.Join(dir, "nats"), Port: number(addr), Logger: s.logger}); err != nil {
+			return err
+		}
+		s.run.NATS = srv.URL()
+		s.nc, err = srv.Connect("spillway", s.logger)
+		s.g.start("bus", func(ctx context.Context) error {
+			<-ctx.Done()
+			if s.nc != nil {
+				s.nc.Close()
+			}
+			srv.Stop()
+			return nil
+		})
+	}
+	if err != nil {
+		return err
+	}
+	s.d.js, err = bus.JetStream(ctx, s.nc, schemas.BusSettings{})
+	return err
+}
+
+func (s *system) startIngest(ctx ctx) error {
+	addr, err := s.f.rtmp.choose("ingest (RTMP)", s.logger)
+	if err != nil {
+		return err
+	}
+	r, srv, err := s.d.ingestRole(addr, s.f.openPub)
+	if err != nil {
+		return err
+	}
+	s.add(r)
+	select {
+	case <-srv.Ready():
+		s.run.Push = "rtmp://" + srv.Addr().String() + "/" + demoApp
+		return nil
+	case <-time.After(10 * time.Second):
+		return errors.New("ingest does not listen after 10 s")
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (s *system) startOrigin(ctx) error {
+	addr, err := s.f.origin.choose("origin", s.logger)
+	if err != nil {
+		return err
+	}
+	r, u, err := s.d.originRole(addr)
+	if err != nil {
+		return err
+	}
+	s.run.Origins = u
+	s.add(r)
+	return nil
+}
+
+func (s *system) startRouter(ctx ctx) error {
+	addr, err := s.f.router.choose("router", s.logger)
+	if err != nil {
+		return err
+	}
+	publish := ""
+	if s.run.Push != "" {
+		publish = strings.TrimSuffix(s.run.Push, "/"+demoApp) + "/{app}/{stream}?cdn={cdn}"
+	}
+	r, srv, err := s.d.routerRole(addr, "", strings.TrimSuffix(s.run.Collector, collectorPath), publish)
+	if err != nil {
+		return err
+	}
+	s.run.Router = srv.URL()
+	s.add(r)
+	return s.waitFor(ctx, "router", srv.Ready())
+}
+
+func (s *system) waitFor(ctx ctx, what string, ready <-chan struct{}) error {
+	select {
+	case <-ready:
+		return nil
+	case <-time.After(20 * time.Second):
+		return fmt.Errorf("%s is not ready after 20 s", what)
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// edgeKinds give the demo's CDNs different sizes and prices.
+var edgeKinds = []struct {
+	region          string
+	capacityViewers int
+	capacityBps     int64
+	price           int64
+}{
+	{"eu", 2000, 10e9, 8000},
+	{"us", 1000, 5e9, 5000},
+	{"asia", 500, 2e9, 3000},
+}
+
+func (s *system) startEdges(ctx ctx) error {
+	faults, err := s.d.js.KeyValue(ctx, schemas.BucketFaults)
+	if err != nil {
+		return fmt.Errorf("open bucket %s: %w", schemas.BucketFaults, err)
+	}
+	if s.run.Origins == "" {
+		return errors.New("edges need an origin: add origin to --only")
+	}
+	s.run.HLS = map[string]string{}
+	var routers []string
+	if s.run.Router != "" {
+		routers = []string{s.run.Router}
+	}
+	for i, name := range strings.Split(s.f.cdns, ",") {
+		name = strings.TrimSpace(name)
+		kind := edgeKinds[i%len(edgeKinds)]
+		// A fault of an earlier run is over.
+		if err := faults.Delete(ctx, name); err != nil && !errors.Is(err, jetstream.ErrKeyNotFound) {
+			return fmt.Errorf("heal CDN %s: %w", name, err)
+		}
+		e, err := edge.New(edge.Settings{
+			Name: name, Region: kind.region, Origins: []string{s.run.Origins}, Routers: routers,
+			Collector: strings.TrimSuffix(s.run.Collector, collectorPath), EdgeKey: s.d.secrets.EdgeKey, Signer: s.d.signer, Geo: s.d.geo,
+			CapacityBps: kind.capacityBps, CapacityViewers: kind.capacityViewers, PricePerGBMicroUSD: kind.price, Order: i,
+			Faults: faults, Logger: s.d.log("edge-" + name), Registerer: s.reg,
+		})
+		if err != nil {
+			return err
+		}
+		s.add(role{"edge " + name, e.Run})
+		if err := registerCDN(ctx, s.d.js, e.Record()); err != nil {
+			return err
+		}
+		s.edges = append(s.edges, e)
+		s.run.HLS[name] = e.URL() + "/" + demoApp + "/" + demoStream + "/multivariant.m3u8"
+	}
+	return nil
+}
+
+// startDemo pushes the demo stream and lets viewers watch it.
+func (s *system) startDemo(ctx ctx) error {
+	if s.f.noDemo || s.run.Push == "" {
+		return nil
+	}
+	p := &publisher.Publisher{
+		URL: s.run.Push + "/" + demoStream, Name: demoApp + "/" + demoStream, Input: s.f.input, Logger: s.d.log("demo-publisher"),
+	}
+	s.add(role{"demo publisher", p.Run})
+	if err := s.waitLive(ctx, schemas.StreamKey{App: demoApp, Stream: demoStream}, 30*time.Second); err != nil {
+		return err
+	}
+	if len(s.edges) == 0 {
+		return nil
+	}
+	if err := s.waitPlayable(ctx, 20*time.Second); err != nil {
+		return err
+	}
+	return s.startViewers(ctx)
+}
+
+// waitLive blocks until the stream's state says that it is live.
+func (s *system) waitLive(ctx ctx, k schemas.StreamKey, limit time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	kv, err := s.d.js.KeyValue(ctx, schemas.BucketStreams)
+	if err != nil {
+		return fmt.Errorf("open bucket %s: %w", schemas.BucketStreams, err)
+	}
+	began := time.Now().UnixMicro()
+	w, err := kv.Watch(ctx, k.KVKey())
+	if err != nil {
+		return fmt.Errorf("watch %s: %w", k, err)
+	}
+	defer w.Stop()
+	for {
+		select {
+		case e := <-w.Updates():
+			var st schemas.StreamState
+			if e != nil && json.Unmarshal(e.Value(), &st) == nil && st.Live && st.UpdatedUnixUs > began {
+				return nil
+			}
+		case <-ctx.Done():
+			return fmt.Errorf("the demo stream %s is not live after %s: see the log above for what the publisher and ingest say", k, limit)
+		}
+	}
+}
+
+// waitPlayable blocks until every edge has a multivariant playlist of the demo stream.
+func (s *system) waitPlayable(ctx ctx, limit time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	for name, u := range s.run.HLS {
+		for {
+			code, err := get(ctx, u)
+			if err == nil && code == http.StatusOK {
+				break
+			}
+			select {
+			case <-time.After(100 * time.Millisecond):
+			case <-ctx.Done():
+				return fmt.Errorf("CDN %s has no playlist of the demo stream after %s: last answer %d, %v", name, limit, code, err)
+			}
+		}
+	}
+	return nil
+}
+
+func get(ctx ctx, u string) (int, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u, nil)
+	if err != nil {
+		return 0, err
+	}
+	r, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return 0, err
+	}
+	r.Body.Close()
+	return r.StatusCode, nil
+}
+
+// announce says where everything is.
+func (s *system) announce(ctx) error {
+	if s.f.asJSON {
+		b, err := json.Marshal(&s.run)
+		if err != nil {
+			return err
+		}
+		_, err = fmt.Fprintf(s.c.stdout, "%s\n", b)
+		return err
+	}
+	var b strings.Builder
+	b.WriteString("\nSpillway is up.\n\n")
+	line := func(what, value string) {
+		if value != "" {
+			fmt.Fprintf(&b, "  %-11s%s\n", what, value)
+		}
+	}
+	line("watch", s.run.Watch)
+	line("console", s.run.Console)
+	if s.run.Push != "" {
+		line("push", s.run.Push+"/<stream>   (RTMP, H.264 and AAC)")
+	}
+	for _, e := range s.edges {
+		r := e.Record()
+		line("CDN "+r.Name, s.run.HLS[r.Name])
+	}
+	line("telemetry", s.run.Collector)
+	if s.run.ClickHouse != "" {
+		line("query", "curl '"+s.run.ClickHouse+"' --data 'SELECT * FROM spillway.v_cdn_minute ORDER BY minute DESC LIMIT 9 FORMAT PrettyCompact'")
+	}
+	line("bus", redactURL(s.run.NATS))
+	line("data", s.d.dataDir)
+	b.WriteString("\n  spillway cdn fault b --rate 300kbps   makes CDN b bad; spillway cdn heal b ends it\n  Ctrl-C stops everything.\n\n")
+	_, err := fmt.Fprint(s.c.stderr, b.String())
+	return err
+}

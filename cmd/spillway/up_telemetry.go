@@ -1,0 +1,120 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"time"
+
+	chgo "github.com/ClickHouse/clickhouse-go/v2"
+
+	"github.com/spillway-live/spillway/ingest/collect"
+	schemach "github.com/spillway-live/spillway/schemas/clickhouse"
+	"github.com/spillway-live/spillway/testenv/clickhouse"
+)
+
+// collectorPath is where players post CMCD events, behind the collector's base URL.
+const collectorPath = "/v1/cmcd"
+
+// startAnalytics brings ClickHouse up, migrates it, and starts sessioniser and loader.
+func (s *system) startAnalytics(ctx ctx) error {
+	admin, writer := s.f.clickhouse, s.f.clickhouse
+	if s.f.clickhouse == "" {
+		tcp, err := s.f.chTCP.choose("ClickHouse", s.logger)
+		if err != nil {
+			return err
+		}
+		http, err := s.f.chHTTP.choose("ClickHouse (HTTP)", s.logger)
+		if err != nil {
+			return err
+		}
+		srv, err := clickhouse.Start(ctx, clickhouse.Options{
+			DataDir: filepath.Join(s.d.dataDir, "clickhouse"), TCPPort: number(tcp), HTTPPort: number(http),
+			Logger: s.d.log("clickhouse"), Progress: s.c.stderr,
+		})
+		if err != nil {
+			return err
+		}
+		s.ch = srv
+		s.g.start("clickhouse", func(ctx context.Context) error { return superviseClickHouse(ctx, s, srv) })
+		admin, writer = srv.NativeURL(clickhouse.Admin), srv.NativeURL(clickhouse.Writer)
+		s.run.ClickHouse = srv.AnalystURL()
+	} else {
+		s.run.ClickHouse = s.f.clickhouse
+	}
+	s.run.ClickHouseNative = writer
+	o, err := chgo.ParseDSN(admin)
+	if err != nil {
+		return fmt.Errorf("--clickhouse: %w: give clickhouse://user:password@host:9000/spillway", err)
+	}
+	conn, err := chgo.Open(o)
+	if err != nil {
+		return fmt.Errorf("open ClickHouse: %w", err)
+	}
+	defer conn.Close()
+	if err := schemach.Migrate(ctx, conn, schemach.Options{Logger: s.d.log("migrate")}); err != nil {
+		return err
+	}
+	return s.startPipeline(ctx, writer)
+}
+
+// superviseClickHouse restarts the child when it dies, on the same ports and
+// data, so that the loader only sees a pause.
+func superviseClickHouse(ctx context.Context, s *system, srv *clickhouse.Server) error {
+	for {
+		select {
+		case <-ctx.Done():
+			stop, cancel := context.WithTimeout(context.Background(), 3*time.Second)
+			defer cancel()
+			return srv.Stop(stop)
+		case <-srv.Done():
+		}
+		s.logger.Error("ClickHouse ended; starting it again", "err", srv.Err())
+		for delay := 200 * time.Millisecond; ; delay = min(2*delay, 10*time.Second) {
+			next, err := srv.Restart(ctx)
+			if err == nil {
+				srv = next
+				break
+			}
+			if ctx.Err() != nil {
+				return nil
+			}
+			s.logger.Error("ClickHouse does not start", "err", err, "next_try_in", delay)
+			select {
+			case <-time.After(delay):
+			case <-ctx.Done():
+				return nil
+			}
+		}
+	}
+}
+
+func (d *deps) collectorRole(addr string) (role, string, error) {
+	l, err := listen("collector", addr)
+	if err != nil {
+		return role{}, "", err
+	}
+	c, err := collect.New(collect.Settings{
+		JS: d.js, Listener: l, SpoolDir: filepath.Join(d.dataDir, "spool"), Tokens: d.signer, Places: d.geo,
+		EdgeKey: d.secrets.EdgeKey, Logger: d.log("collector"), Registerer: d.reg,
+	})
+	if err != nil {
+		l.Close()
+		return role{}, "", err
+	}
+	return role{"collector", c.Run}, httpURL(l.Addr()), nil
+}
+
+func (s *system) startCollector(ctx) error {
+	addr, err := s.f.collector.choose("collector", s.logger)
+	if err != nil {
+		return err
+	}
+	r, u, err := s.d.collectorRole(addr)
+	if err != nil {
+		return err
+	}
+	s.run.Collector = u + collectorPath
+	s.add(r)
+	return nil
+}

@@ -1,0 +1,33 @@
+package main
+
+import (
+	"github.com/spillway-live/spillway/dashboards/player"
+	"net/http"
+)
+
+func (s *system) startPipeline(ctx, string) error { return nil }
+func (s *system) startScreenshot(ctx) error       { return nil }
+func (s *system) startConsole(ctx) error {
+	h, err := player.Handler(s.run.Router)
+	if err != nil {
+		return err
+	}
+	addr, err := s.f.console.choose("console", s.logger)
+	if err != nil {
+		return err
+	}
+	l, err := listen("console", addr)
+	if err != nil {
+		return err
+	}
+	s.run.Console = httpURL(l.Addr())
+	s.run.Watch = s.run.Console + "/play/live/demo"
+	s.add(role{"console", func(ctx ctx) error {
+		srv := &http.Server{Handler: h}
+		go srv.Serve(l)
+		<-ctx.Done()
+		return srv.Close()
+	}})
+	return nil
+}
+func (s *system) startViewers(ctx) error { return nil }
