@@ -9,7 +9,7 @@ import (
 )
 
 func TestLILHalfWidth(t *testing.T) {
-	// First value: unit test of the authors' library confseq; second: reference.
+	// Values computed by the authors' library, confseq.
 	for _, c := range []struct{ t, tMin, alpha, want, abs float64 }{
 		{1000, 100, 0.05, 0.08204769, 1e-6},
 		{10_000, 1, 0.05, 0.0275, 5e-5},

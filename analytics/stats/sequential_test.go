@@ -7,7 +7,7 @@ import (
 )
 
 // Critical values of the confidence sequence at alpha 0.05, by n/NStar, from
-// the reference table (checked there against the authors' library).
+// published tables, checked against the authors' library confseq.
 func TestConfidenceSequenceFactors(t *testing.T) {
 	for _, c := range []struct{ ratio, want float64 }{
 		{0.05, 4.72}, {0.1, 3.86}, {0.2, 3.36}, {0.5, 3.08}, {1, 3.04}, {2, 3.06}, {5, 3.15}, {10, 3.24}, {100, 3.56},
