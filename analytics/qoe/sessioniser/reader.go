@@ -1,0 +1,253 @@
+package sessioniser
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/spillway-live/spillway/analytics/qoe/session"
+	"github.com/spillway-live/spillway/schemas"
+)
+
+// maxFutureMs is how far ahead of the bus's own clock a row may move stream time.
+const maxFutureMs = 1000
+
+// producerKeepMs is how long a producer that sends nothing is remembered, stream time.
+const producerKeepMs = 24 * 60 * 60 * 1000
+
+type producerState struct {
+	Seq    uint64
+	SeenMs int64
+}
+
+// reader owns one partition for as long as it runs.
+type reader struct {
+	Settings
+	m     *metrics
+	p     int
+	label string
+
+	table     *session.Table
+	told      session.Stats // what the metrics know
+	producers map[string]producerState
+	seq       uint64 // last message accounted for
+	streamMs  int64
+	tickedMs  int64 // stream time of the last tick
+	waiting   bool  // rows were added since
+	lastTick  time.Time
+	lastSnap  time.Time
+	fullSaid  bool
+
+	out output
+}
+
+func newReader(s Settings, m *metrics, p int) *reader {
+	r := &reader{Settings: s, m: m, p: p, label: strconv.Itoa(p)}
+	r.out = output{js: s.JetStream, subject: schemas.SlicesSubject(p), log: s.Logger}
+	return r
+}
+
+// run restores the state and reads until ctx ends or the partition is lost.
+func (r *reader) run(ctx context.Context) error {
+	if err := r.restore(ctx); err != nil {
+		return err
+	}
+	if err := r.out.open(ctx); err != nil {
+		return err
+	}
+	start := r.seq
+	cons, err := r.JetStream.OrderedConsumer(ctx, schemas.StreamTelemetry, jetstream.OrderedConsumerConfig{
+		FilterSubjects: []string{schemas.TelemetrySubject(r.p)},
+		DeliverPolicy:  jetstream.DeliverByStartSequencePolicy, OptStartSeq: r.seq + 1,
+		InactiveThreshold: 30 * time.Second,
+	})
+	if err != nil {
+		return fmt.Errorf("read telemetry partition %d: %w", r.p, err)
+	}
+	it, err := cons.Messages(jetstream.PullMaxMessages(256))
+	if err != nil {
+		return fmt.Errorf("read telemetry partition %d: %w", r.p, err)
+	}
+	defer it.Stop()
+	r.Logger.Info("sessioniser reads", "partition", r.p, "after_seq", start, "published_to", r.out.input, "open_sessions", r.table.Open())
+	r.lastSnap = time.Now()
+	for {
+		msg, err := it.Next(jetstream.NextMaxWait(r.TickEvery))
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case errors.Is(err, nats.ErrTimeout), errors.Is(err, context.DeadlineExceeded):
+			r.idle(ctx)
+			continue
+		case err != nil:
+			return fmt.Errorf("read telemetry partition %d: %w", r.p, err)
+		}
+		if err := r.handle(ctx, msg); err != nil {
+			return err
+		}
+	}
+}
+
+// idle makes time go on while nothing arrives and sessions are waiting for it.
+func (r *reader) idle(ctx context.Context) {
+	if r.table.Open() == 0 && !r.waiting || time.Since(r.lastTick) < r.TickEvery/2 {
+		return
+	}
+	r.lastTick = time.Now()
+	m := nats.NewMsg(schemas.TelemetrySubject(r.p))
+	m.Header.Set(schemas.HeaderKind, KindTick)
+	m.Header.Set(HeaderTime, strconv.FormatInt(time.Now().UnixMilli(), 10))
+	m.Header.Set(schemas.HeaderRows, "0")
+	pctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	if _, err := r.JetStream.PublishMsg(pctx, m); err != nil && ctx.Err() == nil {
+		if !r.fullSaid {
+			r.Logger.Warn("cannot publish a tick: sessions close late", "partition", r.p, "err", err)
+		}
+		r.fullSaid = true
+		return
+	}
+	r.fullSaid = false
+}
+
+func (r *reader) tickMs() int64 { return r.TickEvery.Milliseconds() }
+
+// handle accounts for one message.
+func (r *reader) handle(ctx context.Context, msg jetstream.Msg) error {
+	meta, err := msg.Metadata()
+	if err != nil {
+		return fmt.Errorf("read telemetry partition %d: %w", r.p, err)
+	}
+	seq := meta.Sequence.Stream
+	h := msg.Headers()
+	var rows []schemas.Telemetry
+	var producer string
+	var n uint64
+	now := r.streamMs
+	bound := meta.Timestamp.UnixMilli() + maxFutureMs
+	if h.Get(schemas.HeaderKind) == KindTick {
+		if ms, err := strconv.ParseInt(h.Get(HeaderTime), 10, 64); err == nil {
+			now = max(now, min(ms, bound))
+		}
+	} else if producer, n = producerOf(h); producer != "" && n <= r.producers[producer].Seq {
+		r.m.duplicateBatches.WithLabelValues(r.label).Inc()
+		producer = ""
+	} else {
+		rows, err = schemas.DecodeTelemetry(msg.Data())
+		if err != nil {
+			if err := r.bury(ctx, msg, seq, err); err != nil {
+				return err
+			}
+		}
+		for i := range rows {
+			now = max(now, min(rows[i].ReceivedUnixUs/1000, bound))
+		}
+	}
+	if due := now / r.tickMs() * r.tickMs(); due > r.tickedMs && r.streamMs > 0 {
+		if err := r.tick(ctx, due); err != nil {
+			return err
+		}
+	}
+	// Only now: the snapshot of the tick above must not know this message.
+	if producer != "" {
+		r.producers[producer] = producerState{n, now}
+	}
+	r.streamMs = now
+	r.table.Add(rows, now)
+	r.waiting = r.waiting || len(rows) > 0
+	r.seq = seq
+	r.m.batches.WithLabelValues(r.label).Inc()
+	r.m.pending.WithLabelValues(r.label).Set(float64(meta.NumPending))
+	r.m.lagSeconds.WithLabelValues(r.label).Set(time.Since(time.UnixMilli(now)).Seconds())
+	return nil
+}
+
+// tick publishes the slices due at stream time ms, on account of everything up
+// to the last message, and snapshots the state while no row waits in it.
+func (r *reader) tick(ctx context.Context, ms int64) error {
+	slices := r.table.Tick(ms)
+	r.tickedMs, r.waiting = ms, false
+	n, err := r.out.publish(ctx, slices, r.seq)
+	if err != nil {
+		return err
+	}
+	r.count(n)
+	if time.Since(r.lastSnap) >= r.SnapshotEvery {
+		r.lastSnap = time.Now()
+		r.forgetProducers()
+		if err := r.snapshot(ctx); err != nil && ctx.Err() == nil {
+			// The last one still serves; only a takeover becomes longer.
+			r.Logger.Warn("cannot write the sessioniser snapshot", "partition", r.p, "err", err)
+		}
+	}
+	return nil
+}
+
+func (r *reader) count(slices int) {
+	st, was := r.table.Stats(), r.told
+	r.told = st
+	add := func(c interface{ Add(float64) }, n int64) {
+		if n > 0 {
+			c.Add(float64(n))
+		}
+	}
+	add(r.m.rows.WithLabelValues(r.label), st.Rows-was.Rows)
+	add(r.m.duplicateRows.WithLabelValues(r.label), st.Duplicates-was.Duplicates)
+	add(r.m.lost.WithLabelValues(r.label), st.Lost-was.Lost)
+	add(r.m.late.WithLabelValues(r.label), st.Late-was.Late)
+	add(r.m.overflow.WithLabelValues(r.label), st.Overflow-was.Overflow)
+	add(r.m.slices.WithLabelValues(r.label), int64(slices))
+	r.m.open.WithLabelValues(r.label).Set(float64(r.table.Open()))
+}
+
+// producerOf gives who made a batch and its counter; a batch that was not made by a collector has none.
+func producerOf(h nats.Header) (id string, n uint64) {
+	id = cut(h.Get(schemas.HeaderProducer), 2*schemas.MaxNameLen)
+	n, err := strconv.ParseUint(h.Get(schemas.HeaderProducerSeq), 10, 64)
+	if err != nil {
+		return "", 0
+	}
+	return id, n
+}
+
+func (r *reader) forgetProducers() {
+	for id, p := range r.producers {
+		if r.streamMs-p.SeenMs > producerKeepMs {
+			delete(r.producers, id)
+		}
+	}
+}
+
+// bury puts a message that cannot be read among the dead letters.
+func (r *reader) bury(ctx context.Context, msg jetstream.Msg, seq uint64, why error) error {
+	r.m.dead.WithLabelValues(r.label).Inc()
+	r.Logger.Warn("telemetry batch cannot be read", "partition", r.p, "seq", seq, "err", why)
+	m := nats.NewMsg(schemas.DeadSubject("sessioniser"))
+	m.Data = msg.Data()
+	m.Header.Set(schemas.HeaderReason, cut(why.Error(), 512))
+	m.Header.Set(schemas.HeaderOrigin, msg.Subject()+" "+strconv.FormatUint(seq, 10))
+	m.Header.Set(nats.MsgIdHdr, "sessioniser/"+strconv.FormatUint(seq, 10)) // a replay buries it again
+	for {
+		_, err := r.JetStream.PublishMsg(ctx, m)
+		if err == nil || ctx.Err() != nil {
+			return ctx.Err()
+		}
+		r.Logger.Warn("cannot write a dead letter", "partition", r.p, "err", err)
+		select {
+		case <-time.After(time.Second):
+		case <-ctx.Done():
+		}
+	}
+}
+
+func cut(s string, n int) string {
+	if len(s) > n {
+		return s[:n]
+	}
+	return s
+}
