@@ -103,9 +103,16 @@ func (l *logReader) fill(t *schemas.Telemetry) {
 	t.TsUnixMs = x.TsMs // the edge's clock, also beside CMCD
 	t.CDN, t.Server = x.CDN, text(x.Server, maxID)
 	t.URLHost, t.URLPath = text(x.Host, 256), text(cleanPath(x.Path), maxPath)
+	if t.App == "" {
+		// Without token and CMCD the path still tells the stream: /<app>/<stream>/...
+		f := strings.SplitN(t.URLPath, "/", 4)
+		if len(f) == 4 && f[0] == "" && (schemas.StreamKey{App: f[1], Stream: f[2]}).Check() == nil {
+			t.App, t.Stream = f[1], f[2]
+		}
+	}
 	n := narrow{}
 	n.put(&t.ResponseCode, true, int64(x.Status))
-	n.put(&t.FirstByteMs, x.FirstByteMs > 0 && x.FirstByteMs < math.MaxInt32, int64(math.Round(x.FirstByteMs)))
+	n.put(&t.FirstByteMs, x.Status != 0 && x.FirstByteMs >= 0 && x.FirstByteMs < math.MaxInt32, int64(math.Round(x.FirstByteMs)))
 	n.put(&t.LastByteMs, x.TotalMs >= 0 && x.TotalMs < math.MaxInt32, int64(math.Round(x.TotalMs)))
 	t.Bytes = schemas.OptInt64{V: x.Bytes, OK: true}
 	t.CacheHit = schemas.OptBool{V: x.CacheHit, OK: true}
@@ -134,13 +141,6 @@ func (l *logReader) cmcd(t *schemas.Telemetry, d *dims) {
 	}
 	t.Source = schemas.SourceCDNLog
 	d.apply(t)
-	if t.App == "" {
-		// Without token and CMCD the path still tells the stream: /<app>/<stream>/...
-		f := strings.SplitN(x.Path, "/", 4)
-		if len(f) == 4 && f[0] == "" && (schemas.StreamKey{App: f[1], Stream: f[2]}).Check() == nil {
-			t.App, t.Stream = f[1], f[2]
-		}
-	}
 }
 
 // detail adds what identifies the line, so that readers can recognise a repeat

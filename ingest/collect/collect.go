@@ -22,10 +22,8 @@ import (
 	"github.com/spillway-live/spillway/schemas/token"
 )
 
-// Headers of requests between parts of Spillway.
-const (
-	HeaderEdgeKey = "X-Spillway-Edge-Key"
-)
+// HeaderEdgeKey carries the secret that edges share with router and collector.
+const HeaderEdgeKey = "X-Spillway-Edge-Key"
 
 // Settings of a Collector.
 type Settings struct {
@@ -226,7 +224,7 @@ func (c *Collector) accept(w http.ResponseWriter, r *http.Request, rows []schema
 			panic(http.ErrAbortHandler)
 		} else if err != nil {
 			c.m.shed.Add(float64(len(rows)))
-			c.s.Logger.Warn("telemetry was not accepted", "rows", len(rows), "err", err)
+			c.s.Logger.Debug("telemetry was not accepted", "rows", len(rows), "err", err)
 			return refuse(w, http.StatusOK, "nothing was accepted: the collector has no room; players need not send it again")
 		}
 		n := 0
@@ -237,6 +235,7 @@ func (c *Collector) accept(w http.ResponseWriter, r *http.Request, rows []schema
 			}
 		}
 	}
+	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(http.StatusNoContent)
 	return http.StatusNoContent
 }

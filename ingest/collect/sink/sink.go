@@ -14,6 +14,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/time/rate"
 
 	"github.com/spillway-live/spillway/schemas"
 )
@@ -52,6 +53,8 @@ type Sink struct {
 	producer string
 	spool    *spool
 	parts    [schemas.TelemetryPartitions]*partition
+	// complain keeps a long overload from filling the log.
+	complain rate.Sometimes
 }
 
 // partition gathers rows. Its goroutine alone gives out counters and publishes.
@@ -92,7 +95,7 @@ func New(s Settings) (*Sink, error) {
 	if err != nil {
 		return nil, fmt.Errorf("new telemetry sink: %w", err)
 	}
-	k := &Sink{s: s, m: m, producer: rand.Text()}
+	k := &Sink{s: s, m: m, producer: rand.Text(), complain: rate.Sometimes{First: 1, Interval: 5 * time.Second}}
 	if k.spool, err = openSpool(s.SpoolDir, s.MaxSpoolBytes, k.producer, func(n int64) { m.spoolBytes.Set(float64(n)) }); err != nil {
 		return nil, err
 	}
@@ -289,7 +292,7 @@ func (k *Sink) store(p *partition, rows []schemas.Telemetry) error {
 		// The batch may be on the bus without our knowing, so its counter is
 		// spent and readers see a gap.
 		k.m.refused.Add(float64(b.rows))
-		k.s.Logger.Error("telemetry rows are refused", "rows", b.rows, "err", err)
+		k.complain.Do(func() { k.s.Logger.Error("telemetry rows are refused", "rows", b.rows, "err", err) })
 		return fmt.Errorf("%w: %w", ErrFull, err)
 	}
 	k.count(waySpool, b)
