@@ -1,6 +1,7 @@
 package rtmp
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -26,6 +27,7 @@ type conn struct {
 	peer   netip.Addr
 	sc     *gortmplib.ServerConn
 	target target
+	in     *bufio.Reader
 	budget atomic.Int64 // bytes a peer may still send before publishing; -1: no bound
 	read   int64
 	// armed is until when the read deadline holds.
@@ -34,10 +36,13 @@ type conn struct {
 	closing atomic.Pointer[string] // why we close, when we do
 }
 
+// readBuffer takes a whole frame of a usual stream with one system call.
+const readBuffer = 32 << 10
+
 var errBudget = errors.New("too many bytes before the publish command")
 
 func newConn(s *Server, c net.Conn, peer netip.Addr) *conn {
-	n := &conn{s: s, c: c, peer: peer}
+	n := &conn{s: s, c: c, peer: peer, in: bufio.NewReaderSize(c, readBuffer)}
 	n.budget.Store(s.s.MaxBytesBeforePublish)
 	return n
 }
@@ -51,12 +56,12 @@ func (n *conn) Read(p []byte) (int, error) {
 		if int64(len(p)) > b {
 			p = p[:b]
 		}
-		k, err := n.c.Read(p)
+		k, err := n.in.Read(p)
 		n.budget.Add(-int64(k))
 		n.read += int64(k)
 		return k, err
 	}
-	return n.c.Read(p)
+	return n.in.Read(p)
 }
 
 // Write implements io.Writer.
