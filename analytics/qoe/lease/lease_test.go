@@ -85,7 +85,7 @@ func TestPartitionsAreSharedAndTakenOver(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		p := proc{cancel, make(chan error, 1)}
 		go func() {
-			p.done <- lease.Pool{KV: kv, Role: "test", Names: names, Work: bd.work(id), TTL: 400 * time.Millisecond, ID: id}.Run(ctx)
+			p.done <- lease.Pool{KV: kv, Role: "test", Names: names, Work: bd.work(id), TTL: 1200 * time.Millisecond, ID: id}.Run(ctx)
 		}()
 		return p
 	}

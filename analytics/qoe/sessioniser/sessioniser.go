@@ -73,6 +73,9 @@ func Run(ctx context.Context, s Settings) error {
 		s.Logger = slog.New(slog.DiscardHandler)
 	}
 	kv, err := s.JetStream.KeyValue(ctx, schemas.BucketLedger)
+	if ctx.Err() != nil {
+		return nil
+	}
 	if err != nil {
 		return fmt.Errorf("open bucket %s: %w", schemas.BucketLedger, err)
 	}
