@@ -3,17 +3,14 @@
 // that the Go type, the bus format and the ClickHouse columns cannot drift apart.
 //
 // One message holds one Arrow IPC stream with one record batch, uncompressed:
-// any Arrow library reads it. Decoding is limited and survives hostile bytes.
+// any Arrow library reads it. Columns that are absent in every row are left out
+// of the batch; readers go by name. Decoding is limited and survives hostile bytes.
 package columnar
 
 import (
-	"bytes"
-	"fmt"
+	"sync"
 
 	"github.com/apache/arrow/go/v15/arrow"
-	"github.com/apache/arrow/go/v15/arrow/array"
-	"github.com/apache/arrow/go/v15/arrow/ipc"
-	"github.com/apache/arrow/go/v15/arrow/memory"
 )
 
 // MaxRows is the most rows one batch may have; both directions refuse more.
@@ -123,8 +120,9 @@ func optAny[V any](o Opt[V]) any {
 
 // Table is the set of columns of T, in order. Build it with NewTable.
 type Table[T any] struct {
-	Columns []Column[T]
-	schema  *arrow.Schema
+	Columns  []Column[T]
+	schema   *arrow.Schema
+	encoders sync.Pool // *encoder[T]
 }
 
 var dictType = &arrow.DictionaryType{IndexType: arrow.PrimitiveTypes.Int32, ValueType: arrow.BinaryTypes.String}
@@ -158,121 +156,5 @@ func NewTable[T any](cols ...Column[T]) *Table[T] {
 	return &Table[T]{Columns: cols, schema: arrow.NewSchema(fields, nil)}
 }
 
-// Schema is the Arrow schema of a batch.
+// Schema is the Arrow schema of a batch in which every column has a value.
 func (t *Table[T]) Schema() *arrow.Schema { return t.schema }
-
-// Encode gives one Arrow IPC stream that holds rows. Equal rows give equal bytes.
-func (t *Table[T]) Encode(rows []T) ([]byte, error) {
-	if len(rows) == 0 || len(rows) > MaxRows {
-		return nil, fmt.Errorf("encode batch: %d rows: 1 to %d are allowed", len(rows), MaxRows)
-	}
-	mem := memory.DefaultAllocator
-	arrs := make([]arrow.Array, len(t.Columns))
-	defer func() {
-		for _, a := range arrs {
-			if a != nil {
-				a.Release()
-			}
-		}
-	}()
-	for i := range t.Columns {
-		a, err := t.Columns[i].build(mem, rows)
-		if err != nil {
-			return nil, fmt.Errorf("encode batch: column %s: %w", t.Columns[i].Name, err)
-		}
-		arrs[i] = a
-	}
-	rec := array.NewRecord(t.schema, arrs, int64(len(rows)))
-	defer rec.Release()
-	var buf bytes.Buffer
-	w := ipc.NewWriter(&buf, ipc.WithSchema(t.schema), ipc.WithAllocator(mem))
-	if err := w.Write(rec); err != nil {
-		return nil, fmt.Errorf("encode batch: %w", err)
-	}
-	if err := w.Close(); err != nil {
-		return nil, fmt.Errorf("encode batch: %w", err)
-	}
-	return buf.Bytes(), nil
-}
-
-func (c *Column[T]) build(mem memory.Allocator, rows []T) (arrow.Array, error) {
-	switch c.Kind {
-	case KindStr:
-		b := array.NewDictionaryBuilder(mem, dictType).(*array.BinaryDictionaryBuilder)
-		defer b.Release()
-		b.Reserve(len(rows))
-		for i := range rows {
-			if s := *c.str(&rows[i]); s == "" {
-				b.AppendNull()
-			} else if err := b.AppendString(s); err != nil {
-				return nil, err
-			}
-		}
-		return b.NewArray(), nil
-	case KindI64:
-		b := array.NewInt64Builder(mem)
-		defer b.Release()
-		b.Reserve(len(rows))
-		for i := range rows {
-			b.UnsafeAppend(*c.i64(&rows[i]))
-		}
-		return b.NewArray(), nil
-	case KindOptI64:
-		b := array.NewInt64Builder(mem)
-		defer b.Release()
-		b.Reserve(len(rows))
-		for i := range rows {
-			if o := c.oi64(&rows[i]); o.OK {
-				b.UnsafeAppend(o.V)
-			} else {
-				b.UnsafeAppendBoolToBitmap(false)
-			}
-		}
-		return b.NewArray(), nil
-	case KindOptI32:
-		b := array.NewInt32Builder(mem)
-		defer b.Release()
-		b.Reserve(len(rows))
-		for i := range rows {
-			if o := c.oi32(&rows[i]); o.OK {
-				b.UnsafeAppend(o.V)
-			} else {
-				b.UnsafeAppendBoolToBitmap(false)
-			}
-		}
-		return b.NewArray(), nil
-	case KindOptF64:
-		b := array.NewFloat64Builder(mem)
-		defer b.Release()
-		b.Reserve(len(rows))
-		for i := range rows {
-			if o := c.of64(&rows[i]); o.OK {
-				b.UnsafeAppend(o.V)
-			} else {
-				b.UnsafeAppendBoolToBitmap(false)
-			}
-		}
-		return b.NewArray(), nil
-	case KindOptBool:
-		b := array.NewBooleanBuilder(mem)
-		defer b.Release()
-		b.Reserve(len(rows))
-		for i := range rows {
-			if o := c.ob(&rows[i]); o.OK {
-				b.UnsafeAppend(o.V)
-			} else {
-				b.UnsafeAppendBoolToBitmap(false)
-			}
-		}
-		return b.NewArray(), nil
-	default:
-		b := array.NewListBuilder(mem, arrow.PrimitiveTypes.Int64)
-		defer b.Release()
-		v := b.ValueBuilder().(*array.Int64Builder)
-		for i := range rows {
-			b.Append(true)
-			v.AppendValues(*c.list(&rows[i]), nil)
-		}
-		return b.NewArray(), nil
-	}
-}
