@@ -1,0 +1,415 @@
+package viewer
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spillway-live/spillway/ingest/cmcd"
+)
+
+// place is the next thing a track loads.
+type place struct {
+	known bool
+	msn   int64
+	part  int
+}
+
+// item is one thing to download.
+type item struct {
+	uri  string
+	at   time.Time // program date time
+	dur  time.Duration
+	next place
+	gap  bool
+}
+
+// load keeps one track's buffer filled until ctx ends, the stream ends, or nothing works any more.
+func (v *view) load(ctx context.Context, t track) error {
+	var a *anchor
+	var pl *media
+	var from *pathway // that pl came from
+	var pos place
+	first := true // nothing of this anchor is appended yet
+	for ctx.Err() == nil {
+		v.mu.Lock()
+		if v.anchor != a {
+			a, pl, pos, first = v.anchor, nil, place{}, true
+		}
+		p := v.path
+		v.mu.Unlock()
+		if p != from {
+			from, pl = p, nil // numbering is the same everywhere: pos holds
+		}
+		next, err := v.reload(a.ctx, t, p, pl)
+		if err != nil {
+			if a.ctx.Err() != nil {
+				continue // a jump, or the end
+			}
+			if err := v.failed(ctx, p, err); err != nil {
+				return err
+			}
+			pl = nil
+			continue
+		}
+		v.succeeded(p)
+		pl = next
+		if pl.lastMSN+3 < pos.msn {
+			pos = place{} // the server counts anew
+		}
+		if !pos.known {
+			if pos, err = v.choose(a, t, pl); err != nil {
+				if a.ctx.Err() != nil {
+					continue
+				}
+				return err
+			}
+		}
+		for _, it := range v.pending(pl, pos) {
+			if err = v.fetch(a, t, p, it, first); err != nil {
+				break
+			}
+			first, pos = false, it.next
+		}
+		if err != nil {
+			if a.ctx.Err() == nil {
+				if err := v.failed(ctx, p, err); err != nil {
+					return err
+				}
+			}
+			continue
+		}
+		if pl.ended {
+			v.finished(t)
+			return nil
+		}
+	}
+	return ctx.Err()
+}
+
+// reload gets the media playlist: the next version of last, held by the server
+// until it exists, or else the present one.
+func (v *view) reload(ctx context.Context, t track, p *pathway, last *media) (*media, error) {
+	u := p.video
+	if t == audio {
+		u = p.audio
+	}
+	base, err := url.Parse(u)
+	if err != nil {
+		return nil, err
+	}
+	timeout := requestTimeout / 2
+	switch {
+	case last == nil:
+	case last.canBlock:
+		timeout = requestTimeout
+		msn, part := last.next(!v.c.WholeSegments)
+		sep := "?"
+		if base.RawQuery != "" {
+			sep = "&"
+		}
+		u += sep + "_HLS_msn=" + strconv.FormatInt(msn, 10)
+		if !v.c.WholeSegments {
+			u += "&_HLS_part=" + strconv.Itoa(part)
+		}
+	default:
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(max(last.target/2, 500*time.Millisecond)):
+		}
+	}
+	text, err := v.get(ctx, u, timeout, true)
+	if err != nil {
+		return nil, err
+	}
+	m, err := parseMedia(text, base)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", base.Path, err)
+	}
+	if m.segments[0].at.IsZero() {
+		return nil, fmt.Errorf("%s: no EXT-X-PROGRAM-DATE-TIME: cannot tell where live is", base.Path)
+	}
+	v.mu.Lock()
+	if m.edge.After(v.edge) {
+		v.edge = m.edge
+	}
+	if v.liveSync == 0 {
+		if v.liveSync = m.partHold; v.liveSync == 0 || v.c.WholeSegments {
+			v.liveSync = max(m.holdBack, m.target)
+		}
+	}
+	v.mu.Unlock()
+	return m, nil
+}
+
+// choose finds where a track starts: the leading one at the last independent
+// place before the live position, the other where that is in its own playlist.
+func (v *view) choose(a *anchor, t track, pl *media) (place, error) {
+	v.mu.Lock()
+	live := v.liveSync
+	v.mu.Unlock()
+	if t != v.lead {
+		select {
+		case <-a.set:
+			pos, _ := v.start(pl, a.wall.Add(a.seek), true)
+			return pos, nil
+		case <-a.ctx.Done():
+			return place{}, a.ctx.Err()
+		}
+	}
+	target := pl.edge.Add(-live)
+	pos, at := v.start(pl, target, false)
+	select {
+	case <-a.set: // by this very track, before the server began to count anew
+		return pos, nil
+	default:
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	a.wall, a.seek = at, max(target.Sub(at), 0)
+	v.p.pos = a.base + a.seek
+	close(a.set)
+	return pos, nil
+}
+
+// start finds the last place at or before target where loading can begin.
+func (v *view) start(pl *media, target time.Time, any bool) (best place, at time.Time) {
+	for i := range pl.segments {
+		s := &pl.segments[i]
+		if v.c.WholeSegments || len(s.parts) == 0 {
+			if s.complete && (!best.known || !s.at.After(target)) {
+				best, at = place{true, s.msn, 0}, s.at
+			}
+			continue
+		}
+		t := s.at
+		for j := range s.parts {
+			if (any || j == 0 || s.parts[j].independent) && !s.parts[j].gap && (!best.known || !t.After(target)) {
+				best, at = place{true, s.msn, j}, t
+			}
+			t = t.Add(s.parts[j].dur)
+		}
+	}
+	if !best.known { // only an incomplete segment so far: wait for it
+		s := &pl.segments[len(pl.segments)-1]
+		best, at = place{true, s.msn, 0}, s.at
+	}
+	return best, at
+}
+
+// pending lists what can be loaded from pos on: whole segments where all of one
+// is there, parts at the live edge.
+func (v *view) pending(pl *media, pos place) []item {
+	var out []item
+	for i := range pl.segments {
+		s := &pl.segments[i]
+		if s.msn < pos.msn {
+			continue
+		}
+		if s.msn > pos.msn {
+			pos = place{true, s.msn, 0} // what lay between has left the playlist
+		}
+		after := place{true, s.msn + 1, 0}
+		if s.complete && (pos.part == 0 || len(s.parts) == 0) {
+			out = append(out, item{uri: s.uri, at: s.at, dur: s.dur, next: after})
+			pos = after
+			continue
+		}
+		if v.c.WholeSegments {
+			break
+		}
+		t := s.at
+		for j := range s.parts {
+			p := &s.parts[j]
+			if j >= pos.part {
+				out = append(out, item{uri: p.uri, at: t, dur: p.dur, gap: p.gap, next: place{true, s.msn, j + 1}})
+			}
+			t = t.Add(p.dur)
+		}
+		if s.complete && len(s.parts) > 0 {
+			if pos.part >= len(s.parts) {
+				pos = after
+				continue
+			}
+			out[len(out)-1].next, pos = after, after
+		}
+	}
+	return out
+}
+
+// fetch downloads one item and appends it.
+func (v *view) fetch(a *anchor, t track, p *pathway, it item, first bool) error {
+	if it.gap || it.uri == "" {
+		return nil
+	}
+	u := it.uri
+	if v.c.RequestCMCD {
+		u = v.withCMCD(u, t, it.dur)
+	}
+	_, err := v.get(a.ctx, u, requestTimeout, false)
+	var s *statusError
+	if errors.As(err, &s) && s.status == http.StatusNotFound {
+		return nil // it has left the server: go on with what comes after
+	}
+	if err != nil {
+		return err
+	}
+	now := time.Now()
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.anchor != a {
+		return context.Canceled // of a place that was left
+	}
+	v.failures, v.lastOK = 0, now
+	v.served[p.id]++
+	if first {
+		v.p.begin(t, a.base+it.at.Sub(a.wall))
+	}
+	v.p.append(t, t == v.lead, it.at, it.dur, now)
+	return nil
+}
+
+func (v *view) withCMCD(u string, t track, d time.Duration) string {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	rec := v.record(cmcd.EventNone, time.Now())
+	rec.Mode = cmcd.ModeRequest
+	rec.Drop(cmcd.E, cmcd.TS, cmcd.H, cmcd.MSD)
+	rec.Object, rec.ObjectMs = cmcd.ObjectVideo, d.Milliseconds()
+	if t == audio {
+		rec.Object = cmcd.ObjectAudio
+	}
+	rec.Put(cmcd.OT, cmcd.D)
+	sep := "?"
+	if strings.Contains(u, "?") {
+		sep = "&"
+	}
+	return u + sep + "CMCD=" + string(rec.AppendQuery(nil))
+}
+
+// finished notes that a track has all it will ever have.
+func (v *view) finished(t track) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.ended[t] = true
+	if len(v.ended) == len(v.tracks) {
+		v.p.final = true
+	}
+}
+
+func (v *view) succeeded(p *pathway) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if p == v.path {
+		v.failures, v.lastOK = 0, time.Now()
+	}
+}
+
+// failed accounts for a failed request on p: the pathway is left for the next
+// in the order of priority once it failed twice in a row. The error is final.
+func (v *view) failed(ctx context.Context, p *pathway, err error) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	v.log.Debug("viewer request", "pathway", p.id, "err", err)
+	var s *statusError
+	if errors.As(err, &s) && (s.status == http.StatusForbidden || s.status == http.StatusUnauthorized) {
+		return fmt.Errorf("pathway %s: %w", p.id, err) // no other pathway would say anything else
+	}
+	now := time.Now()
+	v.mu.Lock()
+	silent := now.Sub(v.lastOK)
+	moved := p != v.path
+	if !moved {
+		if v.failures++; v.failures >= attemptsPerPath && v.c.CDN == "" {
+			v.penalty[p.id] = now.Add(v.c.Penalty)
+			moved = v.pick(now)
+		}
+	}
+	pause := min(time.Duration(max(v.failures, 1))*250*time.Millisecond, 2*time.Second)
+	v.mu.Unlock()
+	if silent > v.c.GiveUp {
+		return fmt.Errorf("nothing could be fetched for %v: pathway %s: %w", silent.Round(time.Second), p.id, err)
+	}
+	if moved {
+		return nil
+	}
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(pause):
+		return nil
+	}
+}
+
+// pick takes the best pathway that is not in the penalty box. v.mu is held.
+func (v *view) pick(now time.Time) bool {
+	for _, id := range v.priority {
+		p := v.m.paths[id]
+		if p == nil || now.Before(v.penalty[id]) {
+			continue
+		}
+		if p == v.path {
+			return false
+		}
+		v.path, v.failures = p, 0
+		v.switches++
+		return true
+	}
+	return false
+}
+
+// steer asks the steering server as hls.js does: the pathway unquoted, every
+// TTL, and never again after 410; 429 ends steering as well.
+func (v *view) steer(ctx context.Context) {
+	uri := v.m.steeringURI
+	ttl := 300 * time.Second
+	for wait := time.Duration(0); ; wait = ttl {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(wait):
+		}
+		v.mu.Lock()
+		q := "_HLS_pathway=" + v.path.id + "&_HLS_throughput=" + strconv.FormatInt(int64(max(v.throughput*1000, 500_000)), 10)
+		v.mu.Unlock()
+		sep := "?"
+		if strings.Contains(uri, "?") {
+			sep = "&"
+		}
+		text, err := fetchText(ctx, &v.c, uri+sep+q)
+		var s *statusError
+		if errors.As(err, &s) && (s.status == http.StatusGone || s.status == http.StatusTooManyRequests) {
+			return
+		}
+		var list struct {
+			Version  int      `json:"VERSION"`
+			TTL      int      `json:"TTL"`
+			Reload   string   `json:"RELOAD-URI"`
+			Priority []string `json:"PATHWAY-PRIORITY"`
+		}
+		if err != nil || json.Unmarshal([]byte(text), &list) != nil || list.Version != 1 {
+			if ctx.Err() == nil {
+				v.log.Debug("viewer steering", "err", err)
+			}
+			continue
+		}
+		if list.TTL > 0 {
+			ttl = time.Duration(list.TTL) * time.Second
+		}
+		if base, err := url.Parse(uri); err == nil && list.Reload != "" {
+			uri = resolve(base, list.Reload)
+		}
+		v.mu.Lock()
+		v.priority = list.Priority
+		v.pick(time.Now())
+		v.mu.Unlock()
+	}
+}

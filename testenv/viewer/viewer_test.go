@@ -1,0 +1,240 @@
+package viewer_test
+
+import (
+	"context"
+	"log/slog"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/spillway-live/spillway/schemas"
+	"github.com/spillway-live/spillway/testenv/viewer"
+)
+
+type result struct {
+	viewer.Report
+	err error
+}
+
+// watch begins a view and gives a function that ends it and waits.
+func (s *stack) watch(c viewer.Config) (end func() result) {
+	s.t.Helper()
+	ctx, cancel := context.WithCancel(s.t.Context())
+	done := make(chan result, 1)
+	c.Dispatch, c.App, c.Stream = s.r.URL(), "live", "demo"
+	c.Logger = slog.New(slog.NewTextHandler(s.t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
+	go func() {
+		r, err := viewer.Run(ctx, c)
+		done <- result{r, err}
+	}()
+	return func() result {
+		cancel()
+		return <-done
+	}
+}
+
+func wait(t testing.TB, d time.Duration) {
+	t.Helper()
+	select {
+	case <-t.Context().Done():
+	case <-time.After(d):
+	}
+}
+
+func median(d []time.Duration) time.Duration {
+	d = slices.Clone(d)
+	slices.Sort(d)
+	return d[len(d)/2]
+}
+
+func TestWatchesRealStream(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes 20 s: a publisher and viewers in real time")
+	}
+	s := newStack(t)
+	steered := s.watch(viewer.Config{Viewer: "alice", Device: "tv", RequestCMCD: true, SampleResponses: 0.2})
+	pinned := s.watch(viewer.Config{CDN: "b"})
+	whole := s.watch(viewer.Config{WholeSegments: true, LiveSync: 3 * time.Second})
+	wait(t, 10*time.Second) // the time watched is the point of this test
+	for _, c := range []struct {
+		name, cdn string
+		r         result
+	}{{"steered", "a", steered()}, {"pinned", "b", pinned()}, {"whole segments", "a", whole()}} {
+		r := c.r
+		t.Logf("%s: %+v", c.name, r)
+		if r.err != nil || !r.Started || r.End != "quit" || r.Errors != 0 || r.EventsFailed != 0 {
+			t.Errorf("%s: %v, %+v", c.name, r.err, r.Report)
+			continue
+		}
+		if len(r.Served) != 1 || r.Served[c.cdn] == 0 {
+			t.Errorf("%s: served by %v, want %s", c.name, r.Served, c.cdn)
+		}
+		if r.Played < 4*time.Second || len(r.Latency) < 3 {
+			t.Errorf("%s: played %v, %d latency samples", c.name, r.Played, len(r.Latency))
+		} else if l := median(r.Latency); l < 300*time.Millisecond || l > 10*time.Second {
+			t.Errorf("%s: median latency %v", c.name, l)
+		}
+		s.agree(c.name, r)
+	}
+}
+
+// agree holds what was reported against what was measured.
+func (s *stack) agree(name string, r result) {
+	t := s.t
+	t.Helper()
+	var rows []schemas.Telemetry
+	eventually(t, name+": the beacon is on the bus", func() bool {
+		rows = s.telemetry(r.SessionID)
+		return slices.ContainsFunc(rows, func(x schemas.Telemetry) bool { return x.Source == schemas.SourceBeacon })
+	})
+	var events []schemas.Telemetry
+	seen := map[int64]bool{}
+	for _, x := range rows {
+		switch x.Source {
+		case schemas.SourceCMCDEvent:
+			if x.Gates != "" || x.App != "live" || x.Stream != "demo" || x.CDN == "" && x.State != "s" {
+				t.Errorf("%s: event row %+v", name, x)
+			}
+			events = append(events, x)
+			seen[x.Seq.V] = true
+		case schemas.SourceBeacon:
+			if int64(x.PageStartupMs.V) != r.Startup.Milliseconds() || x.PageStallMs.V != r.Stalled.Milliseconds() ||
+				int(x.PageStallCount.V) != r.Stalls || x.PagePlayedMs.V != r.Played.Milliseconds() {
+				t.Errorf("%s: beacon row %+v", name, x)
+			}
+		}
+	}
+	if len(events) != r.Events || len(seen) != r.Events || !seen[0] || !seen[int64(r.Events-1)] {
+		t.Errorf("%s: %d events on the bus with %d numbers, %d were posted", name, len(events), len(seen), r.Events)
+	}
+	slices.SortFunc(events, func(a, b schemas.Telemetry) int { return int(a.Seq.V - b.Seq.V) })
+	var start, first int64
+	var state string
+	var since, stalled, played int64
+	for _, e := range events {
+		if e.Event != "ps" {
+			continue
+		}
+		switch state {
+		case "r":
+			stalled += e.TsUnixMs - since
+		case "p":
+			played += e.TsUnixMs - since
+		}
+		state, since = e.State, e.TsUnixMs
+		if start == 0 {
+			start = e.TsUnixMs
+		}
+		if e.State == "p" && first == 0 {
+			first = e.TsUnixMs
+		}
+	}
+	within := func(what string, got int64, want time.Duration, by int64) {
+		if d := got - want.Milliseconds(); d < -by || d > by {
+			t.Errorf("%s: %s by the events %d ms, measured %v", name, what, got, want)
+		}
+	}
+	n := int64(2 * (r.Stalls + 2)) // each moment is rounded to a millisecond
+	within("start-up", first-start, r.Startup, n)
+	within("stalled", stalled, r.Stalled, n)
+	within("played", played, r.Played, n)
+}
+
+func TestSlowEdgeStallsItsViewersOnly(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes 20 s: a publisher and viewers in real time")
+	}
+	s := newStack(t)
+	a, b := s.watch(viewer.Config{CDN: "a"}), s.watch(viewer.Config{CDN: "b"})
+	wait(t, 4*time.Second)
+	if err := s.edges["b"].SetFault(schemas.Fault{RateBps: 150_000}); err != nil { // the stream has about 500 kbit/s
+		t.Fatal(err)
+	}
+	wait(t, 8*time.Second)
+	ra, rb := a(), b()
+	t.Logf("a: %+v", ra)
+	t.Logf("b: %+v", rb)
+	if rb.err != nil || rb.Stalls == 0 || rb.Stalled < 2*time.Second {
+		t.Errorf("viewer of the slow edge: %+v", rb)
+	}
+	if ra.err != nil || ra.Stalled > rb.Stalled/2 {
+		t.Errorf("viewer of the good edge stalled for %v, that of the slow one for %v", ra.Stalled, rb.Stalled)
+	}
+	if len(rb.Served) != 1 || rb.Switches != 0 {
+		t.Errorf("a pinned viewer left: %v", rb.Served)
+	}
+	s.agree("slow", rb)
+}
+
+func TestDeadEdgeIsLeft(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes 20 s: a publisher and viewers in real time")
+	}
+	s := newStack(t)
+	v := s.watch(viewer.Config{})
+	wait(t, 4*time.Second)
+	if err := s.edges["a"].SetFault(schemas.Fault{Down: true}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "edge b has the viewer", func() bool { return s.edges["b"].Stats().Viewers > 0 })
+	wait(t, 4*time.Second)
+	r := v()
+	t.Logf("%+v", r)
+	if r.err != nil || r.Served["a"] == 0 || r.Served["b"] == 0 || r.Switches == 0 || r.Errors == 0 {
+		t.Errorf("%+v", r)
+	}
+	if r.Played < 4*time.Second {
+		t.Errorf("played %v only", r.Played)
+	}
+	s.agree("dead", r)
+}
+
+func TestSteeringMovesViewers(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes 20 s: a publisher and viewers in real time")
+	}
+	s := newStack(t)
+	v := s.watch(viewer.Config{})
+	eventually(t, "edge a has the viewer", func() bool { return s.edges["a"].Stats().Viewers > 0 })
+	off := s.edges["a"].Record()
+	off.State = schemas.CDNOff
+	s.put(schemas.BucketCDNs, "a", off)
+	eventually(t, "steering has moved the viewer to b", func() bool { return s.edges["b"].Stats().Viewers > 0 })
+	wait(t, 2*time.Second)
+	r := v()
+	t.Logf("%+v", r)
+	if r.err != nil || r.Served["b"] == 0 || r.Switches == 0 || r.Errors != 0 {
+		t.Errorf("%+v", r)
+	}
+}
+
+func TestPoolKeepsViewersEverywhere(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes 20 s: a publisher and viewers in real time")
+	}
+	s := newStack(t)
+	p := &viewer.Pool{
+		Config: viewer.Config{Dispatch: s.r.URL(), App: "live", Stream: "demo"},
+		CDNs:   []string{"a", "b"}, PerCDN: 3, Steered: 1, StayMin: 2 * time.Second, StayMax: 4 * time.Second, Seed: 1,
+		Regions: []string{"eu", "us"}, ISPs: []string{"one", "two", "three"},
+	}
+	s.run("pool", p.Run)
+	eventually(t, "views have ended, others have come", func() bool {
+		st := p.Stats()
+		return st.Views >= 7 && st.Active["a"]+st.Active["b"]+st.Active[""] >= 4
+	})
+	if st := p.Stats(); st.Failed > 0 || st.NotStarted > 1 || st.Played == 0 {
+		t.Errorf("%+v", st)
+	}
+}
+
+func TestNothingToWatch(t *testing.T) {
+	for name, c := range map[string]viewer.Config{
+		"nothing given": {},
+		"nobody there":  {Dispatch: "http://127.0.0.1:1", App: "live", Stream: "demo"},
+	} {
+		if r, err := viewer.Run(t.Context(), c); err == nil || r.End != "failed" {
+			t.Errorf("%s: %+v, %v", name, r, err)
+		}
+	}
+}
