@@ -6,10 +6,12 @@ import (
 	"log/slog"
 	"net"
 	"strings"
+	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/spillway-live/spillway/analytics/qoe/sessioniser"
 	"github.com/spillway-live/spillway/ingest/geo"
 	"github.com/spillway-live/spillway/ingest/rtmp"
 	"github.com/spillway-live/spillway/schemas"
@@ -18,6 +20,7 @@ import (
 	"github.com/spillway-live/spillway/workers/origin"
 	"github.com/spillway-live/spillway/workers/packager"
 	"github.com/spillway-live/spillway/workers/router"
+	"github.com/spillway-live/spillway/workers/screenshot"
 )
 
 // deps is what roles are built from: an open bus, secrets, where to log and count.
@@ -94,4 +97,21 @@ func (d *deps) routerRole(addr, publicURL, collector, publish string) (role, *ro
 // hostPort is the host:port of an http URL.
 func hostPort(u string) string {
 	return strings.TrimPrefix(strings.TrimPrefix(u, "http://"), "https://")
+}
+
+// screenshotRole makes pictures with ffmpeg; without ffmpeg it says so once and makes none.
+func (d *deps) screenshotRole(p pictureFlags) (role, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	r, err := screenshot.Runner(ctx, d.js, screenshot.Settings{Interval: p.interval, Width: p.width, Logger: d.log("screenshot")}, d.reg)
+	if err != nil {
+		return role{}, err
+	}
+	return role{"screenshot", r.Run}, nil
+}
+
+func (d *deps) sessioniserRole() role {
+	return role{"sessioniser", func(ctx context.Context) error {
+		return sessioniser.Run(ctx, sessioniser.Settings{JetStream: d.js, Logger: d.log("sessioniser"), Registerer: d.reg})
+	}}
 }

@@ -4,11 +4,12 @@ import "github.com/peterbourgon/ff/v3/ffcli"
 
 // subcommands is the program's table of contents.
 func (c *commands) subcommands() []*ffcli.Command {
-	return []*ffcli.Command{
+	cmds := []*ffcli.Command{
 		c.upCommand(),
 		c.cdnCommand(),
 		c.experimentCommand(),
 		c.keyCommand(),
 		c.statsCommand(),
 	}
+	return append(cmds, c.roleCommands()...)
 }

@@ -268,6 +268,15 @@ func (s *system) startIngest(ctx ctx) error {
 	}
 }
 
+func (s *system) startScreenshot(ctx) error {
+	r, err := s.d.screenshotRole(pictureFlags{interval: 5 * time.Second, width: 320})
+	if err != nil {
+		return err
+	}
+	s.add(r)
+	return nil
+}
+
 func (s *system) startOrigin(ctx) error {
 	addr, err := s.f.origin.choose("origin", s.logger)
 	if err != nil {

@@ -1,12 +1,11 @@
 package main
 
 import (
+	"github.com/peterbourgon/ff/v3/ffcli"
 	"github.com/spillway-live/spillway/dashboards/player"
 	"net/http"
 )
 
-func (s *system) startPipeline(ctx, string) error { return nil }
-func (s *system) startScreenshot(ctx) error       { return nil }
 func (s *system) startConsole(ctx) error {
 	h, err := player.Handler(s.run.Router)
 	if err != nil {
@@ -31,3 +30,10 @@ func (s *system) startConsole(ctx) error {
 	return nil
 }
 func (s *system) startViewers(ctx) error { return nil }
+
+func (c *commands) consoleCommand() *ffcli.Command { return c.parent("console", "todo") }
+func (c *commands) loaderCommand() *ffcli.Command  { return c.parent("loader", "todo") }
+func (s *system) startPipeline(_ ctx, _ string) error {
+	s.add(s.d.sessioniserRole())
+	return nil
+}

@@ -1,0 +1,225 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/peterbourgon/ff/v3/ffcli"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/spillway-live/spillway/ingest/geo"
+	"github.com/spillway-live/spillway/schemas"
+	"github.com/spillway-live/spillway/testenv/edge"
+)
+
+// roleFlags are what every role that runs alone has.
+type roleFlags struct {
+	base
+	metrics string
+	geo     string
+}
+
+func (f *roleFlags) register(fs *flag.FlagSet) {
+	f.base.register(fs)
+	fs.StringVar(&f.metrics, "metrics", "", "`HOST:PORT` for /metrics and /healthz (default: none)")
+	fs.StringVar(&f.geo, "geo", "", "MaxMind-format `files`, comma-separated, that place viewers")
+}
+
+// serveRole opens the bus, builds roles and runs them until the context ends.
+func (c *commands) serveRole(ctx ctx, f *roleFlags, name string, build func(d *deps) ([]role, error)) (err error) {
+	logger, err := f.logger(c.stderr)
+	if err != nil {
+		return err
+	}
+	sec, err := loadSecrets(f.runDataDir())
+	if err != nil {
+		return err
+	}
+	signer, err := sec.signer()
+	if err != nil {
+		return err
+	}
+	nc, js, err := f.connect(ctx, "spillway-"+name, logger)
+	if err != nil {
+		return err
+	}
+	defer nc.Close()
+	locator, err := openGeo(f.geo)
+	if err != nil {
+		return err
+	}
+	defer locator.Close()
+	reg := prometheus.NewRegistry()
+	d := &deps{js: js, logger: logger, reg: reg, secrets: sec, signer: signer, geo: locator, dataDir: f.runDataDir()}
+	g := newGroup(logger, 10*time.Second)
+	defer func() { err = errors.Join(err, g.stop()) }()
+	if f.metrics != "" {
+		l, err := listen("metrics", f.metrics)
+		if err != nil {
+			return err
+		}
+		g.start("metrics", func(ctx context.Context) error { return serveHTTP(ctx, l, metricsHandler(reg)) })
+		logger.Info("metrics", "url", httpURL(l.Addr())+"/metrics")
+	}
+	roles, err := build(d)
+	if err != nil {
+		return err
+	}
+	for _, r := range roles {
+		g.start(r.name, r.run)
+	}
+	logger.Info("role runs", "role", name)
+	return g.wait(ctx)
+}
+
+func openGeo(files string) (*geo.Locator, error) {
+	var s geo.Settings
+	if files != "" {
+		s.Files = strings.Split(files, ",")
+	}
+	return geo.Open(s)
+}
+
+func metricsHandler(reg *prometheus.Registry) http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{}))
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
+	return mux
+}
+
+// serveHTTP serves until ctx ends; answers under way get a second.
+func serveHTTP(ctx context.Context, l net.Listener, h http.Handler) error {
+	srv := &http.Server{Handler: h, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)}
+	failed := make(chan error, 1)
+	go func() { failed <- srv.Serve(l) }()
+	select {
+	case err := <-failed:
+		return err
+	case <-ctx.Done():
+	}
+	stop, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	if err := srv.Shutdown(stop); err != nil {
+		return srv.Close()
+	}
+	return nil
+}
+
+// roleCommands are the roles that run alone; starting more of one shares its work.
+func (c *commands) roleCommands() []*ffcli.Command {
+	var out []*ffcli.Command
+	add := func(name, help string, setUp func(fs *flag.FlagSet), build func(d *deps) ([]role, error)) {
+		f := &roleFlags{}
+		out = append(out, c.command(name, "", help, 0, func(fs *flag.FlagSet) {
+			f.register(fs)
+			if setUp != nil {
+				setUp(fs)
+			}
+		}, func(ctx ctx, _ []string) error { return c.serveRole(ctx, f, name, build) }))
+	}
+	addr := func(p *string, what, def string) func(fs *flag.FlagSet) {
+		return func(fs *flag.FlagSet) { fs.StringVar(p, "listen", def, "`HOST:PORT` for "+what) }
+	}
+	one := func(r role, err error) ([]role, error) { return []role{r}, err }
+
+	var rtmpAddr string
+	var open bool
+	add("ingest", "take RTMP publishers and cut their media into chunks", func(fs *flag.FlagSet) {
+		addr(&rtmpAddr, "RTMP", "127.0.0.1:1935")(fs)
+		fs.BoolVar(&open, "open-publish", false, "let publishers on this machine push without a key")
+	}, func(d *deps) ([]role, error) {
+		r, _, err := d.ingestRole(rtmpAddr, open)
+		return one(r, err)
+	})
+	add("packager", "make parts of chunks", nil, func(d *deps) ([]role, error) { return one(d.packagerRole(), nil) })
+	var originAddr string
+	add("origin", "serve playlists, parts and segments", addr(&originAddr, "HTTP", "127.0.0.1:8090"), func(d *deps) ([]role, error) {
+		r, u, err := d.originRole(originAddr)
+		d.logger.Info("origin", "url", u)
+		return one(r, err)
+	})
+	var routerAddr, routerPublic, routerCollector, routerPublish string
+	add("router", "answer dispatch, multivariant playlists and steering", func(fs *flag.FlagSet) {
+		addr(&routerAddr, "HTTP", "127.0.0.1:8091")(fs)
+		fs.StringVar(&routerPublic, "public-url", "", "`URL` where players reach it (default: the address listened on)")
+		fs.StringVar(&routerCollector, "collector-url", "", "base `URL` of the collector as players reach it")
+		fs.StringVar(&routerPublish, "publish-url", "", "template of publish `URL`s, with {app}, {stream} and {cdn}")
+	}, func(d *deps) ([]role, error) {
+		r, _, err := d.routerRole(routerAddr, routerPublic, routerCollector, routerPublish)
+		return one(r, err)
+	})
+	var pic pictureFlags
+	add("screenshot", "make a picture of every live stream at an interval", pic.register, func(d *deps) ([]role, error) {
+		return one(d.screenshotRole(pic))
+	})
+	var collectorAddr string
+	add("collector", "take telemetry over HTTP", addr(&collectorAddr, "HTTP", "127.0.0.1:8092"), func(d *deps) ([]role, error) {
+		r, u, err := d.collectorRole(collectorAddr)
+		d.logger.Info("collector", "url", u)
+		return one(r, err)
+	})
+	add("sessioniser", "turn telemetry into session slices", nil, func(d *deps) ([]role, error) { return one(d.sessioniserRole(), nil) })
+	out = append(out, c.loaderCommand(), c.edgeCommand(), c.consoleCommand())
+	return out
+}
+
+// pictureFlags are the settings of screenshots.
+type pictureFlags struct {
+	interval time.Duration
+	width    int
+}
+
+func (p *pictureFlags) register(fs *flag.FlagSet) {
+	fs.DurationVar(&p.interval, "interval", 5*time.Second, "time between pictures of a stream")
+	fs.IntVar(&p.width, "width", 320, "width of pictures, pixels")
+}
+
+func (c *commands) edgeCommand() *ffcli.Command {
+	f := &roleFlags{}
+	var s edge.Settings
+	var origins, routers string
+	return c.command("edge", "", "run a caching CDN edge for tests and small set-ups", 0, func(fs *flag.FlagSet) {
+		f.register(fs)
+		fs.StringVar(&s.Name, "name", "", "the CDN's name")
+		fs.StringVar(&s.Region, "region", "", "region it is in")
+		fs.StringVar(&s.Addr, "listen", "127.0.0.1:0", "`HOST:PORT` for viewers")
+		fs.StringVar(&s.PublicURL, "public-url", "", "`URL` where viewers reach it (default: the address listened on)")
+		fs.StringVar(&origins, "origins", "", "base `URLs` of origins, comma-separated")
+		fs.StringVar(&routers, "routers", "", "base `URLs` of routers, comma-separated")
+		fs.StringVar(&s.Collector, "collector-url", "", "base `URL` of the collector")
+		fs.IntVar(&s.CapacityViewers, "capacity-viewers", 0, "viewers it can serve, told to the registry")
+		fs.Int64Var(&s.CapacityBps, "capacity-bps", 0, "bit/s it can serve, enforced; 0 is no limit")
+		fs.IntVar(&s.SpillViewers, "spill-viewers", 0, "new sessions go elsewhere above this many viewers; 0 is never")
+	}, func(ctx ctx, _ []string) error {
+		return c.serveRole(ctx, f, "edge", func(d *deps) ([]role, error) {
+			faults, err := d.js.KeyValue(ctx, schemas.BucketFaults)
+			if err != nil {
+				return nil, fmt.Errorf("open bucket %s: %w", schemas.BucketFaults, err)
+			}
+			s.Faults, s.EdgeKey, s.Signer, s.Geo = faults, d.secrets.EdgeKey, d.signer, d.geo
+			s.Logger, s.Registerer = d.log("edge"), d.reg
+			s.Origins, s.Routers = splitList(origins), splitList(routers)
+			e, err := edge.New(s)
+			if err != nil {
+				return nil, err
+			}
+			d.logger.Info("edge", "name", s.Name, "url", e.URL())
+			return []role{{"edge", e.Run}}, registerCDN(ctx, d.js, e.Record())
+		})
+	})
+}
+
+func splitList(s string) []string {
+	if s == "" {
+		return nil
+	}
+	return strings.Split(s, ",")
+}
