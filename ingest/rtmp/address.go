@@ -43,9 +43,16 @@ type target struct {
 	cdn string
 }
 
-// parseTarget reads /app/stream?query, or /app?query/stream, which results when the
-// query is written behind the application.
-func parseTarget(u *url.URL) (target, error) {
+// parseTarget reads rtmp://host/app and stream?query. The query may also stand
+// behind the application.
+func parseTarget(tcURL, name string) (target, error) {
+	if name != "" && name[0] != '?' {
+		tcURL += "/" + name
+	}
+	u, err := url.Parse(tcURL)
+	if err != nil {
+		return target{}, errors.New("the publish URL cannot be read: publish to rtmp://host:port/<application>/<stream>")
+	}
 	path, query := u.Path, u.RawQuery
 	if left, right, ok := strings.Cut(query, "/"); ok {
 		name, rest, _ := strings.Cut(right, "?")

@@ -15,9 +15,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/bluenviron/gortmplib"
-	"github.com/bluenviron/gortmplib/pkg/amf0"
-	"github.com/bluenviron/gortmplib/pkg/message"
+	"github.com/bluenviron/gortmplib/pkg/rawmessage"
 )
 
 // conn is one connection, from accept to its end.
@@ -25,7 +23,7 @@ type conn struct {
 	s      *Server
 	c      net.Conn
 	peer   netip.Addr
-	sc     *gortmplib.ServerConn
+	wire   wire
 	target target
 	in     *bufio.Reader
 	budget atomic.Int64 // bytes a peer may still send before publishing; -1: no bound
@@ -88,21 +86,16 @@ func (n *conn) serve(ctx, work context.Context) {
 	if err := n.c.SetDeadline(time.Now().Add(n.s.s.HandshakeTimeout)); err != nil {
 		return
 	}
-	n.sc = &gortmplib.ServerConn{RW: n}
-	if err := n.sc.Initialize(); err != nil {
-		n.notRTMP(ctx, "handshake", err)
+	tcURL, name, publish, err := n.wire.accept(n)
+	if err != nil {
+		n.notRTMP(ctx, err)
 		return
 	}
-	if err := n.sc.AcceptConn(); err != nil {
-		n.notRTMP(ctx, "connect", err)
-		return
-	}
-	if !n.sc.Publish {
+	if !publish {
 		n.refuse("play", "this port takes publishers only: watch over HLS", "NetStream.Play.Failed", true)
 		return
 	}
-	var err error
-	if n.target, err = parseTarget(n.sc.URL); err != nil {
+	if n.target, err = parseTarget(tcURL, name); err != nil {
 		n.refuse("name", err.Error(), "NetStream.Publish.BadName", true)
 		return
 	}
@@ -116,15 +109,15 @@ func (n *conn) serve(ctx, work context.Context) {
 	n.budget.Store(-1)
 	n.settled = true
 	n.s.settle(n.peer)
-	if err := n.sc.AcceptAction(); err != nil {
-		n.notRTMP(ctx, "publish", err)
+	if err := n.wire.status("status", "NetStream.Publish.Start", "publish start"); err != nil {
+		n.notRTMP(ctx, err)
 		return
 	}
 	newPublication(n).run(work)
 }
 
 // notRTMP reports a peer that did not get as far as a publish command.
-func (n *conn) notRTMP(ctx context.Context, step string, err error) {
+func (n *conn) notRTMP(ctx context.Context, err error) {
 	if ctx.Err() != nil || n.read == 0 && !errors.Is(err, errBudget) {
 		return // a port probe, or our own shutdown
 	}
@@ -133,9 +126,9 @@ func (n *conn) notRTMP(ctx context.Context, step string, err error) {
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		reason = fmt.Sprintf("no publish command within %s", n.s.s.HandshakeTimeout)
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET):
-		reason = fmt.Sprintf("the peer closed the connection during %s", step)
+		reason = "the peer closed the connection before its publish command"
 	default:
-		reason = fmt.Sprintf("not RTMP as it is understood here (%s): %.200s", step, reason)
+		reason = fmt.Sprintf("not RTMP as it is understood here: %.200s", reason)
 	}
 	n.s.refused(refusal{peer: n.peer, key: n.target.key, code: "protocol", reason: reason, noise: true})
 }
@@ -152,13 +145,7 @@ func (n *conn) farewell(status, reason string) {
 	if err := n.c.SetDeadline(time.Now().Add(time.Second)); err != nil {
 		return
 	}
-	err := n.sc.Write(&message.CommandAMF0{
-		ChunkStreamID: 5, MessageStreamID: 0x1000000, Name: "onStatus",
-		Arguments: []any{nil, amf0.Object{
-			{Key: "level", Value: "error"}, {Key: "code", Value: status}, {Key: "description", Value: reason},
-		}},
-	})
-	if err != nil {
+	if err := n.wire.status("error", status, reason); err != nil {
 		return
 	}
 	if t, ok := n.c.(*net.TCPConn); ok {
@@ -168,7 +155,7 @@ func (n *conn) farewell(status, reason string) {
 }
 
 // next reads a message. The deadline is moved only now and then: it costs.
-func (n *conn) next() (message.Message, time.Time, error) {
+func (n *conn) next() (*rawmessage.Message, time.Time, error) {
 	if now := time.Now(); now.After(n.armed) {
 		n.armed = now.Add(time.Second)
 		if err := n.c.SetReadDeadline(now.Add(n.s.s.ReadTimeout + time.Second)); err != nil {
@@ -178,7 +165,7 @@ func (n *conn) next() (message.Message, time.Time, error) {
 			return nil, now, os.ErrDeadlineExceeded
 		}
 	}
-	m, err := n.sc.Read()
+	m, err := n.wire.next()
 	return m, time.Now(), err
 }
 

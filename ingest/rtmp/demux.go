@@ -2,19 +2,21 @@ package rtmp
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
-	"github.com/abema/go-mp4"
 	"github.com/bluenviron/gortmplib/pkg/amf0"
-	"github.com/bluenviron/gortmplib/pkg/message"
+	"github.com/bluenviron/gortmplib/pkg/rawmessage"
 	"github.com/bluenviron/mediacommon/v2/pkg/codecs/mpeg4audio"
 
 	"github.com/spillway-live/spillway/ingest/cut"
 )
 
-// demux reads configurations and frames out of RTMP messages. It knows no bus.
+// demux reads configurations and frames out of RTMP messages (FLV tags, Adobe FLV 10.1
+// annex E; Enhanced RTMP v2 for tags with a FourCC). It knows no bus.
 type demux struct {
 	clock cut.Unwrap
 
@@ -47,85 +49,174 @@ func notTaken(what string) error {
 	return &refusedError{"codec", what + " is not taken yet: publish H.264 video and AAC audio"}
 }
 
-func fourCC(f message.FourCC) string {
-	names := map[message.FourCC]string{
-		message.FourCCAV1: "AV1", message.FourCCVP9: "VP9", message.FourCCHEVC: "HEVC", message.FourCCOpus: "Opus",
-		message.FourCCAC3: "AC-3", message.FourCCMP3: "MP3", message.FourCCFLAC: "FLAC",
-	}
-	if n, ok := names[f]; ok {
-		return n
-	}
-	return fmt.Sprintf("codec %q", string([]byte{byte(f >> 24), byte(f >> 16), byte(f >> 8), byte(f)}))
+func badConfig(what string, err error) error {
+	return &refusedError{"codec", fmt.Sprintf("%s configuration: %v", what, err)}
 }
 
-// take reads a message that arrived at now.
-func (d *demux) take(m message.Message, now time.Time) (taken, error) {
-	switch m := m.(type) {
-	case *message.Video:
-		if m.Codec != message.CodecH264 {
-			return taken{}, notTaken("HEVC")
+var fourCCs = map[string]string{
+	"av01": "AV1", "vp09": "VP9", "vp08": "VP8", "hvc1": "HEVC", "vvc1": "VVC",
+	"Opus": "Opus", "ac-3": "AC-3", "ec-3": "E-AC-3", ".mp3": "MP3", "fLaC": "FLAC",
+}
+
+func fourCC(f string) string {
+	if n, ok := fourCCs[f]; ok {
+		return n
+	}
+	return fmt.Sprintf("codec %q", f)
+}
+
+var (
+	videoCodecs = map[byte]string{2: "Sorenson H.263", 3: "Screen video", 4: "VP6", 5: "VP6 with alpha", 6: "Screen video 2", 12: "HEVC", 13: "AV1"}
+	audioCodecs = map[byte]string{
+		0: "PCM", 1: "ADPCM", 2: "MP3", 3: "PCM", 4: "Nellymoser", 5: "Nellymoser", 6: "Nellymoser", 7: "G.711", 8: "G.711", 11: "Speex", 14: "MP3",
+	}
+)
+
+func codecName(names map[byte]string, kind string, id byte) string {
+	if n, ok := names[id]; ok {
+		return n
+	}
+	return fmt.Sprintf("%s codec %d", kind, id)
+}
+
+// take reads a message that arrived at now. Errors wrap [cut.ErrBitstream] for a
+// damaged tag, after which the stream may go on.
+func (d *demux) take(m *rawmessage.Message, now time.Time) (taken, error) {
+	switch m.Type {
+	case typeVideo:
+		return d.videoTag(m.Body, timestamp(m), now)
+	case typeAudio:
+		return d.audioTag(m.Body, timestamp(m), now)
+	case typeDataAMF0, typeDataAMF3:
+		if v, err := amfOf(m); err == nil { // metadata that cannot be read announces nothing
+			d.metadata(v)
 		}
-		switch m.Type {
-		case message.VideoTypeConfig:
-			return d.videoConfig(m.AVCConfig)
-		case message.VideoTypeAU:
-			return d.video(m.AU, m.DTS, m.PTSDelta, now)
+	case typeCommandAMF0, typeCommandAMF3:
+		c, err := asCommand(m)
+		if err != nil {
+			return taken{}, err
 		}
-	case *message.VideoExSequenceStart:
-		if m.FourCC != message.FourCCAVC {
-			return taken{}, notTaken(fourCC(m.FourCC))
-		}
-		return d.videoConfig(m.AVCConfig)
-	case *message.VideoExCodedFrames:
-		if m.FourCC != message.FourCCAVC {
-			return taken{}, notTaken(fourCC(m.FourCC))
-		}
-		return d.video(m.Payload, m.DTS, m.PTSDelta, now)
-	case *message.VideoExFramesX:
-		if m.FourCC != message.FourCCAVC {
-			return taken{}, notTaken(fourCC(m.FourCC))
-		}
-		return d.video(m.Payload, m.DTS, 0, now)
-	case *message.VideoExMultitrack, *message.AudioExMultitrack:
-		return taken{}, notTaken("more than one track of a kind (multitrack)")
-	case *message.Audio:
-		if m.Codec != message.CodecMPEG4Audio {
-			return taken{}, notTaken(map[uint8]string{
-				message.CodecMPEG1Audio: "MP3", message.CodecLPCM: "PCM", message.CodecPCMA: "G.711", message.CodecPCMU: "G.711",
-			}[m.Codec])
-		}
-		if m.AACType == message.AudioAACTypeConfig {
-			return d.audioConfig(m.AACConfig)
-		}
-		return d.audio(m.AU, m.DTS, now)
-	case *message.AudioExSequenceStart:
-		if m.FourCC != message.FourCCMP4A {
-			return taken{}, notTaken(fourCC(m.FourCC))
-		}
-		return d.audioConfig(m.AACConfig)
-	case *message.AudioExCodedFrames:
-		if m.FourCC != message.FourCCMP4A {
-			return taken{}, notTaken(fourCC(m.FourCC))
-		}
-		return d.audio(m.Payload, m.DTS, now)
-	case *message.DataAMF0:
-		d.metadata(m.Payload)
-	case *message.CommandAMF0:
-		switch m.Name {
-		case "FCUnpublish", "deleteStream", "closeStream":
+		if c != nil && (c.name == "FCUnpublish" || c.name == "deleteStream" || c.name == "closeStream") {
 			return taken{end: true}, nil
 		}
 	}
 	return taken{}, nil
 }
 
-func (d *demux) videoConfig(c *mp4.AVCDecoderConfiguration) (taken, error) {
-	if c == nil { // an empty configuration announces nothing
+var errShortTag = fmt.Errorf("%w: tag is cut short", cut.ErrBitstream)
+
+// Packet types: of AVC tags, and of tags with a FourCC.
+const (
+	packetConfig    = 0
+	packetFrames    = 1
+	packetFramesX   = 3 // without composition time
+	packetMeta      = 4
+	packetMultitrk  = 6
+	packetModEx     = 7
+	audioPacketMult = 5
+)
+
+func (d *demux) videoTag(b []byte, ts uint32, now time.Time) (taken, error) {
+	if len(b) < 1 {
 		return taken{}, nil
 	}
-	sps, pps := c.SequenceParameterSets[0].NALUnit, c.PictureParameterSets[0].NALUnit
-	d.lengthSize = int(c.LengthSizeMinusOne) + 1
-	return taken{config: d.setVideo(sps, pps)}, nil
+	if b[0]&0x80 != 0 {
+		return d.videoExTag(b, ts, now)
+	}
+	if b[0]>>4 == 5 { // a command frame, not a picture
+		return taken{}, nil
+	}
+	if id := b[0] & 0x0f; id != 7 {
+		return taken{}, notTaken(codecName(videoCodecs, "video", id))
+	}
+	if len(b) < 5 {
+		return taken{}, errShortTag
+	}
+	switch b[1] {
+	case packetConfig:
+		return d.videoConfig(b[5:])
+	case packetFrames:
+		return d.video(b[5:], ts, int24(b[2:]), now)
+	}
+	return taken{}, nil
+}
+
+func (d *demux) videoExTag(b []byte, ts uint32, now time.Time) (taken, error) {
+	kind := b[0] & 0x0f
+	switch kind {
+	case packetMultitrk:
+		return taken{}, notTaken("more than one track of a kind (multitrack)")
+	case packetModEx:
+		return taken{}, notTaken("a video tag with modifiers (ModEx)")
+	case packetMeta:
+		return taken{}, nil
+	}
+	if len(b) < 5 {
+		return taken{}, errShortTag
+	}
+	if cc := string(b[1:5]); cc != "avc1" {
+		return taken{}, notTaken(fourCC(cc))
+	}
+	switch kind {
+	case packetConfig:
+		return d.videoConfig(b[5:])
+	case packetFrames:
+		if len(b) < 8 {
+			return taken{}, errShortTag
+		}
+		return d.video(b[8:], ts, int24(b[5:]), now)
+	case packetFramesX:
+		return d.video(b[5:], ts, 0, now)
+	}
+	return taken{}, nil
+}
+
+func int24(b []byte) int32 {
+	return int32(uint32(b[0])<<24|uint32(b[1])<<16|uint32(b[2])<<8) >> 8
+}
+
+// videoConfig reads an AVCDecoderConfigurationRecord (ISO/IEC 14496-15, 5.3.3.1).
+func (d *demux) videoConfig(b []byte) (taken, error) {
+	if len(b) == 0 { // announces nothing
+		return taken{}, nil
+	}
+	bad := func(what string) (taken, error) { return taken{}, badConfig("H.264", errors.New(what)) }
+	if len(b) < 7 || b[0] != 1 {
+		return bad("not an AVC decoder configuration")
+	}
+	lengthSize, rest := int(b[4]&3)+1, b[5:]
+	sets := func(mask byte) ([][]byte, bool) {
+		if len(rest) < 1 {
+			return nil, false
+		}
+		n := int(rest[0] & mask)
+		rest = rest[1:]
+		var out [][]byte
+		for range n {
+			if len(rest) < 2 || len(rest)-2 < int(binary.BigEndian.Uint16(rest)) {
+				return nil, false
+			}
+			k := int(binary.BigEndian.Uint16(rest))
+			out, rest = append(out, rest[2:2+k]), rest[2+k:]
+		}
+		return out, true
+	}
+	sps, ok := sets(0x1f)
+	if !ok {
+		return bad("sequence parameter sets are cut short")
+	}
+	pps, ok := sets(0xff)
+	if !ok {
+		return bad("picture parameter sets are cut short")
+	}
+	if len(sps) != 1 || len(pps) != 1 {
+		return bad(fmt.Sprintf("%d sequence and %d picture parameter sets: one of each is taken", len(sps), len(pps)))
+	}
+	if lengthSize == 3 {
+		return bad("NAL lengths of 3 bytes")
+	}
+	d.lengthSize = lengthSize
+	return taken{config: d.setVideo(sps[0], pps[0])}, nil
 }
 
 func (d *demux) setVideo(sps, pps []byte) bool {
@@ -136,22 +227,7 @@ func (d *demux) setVideo(sps, pps []byte) bool {
 	return true
 }
 
-func (d *demux) audioConfig(c *mpeg4audio.AudioSpecificConfig) (taken, error) {
-	if c == nil {
-		return taken{}, nil
-	}
-	raw, err := c.Marshal()
-	if err != nil {
-		return taken{}, &refusedError{"codec", fmt.Sprintf("AAC configuration: %v", err)}
-	}
-	if bytes.Equal(raw, d.aacRaw) {
-		return taken{}, nil
-	}
-	d.aac, d.aacRaw = c, raw
-	return taken{config: true}, nil
-}
-
-func (d *demux) video(au []byte, dts, cts time.Duration, now time.Time) (taken, error) {
+func (d *demux) video(au []byte, ts uint32, cts int32, now time.Time) (taken, error) {
 	if d.sps == nil {
 		return taken{}, nil // nothing can be made of it before its configuration
 	}
@@ -160,8 +236,7 @@ func (d *demux) video(au []byte, dts, cts time.Duration, now time.Time) (taken, 
 		return taken{}, err
 	}
 	t := taken{frame: cut.Frame{
-		DTSMs: d.clock.Next(false, uint32(dts/time.Millisecond)), CTSMs: int32(cts / time.Millisecond),
-		Key: a.Key, Data: a.Data, ArrivedUs: now.UnixMicro(),
+		DTSMs: d.clock.Next(false, ts), CTSMs: cts, Key: a.Key, Data: a.Data, ArrivedUs: now.UnixMicro(),
 	}, video: a.Picture}
 	if a.Key && (a.SPS != nil || a.PPS != nil) {
 		sps, pps := a.SPS, a.PPS
@@ -176,13 +251,54 @@ func (d *demux) video(au []byte, dts, cts time.Duration, now time.Time) (taken, 
 	return t, nil
 }
 
-func (d *demux) audio(au []byte, dts time.Duration, now time.Time) (taken, error) {
-	if d.aac == nil {
+func (d *demux) audioTag(b []byte, ts uint32, now time.Time) (taken, error) {
+	if len(b) < 2 {
+		return taken{}, nil // some encoders send empty tags
+	}
+	config, data := false, b[2:]
+	switch id := b[0] >> 4; id {
+	case 10:
+		config = b[1] == packetConfig
+	case 9: // with a FourCC
+		kind := b[0] & 0x0f
+		if kind == audioPacketMult {
+			return taken{}, notTaken("more than one track of a kind (multitrack)")
+		}
+		if kind == packetModEx {
+			return taken{}, notTaken("an audio tag with modifiers (ModEx)")
+		}
+		if len(b) < 5 {
+			return taken{}, errShortTag
+		}
+		if cc := string(b[1:5]); cc != "mp4a" {
+			return taken{}, notTaken(fourCC(cc))
+		}
+		if kind != packetConfig && kind != packetFrames {
+			return taken{}, nil
+		}
+		config, data = kind == packetConfig, b[5:]
+	default:
+		return taken{}, notTaken(codecName(audioCodecs, "audio", id))
+	}
+	if config {
+		return d.audioConfig(data)
+	}
+	if d.aac == nil || len(data) == 0 {
 		return taken{}, nil
 	}
-	return taken{frame: cut.Frame{
-		DTSMs: d.clock.Next(true, uint32(dts/time.Millisecond)), Key: true, Data: au, ArrivedUs: now.UnixMicro(),
-	}, audio: true}, nil
+	return taken{frame: cut.Frame{DTSMs: d.clock.Next(true, ts), Key: true, Data: data, ArrivedUs: now.UnixMicro()}, audio: true}, nil
+}
+
+func (d *demux) audioConfig(b []byte) (taken, error) {
+	if len(b) == 0 || bytes.Equal(b, d.aacRaw) {
+		return taken{}, nil
+	}
+	var c mpeg4audio.AudioSpecificConfig
+	if err := c.Unmarshal(b); err != nil {
+		return taken{}, badConfig("AAC", err)
+	}
+	d.aac, d.aacRaw = &c, bytes.Clone(b)
+	return taken{config: true}, nil
 }
 
 // metadata reads onMetaData, sent with or without @setDataFrame before it.
@@ -193,13 +309,8 @@ func (d *demux) metadata(p amf0.Data) {
 	if len(p) < 2 || p[0] != "onMetaData" {
 		return
 	}
-	var o amf0.Object
-	switch v := p[1].(type) {
-	case amf0.Object:
-		o = v
-	case amf0.ECMAArray:
-		o = amf0.Object(v)
-	default:
+	o, ok := asObject(p[1])
+	if !ok {
 		return
 	}
 	d.meta = true
@@ -221,29 +332,14 @@ func (d *demux) metadata(p amf0.Data) {
 		d.fps = f
 	}
 	if e, ok := o.GetString("encoder"); ok {
-		d.encoder = e[:min(len(e), 100)]
+		d.encoder = strings.ToValidUTF8(e[:min(len(e), 100)], "")
 	}
 }
 
-// readError turns a codec error of the RTMP library into a refusal.
+// readError puts what is wrong with a message in the words of a refusal.
 func readError(err error) error {
-	var r *refusedError
-	if errors.As(err, &r) {
-		return err
-	}
-	text := err.Error()
-	for _, s := range []string{"unsupported video codec", "unsupported audio codec", "unsupported fourCC", "unsupported object type"} {
-		if i := bytes.Index([]byte(text), []byte(s)); i >= 0 {
-			return &refusedError{"codec", fmt.Sprintf("%s: publish H.264 video and AAC audio", text)}
-		}
-	}
-	for _, s := range []string{"unable to parse H264 config", "unable to parse MPEG4 audio config", "invalid H264 configuration"} {
-		if bytes.Contains([]byte(text), []byte(s)) {
-			return &refusedError{"codec", text}
-		}
-	}
-	if bytes.Contains([]byte(text), []byte("exceeds maximum")) {
-		return &refusedError{"too_large", "a message is larger than 10 MiB: " + text}
+	if err != nil && strings.Contains(err.Error(), "body size") {
+		return &refusedError{"too_large", fmt.Sprintf("an RTMP message is too large: %v", err)}
 	}
 	return err
 }

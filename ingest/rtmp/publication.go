@@ -72,7 +72,7 @@ func newPublication(n *conn) *publication {
 	p := &publication{
 		n: n, s: n.s, key: n.target.key, peer: n.peer, cdn: n.target.cdn, begun: time.Now(),
 		log:  n.s.log.With("stream", n.target.key.String(), "peer", n.peer.String()),
-		done: make(chan struct{}), jumps: rate.NewLimiter(rate.Every(6*time.Second), 10), kick: make(chan struct{}, 1),
+		done: make(chan struct{}), jumps: rate.NewLimiter(rate.Every(6*time.Second), 10), kick: make(chan struct{}, 1), kept: make(chan struct{}),
 	}
 	p.timer = time.AfterFunc(time.Hour, p.tick)
 	p.timer.Stop()
@@ -429,6 +429,7 @@ func (p *publication) finish(err error) string {
 	}
 	p.out.close()
 	<-p.out.done
+	<-p.kept
 	p.s.release(p)
 	p.log.Info("publisher left", "reason", reason, "epoch", epoch, "seconds", int(time.Since(p.begun).Seconds()))
 	p.s.report.Event(schemas.Event{

@@ -115,7 +115,7 @@ func New(s Settings) (*Server, error) {
 		return nil, err
 	}
 	srv := &Server{
-		s: s, log: s.Logger, report: r, metrics: m, noise: rate.NewLimiter(1, 5), ready: make(chan struct{}),
+		s: s, log: s.Logger, report: r, metrics: m, noise: rate.NewLimiter(1, 10), ready: make(chan struct{}),
 		peers: map[netip.Addr]int{}, active: map[schemas.StreamKey]*publication{},
 	}
 	srv.pool.New = func() any { b := make([]byte, 0, 128<<10); return &b }
