@@ -66,6 +66,7 @@ type publication struct {
 	lastStats atomic.Pointer[schemas.PublisherStats]
 	taken     atomic.Bool // another publisher owns the stream now
 	kick      chan struct{}
+	kept      chan struct{} // the keeper has written its last live state
 }
 
 func newPublication(n *conn) *publication {
