@@ -19,8 +19,9 @@ import (
 // are answered with what is there.
 const startPatience = 3 * time.Second
 
-// tick looks for parts that have not come in time and for tracks held up.
-func (f *feed) tick(ctx context.Context, now time.Time) {
+// tick looks for parts that have not come in time and for tracks held up. It
+// reports whether what the bus held at the start is here.
+func (f *feed) tick(ctx context.Context, now time.Time) (ready bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	reading, late := f.marks > 0, false
@@ -46,13 +47,7 @@ func (f *feed) tick(ctx context.Context, now time.Time) {
 	}
 	settled := now.Sub(f.started) > startPatience
 	f.live = f.live || settled
-	if f.live && !reading || settled {
-		select {
-		case <-f.ready:
-		default:
-			close(f.ready)
-		}
-	}
+	return f.live && !reading || settled
 }
 
 // missing reports whether a part of d is still to come. The lock is held.

@@ -75,20 +75,27 @@ func (f *feed) run(ctx context.Context) {
 	}
 	defer parts.Stop()
 	defer media.Stop()
-	go func() { // so that a stream without a packager is ready too
-		t := time.NewTicker(25 * time.Millisecond)
-		defer t.Stop()
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case <-t.C:
-				f.tick(ctx, time.Now())
-			}
+	t := time.NewTicker(startTick)
+	defer t.Stop()
+	for ready := false; ; {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
 		}
-	}()
-	<-ctx.Done()
+		if f.tick(ctx, time.Now()) && !ready {
+			ready = true
+			close(f.ready)
+			t.Reset(liveTick)
+		}
+	}
 }
+
+// How often a feed looks for what is late: at the start a request waits for it.
+const (
+	startTick = 5 * time.Millisecond
+	liveTick  = 50 * time.Millisecond
+)
 
 // open learns what is known of the stream and starts both consumers where the
 // window starts.

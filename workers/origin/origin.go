@@ -114,9 +114,9 @@ func (o *Origin) Run(ctx context.Context) error {
 	defer stop()
 	srv := &http.Server{
 		Handler:           http.HandlerFunc(o.serve),
-		ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute,
-		// Counted from the request; a held one has the rest for its body.
-		WriteTimeout: time.Minute, MaxHeaderBytes: 32 << 10,
+		ReadHeaderTimeout: 5 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 32 << 10,
+		// Both count from the request, and the end of either ends a held one.
+		ReadTimeout: o.HoldLimit + time.Minute, WriteTimeout: o.HoldLimit + time.Minute,
 		ErrorLog: slog.NewLogLogger(o.Logger.Handler(), slog.LevelDebug),
 		// Held requests are answered when the origin stops.
 		BaseContext: func(net.Listener) context.Context { return stopping },

@@ -5,6 +5,8 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"net/url"
+	"strconv"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -13,6 +15,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/spillway-live/spillway/schemas"
+	"github.com/spillway-live/spillway/testenv/bus"
 	"github.com/spillway-live/spillway/testenv/bus/bustest"
 	"github.com/spillway-live/spillway/workers"
 	"github.com/spillway-live/spillway/workers/packager"
@@ -372,5 +375,52 @@ func TestStreamThatBegins(t *testing.T) {
 	push(t, p, b.JS, 12)
 	if a := <-got; a.code != 200 || !bytes.Contains(a.body, []byte("\n1-5.m4s\n")) {
 		t.Errorf("%d\n%s", a.code, a.body)
+	}
+}
+
+// The bus restarts under a watched stream: the origin goes on where it was.
+func TestBusRestart(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	srv, err := bus.Start(bus.Options{DataDir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	u, err := url.Parse(srv.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	port, err := strconv.Atoi(u.Port())
+	if err != nil {
+		t.Fatal(err)
+	}
+	nc, err := bus.Connect(srv.URL(), "test", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(nc.Close)
+	js, err := bus.JetStream(t.Context(), nc, schemas.BusSettings{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := run(t, js)
+	pack(t, js)
+	p := publisher(t, media.Load(t), js)
+	push(t, p, js, 15)
+	video := &follower{base: o.url + videoPath}
+	wait := follow(t, video, "1-7.9.m4s")
+	until(t, "the player is at the edge", func() bool { return gauge(o.m.held) == 1 })
+	srv.Stop()
+	if srv, err = bus.Start(bus.Options{DataDir: dir, Port: port}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(srv.Stop)
+	until(t, "the connection is back", nc.IsConnected)
+	push(t, p, js, 16)
+	if err := wait(); err != nil {
+		t.Fatal(err)
+	}
+	if len(video.parts) != 30 {
+		t.Errorf("%d parts of 30", len(video.parts))
 	}
 }
