@@ -1,0 +1,419 @@
+package loader
+
+import (
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"maps"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/spillway-live/spillway/schemas"
+)
+
+const (
+	// idleRecord is how long messages without rows (ticks, repeated batches) may stay unrecorded.
+	idleRecord = 20 * time.Second
+	// doneAfter is how long after a block without a successor the ledger learns that it is in. Without that,
+	// a loader that starts much later would repeat a block whose token ClickHouse has forgotten.
+	doneAfter = 2 * time.Second
+	readAhead = 16 << 20 // bytes
+)
+
+// lane loads one table's share. It owns its ledger key for as long as it runs.
+type lane struct {
+	Settings
+	laneSpec
+	m  *metrics
+	kv jetstream.KeyValue
+
+	pos   Position // as recorded
+	rev   uint64
+	after map[string]producerState // producers after the recorded block
+
+	block builder
+	b     gathering
+	ins   inserter
+	it    jetstream.MessagesContext
+	said  bool
+}
+
+// heldPoint says up to where ClickHouse held the lane at a time.
+type heldPoint struct {
+	at  time.Time
+	seq uint64
+}
+
+// gathering is the block being put together.
+type gathering struct {
+	from, to      uint64
+	bytes         int
+	sum           uint32
+	first         time.Time // when its first row, or failing that message, came
+	rowsSeen      bool
+	dupRows       int64
+	dupBatches    int64
+	dead          int64
+	producers     map[string]producerState
+	mended        int
+	messages      int
+	lastMsgUnixMs int64
+}
+
+func (l *lane) run(ctx context.Context) error {
+	l.ins.ClickHouse = l.ClickHouse
+	defer l.ins.close()
+	l.block = l.newBlock()
+	var err error
+	if l.pos, l.rev, err = readPosition(ctx, l.kv, l.name); err != nil {
+		return err
+	}
+	l.after = maps.Clone(l.pos.Producers)
+	if l.pos.To > 0 && !l.pos.Done {
+		if err := l.repeat(ctx); err != nil || ctx.Err() != nil {
+			return err
+		}
+	}
+	if err := l.open(ctx, l.pos.To+1); err != nil {
+		return err
+	}
+	defer func() { l.it.Stop() }()
+	if l.purge {
+		pctx, cancel := context.WithCancel(ctx)
+		done := make(chan struct{})
+		points := make(chan heldPoint, 1)
+		if l.pos.To > 0 {
+			points <- heldPoint{time.Now(), l.pos.To}
+		}
+		go func() { defer close(done); l.purger(pctx, points) }()
+		defer func() { cancel(); <-done }()
+		return l.loop(ctx, points)
+	}
+	return l.loop(ctx, nil)
+}
+
+func (l *lane) loop(ctx context.Context, points chan<- heldPoint) error {
+	l.begin()
+	for {
+		wait := l.FlushEvery
+		if l.b.rowsSeen {
+			wait = max(time.Until(l.b.first.Add(l.FlushEvery)), time.Millisecond)
+		}
+		msg, err := l.it.Next(jetstream.NextMaxWait(wait))
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case errors.Is(err, nats.ErrTimeout), errors.Is(err, context.DeadlineExceeded):
+		case err != nil:
+			return fmt.Errorf("read %s for %s: %w", l.stream, l.name, err)
+		default:
+			if err := l.take(ctx, msg); err != nil {
+				return err
+			}
+		}
+		if l.full() {
+			if err := l.flush(ctx); err != nil {
+				return err
+			}
+			if points != nil {
+				select { // the purger needs only the newest
+				case points <- heldPoint{time.Now(), l.pos.To}:
+				default:
+				}
+			}
+		} else if l.b.messages == 0 && !l.pos.Done && l.pos.To > 0 && time.Since(l.b.first) > doneAfter {
+			p := l.pos
+			p.Done, p.Producers = true, l.after
+			if err := l.record(ctx, p); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// open starts reading at seq.
+func (l *lane) open(ctx context.Context, seq uint64) error {
+	if l.it != nil {
+		l.it.Stop()
+	}
+	cons, err := l.JetStream.OrderedConsumer(ctx, l.stream, jetstream.OrderedConsumerConfig{
+		FilterSubjects: l.subjects, DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: seq, InactiveThreshold: 30 * time.Second,
+	})
+	if err != nil {
+		return fmt.Errorf("read %s for %s: %w", l.stream, l.name, err)
+	}
+	l.it, err = cons.Messages(jetstream.PullMaxBytes(readAhead))
+	if err != nil {
+		return fmt.Errorf("read %s for %s: %w", l.stream, l.name, err)
+	}
+	return nil
+}
+
+func (l *lane) begin() {
+	l.block.reset()
+	l.b = gathering{first: time.Now(), producers: maps.Clone(l.after)}
+	if l.b.producers == nil {
+		l.b.producers = map[string]producerState{}
+	}
+}
+
+// full says whether the block is to be closed now.
+func (l *lane) full() bool {
+	if l.b.rowsSeen {
+		return l.block.rows() >= l.FlushRows || l.b.bytes >= l.FlushBytes || time.Since(l.b.first) >= l.FlushEvery
+	}
+	return l.b.messages > 0 && (time.Since(l.b.first) >= idleRecord || l.b.bytes >= l.FlushBytes)
+}
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// take adds one message to the block.
+func (l *lane) take(ctx context.Context, msg jetstream.Msg) error {
+	meta, err := msg.Metadata()
+	if err != nil {
+		return fmt.Errorf("read %s for %s: %w", l.stream, l.name, err)
+	}
+	seq, data, h := meta.Sequence.Stream, msg.Data(), msg.Headers()
+	b := &l.b
+	if b.messages == 0 {
+		b.from = seq
+		b.first = time.Now()
+	}
+	b.to = seq
+	b.messages++
+	b.bytes += len(data)
+	b.sum = crc32.Update(b.sum, castagnoli, binary.LittleEndian.AppendUint64(nil, seq))
+	b.sum = crc32.Update(b.sum, castagnoli, data)
+	b.lastMsgUnixMs = meta.Timestamp.UnixMilli()
+	l.m.pending.WithLabelValues(l.name).Set(float64(meta.NumPending))
+	if len(data) == 0 && h.Get(schemas.HeaderKind) != "" {
+		return nil // a tick
+	}
+	partition := 0
+	if l.purge {
+		_, p, _ := strings.Cut(msg.Subject(), ".")
+		if partition, err = strconv.Atoi(p); err != nil {
+			partition = 0
+		}
+	}
+	key, n := producerOf(h, partition)
+	if key != "" && n <= b.producers[key].Seq {
+		rows, _ := strconv.ParseInt(h.Get(schemas.HeaderRows), 10, 64)
+		b.dupRows += rows
+		b.dupBatches++
+		return nil
+	}
+	rows, mended, err := l.block.add(data, partition, seq, b.lastMsgUnixMs)
+	if err != nil {
+		b.dead++
+		return l.bury(ctx, msg, seq, err)
+	}
+	if key != "" {
+		b.producers[key] = producerState{n, b.lastMsgUnixMs}
+	}
+	b.mended += mended
+	if rows > 0 && !b.rowsSeen {
+		b.rowsSeen, b.first = true, time.Now()
+	}
+	return nil
+}
+
+func producerOf(h nats.Header, partition int) (string, uint64) {
+	id := h.Get(schemas.HeaderProducer)
+	n, err := strconv.ParseUint(h.Get(schemas.HeaderProducerSeq), 10, 64)
+	if id == "" || err != nil {
+		return "", 0
+	}
+	if len(id) > 2*schemas.MaxNameLen {
+		id = id[:2*schemas.MaxNameLen]
+	}
+	return id + "/" + strconv.Itoa(partition), n
+}
+
+// flush records the block, inserts it and begins the next.
+func (l *lane) flush(ctx context.Context) error {
+	b := &l.b
+	p := Position{
+		From: b.from, To: b.to, Rows: l.block.rows(), Sum: b.sum, Done: l.block.rows() == 0,
+		TotalRows: l.pos.TotalRows + int64(l.block.rows()), DuplicateRows: l.pos.DuplicateRows + b.dupRows,
+		DuplicateBatches: l.pos.DuplicateBatches + b.dupBatches, DeadMessages: l.pos.DeadMessages + b.dead,
+		Producers: l.after,
+	}
+	if p.Done {
+		p.Producers = b.producers
+	}
+	if err := l.record(ctx, p); err != nil {
+		return err
+	}
+	if err := l.insert(ctx); err != nil {
+		return err
+	}
+	l.m.duplicateRows.WithLabelValues(l.name).Add(float64(b.dupRows))
+	l.m.duplicateBatches.WithLabelValues(l.name).Add(float64(b.dupBatches))
+	l.m.dead.WithLabelValues(l.name).Add(float64(b.dead))
+	l.settle()
+	l.begin()
+	return nil
+}
+
+// settle makes the producers of the block just written those before the next one.
+func (l *lane) settle() {
+	l.after = l.b.producers
+	for id, s := range l.after {
+		if l.b.lastMsgUnixMs-s.SeenMs > producerKeepMs {
+			delete(l.after, id)
+		}
+	}
+}
+
+// record sets the ledger; failing to because somebody else did means that the lane is lost.
+func (l *lane) record(ctx context.Context, p Position) error {
+	v, err := json.Marshal(p)
+	if err != nil {
+		return fmt.Errorf("write ledger key %s: %w", l.name, err)
+	}
+	for wait := 50 * time.Millisecond; ; wait = min(2*wait, 2*time.Second) {
+		octx, cancel := context.WithTimeout(ctx, 3*time.Second)
+		rev, err := l.kv.Update(octx, l.name, v, l.rev)
+		cancel()
+		if err == nil {
+			l.pos, l.rev = p, rev
+			return nil
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		// An answer may have been lost on the way: what is there decides.
+		now, rev, rerr := readPosition(ctx, l.kv, l.name)
+		if rerr == nil && rev != l.rev {
+			if nv, _ := json.Marshal(now); string(nv) == string(v) {
+				l.pos, l.rev = p, rev
+				return nil
+			}
+			return fmt.Errorf("write ledger key %s: another loader has taken the lane over", l.name)
+		}
+		l.Logger.Warn("ledger cannot be written, trying again", "lane", l.name, "err", err)
+		if !pause(ctx, wait) {
+			return ctx.Err()
+		}
+	}
+}
+
+// insert writes the block, as often as it takes.
+func (l *lane) insert(ctx context.Context) error {
+	rows := l.block.rows()
+	if rows == 0 {
+		return nil
+	}
+	token := fmt.Sprintf("spillway/%s/%d-%d", l.name, l.pos.From, l.pos.To)
+	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
+		begin := time.Now()
+		err := l.ins.insert(ctx, l.table, token, l.block.input())
+		if err == nil {
+			l.m.insertSeconds.WithLabelValues(l.name).Observe(time.Since(begin).Seconds())
+			l.m.rows.WithLabelValues(l.name).Add(float64(rows))
+			l.m.blocks.WithLabelValues(l.name).Inc()
+			l.m.mended.WithLabelValues(l.name).Add(float64(l.b.mended))
+			l.m.lastSuccess.WithLabelValues(l.name).SetToCurrentTime()
+			l.m.down.WithLabelValues(l.name).Set(0)
+			if l.said {
+				l.Logger.Info("ClickHouse takes rows again", "lane", l.name)
+				l.said = false
+			}
+			return nil
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		l.m.failures.WithLabelValues(l.name).Inc()
+		l.m.down.WithLabelValues(l.name).Set(1)
+		if !l.said {
+			l.said = true
+			l.Logger.Error("ClickHouse does not take rows; they wait on the bus", "lane", l.name, "refused", refused(err), "err", err)
+		}
+		if !pause(ctx, wait) {
+			return ctx.Err()
+		}
+	}
+}
+
+// repeat reads the recorded block again and inserts it again.
+func (l *lane) repeat(ctx context.Context) error {
+	if err := l.open(ctx, l.pos.From); err != nil {
+		return err
+	}
+	l.begin()
+	quiet := 0
+	for l.b.to < l.pos.To {
+		msg, err := l.it.Next(jetstream.NextMaxWait(time.Second))
+		if ctx.Err() != nil {
+			return nil
+		}
+		if errors.Is(err, nats.ErrTimeout) || errors.Is(err, context.DeadlineExceeded) {
+			if quiet++; quiet >= 3 {
+				break // the stream has dropped its end
+			}
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("read %s for %s: %w", l.stream, l.name, err)
+		}
+		meta, err := msg.Metadata()
+		if err != nil {
+			return fmt.Errorf("read %s for %s: %w", l.stream, l.name, err)
+		}
+		if meta.Sequence.Stream > l.pos.To {
+			break
+		}
+		if err := l.take(ctx, msg); err != nil {
+			return err
+		}
+	}
+	if l.b.sum != l.pos.Sum || l.block.rows() != l.pos.Rows {
+		// What is gone from the bus can only be in ClickHouse already; what is left must not go in twice.
+		l.Logger.Error("the recorded block is no longer whole on the bus", "lane", l.name, "from", l.pos.From, "to", l.pos.To,
+			"rows", l.pos.Rows, "rows_found", l.block.rows())
+	}
+	if err := l.insert(ctx); err != nil {
+		return err
+	}
+	l.settle()
+	return nil
+}
+
+// bury puts a message that cannot be read among the dead letters.
+func (l *lane) bury(ctx context.Context, msg jetstream.Msg, seq uint64, why error) error {
+	l.Logger.Warn("message cannot be read", "lane", l.name, "subject", msg.Subject(), "seq", seq, "err", why)
+	m := nats.NewMsg(schemas.DeadSubject("loader"))
+	m.Data = msg.Data()
+	reason := why.Error()
+	m.Header.Set(schemas.HeaderReason, reason[:min(len(reason), 512)])
+	m.Header.Set(schemas.HeaderOrigin, msg.Subject()+" "+strconv.FormatUint(seq, 10))
+	m.Header.Set(nats.MsgIdHdr, "loader/"+l.stream+"/"+strconv.FormatUint(seq, 10)) // a repeated block buries it again
+	for {
+		_, err := l.JetStream.PublishMsg(ctx, m)
+		if err == nil || ctx.Err() != nil {
+			return ctx.Err()
+		}
+		l.Logger.Warn("cannot write a dead letter", "lane", l.name, "err", err)
+		if !pause(ctx, time.Second) {
+			return ctx.Err()
+		}
+	}
+}
+
+func pause(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-time.After(d):
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

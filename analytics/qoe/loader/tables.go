@@ -1,0 +1,260 @@
+package loader
+
+import (
+	"maps"
+	"slices"
+
+	"github.com/ClickHouse/ch-go/proto"
+
+	"github.com/spillway-live/spillway/schemas"
+)
+
+const dayMs = 24 * 60 * 60 * 1000
+
+// clampMs keeps a time near that at which the bus got the message, so that a
+// block touches few daily partitions and no value is out of ClickHouse's range.
+// Backlogs (a spool, a replay) make rows old, never new.
+func clampMs(ms, atMs int64) (int64, bool) {
+	if ms < atMs-14*dayMs || ms > atMs+dayMs {
+		return atMs, true
+	}
+	return ms, false
+}
+
+type telemetryBlock struct {
+	*tableColumns[schemas.Telemetry]
+}
+
+func newTelemetry() builder { return telemetryBlock{newTableColumns(schemas.TelemetryTable())} }
+
+func (b telemetryBlock) add(data []byte, partition int, seq uint64, atMs int64) (n, mended int, err error) {
+	rows, err := schemas.DecodeTelemetry(data)
+	if err != nil {
+		return 0, 0, err
+	}
+	for i := range rows {
+		r := &rows[i]
+		was := *r
+		if ms, bad := clampMs(r.ReceivedUnixUs/1000, atMs); bad {
+			r.ReceivedUnixUs = ms * 1000
+		}
+		// ts has an alias as a time, which must have a value.
+		if r.TsUnixMs < 0 || r.TsUnixMs > atMs+400*dayMs {
+			r.TsUnixMs = r.ReceivedUnixUs / 1000
+		}
+		if r.ReceivedUnixUs != was.ReceivedUnixUs || r.TsUnixMs != was.TsUnixMs {
+			mended++
+		}
+	}
+	b.append(rows, partition, seq)
+	return len(rows), mended, nil
+}
+
+type sliceBlock struct {
+	*tableColumns[schemas.Slice]
+}
+
+func newSlices() builder { return sliceBlock{newTableColumns(schemas.SliceTable())} }
+
+func (b sliceBlock) add(data []byte, partition int, seq uint64, atMs int64) (n, mended int, err error) {
+	rows, err := schemas.DecodeSlices(data)
+	if err != nil {
+		return 0, 0, err
+	}
+	for i := range rows {
+		r := &rows[i]
+		ms, bad := clampMs(r.TimeUnixMs, atMs)
+		r.TimeUnixMs = ms
+		// The views' sumMap refuses lists of different length.
+		for _, h := range []struct{ bins, counts *[]int64 }{{&r.FirstScreenBins, &r.FirstScreenCounts}, {&r.LatencyBins, &r.LatencyCounts}} {
+			if n := min(len(*h.bins), len(*h.counts)); n != max(len(*h.bins), len(*h.counts)) {
+				*h.bins, *h.counts, bad = (*h.bins)[:n], (*h.counts)[:n], true
+			}
+		}
+		if bad {
+			mended++
+		}
+	}
+	b.append(rows, partition, seq)
+	return len(rows), mended, nil
+}
+
+// recordBlock collects JSON records, one a message.
+type recordBlock struct {
+	cols   proto.Input
+	resets []proto.Resettable
+	seq    *proto.ColUInt64
+	read   func(data []byte, atMs int64) (mended bool, err error)
+}
+
+func (b *recordBlock) add(data []byte, _ int, seq uint64, atMs int64) (int, int, error) {
+	mended, err := b.read(data, atMs)
+	if err != nil {
+		return 0, 0, err
+	}
+	*b.seq = append(*b.seq, seq)
+	if mended {
+		return 1, 1, nil
+	}
+	return 1, 0, nil
+}
+
+func (b *recordBlock) input() proto.Input { return b.cols }
+func (b *recordBlock) rows() int          { return len(*b.seq) }
+func (b *recordBlock) reset() {
+	for _, r := range b.resets {
+		r.Reset()
+	}
+}
+
+func (b *recordBlock) put(name string, col proto.ColInput) {
+	b.cols = append(b.cols, proto.InputColumn{Name: name, Data: col})
+	b.resets = append(b.resets, col.(proto.Resettable))
+}
+
+func (b *recordBlock) dict(name string) *dict {
+	d := newDict()
+	b.put(name, d)
+	return d
+}
+
+func (b *recordBlock) str(name string) *proto.ColStr {
+	c := new(proto.ColStr)
+	b.put(name, c)
+	return c
+}
+
+func (b *recordBlock) time() func(us, atMs int64) (mended bool) {
+	c := new(proto.ColDateTime64).WithPrecision(proto.PrecisionMicro)
+	b.put("time", c)
+	return func(us, atMs int64) bool {
+		ms, bad := clampMs(us/1000, atMs)
+		if bad {
+			us = ms * 1000
+		}
+		c.AppendRaw(proto.DateTime64(us))
+		return bad
+	}
+}
+
+func (b *recordBlock) f64(name string) *proto.ColFloat64 {
+	c := new(proto.ColFloat64)
+	b.put(name, c)
+	return c
+}
+
+func (b *recordBlock) end() *recordBlock {
+	b.seq = new(proto.ColUInt64)
+	b.put("bus_seq", b.seq)
+	return b
+}
+
+func newDecisions() builder {
+	b := &recordBlock{}
+	at := b.time()
+	kind, id, app, stream := b.dict("kind"), b.str("id"), b.dict("app"), b.dict("stream")
+	sid, vid, region, isp := b.str("session_id"), b.str("viewer_id"), b.dict("region"), b.dict("isp")
+	policy, version, chosen, previous := b.dict("policy"), b.dict("policy_version"), b.dict("chosen"), b.dict("previous")
+	probability, reason := b.f64("probability"), b.dict("reason_code")
+	age := new(proto.ColInt64)
+	b.put("input_age_ms", age)
+	arms := b.dict("arms")
+	cdns := proto.NewArray[string](proto.NewLowCardinality[string](new(proto.ColStr)))
+	scores, viewers := proto.NewArray[float64](new(proto.ColFloat64)), proto.NewArray[int64](new(proto.ColInt64))
+	excluded := proto.NewArray[string](proto.NewLowCardinality[string](new(proto.ColStr)))
+	b.put("candidate_cdns", cdns)
+	b.put("candidate_scores", scores)
+	b.put("candidate_viewers", viewers)
+	b.put("candidate_excluded", excluded)
+	b.read = func(data []byte, atMs int64) (bool, error) {
+		var d schemas.Decision
+		if err := schemas.DecodeRecord(data, &d); err != nil {
+			return false, err
+		}
+		mended := at(d.TimeUs, atMs)
+		kind.add(string(d.Kind))
+		id.Append(d.ID)
+		app.add(d.App)
+		stream.add(d.Stream)
+		sid.Append(d.SessionID)
+		vid.Append(d.ViewerID)
+		region.add(d.Region)
+		isp.add(d.ISP)
+		policy.add(d.Policy)
+		version.add(d.PolicyVersion)
+		chosen.add(d.Chosen)
+		previous.add(d.Previous)
+		probability.Append(d.Probability)
+		reason.add(d.ReasonCode)
+		age.Append(d.InputAgeMs)
+		arms.add(d.Arms)
+		n := len(d.Candidates)
+		cs, ss, vs, xs := make([]string, n), make([]float64, n), make([]int64, n), make([]string, n)
+		for i, c := range d.Candidates {
+			cs[i], ss[i], vs[i], xs[i] = c.CDN, c.Score, int64(c.Viewers), c.Excluded
+		}
+		cdns.Append(cs)
+		scores.Append(ss)
+		viewers.Append(vs)
+		excluded.Append(xs)
+		return mended, nil
+	}
+	return b.end()
+}
+
+func newExposures() builder {
+	b := &recordBlock{}
+	at := b.time()
+	id, exp, salt, unit, kind := b.str("id"), b.dict("experiment"), b.dict("salt"), b.str("unit"), b.dict("unit_kind")
+	sid, vid, app, stream := b.str("session_id"), b.str("viewer_id"), b.dict("app"), b.dict("stream")
+	arm, propensity, reason := b.dict("arm"), b.f64("propensity"), b.dict("reason")
+	b.read = func(data []byte, atMs int64) (bool, error) {
+		var x schemas.Exposure
+		if err := schemas.DecodeRecord(data, &x); err != nil {
+			return false, err
+		}
+		mended := at(x.TimeUs, atMs)
+		id.Append(x.ID)
+		exp.add(x.Experiment)
+		salt.add(x.Salt)
+		unit.Append(x.Unit)
+		kind.add(x.UnitKind)
+		sid.Append(x.SessionID)
+		vid.Append(x.ViewerID)
+		app.add(x.App)
+		stream.add(x.Stream)
+		arm.add(x.Arm)
+		propensity.Append(x.Propensity)
+		reason.add(x.Reason)
+		return mended, nil
+	}
+	return b.end()
+}
+
+func newEvents() builder {
+	b := &recordBlock{}
+	at := b.time()
+	kind, id, app, stream, cdn, reason := b.dict("kind"), b.str("id"), b.dict("app"), b.dict("stream"), b.dict("cdn"), b.str("reason")
+	detail := proto.NewMap[string, string](proto.NewLowCardinality[string](new(proto.ColStr)), new(proto.ColStr))
+	b.put("detail", detail)
+	b.read = func(data []byte, atMs int64) (bool, error) {
+		var e schemas.Event
+		if err := schemas.DecodeRecord(data, &e); err != nil {
+			return false, err
+		}
+		mended := at(e.TimeUs, atMs)
+		kind.add(string(e.Kind))
+		id.Append(e.ID)
+		app.add(e.App)
+		stream.add(e.Stream)
+		cdn.add(e.CDN)
+		reason.Append(e.Reason)
+		kv := make([]proto.KV[string, string], 0, len(e.Detail))
+		for _, k := range slices.Sorted(maps.Keys(e.Detail)) { // a repeated block is the same to the byte
+			kv = append(kv, proto.KV[string, string]{Key: k, Value: e.Detail[k]})
+		}
+		detail.AppendKV(kv)
+		return mended, nil
+	}
+	return b.end()
+}
