@@ -8,9 +8,11 @@ import (
 	"strings"
 	"time"
 
+	chgo "github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/spillway-live/spillway/analytics/qoe/loader"
 	"github.com/spillway-live/spillway/analytics/qoe/sessioniser"
 	"github.com/spillway-live/spillway/ingest/geo"
 	"github.com/spillway-live/spillway/ingest/rtmp"
@@ -114,4 +116,18 @@ func (d *deps) sessioniserRole() role {
 	return role{"sessioniser", func(ctx context.Context) error {
 		return sessioniser.Run(ctx, sessioniser.Settings{JetStream: d.js, Logger: d.log("sessioniser"), Registerer: d.reg})
 	}}
+}
+
+// loaderRole writes the bus into ClickHouse at dsn.
+func (d *deps) loaderRole(dsn string) (role, error) {
+	o, err := chgo.ParseDSN(dsn)
+	if err != nil {
+		return role{}, fmt.Errorf("--clickhouse: %w: give clickhouse://user:password@host:9000/spillway", err)
+	}
+	s := loader.Settings{
+		JetStream:  d.js,
+		ClickHouse: loader.ClickHouse{Addr: o.Addr[0], User: o.Auth.Username, Password: o.Auth.Password, Database: o.Auth.Database},
+		Logger:     d.log("loader"), Registerer: d.reg,
+	}
+	return role{"loader", func(ctx context.Context) error { return loader.Run(ctx, s) }}, nil
 }

@@ -182,6 +182,20 @@ func (p *pictureFlags) register(fs *flag.FlagSet) {
 	fs.IntVar(&p.width, "width", 320, "width of pictures, pixels")
 }
 
+func (c *commands) loaderCommand() *ffcli.Command {
+	f := &roleFlags{}
+	return c.command("loader", "", "write telemetry, slices, decisions and events into ClickHouse", 0, f.register, func(ctx ctx, _ []string) error {
+		dsn, err := f.clickhouseURL()
+		if err != nil {
+			return err
+		}
+		return c.serveRole(ctx, f, "loader", func(d *deps) ([]role, error) {
+			r, err := d.loaderRole(dsn)
+			return []role{r}, err
+		})
+	})
+}
+
 func (c *commands) edgeCommand() *ffcli.Command {
 	f := &roleFlags{}
 	var s edge.Settings

@@ -178,6 +178,11 @@ func (s *system) start(ctx ctx, dir string) error {
 	if s.d.geo, err = geo.Open(geo.Settings{}); err != nil {
 		return err
 	}
+	if !s.f.noDemo {
+		if err := s.ensureDemoExperiment(ctx); err != nil {
+			return err
+		}
+	}
 	for _, step := range []struct {
 		roles string
 		start func(ctx context.Context) error

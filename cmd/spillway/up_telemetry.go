@@ -55,7 +55,17 @@ func (s *system) startAnalytics(ctx ctx) error {
 	if err := schemach.Migrate(ctx, conn, schemach.Options{Logger: s.d.log("migrate")}); err != nil {
 		return err
 	}
-	return s.startPipeline(ctx, writer)
+	if s.f.runs("loader") {
+		r, err := s.d.loaderRole(writer)
+		if err != nil {
+			return err
+		}
+		s.add(r)
+	}
+	if s.f.runs("sessioniser") {
+		s.add(s.d.sessioniserRole())
+	}
+	return nil
 }
 
 // superviseClickHouse restarts the child when it dies, on the same ports and

@@ -20,7 +20,7 @@ func (s *system) startConsole(ctx) error {
 		return err
 	}
 	s.run.Console = httpURL(l.Addr())
-	s.run.Watch = s.run.Console + "/play/live/demo"
+	s.run.Watch = s.demoWatchURL()
 	s.add(role{"console", func(ctx ctx) error {
 		srv := &http.Server{Handler: h}
 		go srv.Serve(l)
@@ -29,11 +29,5 @@ func (s *system) startConsole(ctx) error {
 	}})
 	return nil
 }
-func (s *system) startViewers(ctx) error { return nil }
 
 func (c *commands) consoleCommand() *ffcli.Command { return c.parent("console", "todo") }
-func (c *commands) loaderCommand() *ffcli.Command  { return c.parent("loader", "todo") }
-func (s *system) startPipeline(_ ctx, _ string) error {
-	s.add(s.d.sessioniserRole())
-	return nil
-}
