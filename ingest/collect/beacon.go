@@ -33,7 +33,7 @@ func (c *Collector) beacon(w http.ResponseWriter, r *http.Request, now time.Time
 	if r.Method != http.MethodPost {
 		return notAllowed(w, "POST, OPTIONS")
 	}
-	text, err := body(r, c.s.MaxBodyBytes)
+	text, err := c.body(r, c.s.MaxBodyBytes)
 	if err != nil {
 		return c.refuseBody(w, err)
 	}

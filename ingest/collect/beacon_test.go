@@ -269,3 +269,20 @@ func TestParseAgent(t *testing.T) {
 		}
 	}
 }
+
+// The line as edges write it takes the fast way; other JSON still is read.
+func TestFastLine(t *testing.T) {
+	var x, y schemas.CDNLogLine
+	line := strings.TrimSpace(logLine(9, func(l *schemas.CDNLogLine) {
+		l.CMCDHeaders, l.Reason, l.Coalesced, l.CMCD = "br=(400),ot=v", "gone", true, "x"
+	}))
+	if !fastLine(line, &x) || json.Unmarshal([]byte(line), &y) != nil || x != y {
+		t.Errorf("%s\nread as %+v\nwant    %+v", line, x, y)
+	}
+	for _, other := range []string{"", "{", "{}", "[]", `{"cdn":"a"`, `{"cdn":"a"}x`, `{"cdn": "a"}`, `{"cdn":"\u0061"}`, `{"cdn":"é"}`, `{"cdn":null}`, `{"bytes":1e3}`,
+		`{"bytes":01}`, `{"bytes":-1}`, `{"bytes":99999999999999999999}`, `{"status":1.5}`, `{"hit":tru}`, `{"hit":1}`, `{"new":1}`, `{"CDN":"a"}`, `{"ttfb_ms":.5}`, `{"ttfb_ms":5.}`, `{"cdn":"a",}`} {
+		if fastLine(other, &x) {
+			t.Errorf("%s took the fast way", other)
+		}
+	}
+}

@@ -21,7 +21,7 @@ func (c *Collector) cdnlog(w http.ResponseWriter, r *http.Request, now time.Time
 		c.m.rejected.WithLabelValues("edge_key").Inc()
 		return refuse(w, http.StatusForbidden, "request logs are taken from edges only: send the edge key in the header %s", HeaderEdgeKey)
 	}
-	text, err := body(r, schemas.MaxCDNLogBatchBytes)
+	text, err := c.body(r, schemas.MaxCDNLogBatchBytes)
 	if err != nil {
 		return c.refuseBody(w, err)
 	}
@@ -68,8 +68,11 @@ func (l *logReader) add(rows *[]schemas.Telemetry, text string) (lineMark, bool)
 		return reject("line_too_long")
 	}
 	l.line = schemas.CDNLogLine{}
-	if err := json.Unmarshal([]byte(text), &l.line); err != nil {
-		return reject("line_bad_json")
+	if !fastLine(text, &l.line) {
+		l.line = schemas.CDNLogLine{}
+		if err := json.Unmarshal([]byte(text), &l.line); err != nil {
+			return reject("line_bad_json")
+		}
 	}
 	x := &l.line
 	if x.Check() != nil {

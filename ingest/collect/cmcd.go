@@ -23,7 +23,7 @@ func (c *Collector) cmcd(w http.ResponseWriter, r *http.Request, now time.Time) 
 	default:
 		return notAllowed(w, "GET, HEAD, POST, OPTIONS")
 	}
-	text, err := body(r, c.s.MaxBodyBytes)
+	text, err := c.body(r, c.s.MaxBodyBytes)
 	if err != nil {
 		return c.refuseBody(w, err)
 	}

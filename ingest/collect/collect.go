@@ -60,12 +60,13 @@ type Settings struct {
 
 // Collector takes telemetry over HTTP. Safe for concurrent use.
 type Collector struct {
-	s     Settings
-	m     *metrics
-	sink  *sink.Sink
-	cdns  *registry
-	lines *lineLog
-	pool  sync.Pool // *[]schemas.Telemetry
+	s      Settings
+	m      *metrics
+	sink   *sink.Sink
+	cdns   *registry
+	lines  *lineLog
+	pool   sync.Pool // *[]schemas.Telemetry
+	bodies sync.Pool // *bytes.Buffer
 }
 
 // New makes a Collector. It accepts nothing until Run runs.

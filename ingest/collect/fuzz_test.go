@@ -87,6 +87,11 @@ func FuzzLogLine(f *testing.F) {
 	f.Add(`{"ts_ms":1795167643634,"cdn":"a","path":"/t/x/a/b/\u0000","ua":"\u0001","reason":"\"","ttfb_ms":1e300,"total_ms":-1,"seq":18446744073709551615,"boot":"b"}`)
 	c := bare(f)
 	f.Fuzz(func(t *testing.T, line string) {
+		var fast, slow schemas.CDNLogLine
+		if fastLine(line, &fast) && (json.Unmarshal([]byte(line), &slow) != nil || fast != slow) {
+			t.Fatalf("read as\n%+v, by encoding/json as\n%+v", fast, slow)
+		}
+		c.lines = newLineLog()
 		var rows []schemas.Telemetry
 		l := logReader{c: c, recvUs: 1_795_167_643_634_000}
 		if m, ok := l.add(&rows, line); ok {

@@ -1,6 +1,7 @@
 package collect
 
 import (
+	"bytes"
 	"compress/gzip"
 	"errors"
 	"fmt"
@@ -82,7 +83,7 @@ var errTooLarge = errors.New("body is too large")
 var errEncoding = errors.New("content encoding")
 
 // body reads the whole body, decompressed, up to limit bytes.
-func body(r *http.Request, limit int64) (string, error) {
+func (c *Collector) body(r *http.Request, limit int64) (string, error) {
 	if r.ContentLength > limit {
 		return "", fmt.Errorf("%w: %d bytes, at most %d are taken", errTooLarge, r.ContentLength, limit)
 	}
@@ -100,11 +101,20 @@ func body(r *http.Request, limit int64) (string, error) {
 	default:
 		return "", fmt.Errorf("%w %.20q is not supported: use gzip or none", errEncoding, enc)
 	}
-	var b strings.Builder
-	if size > 0 {
-		b.Grow(int(size))
+	buf, ok := c.bodies.Get().(*bytes.Buffer)
+	if !ok {
+		buf = new(bytes.Buffer)
 	}
-	n, err := io.Copy(&b, io.LimitReader(src, limit+1))
+	defer func() {
+		if buf.Cap() <= 256<<10 {
+			buf.Reset()
+			c.bodies.Put(buf)
+		}
+	}()
+	if size > 0 {
+		buf.Grow(int(size) + bytes.MinRead)
+	}
+	n, err := buf.ReadFrom(io.LimitReader(src, limit+1))
 	switch {
 	case n > limit:
 		return "", fmt.Errorf("%w: more than %d bytes", errTooLarge, limit)
@@ -113,7 +123,7 @@ func body(r *http.Request, limit int64) (string, error) {
 	case err != nil:
 		return "", fmt.Errorf("read body: %w", err)
 	}
-	return b.String(), nil
+	return buf.String(), nil
 }
 
 // refuseBody answers for an error of body and counts it.
