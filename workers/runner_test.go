@@ -273,12 +273,12 @@ func TestBusRestartIsSurvived(t *testing.T) {
 	until(t, "10 outputs", func() bool { return stored(t, js, schemas.StreamDecisions) == 10 })
 }
 
-// Three processes on one consumer, 20 streams with a message each 200 ms
-// compressed in time, each handled in about a millisecond.
+// Three processes on one consumer, 20 streams with a message each 40 ms: five
+// times the rate of live streams, each handled in about a millisecond.
 func TestProcessesShareEvenly(t *testing.T) {
 	t.Parallel()
 	b := bustest.Start(t)
-	const processes, messages = 3, 1500
+	const processes, messages = 3, 1200
 	var counts [processes]atomic.Int64
 	for i := range processes {
 		nc, err := b.Server.Connect(fmt.Sprint("p", i), nil)
@@ -301,7 +301,7 @@ func TestProcessesShareEvenly(t *testing.T) {
 		c, err := b.JS.Consumer(t.Context(), schemas.StreamEvents, "test")
 		return err == nil && c.CachedInfo().NumWaiting == 2*processes
 	})
-	tick := time.NewTicker(2 * time.Millisecond)
+	tick := time.NewTicker(8 * time.Millisecond)
 	defer tick.Stop()
 	for i := 0; i < messages; i += 4 {
 		<-tick.C

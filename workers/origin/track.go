@@ -43,8 +43,6 @@ type segment struct {
 	raw  [][]byte
 }
 
-func (s *segment) id() partID { return partID{s.Epoch, s.MSN, len(s.Parts)} }
-
 // window says how much a track lists and keeps.
 type window struct {
 	// segments and us: the playlist is the shortest suffix with at least this
