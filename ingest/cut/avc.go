@@ -36,6 +36,9 @@ var ErrBitstream = errors.New("H.264 access unit is malformed")
 // 14496-15), or an Annex B one, which some encoders send instead. With four-byte
 // lengths the result reuses au's memory and changes its content; nothing is allocated.
 func ParseAVC(au []byte, lengthSize int) (AccessUnit, error) {
+	if lengthSize < 1 || lengthSize > 4 {
+		return AccessUnit{}, fmt.Errorf("%w: NAL lengths of %d bytes", ErrBitstream, lengthSize)
+	}
 	if isAnnexB(au) && !validAVCC(au, lengthSize) {
 		conv, err := annexBToAVCC(au)
 		if err != nil {
@@ -117,9 +120,6 @@ func readLength(b []byte, size int) (int, bool) {
 
 // widen rewrites lengths of 1 to 3 bytes as four bytes.
 func widen(b []byte, size int) ([]byte, error) {
-	if size < 1 || size > 4 {
-		return nil, fmt.Errorf("%w: NAL lengths of %d bytes", ErrBitstream, size)
-	}
 	out := make([]byte, 0, len(b)+64)
 	for len(b) > 0 {
 		n, ok := readLength(b, size)
