@@ -1,0 +1,331 @@
+package loader_test
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"strconv"
+	"testing"
+	"time"
+
+	chgo "github.com/ClickHouse/clickhouse-go/v2"
+	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/spillway-live/spillway/analytics/qoe/loader"
+	"github.com/spillway-live/spillway/analytics/qoe/session"
+	"github.com/spillway-live/spillway/analytics/qoe/sessioniser"
+	"github.com/spillway-live/spillway/schemas"
+	"github.com/spillway-live/spillway/schemas/clickhouse"
+	"github.com/spillway-live/spillway/testenv/bus/bustest"
+	chserver "github.com/spillway-live/spillway/testenv/clickhouse"
+	"github.com/spillway-live/spillway/testenv/clickhouse/clickhousetest"
+)
+
+// rig is a bus, a ClickHouse with tables, and a feed of telemetry.
+type rig struct {
+	t    testing.TB
+	js   jetstream.JetStream
+	ch   *chserver.Server
+	addr string
+	seq  map[int]uint64
+
+	sent, repeated, views int64
+}
+
+func newRig(t testing.TB) *rig {
+	t.Helper()
+	b := bustest.Start(t)
+	srv := clickhousetest.Start(t)
+	r := &rig{t: t, js: b.JS, ch: srv, addr: srv.NativeAddr(), seq: map[int]uint64{}}
+	conn := r.conn()
+	if err := clickhouse.Migrate(t.Context(), conn, clickhouse.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func (r *rig) conn() driver.Conn {
+	r.t.Helper()
+	o, err := chgo.ParseDSN(r.ch.NativeURL(chserver.Admin))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	c, err := chgo.Open(o)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.t.Cleanup(func() { c.Close() })
+	return c
+}
+
+func (r *rig) settings() loader.Settings {
+	return loader.Settings{
+		JetStream:  r.js,
+		ClickHouse: loader.ClickHouse{Addr: r.addr, User: string(chserver.Writer), Password: r.ch.Password(chserver.Writer)},
+		FlushEvery: 100 * time.Millisecond, LeaseTTL: 1500 * time.Millisecond,
+	}
+}
+
+// publish sends rows as a collector does, some batches twice.
+func (r *rig) publish(rows []schemas.Telemetry) {
+	r.t.Helper()
+	byPart := map[int][]schemas.Telemetry{}
+	for _, x := range rows {
+		p := schemas.TelemetryPartition(x.SessionID)
+		byPart[p] = append(byPart[p], x)
+	}
+	for p := range schemas.TelemetryPartitions {
+		rows := byPart[p]
+		if len(rows) == 0 {
+			continue
+		}
+		data, err := schemas.EncodeTelemetry(rows)
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		r.seq[p]++
+		m := nats.NewMsg(schemas.TelemetrySubject(p))
+		m.Data = data
+		m.Header.Set(schemas.HeaderProducer, "collector")
+		m.Header.Set(schemas.HeaderProducerSeq, strconv.FormatUint(r.seq[p], 10))
+		m.Header.Set(schemas.HeaderRows, strconv.Itoa(len(rows)))
+		n := 1
+		if r.seq[p]%7 == 0 {
+			n = 2
+			r.repeated += int64(len(rows))
+		}
+		for range n {
+			if _, err := r.js.PublishMsg(context.Background(), m); err != nil {
+				r.t.Fatal(err)
+			}
+		}
+		r.sent += int64(len(rows))
+	}
+}
+
+// feed publishes n views that start after 300 ms, stall 700 ms, play 5 s and quit.
+func (r *rig) feed(n int, base int64, pause time.Duration) {
+	steps := []struct {
+		ms           int64
+		event, state string
+	}{{0, "ps", "s"}, {300, "ps", "p"}, {1000, "t", "p"}, {2300, "ps", "r"}, {3000, "ps", "p"}, {4000, "t", "p"}, {5000, "t", "p"}, {6000, "ps", "q"}}
+	for k, st := range steps {
+		var rows []schemas.Telemetry
+		for i := range n {
+			rows = append(rows, schemas.Telemetry{
+				ReceivedUnixUs: (base + st.ms) * 1000, TsUnixMs: base + st.ms, Source: schemas.SourceCMCDEvent, Event: st.event, State: st.state,
+				SessionID: fmt.Sprintf("s-%d-%d", base, i), ViewerID: fmt.Sprint("v", i%10), App: "live", Stream: "show", CDN: string(rune('a' + i%3)),
+				Arms: []string{"exp=control", "exp=treat,other=x"}[i%2], Seq: schemas.OptInt64{V: int64(k), OK: true},
+				BitrateKbps: schemas.OptInt32{V: 2500, OK: true}, Background: schemas.OptBool{V: i%2 == 0, OK: true},
+				PlaybackRate: schemas.OptFloat64{V: 1.05, OK: true}, PlayheadMs: schemas.OptInt64{V: base, OK: true},
+			})
+		}
+		r.publish(rows)
+		time.Sleep(pause)
+	}
+	r.views += int64(n)
+}
+
+type process struct {
+	stop context.CancelFunc
+	done chan error
+}
+
+func (r *rig) load() process {
+	ctx, cancel := context.WithCancel(r.t.Context())
+	p := process{cancel, make(chan error, 1)}
+	s := r.settings()
+	go func() { p.done <- loader.Run(ctx, s) }()
+	return p
+}
+
+func (r *rig) sessionise() process {
+	ctx, cancel := context.WithCancel(r.t.Context())
+	p := process{cancel, make(chan error, 1)}
+	go func() {
+		p.done <- sessioniser.Run(ctx, sessioniser.Settings{
+			JetStream: r.js, LeaseTTL: 1500 * time.Millisecond, TickEvery: 200 * time.Millisecond, SnapshotEvery: 500 * time.Millisecond,
+			Session: session.Config{GraceMs: 500},
+		})
+	}()
+	return p
+}
+
+func (p process) end(t *testing.T) {
+	t.Helper()
+	p.stop()
+	if err := <-p.done; err != nil {
+		t.Error(err)
+	}
+}
+
+// await polls a query of one integer until it gives want.
+func (r *rig) await(conn driver.Conn, query string, want int64) {
+	r.t.Helper()
+	var got int64
+	var err error
+	for end := time.Now().Add(60 * time.Second); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
+		if err = conn.QueryRow(r.t.Context(), query).Scan(&got); err == nil && got == want {
+			return
+		}
+	}
+	r.t.Fatalf("%s gives %d (%v), want %d", query, got, err, want)
+}
+
+func (r *rig) equal(conn driver.Conn, query string, want int64) {
+	r.t.Helper()
+	var got int64
+	if err := conn.QueryRow(r.t.Context(), query).Scan(&got); err != nil || got != want {
+		r.t.Errorf("%s gives %d (%v), want %d", query, got, err, want)
+	}
+}
+
+// balance checks the arithmetic of the whole: accepted = raw rows + recorded
+// duplicates = what each roll-up accounts for.
+func (r *rig) balance(conn driver.Conn) {
+	r.t.Helper()
+	r.equal(conn, "SELECT toInt64(count()) FROM spillway.telemetry", r.sent)
+	r.equal(conn, "SELECT toInt64(count() - uniqExact(bus_seq, bus_row)) FROM spillway.telemetry", 0)
+	r.equal(conn, "SELECT toInt64(count() - uniqExact(bus_partition, bus_seq, bus_row)) FROM spillway.session_slices", 0)
+	for table, factor := range map[string]int64{"session_slices": 1, "rollup_minute": 1, "rollup_stream_minute": 1} {
+		from := " FROM spillway." + table
+		r.equal(conn, "SELECT sum(reports)"+from, r.sent*factor)
+		r.equal(conn, "SELECT sum(sessions)"+from, r.views)
+		r.equal(conn, "SELECT sum(ended)"+from, r.views)
+		r.equal(conn, "SELECT sum(stalled_ms)"+from, 700*r.views)
+		r.equal(conn, "SELECT sum(played_ms)"+from, 5000*r.views)
+		r.equal(conn, "SELECT sum(startup_ms)"+from, 300*r.views)
+	}
+	r.equal(conn, "SELECT sum(stalled_ms) FROM spillway.rollup_arm_minute WHERE experiment = 'exp'", 700*r.views)
+	r.equal(conn, "SELECT sum(arraySum(mapValues(first_screen))) FROM spillway.rollup_minute", r.views)
+	r.equal(conn, "SELECT toInt64(count()) FROM spillway.v_sessions WHERE final AND end_reason = 'quit' AND stalled_ms = 700 AND starts = 1", r.views)
+	pos, err := loader.Ledger(r.t.Context(), r.js)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	var rows, dup int64
+	for name, p := range pos {
+		if name == "telemetry.0" || name == "telemetry.1" {
+			rows += p.TotalRows
+			dup += p.DuplicateRows
+		}
+	}
+	if rows != r.sent || dup != r.repeated {
+		r.t.Errorf("the ledger has %d rows and %d duplicates, want %d and %d", rows, dup, r.sent, r.repeated)
+	}
+}
+
+func (r *rig) record(subject string, rec interface{ Check() error }) {
+	r.t.Helper()
+	data, err := schemas.EncodeRecord(rec)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	if _, err := r.js.Publish(r.t.Context(), subject, data); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+func TestEveryTable(t *testing.T) {
+	r := newRig(t)
+	l, s := r.load(), r.sessionise()
+	defer func() { l.end(t); s.end(t) }()
+	now := time.Now()
+	r.feed(50, now.UnixMilli()-20_000, 0)
+	d := &schemas.Decision{
+		ID: "d1", TimeUs: now.UnixMicro(), Kind: schemas.DecisionDispatch, App: "live", Stream: "show", SessionID: "s1", Policy: "affinity", PolicyVersion: "1",
+		Candidates: []schemas.Candidate{{CDN: "a", Score: 0.5, Viewers: 7}, {CDN: "b", Excluded: "draining"}}, Chosen: "a", Probability: 1, ReasonCode: "affinity", InputAgeMs: 40,
+	}
+	r.record(schemas.DecisionSubject(d), d)
+	x := &schemas.Exposure{ID: "x1", TimeUs: now.UnixMicro(), Experiment: "exp", Salt: "1", Unit: "s1", UnitKind: "session", SessionID: "s1", App: "live", Stream: "show", Arm: "treat", Propensity: 0.5, Reason: "assigned"}
+	r.record(schemas.ExposureSubject(x), x)
+	e := &schemas.Event{ID: "e1", TimeUs: now.UnixMicro(), Kind: schemas.EventCDNFault, CDN: "b", Reason: "rate limited", Detail: map[string]string{"rate": "300kbps", "by": "test"}}
+	r.record(schemas.EventSubject(e), e)
+	// What nobody can read is put aside, what ClickHouse would refuse is mended.
+	if _, err := r.js.Publish(t.Context(), "events.x._._", []byte("{")); err != nil {
+		t.Fatal(err)
+	}
+	odd := schemas.Telemetry{ReceivedUnixUs: -5, TsUnixMs: 1 << 60, Source: schemas.SourceCDNLog, URLPath: "/\xff\x00'"}
+	r.publish([]schemas.Telemetry{odd})
+
+	conn := r.conn()
+	r.await(conn, "SELECT sum(ended) FROM spillway.session_slices", r.views)
+	r.await(conn, "SELECT toInt64(count()) FROM spillway.telemetry", r.sent)
+	r.await(conn, "SELECT toInt64(count()) FROM spillway.decisions WHERE candidate_cdns = ['a','b'] AND candidate_viewers[1] = 7 AND candidate_excluded[2] = 'draining' AND probability = 1 AND abs(time - now()) < 100", 1)
+	r.await(conn, "SELECT toInt64(count()) FROM spillway.exposures WHERE arm = 'treat' AND propensity = 0.5 AND unit = 's1'", 1)
+	r.await(conn, "SELECT toInt64(count()) FROM spillway.events WHERE cdn = 'b' AND detail['rate'] = '300kbps'", 1)
+	r.equal(conn, "SELECT toInt64(count()) FROM spillway.telemetry WHERE abs(received_at - now()) < 100 AND abs(ts - now()) < 100", r.sent)
+	r.equal(conn, "SELECT toInt64(count()) FROM spillway.telemetry WHERE bitrate_kbps = 2500 AND background IS NOT NULL AND playback_rate = 1.05 AND playhead_ms > 0 AND buffer_ms IS NULL AND app = 'live'", r.sent-1)
+	dead, err := r.js.Stream(t.Context(), schemas.StreamDead)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m, err := dead.GetLastMsgForSubject(t.Context(), "dead.loader"); err != nil || m.Header.Get(schemas.HeaderReason) == "" {
+		t.Errorf("dead letter: %v", err)
+	}
+	var stall, p50, viewers float64
+	if err := conn.QueryRow(t.Context(), "SELECT stall_ratio, first_screen_p50_ms, toFloat64(sessions) FROM spillway.v_cdn_minute WHERE cdn = 'a' ORDER BY sessions DESC LIMIT 1").Scan(&stall, &p50, &viewers); err != nil {
+		t.Fatal(err)
+	}
+	if stall <= 0 || p50 < 290 || p50 > 310 || viewers <= 0 {
+		t.Errorf("stall ratio %v, first screen %v, sessions %v", stall, p50, viewers)
+	}
+}
+
+// TestKills cuts loaders off at random moments and kills ClickHouse under
+// them while telemetry flows. Every row and every sum is there once.
+func TestKills(t *testing.T) {
+	r := newRig(t)
+	t.Cleanup(func() {
+		if err := r.ch.Stop(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	s := r.sessionise()
+	ls := []process{r.load(), r.load()}
+	rng := rand.New(rand.NewPCG(3, 9))
+	fed := make(chan struct{})
+	go func() {
+		defer close(fed)
+		for range 10 {
+			r.feed(60, time.Now().UnixMilli()-8_000, 60*time.Millisecond)
+		}
+	}()
+	kills, loaders := 0, 2
+	for feeding := true; feeding; {
+		select {
+		case <-fed:
+			feeding = false
+		case <-time.After(time.Duration(150+rng.IntN(600)) * time.Millisecond):
+		}
+		if rng.IntN(3) == 0 {
+			if err := r.ch.Kill(); err != nil {
+				t.Fatal(err)
+			}
+			next, err := r.ch.Restart(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.ch = next
+			kills++
+			if next.NativeAddr() != r.addr {
+				t.Fatalf("ClickHouse came back at %s, was at %s", next.NativeAddr(), r.addr)
+			}
+			continue
+		}
+		i := rng.IntN(2)
+		ls[i].end(t)
+		ls[i] = r.load()
+		loaders++
+	}
+	conn := r.conn()
+	r.await(conn, "SELECT sum(ended) FROM spillway.session_slices", r.views)
+	r.await(conn, "SELECT toInt64(count()) FROM spillway.telemetry", r.sent)
+	for _, p := range append(ls, s) {
+		p.end(t)
+	}
+	r.balance(conn)
+	t.Logf("%d kills of ClickHouse, %d loaders, %d rows, %d repeated", kills, loaders, r.sent, r.repeated)
+}
