@@ -274,12 +274,12 @@ func TestParseAgent(t *testing.T) {
 func TestFastLine(t *testing.T) {
 	var x, y schemas.CDNLogLine
 	line := strings.TrimSpace(logLine(9, func(l *schemas.CDNLogLine) {
-		l.CMCDHeaders, l.Reason, l.Coalesced, l.CMCD = "br=(400),ot=v", "gone", true, "x"
+		l.CMCDHeaders, l.Reason, l.Coalesced, l.CMCD = "br=(400),ot=v", "gone <&> \\", true, `cid="a/b",sid="\"",v=2`
 	}))
 	if !fastLine(line, &x) || json.Unmarshal([]byte(line), &y) != nil || x != y {
 		t.Errorf("%s\nread as %+v\nwant    %+v", line, x, y)
 	}
-	for _, other := range []string{"", "{", "{}", "[]", `{"cdn":"a"`, `{"cdn":"a"}x`, `{"cdn": "a"}`, `{"cdn":"\u0061"}`, `{"cdn":"é"}`, `{"cdn":null}`, `{"bytes":1e3}`,
+	for _, other := range []string{"", "{", "{}", "[]", `{"cdn":"a"`, `{"cdn":"a"}x`, `{"cdn": "a"}`, `{"cdn":"\u00e9"}`, `{"cdn":"\n"}`, `{"cdn":"\u0x61"}`, `{"cdn":"\`, `{"cdn":"é"}`, `{"cdn":null}`, `{"bytes":1e3}`,
 		`{"bytes":01}`, `{"bytes":-1}`, `{"bytes":99999999999999999999}`, `{"status":1.5}`, `{"hit":tru}`, `{"hit":1}`, `{"new":1}`, `{"CDN":"a"}`, `{"ttfb_ms":.5}`, `{"ttfb_ms":5.}`, `{"cdn":"a",}`} {
 		if fastLine(other, &x) {
 			t.Errorf("%s took the fast way", other)

@@ -7,7 +7,7 @@ import (
 )
 
 // fastLine reads a log line in the form in which edges write it: one flat JSON
-// object, ASCII, no escapes, no white space. It reports false for anything else,
+// object, ASCII, no white space, only escapes of ASCII. It reports false for anything else,
 // which encoding/json must read; x may then hold part of the line. Log lines are
 // by far the most frequent record, and this is several times as fast.
 func fastLine(s string, x *schemas.CDNLogLine) bool {
@@ -43,7 +43,46 @@ func plainString(s string, i int) (string, int) {
 		switch c := s[j]; {
 		case c == '"':
 			return s[i:j], j + 1
-		case c < 0x20 || c >= 0x80 || c == '\\':
+		case c == '\\':
+			return escapedString(s, i, j)
+		case c < 0x20 || c >= 0x80:
+			return "", -1
+		}
+	}
+	return "", -1
+}
+
+// escapedString goes on where plainString met the first backslash, at j, of the string that starts at i.
+func escapedString(s string, i, j int) (string, int) {
+	b := make([]byte, j-i, j-i+128)
+	copy(b, s[i:j])
+	for j < len(s) {
+		c := s[j]
+		j++
+		switch {
+		case c == '"':
+			return string(b), j
+		case c < 0x20 || c >= 0x80:
+			return "", -1
+		case c != '\\':
+			b = append(b, c)
+			continue
+		}
+		if j >= len(s) {
+			return "", -1
+		}
+		switch e := s[j]; {
+		case e == '"' || e == '\\' || e == '/':
+			b = append(b, e)
+			j++
+		case e == 'u' && j+5 <= len(s): // Go writes < > & so
+			v, err := strconv.ParseUint(s[j+1:j+5], 16, 16)
+			if err != nil || v < 0x20 || v >= 0x80 {
+				return "", -1
+			}
+			b = append(b, byte(v))
+			j += 5
+		default:
 			return "", -1
 		}
 	}
