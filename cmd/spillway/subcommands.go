@@ -10,6 +10,7 @@ func (c *commands) subcommands() []*ffcli.Command {
 		c.experimentCommand(),
 		c.keyCommand(),
 		c.statsCommand(),
+		c.benchCommand(),
 	}
 	return append(cmds, c.roleCommands()...)
 }

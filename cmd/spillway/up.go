@@ -47,6 +47,7 @@ type upFlags struct {
 	viewers int
 	openPub bool
 	cdns    string
+	profile string
 
 	rtmp, console, router, collector, origin, natsPort, chTCP, chHTTP port
 }
@@ -60,6 +61,7 @@ func (f *upFlags) register(fs *flag.FlagSet) {
 	fs.IntVar(&f.viewers, "viewers", 5, "demo viewers on every CDN")
 	fs.BoolVar(&f.openPub, "open-publish", true, "let publishers on this machine push without a key")
 	fs.StringVar(&f.cdns, "cdns", "a,b,c", "`names` of the CDN edges to run")
+	fs.StringVar(&f.profile, "cpuprofile", "", "`file` for a CPU profile of this process, in pprof's form")
 	for _, p := range []struct {
 		port               *port
 		flag, prefer, what string
@@ -113,6 +115,11 @@ func (c *commands) up(ctx ctx, f *upFlags) (err error) {
 		return err
 	}
 	defer release()
+	stopProfile, err := startCPUProfile(f.profile)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, stopProfile()) }()
 	if !f.noDemo || f.runs("screenshot") {
 		if err := checkFFmpeg(f); err != nil {
 			return err

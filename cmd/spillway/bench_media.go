@@ -1,0 +1,143 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/peterbourgon/ff/v3/ffcli"
+
+	"github.com/spillway-live/spillway/testenv/bench"
+	"github.com/spillway-live/spillway/testenv/publisher"
+)
+
+// benchCommand measures Spillway beside its peers.
+func (c *commands) benchCommand() *ffcli.Command {
+	return c.parent("bench", "measure cost and delay, beside other servers on the same machine", c.benchMedia())
+}
+
+type benchMediaFlags struct {
+	base       // of which only logging and the file of settings apply
+	publishers int
+	seconds    int
+	kbps       int
+	readers    string
+	rounds     int
+	clip       string
+	mediamtx   string
+	nginx      string
+	temp       string
+	cpuProfile string
+}
+
+func (f *benchMediaFlags) register(fs *flag.FlagSet) {
+	fs.IntVar(&f.publishers, "publishers", 20, "RTMP publishers at once")
+	fs.IntVar(&f.seconds, "seconds", 30, "how long CPU time and latency are counted, in each run")
+	fs.IntVar(&f.kbps, "kbps", 2600, "bit rate of every stream, kbit/s, picture and sound")
+	fs.StringVar(&f.readers, "readers", "0,1", "LL-HLS readers per stream; several, comma-separated, are measured one after the other")
+	fs.IntVar(&f.rounds, "rounds", 1, "how often all is measured, in turn")
+	fs.StringVar(&f.clip, "clip", "", "`file` to publish in a loop, H.264 and AAC (default: one is made with ffmpeg, 720p at 30 frames/s)")
+	fs.StringVar(&f.mediamtx, "mediamtx", "", "`path` of a MediaMTX binary to measure in turn")
+	fs.StringVar(&f.nginx, "nginx", "", "`path` of an nginx binary, whose RTMP module is installed, to measure in turn")
+	fs.StringVar(&f.temp, "temp", "", "`directory` for the bus's store and the clip, removed afterwards (default: "+os.TempDir()+")")
+	fs.StringVar(&f.cpuProfile, "cpuprofile", "", "`file` for a CPU profile of our server's last run")
+	fs.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
+	fs.StringVar(&f.logFormat, "log-format", "text", "text or json")
+	fs.String("config", "", "`file` of settings: one \"flag value\" a line")
+}
+
+func (c *commands) benchMedia() *ffcli.Command {
+	var f benchMediaFlags
+	return c.command("bench media", "", "server CPU and latency for N RTMP publishers, as JSON", 0, f.register, func(ctx ctx, _ []string) error {
+		return c.runBenchMedia(ctx, &f)
+	})
+}
+
+func (c *commands) runBenchMedia(ctx ctx, f *benchMediaFlags) error {
+	logger, err := f.logger(c.stderr)
+	if err != nil {
+		return err
+	}
+	readers, err := numbers(f.readers)
+	if err != nil {
+		return fmt.Errorf("--readers %q: %w", f.readers, err)
+	}
+	binary, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("find this program to run it as the server: %w", err)
+	}
+	if f.cpuProfile != "" {
+		if f.cpuProfile, err = filepath.Abs(f.cpuProfile); err != nil {
+			return fmt.Errorf("--cpuprofile: %w", err)
+		}
+	}
+	if f.clip == "" {
+		dir, err := os.MkdirTemp(f.temp, "spillway-bench-clip-")
+		if err != nil {
+			return fmt.Errorf("make a clip: %w", err)
+		}
+		defer os.RemoveAll(dir)
+		f.clip = filepath.Join(dir, "clip.flv")
+		logger.Info("making the clip to publish", "kbps", f.kbps)
+		if err := (publisher.Clip{Path: f.clip, BitrateKbps: f.kbps}).Make(ctx); err != nil {
+			return err
+		}
+	}
+	servers := []bench.Starter{bench.Spillway{Binary: binary, Release: release(), TempDir: f.temp, CPUProfile: f.cpuProfile}.Starter()}
+	if f.mediamtx != "" {
+		servers = append(servers, bench.MediaMTX(f.mediamtx))
+	}
+	if f.nginx != "" {
+		servers = append(servers, bench.NginxRTMP(f.nginx))
+	}
+	rep, err := bench.Run(ctx, bench.Settings{
+		Clip: f.clip, Publishers: f.publishers, Window: time.Duration(f.seconds) * time.Second, Readers: readers,
+		Rounds: f.rounds, Servers: servers, Logger: logger,
+	})
+	if err != nil {
+		return err
+	}
+	out := json.NewEncoder(c.stdout)
+	out.SetIndent("", "  ")
+	return out.Encode(rep)
+}
+
+func numbers(s string) ([]int, error) {
+	var out []int
+	for _, x := range strings.Split(s, ",") {
+		n, err := strconv.Atoi(strings.TrimSpace(x))
+		if err != nil {
+			return nil, errors.New("give numbers, comma-separated, e.g. 0,1")
+		}
+		out = append(out, n)
+	}
+	return out, nil
+}
+
+// release is the revision this program was built from.
+func release() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return ""
+	}
+	rev, modified := "", ""
+	for _, s := range info.Settings {
+		switch {
+		case s.Key == "vcs.revision":
+			rev = s.Value[:min(len(s.Value), 12)]
+		case s.Key == "vcs.modified" && s.Value == "true":
+			modified = "+changes"
+		}
+	}
+	if rev == "" {
+		return ""
+	}
+	return rev + modified
+}

@@ -1,0 +1,234 @@
+package bench
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/spillway-live/spillway/schemas"
+	"github.com/spillway-live/spillway/testenv/bus"
+	"github.com/spillway-live/spillway/testenv/child"
+	"github.com/spillway-live/spillway/testenv/peers"
+)
+
+// Starter makes a server to be measured, new for every run.
+type Starter struct {
+	// Name in the report.
+	Name string
+	// LowLatency servers have LL-HLS, which readers can follow; others are measured without readers only.
+	LowLatency bool
+	// Start returns when the server takes publishers.
+	Start func(ctx context.Context) (Server, error)
+}
+
+// Server is one that runs.
+type Server interface {
+	Version() string
+	// PublishURL and PlayURL are of a stream: where to push it, and its multivariant (or only) playlist.
+	PublishURL(stream string) string
+	PlayURL(stream string) string
+	PID() int
+	// Done is closed when the server has ended.
+	Done() <-chan struct{}
+	// Output is the end of what the server printed.
+	Output() string
+	// Stop ends it and removes its files.
+	Stop()
+}
+
+// partCounter is a server that can tell what it packaged before anybody reads.
+type partCounter interface {
+	// countParts gives how many of the streams have at least so many parts of either track, and the parts of all.
+	countParts(ctx context.Context, streams []string, atLeast uint64) (packaged int, parts int64, err error)
+}
+
+type peer struct{ *peers.Server }
+
+func (p peer) Version() string { return p.Server.Version }
+
+// MediaMTX measures a MediaMTX binary that packages every stream, as Spillway does.
+func MediaMTX(binary string) Starter {
+	return Starter{Name: "mediamtx", LowLatency: true, Start: func(ctx context.Context) (Server, error) {
+		s, err := peers.MediaMTX{Binary: binary}.Start(ctx)
+		if err != nil {
+			return nil, err
+		}
+		return peer{s}, nil
+	}}
+}
+
+// NginxRTMP measures nginx with its RTMP module: plain HLS, which is less work.
+func NginxRTMP(binary string) Starter {
+	return Starter{Name: "nginx-rtmp", Start: func(ctx context.Context) (Server, error) {
+		s, err := peers.NginxRTMP{Binary: binary}.Start(ctx)
+		if err != nil {
+			return nil, err
+		}
+		return peer{s}, nil
+	}}
+}
+
+// Spillway is how to run our own server: ingest, durable bus, packager and origin in one process.
+type Spillway struct {
+	// Binary is the path of the program. Required.
+	Binary string
+	// Release is what to call its version; "unknown" when empty.
+	Release string
+	// TempDir is where its store is put; the system's when empty. It should be on the disk that production
+	// would use: the bus is durable.
+	TempDir string
+	// CPUProfile is a file for a profile of the server, in pprof's form; none when empty. It costs a little
+	// CPU time itself, and every run replaces it.
+	CPUProfile string
+}
+
+const (
+	ownApplication  = "live"
+	ownStartTimeout = 30 * time.Second
+	// ownStopGrace is above the five seconds in which "spillway up" promises to stop.
+	ownStopGrace = 8 * time.Second
+)
+
+// Starter makes it one of the servers to measure.
+func (s Spillway) Starter() Starter {
+	return Starter{Name: "spillway", LowLatency: true, Start: func(ctx context.Context) (Server, error) {
+		srv, err := s.start(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("start spillway: %w", err)
+		}
+		return srv, nil
+	}}
+}
+
+type own struct {
+	process *child.Process
+	output  *child.Tail
+	dir     string
+	version string
+	ready   struct {
+		Push   string `json:"push"`
+		Origin string `json:"origin"`
+		NATS   string `json:"nats"`
+	}
+}
+
+func (s Spillway) start(ctx context.Context) (_ *own, err error) {
+	o := &own{output: &child.Tail{}, version: s.Release}
+	set(&o.version, "unknown")
+	if o.dir, err = os.MkdirTemp(s.TempDir, "spillway-bench-"); err != nil {
+		return nil, fmt.Errorf("create its directory: %w", err)
+	}
+	defer func() {
+		if err != nil {
+			o.Stop()
+		}
+	}()
+	args := []string{"up", "--no-demo", "--only", "ingest,packager,origin", "--data", o.dir + "/data", "--json", "--log-level", "warn"}
+	for _, port := range []string{"rtmp", "console", "router", "collector", "origin", "nats-port"} {
+		args = append(args, "--"+port, "0")
+	}
+	if s.CPUProfile != "" {
+		args = append(args, "--cpuprofile", s.CPUProfile)
+	}
+	cmd := exec.Command(s.Binary, args...)
+	// Settings of the caller's own Spillway must not reach this one, nor the other way round.
+	for _, v := range os.Environ() {
+		if !strings.HasPrefix(v, "SPILLWAY_") && !strings.HasPrefix(v, "XDG_CACHE_HOME=") {
+			cmd.Env = append(cmd.Env, v)
+		}
+	}
+	cmd.Env = append(cmd.Env, "XDG_CACHE_HOME="+o.dir+"/cache")
+	r, w, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	cmd.Stdout, cmd.Stderr = w, o.output
+	o.process, err = child.Start(cmd)
+	w.Close()
+	if err != nil {
+		r.Close()
+		return nil, err
+	}
+	line := make(chan error, 1)
+	go func() {
+		defer r.Close()
+		text, err := bufio.NewReader(io.LimitReader(r, 1<<20)).ReadBytes('\n')
+		if err == nil {
+			err = json.Unmarshal(text, &o.ready)
+		}
+		line <- err
+		_, _ = io.Copy(io.Discard, r) // a full pipe would stop it
+	}()
+	select {
+	case err = <-line:
+	case <-time.After(ownStartTimeout):
+		err = fmt.Errorf("not ready after %s", ownStartTimeout)
+	case <-ctx.Done():
+		err = ctx.Err()
+	}
+	if err == nil && (o.ready.Push == "" || o.ready.Origin == "" || o.ready.NATS == "") {
+		err = errors.New("its line of JSON lacks push, origin or nats")
+	}
+	if err != nil {
+		o.process.Stop(ownStopGrace)
+		return nil, fmt.Errorf("%w: it said: %s", err, strings.TrimSpace(o.output.String()))
+	}
+	context.AfterFunc(ctx, func() { o.process.Stop(ownStopGrace) })
+	return o, nil
+}
+
+func (o *own) Version() string                 { return o.version }
+func (o *own) PublishURL(stream string) string { return o.ready.Push + "/" + stream }
+func (o *own) PlayURL(stream string) string {
+	return o.ready.Origin + "/" + ownApplication + "/" + stream + "/multivariant.m3u8"
+}
+func (o *own) PID() int              { return o.process.PID() }
+func (o *own) Done() <-chan struct{} { return o.process.Done() }
+func (o *own) Output() string        { return o.output.String() }
+
+func (o *own) Stop() {
+	if o.process != nil {
+		o.process.Stop(ownStopGrace)
+	}
+	_ = os.RemoveAll(o.dir)
+}
+
+// countParts asks the bus what the packager wrote, which is before and apart from the origin.
+func (o *own) countParts(ctx context.Context, streams []string, atLeast uint64) (packaged int, parts int64, err error) {
+	nc, err := bus.Connect(o.ready.NATS, "bench", nil)
+	if err != nil {
+		return 0, 0, err
+	}
+	defer nc.Close()
+	js, err := jetstream.New(nc)
+	if err != nil {
+		return 0, 0, err
+	}
+	stream, err := js.Stream(ctx, schemas.StreamParts)
+	if err != nil {
+		return 0, 0, err
+	}
+	info, err := stream.Info(ctx, jetstream.WithSubjectFilter("parts.>"))
+	if err != nil {
+		return 0, 0, err
+	}
+	for _, name := range streams {
+		k := schemas.StreamKey{App: ownApplication, Stream: name}
+		video := info.State.Subjects[schemas.PartSubject(k, schemas.SourceRendition, schemas.Video)]
+		audio := info.State.Subjects[schemas.PartSubject(k, schemas.SourceRendition, schemas.Audio)]
+		parts += int64(video + audio)
+		if min(video, audio) >= atLeast {
+			packaged++
+		}
+	}
+	return packaged, parts, nil
+}
