@@ -1,0 +1,61 @@
+package main
+
+import (
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+
+	chgo "github.com/ClickHouse/clickhouse-go/v2"
+	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
+
+	schemach "github.com/spillway-live/spillway/schemas/clickhouse"
+	"github.com/spillway-live/spillway/testenv/clickhouse"
+	"github.com/spillway-live/spillway/testenv/clickhouse/clickhousetest"
+)
+
+var sqlBlock = regexp.MustCompile("(?s)```sql\n(.*?)```")
+
+// TestDocumentedQueriesRun executes every SQL block of the analyst's page as
+// the analyst: a column that was renamed, or a right that is missing, shows here.
+func TestDocumentedQueriesRun(t *testing.T) {
+	page, err := os.ReadFile("../../docs/analyst.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := clickhousetest.Start(t)
+	open := func(u clickhouse.User) driver.Conn {
+		o, err := chgo.ParseDSN(srv.NativeURL(u))
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := chgo.Open(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.Close() })
+		return c
+	}
+	if err := schemach.Migrate(t.Context(), open(clickhouse.Admin), schemach.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	analyst := open(clickhouse.Analyst)
+	blocks := sqlBlock.FindAllStringSubmatch(string(page), -1)
+	if len(blocks) < 10 {
+		t.Fatalf("only %d SQL blocks found on the page", len(blocks))
+	}
+	for _, b := range blocks {
+		q := strings.TrimSpace(b[1])
+		rows, err := analyst.Query(t.Context(), q)
+		if err != nil {
+			t.Errorf("%v\n%s", err, q)
+			continue
+		}
+		for rows.Next() {
+		}
+		if err := rows.Err(); err != nil {
+			t.Errorf("%v\n%s", err, q)
+		}
+		rows.Close()
+	}
+}
