@@ -1,0 +1,155 @@
+// Package console serves the operator's web page: live streams with their
+// latest pictures, CDNs side by side, and each stream on a page of its own,
+// refreshed by server-sent events. Over HTTP it answers
+//
+//	GET /  /cdns  /streams/<app>/<stream>      pages
+//	GET /v1/live                               server-sent events
+//	GET /v1/streams  /v1/cdns                  JSON
+//	GET /<app>/<stream>/picture.jpg            latest picture
+//	GET /v1/pictures/<app>/<stream>?from=&to=  history (JSON), /<seq>.jpg one picture
+//	PUT /v1/cdns/<name>/state                  {"state":"draining"}, with the admin token
+//	GET /healthz  /metrics
+//
+// and whatever the play page's handler serves under /play and /assets/player/.
+//
+// It promises: ClickHouse and the bus are asked once for all browsers together,
+// and not at all while nobody looks; what is stale is said, with since when,
+// and heals without a reload; names and labels never become markup or SQL.
+//
+// It leaves out authentication of readers: whoever reaches the port may look.
+package console
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/ClickHouse/clickhouse-go/v2"
+	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+)
+
+// Settings of a Console. JetStream and ClickHouse are required.
+type Settings struct {
+	// Listener to serve on; it is closed at the end. Nil: New listens on Addr.
+	Listener net.Listener
+	// Addr to listen on; default 127.0.0.1:0.
+	Addr string
+	// JetStream is the bus; its streams and buckets exist (schemas.EnsureBus).
+	JetStream jetstream.JetStream
+	// ClickHouse is the address that answers as the analyst:
+	// clickhouse://analyst@host:9000/spillway (native) or http://...
+	ClickHouse string
+	// RouterURL is where players reach the router; shown as the address to play.
+	RouterURL string
+	// Player serves /play and /assets/player/; nil: those answer 404.
+	Player http.Handler
+	// Metrics serves /metrics; nil: it answers 404.
+	Metrics http.Handler
+	// AdminToken allows changes; empty: none are.
+	AdminToken string
+	// PollInterval is how often ClickHouse is asked while somebody looks; default 2 s.
+	PollInterval time.Duration
+	// MaxLive is the largest number of browsers kept up to date at once; default 256.
+	MaxLive    int
+	Logger     *slog.Logger
+	Registerer prometheus.Registerer
+}
+
+// Console is the service. Make it with New, then Run it.
+type Console struct {
+	s    Settings
+	ln   net.Listener
+	db   driver.Conn
+	st   *store
+	hub  *hub
+	pics *pictures
+	m    *metrics
+}
+
+// New checks the settings and starts to listen, so that URL is known.
+func New(s Settings) (*Console, error) {
+	if s.JetStream == nil || s.ClickHouse == "" {
+		return nil, errors.New("console: JetStream and ClickHouse are required")
+	}
+	if s.Addr == "" {
+		s.Addr = "127.0.0.1:0"
+	}
+	if s.PollInterval <= 0 {
+		s.PollInterval = 2 * time.Second
+	}
+	if s.MaxLive <= 0 {
+		s.MaxLive = 256
+	}
+	if s.Logger == nil {
+		s.Logger = slog.New(slog.DiscardHandler)
+	}
+	s.RouterURL = strings.TrimSuffix(s.RouterURL, "/")
+	o, err := clickhouse.ParseDSN(s.ClickHouse)
+	if err != nil {
+		return nil, fmt.Errorf("console: ClickHouse address: %w: give clickhouse://user@host:9000/database", err)
+	}
+	if o.Auth.Database == "" || o.Auth.Database == "default" {
+		o.Auth.Database = "spillway"
+	}
+	o.DialTimeout, o.ReadTimeout = 2*time.Second, queryTimeout
+	o.MaxOpenConns, o.MaxIdleConns = 4, 4
+	db, err := clickhouse.Open(o) // connects when first asked
+	if err != nil {
+		return nil, fmt.Errorf("console: ClickHouse address: %w", err)
+	}
+	m, err := newMetrics(s.Registerer)
+	if err != nil {
+		return nil, fmt.Errorf("console: register metrics: %w", err)
+	}
+	ln := s.Listener
+	if ln == nil {
+		if ln, err = net.Listen("tcp", s.Addr); err != nil {
+			return nil, fmt.Errorf("console: listen: %w: choose another address; port 0 takes a free one", err)
+		}
+	}
+	c := &Console{s: s, ln: ln, db: db, st: newStore(time.Now()), m: m, pics: newPictures(s.JetStream)}
+	c.hub = newHub(s.MaxLive, m)
+	return c, nil
+}
+
+// URL is where browsers reach the console.
+func (c *Console) URL() string { return "http://" + c.ln.Addr().String() }
+
+// Run serves until ctx ends.
+func (c *Console) Run(ctx context.Context) error {
+	defer c.db.Close()
+	g, ctx := errgroup.WithContext(ctx)
+	srv := &http.Server{
+		Handler: c.handler(), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 15 * time.Second,
+		IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
+		BaseContext: func(net.Listener) context.Context { return ctx },
+		ErrorLog:    slog.NewLogLogger(c.s.Logger.Handler(), slog.LevelDebug),
+	}
+	g.Go(func() error { c.watchBus(ctx); return nil })
+	g.Go(func() error { c.poll(ctx); return nil })
+	g.Go(func() error { c.refresh(ctx); return nil })
+	g.Go(func() error {
+		if err := srv.Serve(c.ln); !errors.Is(err, http.ErrServerClosed) {
+			return fmt.Errorf("serve console: %w", err)
+		}
+		return nil
+	})
+	g.Go(func() error {
+		<-ctx.Done()
+		stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
+		defer cancel()
+		if srv.Shutdown(stop) != nil {
+			return srv.Close()
+		}
+		return nil
+	})
+	return g.Wait()
+}

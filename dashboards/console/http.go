@@ -1,0 +1,233 @@
+package console
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"crypto/subtle"
+	"embed"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"html/template"
+	"io"
+	"io/fs"
+	"mime"
+	"net/http"
+	"path"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/spillway-live/spillway/schemas"
+)
+
+//go:embed static
+var static embed.FS
+
+//go:embed shell.html
+var shellHTML string
+
+// policy lets the page run its own scripts only; the play page is framed from here.
+const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; " +
+	"frame-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+
+// page is what the shell is made from.
+type page struct {
+	Name, Title, App, Stream, Router string
+	// Assets is a hash of all assets, part of their addresses.
+	Assets string
+}
+
+func (c *Console) handler() http.Handler {
+	shell := template.Must(template.New("shell").Parse(shellHTML))
+	files, assets := assetFiles()
+	mux := http.NewServeMux()
+	show := func(p page) http.HandlerFunc {
+		return func(w http.ResponseWriter, r *http.Request) {
+			p := p
+			p.App, p.Stream, p.Router, p.Assets = r.PathValue("app"), r.PathValue("stream"), c.s.RouterURL, assets
+			if p.Name == "stream" {
+				k := schemas.StreamKey{App: p.App, Stream: p.Stream}
+				if err := k.Check(); err != nil {
+					refuse(w, http.StatusBadRequest, err.Error())
+					return
+				}
+				p.Title = k.String()
+			}
+			c.hub.touch(time.Now())
+			var b bytes.Buffer
+			if err := shell.Execute(&b, p); err != nil {
+				c.s.Logger.Error("make page", "page", p.Name, "err", err)
+				refuse(w, http.StatusInternalServerError, "the page could not be made")
+				return
+			}
+			h := w.Header()
+			h.Set("Content-Type", "text/html; charset=utf-8")
+			h.Set("Cache-Control", "no-cache")
+			w.Write(b.Bytes())
+		}
+	}
+	mux.HandleFunc("GET /{$}", show(page{Name: "overview", Title: "Overview"}))
+	mux.HandleFunc("GET /cdns", show(page{Name: "cdns", Title: "CDNs"}))
+	mux.HandleFunc("GET /streams/{app}/{stream}", show(page{Name: "stream"}))
+	mux.Handle("GET /assets/console/{hash}/", files)
+	mux.HandleFunc("GET /v1/live", c.live)
+	mux.HandleFunc("GET /v1/streams", func(w http.ResponseWriter, _ *http.Request) {
+		c.hub.touch(time.Now())
+		v := c.st.view(time.Now())
+		answer(w, map[string]any{"streams": v.Streams, "bus": v.Bus, "clickhouse": v.Click})
+	})
+	mux.HandleFunc("GET /v1/cdns", func(w http.ResponseWriter, _ *http.Request) {
+		c.hub.touch(time.Now())
+		v := c.st.view(time.Now())
+		answer(w, map[string]any{"cdns": v.CDNs, "totals": v.Totals, "bus": v.Bus, "clickhouse": v.Click})
+	})
+	mux.HandleFunc("PUT /v1/cdns/{name}/state", c.setState)
+	mux.HandleFunc("GET /v1/pictures/{app}/{stream}", c.serveHistory)
+	mux.HandleFunc("GET /v1/pictures/{app}/{stream}/{picture}", c.serveOne)
+	mux.HandleFunc("GET /healthz", c.healthz)
+	if c.s.Metrics != nil {
+		mux.Handle("GET /metrics", c.s.Metrics)
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		// The dot keeps picture.jpg apart from every name, so this goes first.
+		if f := strings.Split(r.URL.Path, "/"); len(f) == 4 && f[3] == "picture.jpg" && (r.Method == http.MethodGet || r.Method == http.MethodHead) {
+			w.Header().Set("X-Content-Type-Options", "nosniff")
+			c.serveLatest(w, r, f[1], f[2])
+			return
+		}
+		if p := r.URL.Path; c.s.Player != nil && (p == "/play" || strings.HasPrefix(p, "/play/") || strings.HasPrefix(p, "/assets/player/")) {
+			c.s.Player.ServeHTTP(w, r)
+			return
+		}
+		h := w.Header()
+		h.Set("Content-Security-Policy", policy)
+		h.Set("X-Content-Type-Options", "nosniff")
+		h.Set("Referrer-Policy", "no-referrer")
+		if r.URL.Path != "/v1/live" {
+			_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(30 * time.Second))
+		}
+		mux.ServeHTTP(w, r)
+	})
+}
+
+// assetFiles serves the embedded files under an address with the hash of them
+// all, so that browsers keep them for ever and a new program brings new ones.
+func assetFiles() (http.Handler, string) {
+	sum := sha256.New()
+	content := map[string][]byte{}
+	err := fs.WalkDir(static, "static", func(p string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		b, err := static.ReadFile(p)
+		content[strings.TrimPrefix(p, "static/")] = b
+		io.WriteString(sum, p)
+		sum.Write(b)
+		return err
+	})
+	if err != nil {
+		panic(err) // embedded files can be read
+	}
+	hash := hex.EncodeToString(sum.Sum(nil))[:16]
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		b, ok := content[strings.TrimPrefix(r.URL.Path, "/assets/console/"+r.PathValue("hash")+"/")]
+		if !ok || r.PathValue("hash") != hash {
+			refuse(w, http.StatusNotFound, "no such file")
+			return
+		}
+		h := w.Header()
+		h.Set("Content-Type", mime.TypeByExtension(path.Ext(r.URL.Path)))
+		h.Set("Cache-Control", "public, max-age=31536000, immutable")
+		w.Write(b)
+	}), hash
+}
+
+// healthz says whether the console serves; what it reads from is in the body.
+func (c *Console) healthz(w http.ResponseWriter, _ *http.Request) {
+	c.st.mu.Lock()
+	bus, click := c.st.bus, c.st.click
+	c.st.mu.Unlock()
+	answer(w, map[string]health{"bus": bus, "clickhouse": click})
+}
+
+func answer(w http.ResponseWriter, v any) {
+	b, err := json.Marshal(v)
+	if err != nil {
+		refuse(w, http.StatusInternalServerError, "the answer could not be encoded")
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.Write(append(b, '\n'))
+}
+
+func refuse(w http.ResponseWriter, status int, why string) {
+	b, _ := json.Marshal(schemas.ErrorAnswer{Error: why}) // a struct of one string encodes
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
+	w.Write(append(b, '\n'))
+}
+
+// setState answers PUT /v1/cdns/<name>/state.
+func (c *Console) setState(w http.ResponseWriter, r *http.Request) {
+	given := sha256.Sum256([]byte(strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")))
+	want := sha256.Sum256([]byte(c.s.AdminToken))
+	if c.s.AdminToken == "" || subtle.ConstantTimeCompare(given[:], want[:]) != 1 {
+		w.Header().Set("WWW-Authenticate", "Bearer")
+		refuse(w, http.StatusUnauthorized, "send the admin token: Authorization: Bearer <token>")
+		return
+	}
+	name := r.PathValue("name")
+	if err := schemas.CheckName("CDN name", name); err != nil {
+		refuse(w, http.StatusBadRequest, err.Error())
+		return
+	}
+	var body struct {
+		State schemas.CDNState `json:"state"`
+	}
+	b, err := io.ReadAll(http.MaxBytesReader(w, r.Body, 4<<10))
+	if err == nil {
+		err = schemas.UnmarshalStrict(b, &body)
+	}
+	if err != nil {
+		refuse(w, http.StatusBadRequest, `the body must be {"state":"active"}, draining or off: `+err.Error())
+		return
+	}
+	kv, err := c.s.JetStream.KeyValue(r.Context(), schemas.BucketCDNs)
+	if err != nil {
+		refuse(w, http.StatusServiceUnavailable, "the registry cannot be read: "+plain(err))
+		return
+	}
+	e, err := kv.Get(r.Context(), name)
+	if errors.Is(err, jetstream.ErrKeyNotFound) {
+		refuse(w, http.StatusNotFound, "there is no CDN of that name")
+		return
+	}
+	if err != nil {
+		refuse(w, http.StatusServiceUnavailable, "the registry cannot be read: "+plain(err))
+		return
+	}
+	var d schemas.CDN
+	if err := json.Unmarshal(e.Value(), &d); err != nil {
+		refuse(w, http.StatusConflict, "the registry's entry is damaged: write it anew")
+		return
+	}
+	d.State = body.State
+	if err := d.Check(); err != nil {
+		refuse(w, http.StatusBadRequest, err.Error())
+		return
+	}
+	v, err := json.Marshal(d)
+	if err == nil {
+		_, err = kv.Update(r.Context(), name, v, e.Revision())
+	}
+	if err != nil {
+		refuse(w, http.StatusConflict, "the entry was not changed, somebody else may have just done so: "+plain(err))
+		return
+	}
+	c.s.Logger.Info("CDN state changed", "cdn", name, "state", d.State)
+	answer(w, d)
+}

@@ -1,0 +1,100 @@
+// The live state: one event stream from the server, shared by everything on the page.
+import { text, attr } from "./dom.js";
+import { clock } from "./format.js";
+
+const SECTIONS = ["health", "totals", "streams", "cdns", "recent", "minutes"];
+const SILENCE_MS = 7000; // the server says something every 2 s
+
+/** state holds the newest of every section; offset is server clock minus ours, ms. */
+export const state = { offset: 0 };
+export const serverNow = () => Date.now() + state.offset;
+
+const listeners = [];
+let heard = 0, lostSince = Date.now(), source = null, pending = false;
+
+/** onChange calls f once a frame at most when something changed. */
+export function onChange(f) {
+  listeners.push(f);
+}
+
+function changed() {
+  if (pending) return;
+  pending = true;
+  requestAnimationFrame(() => {
+    pending = false;
+    for (const f of listeners) f(state);
+  });
+}
+
+function hear() {
+  heard = Date.now();
+  if (lostSince !== 0) {
+    lostSince = 0;
+    banner();
+  }
+}
+
+export function connect() {
+  source = new EventSource("/v1/live");
+  for (const s of SECTIONS) {
+    source.addEventListener(s, (e) => {
+      hear();
+      state[s] = JSON.parse(e.data);
+      if (s === "health") banner();
+      changed();
+    });
+  }
+  source.addEventListener("beat", (e) => {
+    hear();
+    state.offset = Number(e.data) - Date.now();
+    pulse();
+  });
+  source.addEventListener("error", lost);
+}
+
+function lost() {
+  if (lostSince === 0) lostSince = heard || Date.now();
+  banner();
+  // The browser reconnects by itself unless the server refused.
+  if (source.readyState === EventSource.CLOSED) {
+    source.close();
+    setTimeout(connect, 3000);
+  }
+}
+
+function banner() {
+  const lines = [];
+  const h = state.health;
+  if (lostSince !== 0 && heard !== 0) {
+    lines.push(`No connection to the console since ${clock(lostSince)}. Everything below is from then; trying again.`);
+  } else if (h) {
+    if (!h.bus.ok) lines.push(`The bus does not answer since ${clock(h.bus.since_ms)}: streams and pictures are from then.`);
+    if (!h.clickhouse.ok) {
+      const from = h.clickhouse.last_ms ? `are from ${clock(h.clickhouse.last_ms)}` : "are not known yet";
+      lines.push(`ClickHouse does not answer since ${clock(h.clickhouse.since_ms)}: viewers and quality ${from}.`);
+    }
+  }
+  const b = document.getElementById("banner");
+  text(b, lines.join(" "));
+  b.hidden = lines.length === 0;
+  document.documentElement.classList.toggle("stale-bus", lostSince !== 0 || (!!h && !h.bus.ok));
+  document.documentElement.classList.toggle("stale-numbers", lostSince !== 0 || (!!h && !h.clickhouse.ok));
+  pulse();
+}
+
+function pulse() {
+  const p = document.getElementById("pulse");
+  const stale = lostSince !== 0;
+  const h = state.health;
+  const partly = !stale && h && !(h.bus.ok && h.clickhouse.ok);
+  text(p, stale ? (heard ? "offline" : "connecting") : partly ? "partly stale" : "live");
+  attr(p, "class", "pulse " + (stale ? "off" : partly ? "partly" : "on"));
+}
+
+setInterval(() => {
+  if (lostSince === 0 && Date.now() - heard > SILENCE_MS) {
+    source.close();
+    lost();
+    if (source.readyState !== EventSource.CLOSED) setTimeout(connect, 1000);
+  }
+}, 1000);

@@ -1,0 +1,34 @@
+// Starts the page named in the shell.
+import { connect } from "./live.js";
+import { text } from "./dom.js";
+
+const THEMES = ["auto", "light", "dark"];
+const SIGN = { auto: "◐", light: "☀", dark: "☾" };
+
+function theme() {
+  const button = document.getElementById("theme");
+  const root = document.documentElement;
+  const show = () => {
+    const t = root.dataset.theme ?? "auto";
+    text(button, SIGN[t]);
+    button.setAttribute("aria-label", "Colours: " + (t === "auto" ? "follow the system" : t));
+    button.title = button.getAttribute("aria-label");
+  };
+  button.addEventListener("click", () => {
+    const next = THEMES[(THEMES.indexOf(root.dataset.theme ?? "auto") + 1) % THEMES.length];
+    if (next === "auto") delete root.dataset.theme;
+    else root.dataset.theme = next;
+    try { localStorage.setItem("theme", next); } catch { /* storage may be refused */ }
+    show();
+  });
+  show();
+}
+
+const main = document.getElementById("main");
+theme();
+switch (document.documentElement.dataset.page) {
+  case "cdns": (await import("./cdns.js")).cdns(main); break;
+  case "stream": (await import("./stream.js")).stream(main); break;
+  default: (await import("./overview.js")).overview(main);
+}
+connect();
