@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -18,9 +19,11 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/spillway-live/spillway/ingest/geo"
 	"github.com/spillway-live/spillway/schemas"
 	"github.com/spillway-live/spillway/schemas/token"
 	"github.com/spillway-live/spillway/testenv/bus/bustest"
+	"github.com/spillway-live/spillway/testenv/geodb"
 )
 
 // rig is a collector that listens, on a bus of its own.
@@ -339,6 +342,29 @@ func TestPlace(t *testing.T) {
 	r.post("/v1/cmcd", `e=t,sid="s",sn=0,v=2`, "X-Spillway-Region", "asia", "X-Spillway-ISP", "Tele", "ECT", "4g")
 	if x := r.rows(1)[0]; x.Region != "asia" || x.ISP != "Tele" || x.NetworkType != "4g" {
 		t.Errorf("%+v", x)
+	}
+}
+
+// Without word of a proxy or a token, the place is that of the address, by the database.
+func TestPlaceByAddress(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "places.mmdb")
+	if err := geodb.Write(file, geodb.Default()); err != nil {
+		t.Fatal(err)
+	}
+	places, err := geo.Open(geo.Settings{Files: []string{file}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer places.Close()
+	r := newRig(t, func(s *Settings) { s.Places = places })
+	r.post("/v1/cmcd", `e=t,sid="a",sn=0,v=2`, "X-Forwarded-For", "198.51.100.9")
+	r.post("/v1/cmcd?t="+r.token(nil), `e=t,sid="b",sn=0,v=2`, "X-Forwarded-For", "198.51.100.9")
+	rows := r.rows(2)
+	if x := rows[0]; x.Region != "DE-BE" || x.ISP != "Example Kabel" || x.Country != "DE" {
+		t.Errorf("region %q, ISP %q, country %q", x.Region, x.ISP, x.Country)
+	}
+	if x := rows[1]; x.Region != "eu" || x.ISP != "Net" || x.Country != "DE" { // the token's, so that decision and telemetry agree
+		t.Errorf("region %q, ISP %q, country %q", x.Region, x.ISP, x.Country)
 	}
 }
 
