@@ -23,8 +23,8 @@ type Settings struct {
 	Registerer prometheus.Registerer // nil: metrics are not exported
 
 	FlushEvery time.Duration // a block is closed this long after its first row; defaults to 500 ms
-	FlushRows  int           // or with this many rows; defaults to 20,000
-	FlushBytes int           // or with this many bytes of messages; defaults to 32 MiB
+	FlushRows  int           // or with this many rows; defaults to 100,000
+	FlushBytes int           // or with this many bytes of messages; defaults to 64 MiB
 	// Horizon is how long TELEMETRY and SLICES keep what ClickHouse holds already; defaults to 10 min.
 	Horizon    time.Duration
 	PurgeEvery time.Duration // defaults to 30 s
@@ -78,8 +78,8 @@ func laneSpecs() []laneSpec {
 // tables must be there (package schemas/clickhouse); until they are it waits.
 func Run(ctx context.Context, s Settings) error {
 	s.FlushEvery = cmp.Or(s.FlushEvery, 500*time.Millisecond)
-	s.FlushRows = cmp.Or(s.FlushRows, 20_000)
-	s.FlushBytes = cmp.Or(s.FlushBytes, 32<<20)
+	s.FlushRows = cmp.Or(s.FlushRows, 100_000)
+	s.FlushBytes = cmp.Or(s.FlushBytes, 64<<20)
 	s.Horizon = cmp.Or(s.Horizon, 10*time.Minute)
 	s.PurgeEvery = cmp.Or(s.PurgeEvery, 30*time.Second)
 	s.ClickHouse.Database = cmp.Or(s.ClickHouse.Database, "spillway")

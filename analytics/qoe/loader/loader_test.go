@@ -329,3 +329,59 @@ func TestKills(t *testing.T) {
 	r.balance(conn)
 	t.Logf("%d kills of ClickHouse, %d loaders, %d rows, %d repeated", kills, loaders, r.sent, r.repeated)
 }
+
+// TestPurge keeps on the bus what a sessioniser may still need, and no more.
+func TestPurge(t *testing.T) {
+	r := newRig(t)
+	set := r.settings()
+	set.Horizon, set.PurgeEvery = time.Second, 200*time.Millisecond
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	done := make(chan error, 1)
+	go func() { done <- loader.Run(ctx, set) }()
+	state := func(stream string) jetstream.StreamState {
+		st, err := r.js.Stream(t.Context(), stream)
+		if err != nil {
+			t.Fatal(err)
+		}
+		info, err := st.Info(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return info.State
+	}
+	messages := func(stream string) uint64 { return state(stream).Msgs }
+	conn := r.conn()
+	r.feed(20, time.Now().UnixMilli()-8_000, 0)
+	before := messages(schemas.StreamTelemetry)
+	r.await(conn, "SELECT toInt64(count()) FROM spillway.telemetry", r.sent)
+	// Well beyond the horizon nothing may be gone while there is no snapshot.
+	for end := time.Now().Add(2 * set.Horizon); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+		if n := messages(schemas.StreamTelemetry); n < before {
+			t.Fatalf("%d of %d messages are left although no sessioniser has seen them", n, before)
+		}
+	}
+	s := r.sessionise()
+	r.await(conn, "SELECT sum(ended) FROM spillway.session_slices", r.views)
+	for round := int64(1); ; round++ {
+		r.feed(5, time.Now().UnixMilli()-7_000, 20*time.Millisecond)
+		r.await(conn, "SELECT sum(ended) FROM spillway.session_slices", r.views)
+		if messages(schemas.StreamTelemetry) < before && state(schemas.StreamSlices).FirstSeq > 1 {
+			break
+		}
+		if round == 30 {
+			t.Fatalf("%d telemetry and %d slices messages are left, nothing was purged", messages(schemas.StreamTelemetry), messages(schemas.StreamSlices))
+		}
+	}
+	// Readers that begin anew find what they need.
+	s.end(t)
+	s = r.sessionise()
+	r.feed(5, time.Now().UnixMilli()-6_000, 0)
+	r.await(conn, "SELECT sum(ended) FROM spillway.session_slices", r.views)
+	r.balance(conn)
+	s.end(t)
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}

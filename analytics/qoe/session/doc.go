@@ -32,7 +32,7 @@ type Config struct {
 	GraceMs int64
 	// KeepMs is how long a closed session is remembered, so that late rows still find it; default 300,000.
 	KeepMs int64
-	// QuietMs is how often a session that plays without reporting gets a slice; default 5,000.
+	// QuietMs is how often a session that plays without reporting gets a slice; default 15,000.
 	// Stalls get one at every tick.
 	QuietMs int64
 	// RunMs is how long a state is taken to go on after the last sign of life; default 10,000,
@@ -52,7 +52,7 @@ func (c Config) withDefaults() Config {
 	def(&c.MaxSilenceMs, 120_000)
 	def(&c.GraceMs, 5_000)
 	def(&c.KeepMs, 300_000)
-	def(&c.QuietMs, 5_000)
+	def(&c.QuietMs, 15_000)
 	def(&c.RunMs, 10_000)
 	if c.MaxSessions <= 0 {
 		c.MaxSessions = 200_000
