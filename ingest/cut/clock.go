@@ -14,9 +14,9 @@ type wallClock struct {
 }
 
 const (
-	settleUs      = 1_000_000 // at the start the least so far is taken at once
-	slewDownPerMs = 5         // microseconds an estimate may sink for each millisecond
-	slewUpPerMs   = 1
+	settleUs         = 1_000_000 // at the start the least so far is taken at once
+	slewDownPerMille = 5         // how fast the estimate may sink: 5 ms for each second
+	slewUpPerMille   = 1
 )
 
 // observe takes a frame: arrival in Unix microseconds, presentation in media microseconds.
@@ -46,7 +46,7 @@ func (c *wallClock) observe(arrived, media int64) {
 		return
 	}
 	diff := c.target - c.offset
-	c.offset += max(min(diff, elapsed*slewUpPerMs/1000), -elapsed*slewDownPerMs/1000)
+	c.offset += max(min(diff, elapsed*slewUpPerMille/1000), -elapsed*slewDownPerMille/1000)
 }
 
 // wall gives the Unix microseconds of a media time.

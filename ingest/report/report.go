@@ -102,7 +102,7 @@ func (r *Reporter) Telemetry(row schemas.Telemetry) {
 	r.rows = append(r.rows, row)
 }
 
-// Run sends until ctx ends, then what is queued, for at most two seconds more.
+// Run sends until ctx ends, then what is queued, for at most a second more.
 func (r *Reporter) Run(ctx context.Context) error {
 	var g errgroup.Group
 	g.Go(func() error {
@@ -118,7 +118,7 @@ func (r *Reporter) Run(ctx context.Context) error {
 		return nil
 	})
 	_ = g.Wait()
-	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 	defer cancel()
 	r.sendEvents(last)
 	r.sendRows(last)

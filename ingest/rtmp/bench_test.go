@@ -3,13 +3,17 @@ package rtmp_test
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/spillway-live/spillway/ingest/rtmp"
 	"github.com/spillway-live/spillway/schemas"
@@ -61,9 +65,50 @@ func BenchmarkTwentyPublishers(b *testing.B) {
 		}
 		b.ReportMetric(float64(info.State.Bytes)/1e6, "MB-stored")
 		b.ReportMetric(float64(info.State.Msgs)/publishers/seconds, "msgs/s/stream")
+		wait := delays(b, bs, info.State.LastSeq)
+		b.ReportMetric(wait[len(wait)/2], "p50-ms-behind")
+		b.ReportMetric(wait[len(wait)*99/100], "p99-ms-behind")
 		cancel()
 		if err := <-done; err != nil {
 			b.Fatal(err)
+		}
+	}
+}
+
+// delays tells how long after the arrival of a video part's last frame it was in the
+// store, milliseconds, sorted. The arrival is that of a frame that waited in no queue.
+func delays(b *testing.B, bs *bustest.Bus, last uint64) []float64 {
+	c, err := bs.JS.OrderedConsumer(b.Context(), schemas.StreamMedia, jetstream.OrderedConsumerConfig{HeadersOnly: true})
+	if err != nil {
+		b.Fatal(err)
+	}
+	it, err := c.Messages()
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer it.Stop()
+	var out []float64
+	for {
+		m, err := it.Next(jetstream.NextContext(b.Context()))
+		if err != nil {
+			b.Fatal(err)
+		}
+		meta, err := m.Metadata()
+		if err != nil {
+			b.Fatal(err)
+		}
+		var ch schemas.Chunk
+		if json.Unmarshal([]byte(m.Headers().Get(schemas.HeaderChunk)), &ch) == nil {
+			for _, f := range ch.Fragments {
+				if f.Track == schemas.Video {
+					arrived := f.WallUnixUs + f.DurationUs() - f.DurationUs()/int64(f.Samples)
+					out = append(out, float64(meta.Timestamp.UnixMicro()-arrived)/1000)
+				}
+			}
+		}
+		if meta.Sequence.Stream == last {
+			slices.Sort(out)
+			return out
 		}
 	}
 }

@@ -77,15 +77,11 @@ func (n *conn) serve(ctx, work context.Context) {
 			n.s.refused(refusal{peer: n.peer, key: n.target.key, code: "panic", reason: "internal error"})
 		}
 	}()
-	stop := context.AfterFunc(ctx, func() {
-		if !n.settled {
-			n.c.SetDeadline(time.Now())
-		}
-	})
-	defer stop()
 	if err := n.c.SetDeadline(time.Now().Add(n.s.s.HandshakeTimeout)); err != nil {
 		return
 	}
+	stop := context.AfterFunc(ctx, func() { n.interrupt("ingest is shutting down") })
+	defer stop()
 	tcURL, name, publish, err := n.wire.accept(n)
 	if err != nil {
 		n.notRTMP(ctx, err)

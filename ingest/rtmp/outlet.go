@@ -18,8 +18,8 @@ import (
 
 // outlet publishes one publication's messages, strictly one after the other:
 // each names the subject's last sequence, so nothing can be reordered by a retry,
-// and a publisher whose stream was taken over is found out at its next message.
-// A chunk is due every 200 ms and acknowledged within milliseconds, so a wider
+// and a publisher whose stream was taken over is found out at its next message
+// (and cannot get between the new one's). A chunk is due every 200 ms and acknowledged within milliseconds, so a wider
 // window would gain nothing.
 type outlet struct {
 	bus     *busHandles

@@ -46,7 +46,6 @@ type publication struct {
 
 	out   *outlet
 	done  chan struct{} // the last message is published, or never will be
-	tell  atomic.Bool   // the peer should be told why
 	jumps *rate.Limiter
 
 	mu     sync.Mutex // cutter and what follows; held while the bus holds us back
@@ -394,10 +393,7 @@ func (p *publication) tick() {
 }
 
 // stop ends the publication from outside.
-func (p *publication) stop(reason string, tell bool) {
-	p.tell.Store(tell)
-	p.n.interrupt(reason)
-}
+func (p *publication) stop(reason string) { p.n.interrupt(reason) }
 
 // finish publishes what is held, then tells state and event of the end. It gives the reason.
 func (p *publication) finish(err error) string {
@@ -413,6 +409,9 @@ func (p *publication) finish(err error) string {
 	}
 	defer close(p.done)
 	if p.out == nil || p.cutter == nil {
+		if p.out != nil {
+			p.out.close()
+		}
 		p.log.Info("publisher left before media began", "reason", reason)
 		return reason
 	}

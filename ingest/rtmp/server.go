@@ -151,18 +151,11 @@ func (s *Server) Run(ctx context.Context) error {
 	reporting, stopReports := context.WithCancel(work)
 	var reports, conns sync.WaitGroup
 	reports.Go(func() { _ = s.report.Run(reporting) })
-	stop := context.AfterFunc(ctx, func() {
-		l.Close()
-		s.mu.Lock()
-		for _, p := range s.active {
-			go p.stop("ingest is shutting down", false)
-		}
-		s.mu.Unlock()
-	})
+	stop := context.AfterFunc(ctx, func() { l.Close() }) // connections watch ctx themselves
 	defer stop()
 	err = s.accept(ctx, work, l, &conns)
 	l.Close()
-	force := time.AfterFunc(3*time.Second, cancel)
+	force := time.AfterFunc(2*time.Second, cancel)
 	conns.Wait()
 	force.Stop()
 	stopReports()
@@ -284,7 +277,7 @@ func (s *Server) claim(p *publication) {
 	if old == nil {
 		return
 	}
-	old.stop("replaced by a newer publisher from "+p.peer.String(), true)
+	old.stop("replaced by a newer publisher from " + p.peer.String())
 	select {
 	case <-old.done:
 	case <-time.After(3 * time.Second): // the fence refuses whatever it still sends
