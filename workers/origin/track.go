@@ -359,11 +359,10 @@ func (t *track) find(id partID) (data []byte, ok, later bool) {
 		}
 		return nil, false, !s.Complete && id.part < len(s.raw)+aheadParts
 	}
-	if !t.begun || id.epoch != t.last.epoch {
-		return nil, false, false
-	}
-	n := t.next()
-	return nil, false, id.part >= 0 && id.msn == n.msn && n.part == 0 && id.part < aheadParts
+	// Another origin may be a moment ahead, also into the next epoch: a player
+	// that read its playlist there must not get an error here.
+	near := t.begun && id.msn == t.last.msn+1 && id.part < aheadParts && (id.epoch == t.last.epoch || id.epoch == t.last.epoch+1)
+	return nil, false, near
 }
 
 // aheadParts is how far beyond the newest part a request may wait.

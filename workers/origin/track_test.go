@@ -1,0 +1,169 @@
+package origin
+
+import (
+	"bytes"
+	"fmt"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/spillway-live/spillway/schemas"
+	"github.com/spillway-live/spillway/workers/hls/hlscheck"
+)
+
+var testWindow = window{segments: 8, us: 16_000_000, keepUs: 12_000_000}
+
+// script is a stream's parts in the order of the bus: epochs that end in the
+// middle of a segment, the next one going on with the next number.
+func script(epochs int) []*piece {
+	var all []*piece
+	msn := uint64(40)
+	wall := int64(1_790_000_000_000_000)
+	init := schemas.InitID([]byte("x"))
+	for e := range epochs {
+		for i := range 75 { // 7 segments of 10 parts, and 5 parts of an eighth
+			k := i % 10
+			all = append(all, &piece{
+				id: partID{uint32(e + 1), msn, k}, data: []byte{byte(e), byte(msn), byte(k)},
+				h: schemas.Part{Epoch: uint32(e + 1), MSN: msn, Part: uint32(k), DiscontinuitySeq: uint32(e), InitID: init, DurationUs: 200_000, WallUnixUs: wall,
+					Independent: k == 0, SegmentStart: k == 0, SegmentEnd: k == 9, Discontinuity: e > 0 && i == 0},
+			})
+			wall += 200_000
+			if k == 9 {
+				msn++
+			}
+		}
+		msn++
+	}
+	return all
+}
+
+// play gives parts to a track in some order after announcing each of them.
+func play(t *testing.T, bus, arrival []*piece) *track {
+	t.Helper()
+	tr := newTrack("src", schemas.Video, testWindow, 200_000)
+	now := time.Unix(1_790_000_000, 0)
+	var c hlscheck.Checker
+	announced := 0
+	for i, p := range arrival {
+		// MEDIA is ahead of what arrives, as the bus is ahead of its packagers.
+		for ; announced < len(bus) && announced < i+40; announced++ {
+			b := bus[announced]
+			tr.expect(b.id, b.h.SegmentStart)
+		}
+		tr.offer(p, now)
+		now = now.Add(time.Millisecond)
+		if tr.begun && tr.listed() {
+			if v := c.Add(tr.playlist(false)); len(v) > 0 {
+				t.Fatalf("after %d parts: %v\n%s", i+1, v, tr.playlist(false))
+			}
+		}
+	}
+	return tr
+}
+
+// Whatever the order in which parts arrive, and however often, the playlist ends
+// up the same, and on the way it keeps the rules.
+func TestOrderOfArrivalDoesNotMatter(t *testing.T) {
+	bus := script(3)
+	want := play(t, bus, bus).playlist(false)
+	for seed := range uint64(60) {
+		r := rand.New(rand.NewPCG(seed, 7))
+		var arrival []*piece
+		for _, p := range bus {
+			arrival = append(arrival, p)
+			if r.IntN(10) == 0 {
+				arrival = append(arrival, p) // twice
+			}
+		}
+		// Late by up to 20 parts.
+		for i := range arrival {
+			j := min(len(arrival)-1, i+r.IntN(20))
+			arrival[i], arrival[j] = arrival[j], arrival[i]
+		}
+		if got := play(t, bus, arrival).playlist(false); !bytes.Equal(got, want) {
+			t.Fatalf("seed %d: got\n%s\nwant\n%s", seed, got, want)
+		}
+	}
+}
+
+// A part that never comes and that nobody can explain holds up playback for
+// three seconds, not for ever.
+func TestHoleIsSkippedInTheEnd(t *testing.T) {
+	bus := script(1)
+	tr := newTrack("src", schemas.Video, testWindow, 200_000)
+	now := time.Unix(1_790_000_000, 0)
+	for i, p := range bus {
+		if i != 23 {
+			tr.offer(p, now)
+		}
+	}
+	if tr.last != (partID{1, 42, 2}) {
+		t.Fatalf("at %+v before the hole", tr.last)
+	}
+	tr.advance(now.Add(holePatience - time.Millisecond))
+	if tr.last.msn != 42 {
+		t.Fatalf("at %+v too early", tr.last)
+	}
+	tr.advance(now.Add(holePatience))
+	if tr.last != bus[len(bus)-1].id {
+		t.Fatalf("at %+v after patience ended", tr.last)
+	}
+}
+
+// What has left the playlist can be fetched for three target durations more.
+func TestMediaStaysFetchable(t *testing.T) {
+	tr := play(t, script(1), script(1))
+	long := newTrack("src", schemas.Video, window{segments: 2, us: 4_000_000, keepUs: 4_000_000}, 200_000)
+	for _, p := range script(1) {
+		long.offer(p, time.Unix(1_790_000_000, 0))
+	}
+	first := long.segs[long.first].MSN
+	if first != 45 {
+		t.Errorf("the playlist starts at %d", first)
+	}
+	for msn, want := range map[uint64]bool{42: false, 43: true, 44: true, 45: true, 46: true, 47: false} {
+		if _, ok, _ := long.find(partID{1, msn, -1}); ok != want {
+			t.Errorf("segment %d can be fetched: %t", msn, ok)
+		}
+	}
+	if _, ok, later := tr.find(partID{1, 47, 5}); ok || !later {
+		t.Error("the next part cannot be waited for")
+	}
+	for id, want := range map[partID]bool{{1, 48, 0}: true, {2, 48, 0}: true, {1, 48, -1}: true, {1, 49, 0}: false, {2, 47, 0}: false, {3, 48, 0}: false, {1, 48, 9}: false} {
+		if _, ok, later := tr.find(id); ok || later != want {
+			t.Errorf("%+v is waited for: %t", id, later)
+		}
+	}
+}
+
+func TestReach(t *testing.T) {
+	tr := play(t, script(1), script(1)) // ends with 47.4, 46 is complete
+	for query, want := range map[string]reach{
+		"": reached, "_HLS_msn=40": reached, "_HLS_msn=3": reached, "_HLS_msn=46&_HLS_part=9": reached, "_HLS_msn=47&_HLS_part=4": reached,
+		"_HLS_msn=46&_HLS_part=10": reached, // part 0 of 47
+		"_HLS_msn=47&_HLS_part=5":  toCome, "_HLS_msn=47": toCome, "_HLS_msn=48": toCome, "_HLS_msn=48&_HLS_part=0": toCome, "_HLS_msn=47&_HLS_part=19": toCome,
+		"_HLS_msn=47&_HLS_part=20": tooFar, "_HLS_msn=49": tooFar, "_HLS_msn=48&_HLS_part=16": tooFar,
+	} {
+		d, err := parseDirectives(query)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, why := tr.reach(d); got != want {
+			t.Errorf("%s: %d (%s), not %d", query, got, why, want)
+		}
+	}
+	closed := play(t, script(1)[:70], script(1)[:70]) // 46 is complete, 47 has not begun
+	for query, want := range map[string]reach{"_HLS_msn=46&_HLS_part=10": toCome, "_HLS_msn=46": reached, "_HLS_msn=47&_HLS_part=0": toCome, "_HLS_msn=48": toCome, "_HLS_msn=49": tooFar} {
+		d, err := parseDirectives(query)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, why := closed.reach(d); got != want {
+			t.Errorf("closed, %s: %d (%s), not %d", query, got, why, want)
+		}
+	}
+	if fmt.Sprint(advanceLimit(200_000), advanceLimit(334_000), advanceLimit(1_000_000)) != "15 9 3" {
+		t.Error("advance limits are wrong")
+	}
+}
