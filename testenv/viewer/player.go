@@ -124,7 +124,8 @@ func (p *player) advance(now time.Time) {
 			if p.state == cmcd.StateStarting {
 				need = p.startAhead
 			}
-			if p.ahead() < need && !(p.final && p.ahead() > 0) {
+			// Nothing ahead is never enough, or an empty buffer would play and stall for ever.
+			if p.ahead() == 0 || p.ahead() < need && !p.final {
 				if p.final && p.state != cmcd.StateStarting {
 					p.at = now
 					p.change(cmcd.StateEnded)

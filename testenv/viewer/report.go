@@ -20,7 +20,8 @@ import (
 const (
 	maxWaitingEvents = 1000
 	maxBatchEvents   = 50
-	lastFlush        = 2 * time.Second
+	postTimeout      = 3 * time.Second
+	lastFlush        = 1500 * time.Millisecond
 )
 
 // reporter posts CMCD events, in order, and keeps them while the target is away.
@@ -75,7 +76,8 @@ func (r *reporter) run(ctx context.Context) {
 		case <-r.wake:
 		}
 		for r.waiting() > 0 && ctx.Err() == nil {
-			if r.post(ctx) == nil {
+			// Not cut off by the end of the view: the target might have it, and would get it twice.
+			if r.post(context.WithoutCancel(ctx)) == nil {
 				continue
 			}
 			select {
@@ -129,7 +131,7 @@ func (r *reporter) forget(sn int64) {
 }
 
 func post(ctx context.Context, client *http.Client, url, contentType string, body []byte) (int, error) {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, postTimeout)
 	defer cancel()
 	q, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(body))
 	if err != nil {

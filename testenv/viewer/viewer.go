@@ -193,6 +193,7 @@ func (v *view) record(e cmcd.Event, at time.Time) *cmcd.Record {
 		r.StreamType = cmcd.StreamLive
 	}
 	r.Put(cmcd.V, cmcd.E, cmcd.SID, cmcd.CID, cmcd.TS, cmcd.SF, cmcd.ST, cmcd.STA)
+	r.SetCustom(cmcd.CustomValue{Key: cmcd.PlayerKey, Value: Client, Kind: cmcd.CustomString})
 	if v.path != nil {
 		r.CDN, r.Host = v.path.id, v.path.host
 		r.Put(cmcd.H)

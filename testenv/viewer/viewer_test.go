@@ -92,7 +92,7 @@ func (s *stack) agree(name string, r result) {
 	for _, x := range rows {
 		switch x.Source {
 		case schemas.SourceCMCDEvent:
-			if x.Gates != "" || x.App != "live" || x.Stream != "demo" || x.CDN == "" && x.State != "s" {
+			if x.Gates != "" || x.App != "live" || x.Stream != "demo" || x.Client != viewer.Client || x.CDN == "" && x.State != "s" {
 				t.Errorf("%s: event row %+v", name, x)
 			}
 			events = append(events, x)
