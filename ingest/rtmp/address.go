@@ -46,21 +46,20 @@ type target struct {
 // parseTarget reads rtmp://host/app and stream?query. The query may also stand
 // behind the application.
 func parseTarget(tcURL, name string) (target, error) {
-	if name != "" && name[0] != '?' {
-		tcURL += "/" + name
-	}
 	u, err := url.Parse(tcURL)
 	if err != nil {
 		return target{}, errors.New("the publish URL cannot be read: publish to rtmp://host:port/<application>/<stream>")
 	}
-	path, query := u.Path, u.RawQuery
+	path, query := strings.Trim(u.Path, "/"), u.RawQuery
 	if left, right, ok := strings.Cut(query, "/"); ok {
-		name, rest, _ := strings.Cut(right, "?")
+		path, query = path+"/"+right, left
+	}
+	name, more, _ := strings.Cut(name, "?")
+	if name != "" {
 		path += "/" + name
-		query = left
-		if rest != "" {
-			query += "&" + rest
-		}
+	}
+	if more != "" {
+		query += "&" + more
 	}
 	var t target
 	names := strings.Split(strings.Trim(path, "/"), "/")
