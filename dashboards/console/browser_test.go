@@ -3,7 +3,6 @@ package console
 import (
 	"context"
 	"fmt"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -163,7 +162,7 @@ func TestInBrowser(t *testing.T) {
 				var png []byte
 				if err := chromedp.Run(ctx, chromedp.EmulateViewport(size[0], size[1]),
 					emulation.SetEmulatedMedia().WithFeatures([]*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}}),
-					chromedp.Sleep(1300*time.Millisecond), chromedp.CaptureScreenshot(&png)); err != nil {
+					chromedp.Evaluate("scrollTo(0, 0)", nil), chromedp.Sleep(1300*time.Millisecond), chromedp.CaptureScreenshot(&png)); err != nil {
 					t.Fatal(err)
 				}
 				if err := os.WriteFile(filepath.Join(shots, fmt.Sprintf("%s-%d-%s.png", name, size[0], scheme)), png, 0o644); err != nil {
@@ -237,5 +236,4 @@ func TestInBrowser(t *testing.T) {
 			}
 		}
 	}
-	var _ http.Handler = play
 }

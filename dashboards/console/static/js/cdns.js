@@ -54,16 +54,16 @@ function draw(c, s) {
   c.u?.destroy();
   c.names = names.join("\n");
   const axis = { stroke: css("--dim"), grid: { stroke: css("--line"), width: 1 }, ticks: { show: false }, font: "12px system-ui, sans-serif" };
-  const series = [{ label: "Time" }];
+  const series = [{ label: "Time", value: (_, t) => (t === null ? "–" : hm(t)) }];
   names.forEach((n, i) => c.lines.forEach((l, j) => series.push({
     label: c.lines.length > 1 ? `${n} ${l.slice(0, 3)}` : n, stroke: css("--c" + (i % 8)), width: 2, spanGaps: false,
     dash: j ? [5, 4] : undefined, points: { show: false }, value: (_, v) => (v === null ? "–" : c.show(v)),
   })));
   c.u = new window.uPlot({
     width: c.plot.clientWidth, height: 190, series,
-    legend: { live: true }, cursor: { sync: { key: "cdns" }, points: { size: 6 } },
+    legend: { live: true, markers: { width: 0, fill: (u, i) => u.series[i].stroke() } }, cursor: { sync: { key: "cdns" }, points: { size: 6 } },
     scales: { y: { range: (_, lo, hi) => [0, Math.max(c.floor ?? 1, (hi ?? 0) * 1.1)] } },
-    axes: [{ ...axis, space: 80, values: (_, ts) => ts.map(hm) }, { ...axis, size: 76, values: (_, vs) => vs.map(c.show) }],
+    axes: [{ ...axis, space: 80, size: 32, values: (_, ts) => ts.map(hm) }, { ...axis, size: 76, values: (_, vs) => vs.map(c.show) }],
   }, rows, c.plot);
 }
 
