@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"strings"
 	"time"
 
 	chgo "github.com/ClickHouse/clickhouse-go/v2"
@@ -96,11 +95,6 @@ func (d *deps) routerRole(addr, publicURL, collector, publish string) (role, *ro
 	return role{"router", r.Run}, r, nil
 }
 
-// hostPort is the host:port of an http URL.
-func hostPort(u string) string {
-	return strings.TrimPrefix(strings.TrimPrefix(u, "http://"), "https://")
-}
-
 // screenshotRole makes pictures with ffmpeg; without ffmpeg it says so once and makes none.
 func (d *deps) screenshotRole(p pictureFlags) (role, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
@@ -114,7 +108,7 @@ func (d *deps) screenshotRole(p pictureFlags) (role, error) {
 
 func (d *deps) sessioniserRole() role {
 	return role{"sessioniser", func(ctx context.Context) error {
-		return sessioniser.Run(ctx, sessioniser.Settings{JetStream: d.js, Logger: d.log("sessioniser"), Registerer: d.reg})
+		return sessioniser.Run(ctx, sessioniser.Settings{JetStream: d.js, Logger: d.logger, Registerer: d.reg})
 	}}
 }
 
@@ -127,7 +121,7 @@ func (d *deps) loaderRole(dsn string) (role, error) {
 	s := loader.Settings{
 		JetStream:  d.js,
 		ClickHouse: loader.ClickHouse{Addr: o.Addr[0], User: o.Auth.Username, Password: o.Auth.Password, Database: o.Auth.Database},
-		Logger:     d.log("loader"), Registerer: d.reg,
+		Logger:     d.logger, Registerer: d.reg,
 	}
 	return role{"loader", func(ctx context.Context) error { return loader.Run(ctx, s) }}, nil
 }

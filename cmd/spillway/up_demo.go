@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -73,9 +72,4 @@ func (s *system) startViewers(ctx) error {
 	}
 	s.add(role{"viewers", p.Run})
 	return nil
-}
-
-// demoWatchURL is the play page of the demo stream.
-func (s *system) demoWatchURL() string {
-	return strings.TrimSuffix(s.run.Console, "/") + "/play/" + demoApp + "/" + demoStream
 }

@@ -1,0 +1,286 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"os/exec"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/chromedp/chromedp"
+
+	"github.com/spillway-live/spillway/testenv/testcard"
+)
+
+// browser starts headless Chromium with a profile of its own.
+func browser(t *testing.T) context.Context {
+	t.Helper()
+	path := ""
+	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
+		if p, err := exec.LookPath(name); err == nil {
+			path = p
+			break
+		}
+	}
+	if path == "" {
+		t.Skip("no Chromium is installed")
+	}
+	profile, err := os.MkdirTemp("", "spillway-chromium-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(profile) })
+	opts := []chromedp.ExecAllocatorOption{
+		chromedp.ExecPath(path), chromedp.UserDataDir(profile), chromedp.NoFirstRun, chromedp.NoSandbox, chromedp.Headless,
+		chromedp.Flag("disable-gpu", true), chromedp.Flag("disable-quic", true), chromedp.Flag("disable-background-networking", true),
+		chromedp.Flag("disable-component-update", true), chromedp.Flag("disable-sync", true), chromedp.Flag("disable-dev-shm-usage", true),
+		chromedp.Flag("autoplay-policy", "no-user-gesture-required"), chromedp.WindowSize(1000, 800),
+	}
+	alloc, cancelAlloc := chromedp.NewExecAllocator(context.Background(), opts...)
+	ctx, cancel := chromedp.NewContext(alloc)
+	t.Cleanup(func() {
+		// An orderly end writes the profile; it must be gone before the folder is removed.
+		if err := chromedp.Cancel(ctx); err != nil {
+			t.Logf("close Chromium: %v", err)
+		}
+		cancel()
+		cancelAlloc()
+	})
+	if err := chromedp.Run(ctx); err != nil {
+		t.Fatal(err)
+	}
+	return ctx
+}
+
+// evaluate runs JavaScript in the page and decodes its value.
+func evaluate[T any](ctx context.Context, js string) (T, error) {
+	var text string
+	var v T
+	if err := chromedp.Run(ctx, chromedp.Evaluate("JSON.stringify("+js+")", &text)); err != nil {
+		return v, err
+	}
+	return v, json.Unmarshal([]byte(text), &v)
+}
+
+// sampler reads the clock in the picture, some times a second, and notes what
+// the playlist's times say of the same frame.
+const sampler = `
+(() => {
+  const v = document.getElementById('video');
+  const g = Object.assign(document.createElement('canvas'), {width: 640, height: 360}).getContext('2d', {willReadFrequently: true});
+  const s = window.e2e = {samples: [], unread: 0};
+  let next = 0;
+  const frame = (now, meta) => {
+    v.requestVideoFrameCallback(frame);
+    if (now < next || spillway.hls.media !== v) return;
+    next = now + 180;
+    const pdt = spillway.hls.playingDate, page = spillway.latencyMs();
+    if (!pdt) return;
+    g.drawImage(v, 0, 0, 640, 360);
+    const capture = decodeTestCard(g.getImageData(0, 0, 640, 360));
+    if (capture === null) { s.unread++; return; }
+    s.samples.push({
+      at: Date.now(), capture, page,
+      pdt: pdt.getTime() + (meta.mediaTime - v.currentTime) * 1000,
+    });
+  };
+  v.requestVideoFrameCallback(frame);
+})()`
+
+// pageState is what the page measured itself.
+type pageState struct {
+	Session string
+	Arms    string
+	Fatal   *string
+	Errors  []struct {
+		Type, Details string
+		Fatal         bool
+	}
+	Measured struct {
+		StartupMs *float64 `json:"startup_ms"`
+		StallMs   float64  `json:"stall_ms"`
+		Stalls    int      `json:"stalls"`
+		PlayedMs  float64  `json:"played_ms"`
+	}
+	Latencies []float64
+	CDNs      []string
+	Samples   []struct {
+		At, Capture, PDT float64
+		Page             *float64
+	}
+	Unread int
+	Hosts  []string
+}
+
+const readPage = `{
+  session: spillway.session, arms: spillway.dispatch && spillway.dispatch.arms, fatal: spillway.fatal, errors: spillway.errors,
+  measured: spillway.measured ? spillway.measured() : {}, latencies: spillway.latencies.map(l => l.ms), cdns: spillway.cdns,
+  samples: window.e2e ? e2e.samples : [], unread: window.e2e ? e2e.unread : 0,
+  hosts: [...new Set(performance.getEntriesByType('resource').map(r => new URL(r.name).hostname))],
+}`
+
+// TestBrowserPlaysAndTelemetryAgrees: ffmpeg publishes, a real browser plays
+// through the steered CDN, and what ClickHouse says of the session is what the
+// page saw, down to the time burnt into the picture.
+func TestBrowserPlaysAndTelemetryAgrees(t *testing.T) {
+	u := up(t, environment(t), t.TempDir(), "--viewers", "1")
+	ctx := browser(t)
+	const playMs = 30_000
+	if err := chromedp.Run(ctx, chromedp.Navigate(u.Watch+"?viewer=e2e-browser")); err != nil {
+		t.Fatal(err)
+	}
+	within(t, 30*time.Second, "the page has a player", func() error {
+		ready, err := evaluate[bool](ctx, `!!(window.spillway && spillway.hls && document.getElementById('video').videoWidth)`)
+		if err == nil && !ready {
+			err = errors.New("not yet")
+		}
+		return err
+	})
+	if err := chromedp.Run(ctx, chromedp.Evaluate(testcard.DecoderJS()+sampler, nil)); err != nil {
+		t.Fatal(err)
+	}
+	var page pageState
+	read := func() error {
+		var err error
+		page, err = evaluate[pageState](ctx, readPage)
+		return err
+	}
+	within(t, 90*time.Second, "30 s are played", func() error {
+		if err := read(); err != nil {
+			return err
+		}
+		if page.Fatal != nil {
+			t.Fatalf("fatal error of hls.js: %s; all: %+v", *page.Fatal, page.Errors)
+		}
+		if page.Measured.PlayedMs < playMs {
+			return fmt.Errorf("%+v", page.Measured)
+		}
+		return nil
+	})
+	// The end of the view, and what the page had measured by then.
+	page, err := evaluate[pageState](ctx, `(() => { const s = `+readPage+`; spillway.beacon.end(); spillway.hls.destroy(); spillway.beacon.stop(); return s; })()`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if page.Measured.StartupMs == nil || len(page.Latencies) < 20 {
+		t.Fatalf("the page measured nothing: %+v", page)
+	}
+	for _, h := range page.Hosts {
+		if h != "127.0.0.1" {
+			t.Errorf("the page loaded something from %s", h)
+		}
+	}
+	t.Logf("page: session %s on %v, start-up %.0f ms, %d stalls of %.0f ms, played %.0f ms, latency %.0f ms, errors %+v", page.Session, page.CDNs,
+		*page.Measured.StartupMs, page.Measured.Stalls, page.Measured.StallMs, page.Measured.PlayedMs, mean(page.Latencies), page.Errors)
+
+	t.Run("picture clock agrees with EXT-X-PROGRAM-DATE-TIME", func(t *testing.T) {
+		var off, latency []float64
+		for _, s := range page.Samples {
+			off = append(off, math.Abs(s.Capture-s.PDT))
+			if d := math.Abs(s.Capture - s.PDT); d > 100 {
+				t.Logf("the frame of %.0f was at %.0f by the playlist: %.0f ms off, %.0f ms after the first", s.Capture, s.PDT, d, s.At-page.Samples[0].At)
+			}
+			latency = append(latency, s.At-s.Capture)
+		}
+		if len(off) < 50 || page.Unread > len(off)/10 {
+			t.Fatalf("%d frames were read and %d could not be", len(off), page.Unread)
+		}
+		slices.Sort(off)
+		t.Logf("true latency %.0f ms (mean of %d frames); capture time off the playlist's by %.0f ms (median), %.0f ms (95 %%), %.0f ms (most)",
+			mean(latency), len(off), off[len(off)/2], off[len(off)*95/100], off[len(off)-1])
+		// A frame drawn while the next one is being shown is off by a frame or two: that is the canvas, not the clock.
+		if p95 := off[len(off)*95/100]; p95 > 100 {
+			t.Errorf("capture time and EXT-X-PROGRAM-DATE-TIME differ by %.0f ms in 5 %% of the frames", p95)
+		}
+	})
+
+	t.Run("ClickHouse agrees with the page", func(t *testing.T) {
+		type session struct {
+			Final                                  int
+			CDN, Arms, Client, Device, App, Stream string
+			Starts                                 int
+			StartupMs                              float64  `json:"startup_ms"`
+			StalledMs                              float64  `json:"stalled_ms"`
+			PlayedMs                               float64  `json:"played_ms"`
+			LatencyMs                              *float64 `json:"latency_mean_ms"`
+			StartFailures                          int      `json:"start_failures"`
+			PlaybackFailures                       int      `json:"playback_failures"`
+			Requests                               int
+		}
+		var s session
+		within(t, 60*time.Second, "the session is closed in ClickHouse", func() error {
+			got, err := tryRows[session](u.ClickHouse, `SELECT toUInt8(final) AS final, cdn, arms, client, device, app, stream, starts, startup_ms, stalled_ms, played_ms, latency_mean_ms,
+				start_failures, playback_failures, requests FROM spillway.v_sessions WHERE session_id = '%s'`, page.Session)
+			if err != nil {
+				return err
+			}
+			if len(got) != 1 || got[0].Final == 0 {
+				return fmt.Errorf("%+v", got)
+			}
+			s = got[0]
+			return nil
+		})
+		t.Logf("ClickHouse: %+v", s)
+		near := func(what string, got, want, tolerance float64) {
+			if math.Abs(got-want) > tolerance {
+				t.Errorf("%s is %.0f ms in ClickHouse and %.0f ms in the page: more than %.0f ms apart", what, got, want, tolerance)
+			}
+		}
+		near("start-up time", s.StartupMs, *page.Measured.StartupMs, 100)
+		near("stall time", s.StalledMs, page.Measured.StallMs, 200)
+		if s.LatencyMs == nil {
+			t.Error("the session has no latency")
+		} else {
+			near("latency", *s.LatencyMs, mean(page.Latencies), 300)
+		}
+		if s.App != "live" || s.Stream != "demo" || s.Client != "hls.js" || s.Device != "desktop" || s.Starts != 1 || s.StartFailures+s.PlaybackFailures != 0 || s.Requests == 0 {
+			t.Errorf("session: %+v", s)
+		}
+		if len(page.CDNs) == 0 || s.CDN != page.CDNs[len(page.CDNs)-1] {
+			t.Errorf("served by %q, the page saw %q", s.CDN, page.CDNs)
+		}
+		if page.Arms == "" || s.Arms != page.Arms {
+			t.Errorf("arms %q, the page was told %q", s.Arms, page.Arms)
+		}
+	})
+
+	t.Run("decision and exposure are recorded", func(t *testing.T) {
+		type decision struct {
+			Kind, Chosen, Arms string
+			Reason             string   `json:"reason_code"`
+			Candidates         []string `json:"candidate_cdns"`
+		}
+		within(t, 20*time.Second, "decisions of the session", func() error {
+			got := rows[decision](t, u.ClickHouse, "SELECT kind, chosen, arms, reason_code, candidate_cdns FROM spillway.decisions WHERE session_id = '%s' AND kind = 'dispatch'", page.Session)
+			if len(got) == 1 && got[0].Chosen == page.CDNs[0] && got[0].Reason != "" && len(got[0].Candidates) == 3 && got[0].Arms == page.Arms {
+				return nil
+			}
+			return fmt.Errorf("%+v", got)
+		})
+		type exposure struct {
+			Experiment, Arm string
+			Propensity      float64
+		}
+		within(t, 20*time.Second, "exposure of the session", func() error {
+			got := rows[exposure](t, u.ClickHouse, "SELECT experiment, arm, propensity FROM spillway.exposures WHERE session_id = '%s'", page.Session)
+			if len(got) == 1 && got[0].Experiment+"="+got[0].Arm == page.Arms && got[0].Propensity > 0 {
+				return nil
+			}
+			return fmt.Errorf("%+v", got)
+		})
+	})
+	u.interrupt()
+}
+
+func mean(v []float64) float64 {
+	sum := 0.0
+	for _, x := range v {
+		sum += x
+	}
+	return sum / float64(len(v))
+}
