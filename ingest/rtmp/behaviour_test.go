@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/netip"
 	"os/exec"
 	"strings"
 	"syscall"
@@ -15,6 +16,7 @@ import (
 	"github.com/spillway-live/spillway/ingest/rtmp"
 	"github.com/spillway-live/spillway/schemas"
 	"github.com/spillway-live/spillway/schemas/token"
+	"github.com/spillway-live/spillway/testenv/bus/bustest"
 )
 
 func (e *env) mustPublish(s source, path string) {
@@ -283,6 +285,35 @@ func TestSilentPublisherIsClosed(t *testing.T) {
 	if st := e.waitEnd(demo); !strings.Contains(st.EndReason, "no data for") {
 		t.Errorf("end reason %q", st.EndReason)
 	}
+}
+
+// A server that stops publishes what it holds and leaves no end: the publisher may
+// go on elsewhere.
+func TestShutdownIsNoEnd(t *testing.T) {
+	e := &env{t: t, bus: bustest.Start(t), log: &lockedBuffer{}}
+	stop := e.serve(func(s *rtmp.Settings) {
+		s.DefaultCDN = func(netip.Addr, schemas.StreamKey) string { return "b" }
+	})
+	told := make(chan string, 1)
+	go func() {
+		out, _ := source{rate: 48000, seconds: 60, realtime: true}.publish(t.Context(), e.url("live/demo"))
+		told <- out
+	}()
+	e.until("it is live", func() bool { st, _ := e.state(demo); return st.Live && st.Stats.Chunks > 5 && st.Epoch.CDN == "b" })
+	stop()
+	if out := <-told; !strings.Contains(out, "ingest is shutting down") {
+		t.Errorf("the publisher was told %q", out)
+	}
+	if st, _ := e.state(demo); st.Live || st.EndReason != "ingest is shutting down" {
+		t.Errorf("state %+v", st)
+	}
+	if r := e.record(demo); r.ends != 0 || len(r.opens) != 1 {
+		t.Errorf("%d epochs, %d ends", len(r.opens), r.ends)
+	}
+	e.serve(nil)
+	e.mustPublish(source{rate: 48000, seconds: 3}, "live/demo")
+	e.until("the second epoch ends", func() bool { st, _ := e.state(demo); return !st.Live && st.Epoch.Epoch == 2 })
+	e.record(demo)
 }
 
 func TestStateTelemetryAndDelay(t *testing.T) {

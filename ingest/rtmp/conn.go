@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/bluenviron/gortmplib/pkg/rawmessage"
+
+	"github.com/spillway-live/spillway/schemas"
 )
 
 // conn is one connection, from accept to its end.
@@ -101,6 +103,10 @@ func (n *conn) serve(ctx, work context.Context) {
 	}
 	if n.target.cdn == "" && n.s.s.DefaultCDN != nil {
 		n.target.cdn = n.s.s.DefaultCDN(n.peer, n.target.key)
+		if n.target.cdn != "" && schemas.CheckName("CDN name", n.target.cdn) != nil {
+			n.s.log.Error("the default CDN's name is not a name; none is used", "cdn", n.target.cdn)
+			n.target.cdn = ""
+		}
 	}
 	n.budget.Store(-1)
 	n.settled = true
