@@ -28,6 +28,8 @@ func (i *inserter) insert(ctx context.Context, table, token string, in proto.Inp
 				// Each was seen to matter for exactly-once: see the package comment.
 				ch.SettingInt("async_insert", 0),
 				ch.SettingInt("insert_deduplicate", 1),
+				// Newer servers ask this one instead; older ones do not know it, and need not.
+				{Key: "deduplicate_insert", Value: "enable"},
 				ch.SettingInt("deduplicate_blocks_in_dependent_materialized_views", 1),
 				ch.SettingInt("max_insert_block_size", 10_000_000),
 				// A block with rows of many days must not be refused for ever.
