@@ -68,9 +68,11 @@ function play(d) {
   const number = (v) => (v === undefined || isNaN(Number(v)) ? undefined : Number(v));
   const config = {
     lowLatencyMode: true,
+    // No rr events: with five parts a second and track they would be most of
+    // the telemetry, and the edges' logs say the same with the server's clock.
     cmcd: {
       version: 2, sessionId: d.session_id, contentId: d.content_id,
-      eventTargets: [{ url: d.telemetry, events: ['ps', 't', 'e', 'rr', 'bc', 'pr'], interval: 5, batchSize: 1 }],
+      eventTargets: [{ url: d.telemetry, events: ['ps', 't', 'e', 'bc', 'pr'], interval: 5, batchSize: 1 }],
     },
   };
   if (number(p.live_sync_duration_s)) config.liveSyncDuration = number(p.live_sync_duration_s);
@@ -116,6 +118,10 @@ function play(d) {
   beacon.requested();
   state.requestedAt = Date.now();
   hls.loadSource(d.url);
+  // Autoplay alone waits for far more data than the first frame needs.
+  video.play().catch((err) => {
+    if (err.name === 'NotAllowedError') say('This browser wants a click first: press play.');
+  });
 
   setInterval(() => {
     const m = beacon.measured();
