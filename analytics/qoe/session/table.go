@@ -184,6 +184,7 @@ func fingerprint(r *schemas.Telemetry) uint32 {
 		str(r.Server)
 		num(r.Bytes.V)
 		num(int64(r.LastByteMs.V)<<16 | int64(r.ResponseCode.V))
+		str(r.Detail) // holds the number of an edge's line
 	}
 	return uint32(h ^ h>>32)
 }
@@ -255,9 +256,9 @@ func (t *Table) report(o *one, x row) {
 	o.LastTs = max(o.LastTs, ts)
 	// An rr is stamped with the time of its request, its state is that of the answer: not a state at ts.
 	if len(r.State) == 1 && !isRR {
-		feed(event{Kind: evState, Sta: r.State[0], Soft: r.Event != "ps"})
+		feed(event{Kind: evState, Sta: r.State[0], Soft: r.Event != "ps" && r.Source != schemas.SourceBeacon})
 	}
-	if r.Event == "e" {
+	if r.Event == "e" || r.Source == schemas.SourceBeacon && r.Event == "error" {
 		feed(event{Kind: evError})
 	}
 	t.values(o, r, isRR, feed)
@@ -348,7 +349,7 @@ func newDims(o *one, r *schemas.Telemetry) dims {
 	}
 	edge := r.Source == schemas.SourceCMCDRequest || r.Source == schemas.SourceCDNLog
 	// Audio may come from elsewhere for a moment; the picture decides where a session is.
-	served := r.CDN != "" && (edge && isMedia(r) || r.Event == "rr") && r.ObjectType != "a" && !strings.Contains(r.URLPath, "/audio/")
+	served := r.CDN != "" && (edge && isMedia(r) || r.Event == "rr" && r.URLHost != "") && r.ObjectType != "a" && !strings.Contains(r.URLPath, "/audio/")
 	switch {
 	case served:
 		if o.CDNKnown && d.CDN != r.CDN {
