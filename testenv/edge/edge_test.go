@@ -352,6 +352,30 @@ func TestRouterIsAsked(t *testing.T) {
 	}
 }
 
+func TestNoTokenInTheLog(t *testing.T) {
+	var text atomic.Value
+	text.Store("")
+	collector := server(t, func(w http.ResponseWriter, r *http.Request) {
+		b, err := io.ReadAll(r.Body)
+		if err != nil {
+			t.Error(err)
+		}
+		text.Store(text.Load().(string) + string(b))
+		w.WriteHeader(204)
+	})
+	e := start(t, edge.Settings{Origins: []string{"http://127.0.0.1:1"}, Routers: []string{"http://127.0.0.1:1"}, Collector: collector.URL})
+	tok := sign(t, token.Session{SessionID: "s1", App: "live", Stream: "x"})
+	for _, p := range []string{"multivariant.m3u8", "src/video/1-0.m4s"} {
+		if a := get(e.URL() + "/t/" + tok + "/live/x/" + p); a.status != 502 {
+			t.Errorf("%s: %d", p, a.status)
+		}
+	}
+	eventually(t, "both lines are there", func() bool { return strings.Count(text.Load().(string), "\n") == 2 })
+	if s := text.Load().(string); strings.Contains(s, tok) || !strings.Contains(s, "every router failed") {
+		t.Errorf("log lines:\n%s", s)
+	}
+}
+
 func TestPreflight(t *testing.T) {
 	e := start(t, edge.Settings{Origins: []string{"http://127.0.0.1:1"}})
 	r, err := http.NewRequest("OPTIONS", e.URL()+"/live/x/src/video/1-0.m4s", nil)

@@ -163,7 +163,11 @@ func (p *pool) one(ctx context.Context, base, path, query string, header http.He
 	}
 	res, err := p.client.Do(req)
 	if err != nil {
-		return nil, err
+		var u *url.Error
+		if errors.As(err, &u) {
+			err = u.Err // without the address, which may hold a token
+		}
+		return nil, fmt.Errorf("%s %s: %w", p.what, base, err)
 	}
 	defer res.Body.Close()
 	body, err := readBody(res)

@@ -98,17 +98,16 @@ func parseMultivariant(text string, base *url.URL) (*multivariant, error) {
 
 // media is a media playlist.
 type media struct {
-	target, partTarget    time.Duration
-	holdBack, partHold    time.Duration
-	canBlock, ended       bool
-	segments              []segment
-	skipped               int
-	mapURI                string
-	lastMSN               int64
-	partsOfLast           int // parts of the last segment, if it is incomplete; otherwise 0
-	lastComplete          bool
-	edge                  time.Time // program date time at the end
-	discontinuitySequence int64
+	target, partTarget time.Duration
+	holdBack, partHold time.Duration
+	canBlock, ended    bool
+	segments           []segment
+	skipped            int
+	mapURI             string
+	lastMSN            int64
+	partsOfLast        int // parts of the last segment, if it is incomplete; otherwise 0
+	lastComplete       bool
+	edge               time.Time // program date time at the end
 }
 
 type segment struct {

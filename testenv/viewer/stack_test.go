@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"net"
+	"sync"
 	"testing"
 	"time"
 
@@ -28,15 +29,18 @@ type stack struct {
 	t     testing.TB
 	bus   *bustest.Bus
 	edges map[string]*edge.Edge
-	r     *router.Router
+	rtmp  string
+
+	stopPublisher func()
+	r             *router.Router
 }
 
 // run starts a part and stops it, in reverse order, when the test ends.
-func (s *stack) run(name string, f func(context.Context) error) {
+func (s *stack) run(name string, f func(context.Context) error) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- f(ctx) }()
-	s.t.Cleanup(func() {
+	stop = sync.OnceFunc(func() {
 		cancel()
 		select {
 		case err := <-done:
@@ -47,6 +51,14 @@ func (s *stack) run(name string, f func(context.Context) error) {
 			s.t.Errorf("%s does not stop", name)
 		}
 	})
+	s.t.Cleanup(stop)
+	return stop
+}
+
+// publish pushes the demo stream until stopped.
+func (s *stack) publish() (stop func()) {
+	p := &publisher.Publisher{URL: s.rtmp + "/live/demo?cdn=a", Width: 320, Height: 180, BitrateKbps: 400}
+	return s.run("publisher", p.Run)
 }
 
 func (s *stack) must(err error) {
@@ -107,8 +119,8 @@ func newStack(t testing.TB) *stack {
 		s.run("edge "+name, e.Run)
 		s.put(schemas.BucketCDNs, name, e.Record())
 	}
-	pub := &publisher.Publisher{URL: "rtmp://" + in.Addr().String() + "/live/demo?cdn=a", Width: 320, Height: 180, BitrateKbps: 400}
-	s.run("publisher", pub.Run)
+	s.rtmp = "rtmp://" + in.Addr().String()
+	s.stopPublisher = s.publish()
 
 	// Media is there once the router says so and segments for a start behind live exist.
 	kv, err := s.bus.JS.KeyValue(t.Context(), schemas.BucketStreams)

@@ -307,6 +307,10 @@ func (v *view) get(ctx context.Context, u string, timeout time.Duration, keep bo
 	res, err := v.c.HTTPClient.Do(q)
 	if err != nil {
 		v.count(0, 0, outer.Err() == nil) // a request given up is no error
+		var ue *url.Error
+		if errors.As(err, &ue) {
+			err = ue.Err // without the address, which holds the token
+		}
 		return "", err
 	}
 	defer res.Body.Close()

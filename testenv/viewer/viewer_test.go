@@ -21,7 +21,9 @@ func (s *stack) watch(c viewer.Config) (end func() result) {
 	s.t.Helper()
 	ctx, cancel := context.WithCancel(s.t.Context())
 	done := make(chan result, 1)
-	c.Dispatch, c.App, c.Stream = s.r.URL(), "live", "demo"
+	if c.App, c.Stream = "live", "demo"; c.Multivariant == "" {
+		c.Dispatch = s.r.URL()
+	}
 	c.Logger = slog.New(slog.NewTextHandler(s.t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
 	go func() {
 		r, err := viewer.Run(ctx, c)
@@ -33,12 +35,12 @@ func (s *stack) watch(c viewer.Config) (end func() result) {
 	}
 }
 
-func wait(t testing.TB, d time.Duration) {
-	t.Helper()
-	select {
-	case <-t.Context().Done():
-	case <-time.After(d):
-	}
+// answered waits until an edge has answered n more requests; a viewer makes about 22 a second.
+func (s *stack) answered(cdn string, n uint64) {
+	s.t.Helper()
+	e := s.edges[cdn]
+	from := e.Stats().Requests
+	eventually(s.t, "viewers of edge "+cdn+" have watched on", func() bool { return e.Stats().Requests >= from+n })
 }
 
 func median(d []time.Duration) time.Duration {
@@ -55,7 +57,8 @@ func TestWatchesRealStream(t *testing.T) {
 	steered := s.watch(viewer.Config{Viewer: "alice", Device: "tv", RequestCMCD: true, SampleResponses: 0.2})
 	pinned := s.watch(viewer.Config{CDN: "b"})
 	whole := s.watch(viewer.Config{WholeSegments: true, LiveSync: 3 * time.Second})
-	wait(t, 10*time.Second) // the time watched is the point of this test
+	s.answered("a", 250)
+	s.answered("b", 50)
 	for _, c := range []struct {
 		name, cdn string
 		r         result
@@ -146,11 +149,12 @@ func TestSlowEdgeStallsItsViewersOnly(t *testing.T) {
 	}
 	s := newStack(t)
 	a, b := s.watch(viewer.Config{CDN: "a"}), s.watch(viewer.Config{CDN: "b"})
-	wait(t, 4*time.Second)
+	s.answered("a", 80)
+	s.answered("b", 20)
 	if err := s.edges["b"].SetFault(schemas.Fault{RateBps: 150_000}); err != nil { // the stream has about 500 kbit/s
 		t.Fatal(err)
 	}
-	wait(t, 8*time.Second)
+	s.answered("a", 180)
 	ra, rb := a(), b()
 	t.Logf("a: %+v", ra)
 	t.Logf("b: %+v", rb)
@@ -172,12 +176,12 @@ func TestDeadEdgeIsLeft(t *testing.T) {
 	}
 	s := newStack(t)
 	v := s.watch(viewer.Config{})
-	wait(t, 4*time.Second)
+	s.answered("a", 80)
 	if err := s.edges["a"].SetFault(schemas.Fault{Down: true}); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "edge b has the viewer", func() bool { return s.edges["b"].Stats().Viewers > 0 })
-	wait(t, 4*time.Second)
+	s.answered("b", 60)
 	r := v()
 	t.Logf("%+v", r)
 	if r.err != nil || r.Served["a"] == 0 || r.Served["b"] == 0 || r.Switches == 0 || r.Errors == 0 {
@@ -200,12 +204,51 @@ func TestSteeringMovesViewers(t *testing.T) {
 	off.State = schemas.CDNOff
 	s.put(schemas.BucketCDNs, "a", off)
 	eventually(t, "steering has moved the viewer to b", func() bool { return s.edges["b"].Stats().Viewers > 0 })
-	wait(t, 2*time.Second)
+	s.answered("b", 40)
 	r := v()
 	t.Logf("%+v", r)
 	if r.err != nil || r.Served["b"] == 0 || r.Switches == 0 || r.Errors != 0 {
 		t.Errorf("%+v", r)
 	}
+}
+
+// TestAnyPlayerThroughAnEdge plays the address a stranger's player would be
+// given: no dispatch, no token, one edge.
+func TestAnyPlayerThroughAnEdge(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes 10 s: a publisher and a viewer in real time")
+	}
+	s := newStack(t)
+	v := s.watch(viewer.Config{Multivariant: s.edges["b"].URL() + "/live/demo/multivariant.m3u8"})
+	s.answered("b", 80)
+	r := v()
+	t.Logf("%+v", r)
+	if r.err != nil || !r.Started || r.Errors != 0 || r.Served["b"] == 0 || len(r.Served) != 1 {
+		t.Errorf("%v %+v", r.err, r.Report)
+	}
+	eventually(t, "the router counts it on b", func() bool { return s.r.Viewers()["b"] == 1 })
+}
+
+// TestPublisherComesBack: a publisher that reconnects is a stall at most.
+func TestPublisherComesBack(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes 20 s: a publisher and a viewer in real time")
+	}
+	s := newStack(t)
+	v := s.watch(viewer.Config{})
+	s.answered("a", 60)
+	s.stopPublisher()
+	s.publish()
+	s.answered("a", 120)
+	r := v()
+	t.Logf("%+v", r)
+	if r.err != nil || r.End != "quit" || r.Served["b"] != 0 || r.Switches != 0 || r.Errors != 0 {
+		t.Errorf("%v %+v", r.err, r.Report)
+	}
+	if len(r.Latency) < 4 || r.Latency[len(r.Latency)-1] > 12*time.Second {
+		t.Errorf("latency %v", r.Latency)
+	}
+	s.agree("reconnect", r)
 }
 
 func TestPoolKeepsViewersEverywhere(t *testing.T) {
