@@ -67,11 +67,11 @@ func TestFaultShowsInStallRatio(t *testing.T) {
 	// The dashboards' view says the same. (Its minutes hold the time before the fault too.)
 	type minute struct {
 		CDN   string
-		Ratio float64 `json:"stall_ratio"`
+		Ratio float64 `json:"worst"`
 	}
 	within(t, time.Until(began.Add(15*time.Second)), "v_cdn_minute shows b as the worst", func() error {
-		got, err := tryRows[minute](u.ClickHouse, `SELECT cdn, max(stall_ratio) AS stall_ratio FROM spillway.v_cdn_minute
-			WHERE minute >= toStartOfMinute(toDateTime(%d)) AND cdn != '' AND stall_ratio IS NOT NULL GROUP BY cdn ORDER BY stall_ratio DESC`, began.Unix())
+		got, err := tryRows[minute](u.ClickHouse, `SELECT cdn, max(stall_ratio) AS worst FROM spillway.v_cdn_minute
+			WHERE minute >= toStartOfMinute(toDateTime(%d)) AND cdn != '' AND stall_ratio IS NOT NULL GROUP BY cdn ORDER BY worst DESC`, began.Unix())
 		if err == nil && (len(got) == 0 || got[0].CDN != "b" || got[0].Ratio < 0.05) {
 			err = fmt.Errorf("%+v", got)
 		}
