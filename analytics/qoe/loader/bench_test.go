@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -171,4 +172,55 @@ func cpuOf(b *testing.B, pid int) float64 {
 		b.Fatal(err1, err2)
 	}
 	return (ut + st) / 100
+}
+
+// BenchmarkVisible measures how long after its acknowledgement by the bus a
+// report is in a roll-up, with default settings and 500 reports a second.
+func BenchmarkVisible(b *testing.B) {
+	const batches, every = 150, 100 * time.Millisecond
+	r := newRig(b)
+	ctx, cancel := context.WithCancel(context.Background())
+	s := r.settings()
+	s.FlushEvery = 0
+	ends := make(chan error, 2)
+	go func() { ends <- sessioniser.Run(ctx, sessioniser.Settings{JetStream: r.js}) }()
+	go func() { ends <- loader.Run(ctx, s) }()
+	conn := r.conn()
+	acked := make(chan time.Time, batches)
+	go func() {
+		t := time.NewTicker(every)
+		defer t.Stop()
+		for k := range int64(batches) {
+			<-t.C
+			rows := make([]schemas.Telemetry, 50)
+			for i := range rows {
+				rows[i] = sampleRow(i+int(k)%10*50, k, time.Now().UnixMilli(), "t", "p")
+			}
+			r.publish(rows)
+			acked <- time.Now()
+		}
+	}()
+	var delays []time.Duration
+	seen := int64(0)
+	for len(delays) < batches {
+		at := <-acked
+		for seen < int64(len(delays)+1)*50 {
+			if err := conn.QueryRow(ctx, "SELECT sum(reports) FROM spillway.rollup_minute").Scan(&seen); err != nil {
+				b.Fatal(err)
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+		delays = append(delays, time.Since(at))
+	}
+	delays = delays[20:] // readers need a moment to take their partitions
+	slices.Sort(delays)
+	b.ReportMetric(delays[len(delays)/2].Seconds(), "p50-s")
+	b.ReportMetric(delays[len(delays)*99/100].Seconds(), "p99-s")
+	b.ReportMetric(0, "ns/op")
+	cancel()
+	for range 2 {
+		if err := <-ends; err != nil {
+			b.Error(err)
+		}
+	}
 }
