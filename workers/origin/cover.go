@@ -44,6 +44,9 @@ func (f *feed) tick(ctx context.Context, now time.Time) (ready bool) {
 		if len(t.pending) > 0 {
 			f.moved(t, func() { t.advance(now) })
 		}
+		if now.Sub(t.unsaid) > liveTick {
+			t.say() // its chunk's other part is late
+		}
 	}
 	settled := now.Sub(f.started) > startPatience
 	f.live = f.live || settled

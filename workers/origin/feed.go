@@ -174,7 +174,8 @@ func (f *feed) offer(p *schemas.Part, data []byte, gap bool) {
 // that moment: what a playlist says of the others then depends on the order of
 // the bus alone. The lock is held.
 func (f *feed) moved(t *track, do func()) {
-	before := t.changed
+	before := t.last
+	wasClosed := t.closed
 	reports := make([]hls.Report, 0, len(f.tracks))
 	for name, other := range f.tracks {
 		if other != t && other.begun {
@@ -186,7 +187,7 @@ func (f *feed) moved(t *track, do func()) {
 	}
 	sortReports(reports)
 	do()
-	if t.changed != before {
+	if t.last != before || t.closed != wasClosed {
 		t.reports = reports
 	}
 }
@@ -234,7 +235,7 @@ func (f *feed) expect(c *schemas.Chunk, md *jetstream.MsgMetadata, now time.Time
 		if t == nil {
 			continue
 		}
-		if t.expect(partID{c.Epoch, fr.MSN, int(fr.Part)}, fr.SegmentStart) {
+		if t.expect(partID{c.Epoch, fr.MSN, int(fr.Part)}, fr.SegmentStart, c.ContentID()) {
 			missing = true
 		}
 		if len(t.pending) > 0 {

@@ -68,7 +68,9 @@ type track struct {
 	closed bool   // the last segment is complete
 
 	pending map[partID]*piece // arrived before the parts in front of them
-	waiting map[partID]struct{}
+	waiting map[partID]string // parts that MEDIA has announced, and their chunk
+	from    string            // chunk of the last part
+	unsaid  time.Time         // when a part was appended that those who wait have not been told of; zero: none
 	// mediaEpoch is the highest epoch that MEDIA has shown; ended the epoch whose end it has shown.
 	mediaEpoch, ended uint32
 	stalledSince      time.Time // pending parts cannot be appended since
@@ -84,13 +86,13 @@ const maxPending = 256
 func newTrack(rendition string, kind schemas.Track, w window, targetUs int64) *track {
 	return &track{
 		rendition: rendition, kind: kind, w: w, targetUs: targetUs,
-		pending: map[partID]*piece{}, waiting: map[partID]struct{}{}, changed: make(chan struct{}),
+		pending: map[partID]*piece{}, waiting: map[partID]string{}, changed: make(chan struct{}),
 	}
 }
 
 // expect notes that MEDIA holds a chunk with this part. It reports whether the
 // part is still to come.
-func (t *track) expect(id partID, start bool) bool {
+func (t *track) expect(id partID, start bool, chunk string) bool {
 	if id.epoch < t.mediaEpoch || !t.begun && !start && len(t.waiting) == 0 {
 		return false
 	}
@@ -98,7 +100,7 @@ func (t *track) expect(id partID, start bool) bool {
 	if t.has(id) {
 		return false
 	}
-	t.waiting[id] = struct{}{}
+	t.waiting[id] = chunk
 	return true
 }
 
@@ -189,7 +191,20 @@ func (t *track) advance(now time.Time) {
 	}
 	if appended {
 		t.trim()
-		t.full, t.delta = nil, nil
+		t.full, t.delta, t.unsaid = nil, nil, now
+		// A chunk that ends a segment often has two parts of a track, the last one
+		// short. hls.js 1.7, told of them one right after the other, can miss the
+		// second and stall for ten seconds; told of both at once it does not.
+		if chunk, ok := t.waiting[t.next()]; !ok || chunk != t.from {
+			t.say()
+		}
+	}
+}
+
+// say wakes those who wait for what was appended.
+func (t *track) say() {
+	if !t.unsaid.IsZero() {
+		t.unsaid = time.Time{}
 		close(t.changed)
 		t.changed = make(chan struct{})
 	}
@@ -274,7 +289,7 @@ func (t *track) append(p *piece) {
 	s.Parts = append(s.Parts, hls.Part{DurationUs: p.h.DurationUs, Independent: p.h.Independent, Gap: p.gap})
 	s.raw = append(s.raw, p.data)
 	s.cut += p.h.DurationUs
-	t.begun, t.closed, t.last = true, false, p.id
+	t.begun, t.closed, t.last, t.from = true, false, p.id, p.h.ContentID
 	delete(t.pending, p.id)
 	delete(t.waiting, p.id)
 	for k := range t.pending {

@@ -49,7 +49,7 @@ func play(t *testing.T, bus, arrival []*piece) *track {
 		// MEDIA is ahead of what arrives, as the bus is ahead of its packagers.
 		for ; announced < len(bus) && announced < i+40; announced++ {
 			b := bus[announced]
-			tr.expect(b.id, b.h.SegmentStart)
+			tr.expect(b.id, b.h.SegmentStart, "")
 		}
 		tr.offer(p, now)
 		now = now.Add(time.Millisecond)
@@ -165,5 +165,35 @@ func TestReach(t *testing.T) {
 	}
 	if fmt.Sprint(advanceLimit(200_000), advanceLimit(334_000), advanceLimit(1_000_000)) != "15 9 3" {
 		t.Error("advance limits are wrong")
+	}
+}
+
+// Two parts of one chunk are told together; hls.js can miss the second otherwise.
+func TestPartsOfOneChunkAreToldTogether(t *testing.T) {
+	bus := script(1)[:10]
+	now := time.Unix(1_790_000_000, 0)
+	tr := newTrack("src", schemas.Video, testWindow, 200_000)
+	for i, p := range bus {
+		chunk := fmt.Sprint("chunk", min(i, 8)) // 8 and 9 are of one
+		p.h.ContentID = chunk
+		tr.expect(p.id, p.h.SegmentStart, chunk)
+	}
+	for i, p := range bus {
+		wake := tr.changed
+		tr.offer(p, now)
+		told := wake != tr.changed
+		if want := i != 8; told != want {
+			t.Errorf("part %d: waiters told: %t", i, told)
+		}
+	}
+	late := newTrack("src", schemas.Video, testWindow, 200_000)
+	late.expect(bus[0].id, true, "x")
+	late.expect(bus[1].id, false, "x")
+	p := *bus[0]
+	p.h.ContentID = "x"
+	wake := late.changed
+	late.offer(&p, now)
+	if late.say(); wake == late.changed {
+		t.Error("waiters are never told of the first part when the second is late")
 	}
 }
