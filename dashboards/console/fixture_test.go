@@ -29,6 +29,12 @@ import (
 func database(t *testing.T) (*chserver.Server, driver.Conn) {
 	t.Helper()
 	srv := clickhousetest.Start(t)
+	return srv, migrate(t, srv)
+}
+
+// migrate makes the schema and gives an administrator's connection.
+func migrate(t *testing.T, srv *chserver.Server) driver.Conn {
+	t.Helper()
 	o, err := chgo.ParseDSN(srv.NativeURL(chserver.Admin))
 	if err != nil {
 		t.Fatal(err)
@@ -41,7 +47,7 @@ func database(t *testing.T) (*chserver.Server, driver.Conn) {
 	if err := clickhouse.Migrate(t.Context(), conn, clickhouse.Options{}); err != nil {
 		t.Fatal(err)
 	}
-	return srv, conn
+	return conn
 }
 
 func start(t *testing.T, s Settings) *Console {

@@ -200,8 +200,11 @@ type view struct {
 	Click   health       `json:"clickhouse"`
 }
 
-// maxStreams bounds the streams on a page.
-const maxStreams = 1000
+// Bounds of what a page shows.
+const (
+	maxStreams = 1000
+	maxCDNs    = 100
+)
 
 // view puts what is known together as of now.
 func (st *store) view(now time.Time) view {
@@ -303,14 +306,14 @@ func (st *store) cdnViews(v *view, byCDN map[string]int64) {
 	for name := range st.cdns {
 		names[name] = true
 	}
+	// Telemetry may name any CDN: what could not be registered is not shown.
 	for name := range n.cdns {
-		names[name] = true
+		if schemas.CheckName("CDN name", name) == nil && len(names) < maxCDNs {
+			names[name] = true
+		}
 	}
 	var watched, stalled, latency, latencyWeight float64
 	for name := range names {
-		if name == "" {
-			continue // slices whose CDN is not known yet
-		}
 		c, ok := st.cdns[name]
 		w := cdnView{
 			Name: name, State: string(c.State), Region: c.Region, CapacityViewers: c.CapacityViewers, CapacityBps: c.CapacityBps,
