@@ -386,6 +386,14 @@ func TestOutagesAreSaidAndHeal(t *testing.T) {
 	ch := clickhousetest.StartOptions(t, chserver.Options{DataDir: chDir, TCPPort: chPort})
 	migrate(t, ch)
 	wait("both there", true, true)
+	stop, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	if err := ch.Stop(stop); err != nil {
+		t.Fatal(err)
+	}
+	wait("ClickHouse away", true, false)
+	clickhousetest.StartOptions(t, chserver.Options{DataDir: chDir, TCPPort: chPort})
+	wait("ClickHouse back", true, true)
 
 	server.Stop()
 	wait("bus away", false, true)
