@@ -18,8 +18,9 @@ const (
 	// maxObjectBytes bounds what is read from an origin for one object: the
 	// longest segment (4 s) at 100 Mbit/s fits.
 	maxObjectBytes = 64 << 20
-	// A blocking playlist reload is held up to three target durations (12 s) by the origin.
-	blockingTimeout = 15 * time.Second
+	// Origins hold a blocking reload for 6 s at most, and hls.js waits 10 s for a
+	// first byte: an origin that hangs must be left in between.
+	blockingTimeout = 8 * time.Second
 	fetchTimeout    = 4 * time.Second
 	maxBackOff      = 10 * time.Second
 )

@@ -103,11 +103,9 @@ func (v *view) reload(ctx context.Context, t track, p *pathway, last *media) (*m
 	if err != nil {
 		return nil, err
 	}
-	timeout := requestTimeout / 2
 	switch {
 	case last == nil:
 	case last.canBlock:
-		timeout = requestTimeout
 		msn, part := last.next(!v.c.WholeSegments)
 		sep := "?"
 		if base.RawQuery != "" {
@@ -124,7 +122,7 @@ func (v *view) reload(ctx context.Context, t track, p *pathway, last *media) (*m
 		case <-time.After(max(last.target/2, 500*time.Millisecond)):
 		}
 	}
-	text, err := v.get(ctx, u, timeout, true)
+	text, err := v.get(ctx, u, playlistTimeout, true)
 	if err != nil {
 		return nil, err
 	}
@@ -252,7 +250,7 @@ func (v *view) fetch(a *anchor, t track, p *pathway, it item, first bool) error 
 	if v.c.RequestCMCD {
 		u = v.withCMCD(u, t, it.dur)
 	}
-	_, err := v.get(a.ctx, u, requestTimeout, false)
+	_, err := v.get(a.ctx, u, mediaTimeout, false)
 	var s *statusError
 	if errors.As(err, &s) && s.status == http.StatusNotFound {
 		return nil // it has left the server: go on with what comes after

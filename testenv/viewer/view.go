@@ -20,9 +20,12 @@ import (
 )
 
 const (
-	tick            = 200 * time.Millisecond
-	requestTimeout  = 20 * time.Second // as long as hls.js waits for a fragment's first byte, twice
-	attemptsPerPath = 2
+	tick = 200 * time.Millisecond
+	// As hls.js waits for a first byte, a whole playlist, a whole fragment.
+	firstByteTimeout = 10 * time.Second
+	playlistTimeout  = 20 * time.Second
+	mediaTimeout     = 120 * time.Second
+	attemptsPerPath  = 2
 )
 
 // view is one playback session.
@@ -223,7 +226,7 @@ func (v *view) tick(ctx context.Context) error {
 		}
 		maxBehind := v.c.MaxBehind
 		if maxBehind == 0 {
-			maxBehind = v.liveSync + 10*time.Second
+			maxBehind = v.liveSync + 14*time.Second
 		}
 		jump := known && v.p.state != cmcd.StateSeeking && v.liveSync > 0 && v.edge.Sub(wall) > maxBehind
 		if jump {
@@ -304,7 +307,9 @@ func (v *view) get(ctx context.Context, u string, timeout time.Duration, keep bo
 	}
 	q.Header.Set("User-Agent", Client+"/1")
 	begin := time.Now()
+	silence := time.AfterFunc(firstByteTimeout, cancel)
 	res, err := v.c.HTTPClient.Do(q)
+	silence.Stop()
 	if err != nil {
 		v.count(0, 0, outer.Err() == nil) // a request given up is no error
 		var ue *url.Error

@@ -56,7 +56,7 @@ type Config struct {
 	// live_sync_duration_s, or else the playlist's hold-back.
 	LiveSync time.Duration
 	// MaxBehind is how far behind the edge the playhead may fall before the
-	// viewer jumps forward; default LiveSync + 10 s.
+	// viewer jumps forward; default LiveSync + 14 s, about when hls.js falls out of the playlist.
 	MaxBehind time.Duration
 	// ReportEvery is the interval of t events; default 2 s.
 	ReportEvery time.Duration
