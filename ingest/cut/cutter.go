@@ -256,6 +256,7 @@ func (c *Cutter) releaseHeld(dur uint64) {
 // putVideo places a frame whose time and duration are known, closing segment and part as the rules ask.
 func (c *Cutter) putVideo(s sample, at uint64) {
 	v := c.video
+	s, at = v.fillHole(s, at)
 	next := uint64(s.dur)
 	if v.segOpen {
 		age := at - v.segStart

@@ -117,6 +117,26 @@ func (c *Cutter) put(t *track, s sample, at uint64) {
 	t.end = at + uint64(s.dur)
 }
 
+// fillHole lets a picture begin where the last one ended when frames between
+// them are missing (an encoder that cannot keep up, a publisher that drops).
+// Players stop at a hole in the picture and then jump over it, which viewers see
+// as a stall; a picture that shows early does no harm. Only where the frame
+// before cannot be lengthened any more, because its part is finished, and not
+// for reordered frames (B-frames), whose presentation order would change. The
+// part then holds one long frame and may exceed the part target.
+func (t *track) fillHole(s sample, at uint64) (sample, uint64) {
+	hole := at - t.end
+	if at <= t.end || t.number == 0 || s.cto != 0 || hole > t.units(schemas.SegmentMaxUs)-uint64(s.dur) ||
+		hole < t.units(minHoleUs) || len(t.open) > 0 && t.openDur+hole <= t.limit {
+		return s, at
+	}
+	s.dur += uint32(hole)
+	return s, t.end
+}
+
+// minHoleUs: shorter holes come from following the publisher's clock; players do not notice them.
+const minHoleUs = 5_000
+
 // closeSegment ends the open segment with the open part, if there is one.
 func (c *Cutter) closeSegment(t *track) {
 	c.closePart(t, true)

@@ -350,3 +350,30 @@ func FuzzParseAVC(f *testing.F) {
 		}
 	})
 }
+
+// Frames that an encoder drops at a constant rate leave no hole in the picture:
+// the next frame shows early instead, and nothing drifts.
+func TestDroppedFramesLeaveNoHole(t *testing.T) {
+	for _, missing := range []int{1, 3, 7, 31, 100} {
+		d := newDriver(t, testVideo(t, 30), testAudio(t, 48000))
+		at := 0
+		for _, f := range (feed{fps: 30, declared: 30, gop: 60, rate: 48000, seconds: 20}).frames() {
+			if !f.audio {
+				at++
+				// Twice, one of them over the place of a key frame.
+				if at > 100 && at <= 100+missing || at > 415 && at <= 415+missing {
+					continue
+				}
+			}
+			d.add(f)
+		}
+		d.cutter.Finish()
+		v := d.check.Tracks[schemas.Video]
+		if v.HolesUs > 10_000 || d.jumps != 0 || v.LongestSegUs > 4_120_000 || v.Samples != 600-2*missing {
+			t.Errorf("%d frames missing: %+v", missing, v)
+		}
+		if end := int64(d.cutter.video.end) / 90; end < 19_990 || end > 20_010 {
+			t.Errorf("%d frames missing: media ends at %d ms of 20000", missing, end)
+		}
+	}
+}
