@@ -15,9 +15,7 @@ import (
 	"github.com/spillway-live/spillway/analytics/qoe/sessioniser"
 	"github.com/spillway-live/spillway/ingest/geo"
 	"github.com/spillway-live/spillway/ingest/rtmp"
-	"github.com/spillway-live/spillway/schemas"
 	"github.com/spillway-live/spillway/schemas/token"
-	"github.com/spillway-live/spillway/workers"
 	"github.com/spillway-live/spillway/workers/origin"
 	"github.com/spillway-live/spillway/workers/packager"
 	"github.com/spillway-live/spillway/workers/router"
@@ -67,11 +65,7 @@ func (d *deps) ingestRole(addr string, openLoopback bool) (role, *rtmp.Server, e
 }
 
 func (d *deps) packagerRole() role {
-	r := &workers.Runner{
-		JetStream: d.js, Handler: packager.New(), Role: "packager", Stream: schemas.StreamMedia,
-		FilterSubjects: []string{"media.>"}, DeliverNew: true, Logger: d.log("packager"), Registerer: d.reg,
-	}
-	return role{"packager", r.Run}
+	return role{"packager", packager.Runner(d.js, d.log("packager"), d.reg).Run}
 }
 
 func (d *deps) originRole(addr string) (role, string, error) {
