@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"math"
 	"slices"
 	"time"
 )
@@ -55,13 +56,17 @@ type Result struct {
 	Reading *Reading `json:"reading,omitempty"`
 }
 
+// thousandths rounds: the kernel counts hundredths of a second.
+func thousandths(x float64) float64 { return math.Round(x*1000) / 1000 }
+
 func (r *Result) fill(before, after moment, publishers int) {
-	r.WindowSeconds = after.at.Sub(before.at).Seconds()
-	r.CPUSeconds = after.server.CPUSeconds - before.server.CPUSeconds
-	r.GeneratorCPUSeconds = after.generator - before.generator
-	r.OtherCPUSeconds = max(0, after.machine.busy-before.machine.busy-r.CPUSeconds-r.GeneratorCPUSeconds)
-	r.StolenCPUSeconds = after.machine.stolen - before.machine.stolen
-	r.MbpsPerStream = float64(after.sentBytes-before.sentBytes) * 8 / 1e6 / r.WindowSeconds / float64(publishers)
+	window := after.at.Sub(before.at).Seconds()
+	r.WindowSeconds = thousandths(window)
+	r.CPUSeconds = thousandths(after.server.CPUSeconds - before.server.CPUSeconds)
+	r.GeneratorCPUSeconds = thousandths(after.generator - before.generator)
+	r.OtherCPUSeconds = thousandths(max(0, after.machine.busy-before.machine.busy-r.CPUSeconds-r.GeneratorCPUSeconds))
+	r.StolenCPUSeconds = thousandths(after.machine.stolen - before.machine.stolen)
+	r.MbpsPerStream = thousandths(float64(after.sentBytes-before.sentBytes) * 8 / 1e6 / window / float64(publishers))
 }
 
 // Reading is what all readers of a run saw within the window.
@@ -100,7 +105,10 @@ func distribution(samples []float64) Distribution {
 	rank := func(q float64) float64 {
 		return samples[min(int(q*float64(len(samples))+0.999999), len(samples))-1]
 	}
-	return Distribution{Samples: len(samples), Mean: sum / float64(len(samples)), P50: rank(0.5), P95: rank(0.95), Max: samples[len(samples)-1]}
+	return Distribution{
+		Samples: len(samples), Mean: thousandths(sum / float64(len(samples))),
+		P50: rank(0.5), P95: rank(0.95), Max: samples[len(samples)-1],
+	}
 }
 
 // Range is a figure over rounds.
@@ -120,7 +128,7 @@ func rangeOf(v []float64) Range {
 	if len(v)%2 == 0 {
 		mid = (v[len(v)/2-1] + mid) / 2
 	}
-	return Range{Median: mid, Min: v[0], Max: v[len(v)-1]}
+	return Range{Median: thousandths(mid), Min: thousandths(v[0]), Max: thousandths(v[len(v)-1])}
 }
 
 // Summary is one server over all rounds with one number of readers.
