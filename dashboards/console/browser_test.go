@@ -112,7 +112,7 @@ func TestInBrowser(t *testing.T) {
 	}
 	publishPicture(t, b.JS, schemas.StreamKey{App: "shop", Stream: "gone"}, time.Now(), testJPEG(t, 2))
 	gone := stateOf(schemas.StreamKey{App: "shop", Stream: "gone"}, time.Now().Add(-2*time.Minute))
-	gone.Live, gone.EndReason = false, "publisher left"
+	gone.Live, gone.EndReason = false, `<img src=x onerror="document.title='owned'">`
 	put(t, streams, "shop.gone", gone)
 	alive, stop := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
@@ -193,7 +193,8 @@ func TestInBrowser(t *testing.T) {
 		t.Fatal(err)
 	}
 	until("six live streams with pictures", `[...document.querySelectorAll(".wall:not(.gone) .stream img")].filter(i => i.complete && i.naturalWidth === 320).length === 6`)
-	until("the ended stream", `document.querySelector(".gone .chip.ended")`)
+	until("the ended stream, its reason as text", `document.querySelector(".gone .chip.ended") && document.querySelector(".gone .facts").textContent.includes("<img src=x") &&
+		!document.querySelector(".facts img") && document.title === "Overview · Spillway"`)
 	until("viewers of every CDN", `document.querySelectorAll("table.cdns tbody tr").length === 3 &&
 		[...document.querySelectorAll("table.cdns tbody tr td:nth-child(2) .value")].map(e => e.textContent).join() === "35,20,21"`)
 	until("the faulty CDN in red", `document.querySelector("table.cdns tr.c1 .value.bad")`)
@@ -228,6 +229,13 @@ func TestInBrowser(t *testing.T) {
 		t.Fatal(err)
 	}
 	until("the player's frame", `document.querySelector("iframe[src='/play/live/demo']")?.contentDocument?.getElementById("video")`)
+	stopped, cancel := context.WithTimeout(ctx, 20*time.Second)
+	defer cancel()
+	if err := srv.Stop(stopped); err != nil {
+		t.Fatal(err)
+	}
+	until("the outage of ClickHouse said, with its time", `/ClickHouse does not answer since \d\d:\d\d:\d\d/.test(document.getElementById("banner").textContent) &&
+		document.getElementById("pulse").textContent === "partly stale"`)
 	if e := errors(); len(e) > 0 {
 		// The framed player asks a router that is not there; everything before it must be silent.
 		for _, s := range e {

@@ -16,6 +16,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"hash/fnv"
+	"strings"
 
 	"github.com/grafana/grafana-foundation-sdk/go/barchart"
 	"github.com/grafana/grafana-foundation-sdk/go/cog"
@@ -234,7 +235,7 @@ func override(p queries.Panel, c queries.Column) dashboard.DashboardFieldConfigS
 	}
 	if p.LinkWall != "" && c.Name == p.LinkVar {
 		set("links", []map[string]any{{
-			"title": "Show on " + p.LinkWall,
+			"title": "Show on another wall: " + strings.ReplaceAll(strings.TrimPrefix(p.LinkWall, "spillway-"), "-", " "),
 			"url":   "/d/" + p.LinkWall + "?var-" + p.LinkVar + "=${__value.raw:percentencode}&${__url_time_range}",
 		}})
 	}

@@ -53,7 +53,7 @@ function update(row, c, i, state) {
   text(badge, c.state === "active" ? "" : c.state);
   const level = stallLevel(c.stall_ratio);
   const capacity = c.capacity_viewers ? `of ${count(c.capacity_viewers)}` : "";
-  const load = c.capacity_bps && c.egress_bps !== null ? `${percent(c.egress_bps / c.capacity_bps)} of ${bps(c.capacity_bps)}` : "";
+  const load = c.capacity_bps && c.egress_bps !== null ? `${percent(c.egress_bps / c.capacity_bps)} used` : "";
   const figures = [
     [count(c.viewers), capacity, ""],
     [percent(c.stall_ratio), "", level],
@@ -67,6 +67,7 @@ function update(row, c, i, state) {
     text(cell.value, value);
     text(cell.note, note);
     attr(cell.value, "class", "value " + cls);
+    if (cell.column === "egress_bps" && c.capacity_bps) attr(cell.note, "title", "of " + bps(c.capacity_bps));
     if (cell.line) draw(cell.line, state.recent?.lines?.[c.name]?.[cell.column], MIN_TOP[cell.column]);
   });
 }
