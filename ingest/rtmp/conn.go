@@ -64,8 +64,16 @@ func (n *conn) Read(p []byte) (int, error) {
 	return n.in.Read(p)
 }
 
-// Write implements io.Writer.
-func (n *conn) Write(p []byte) (int, error) { return n.c.Write(p) }
+// Write implements io.Writer. A publisher is written to rarely (acknowledgements, answers to pings): each
+// time it has as long as a handshake to take it.
+func (n *conn) Write(p []byte) (int, error) {
+	if n.settled {
+		if err := n.c.SetWriteDeadline(time.Now().Add(n.s.s.HandshakeTimeout)); err != nil {
+			return 0, err
+		}
+	}
+	return n.c.Write(p)
+}
 
 // serve runs the connection. ctx ends when the server shuts down, work a little later.
 func (n *conn) serve(ctx, work context.Context) {

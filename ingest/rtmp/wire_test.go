@@ -169,6 +169,26 @@ func TestLateTrack(t *testing.T) {
 	}
 }
 
+// The handshake's deadline must not fall on the acknowledgements of a publication that outlives it.
+func TestAcknowledgementsAfterTheHandshake(t *testing.T) {
+	const handshake = 500 * time.Millisecond
+	e := start(t, schemas.BusSettings{}, func(s *rtmp.Settings) { s.HandshakeTimeout = handshake })
+	p := e.puppet("live/demo")
+	p.send(5, 0, []byte{0, 0, 0, 100}) // wants an acknowledgement every 100 bytes
+	p.send(9, 0, avcConfig(pps360))
+	began := time.Now()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for i := uint32(0); time.Since(began) < 2*handshake; i++ {
+		p.send(9, i*40, picture(i%25 == 0))
+		<-tick.C
+	}
+	p.nc.Close()
+	if st := e.waitEnd(demo); strings.Contains(st.EndReason, "no data") || st.Epoch.Epoch != 1 {
+		t.Errorf("ended because %q", st.EndReason)
+	}
+}
+
 func TestHostilePublishers(t *testing.T) {
 	e := start(t, schemas.BusSettings{}, func(s *rtmp.Settings) { s.ReadTimeout = 2 * time.Second })
 	nested := bytes.Repeat([]byte{3, 0, 1, 'a'}, 2<<20)
