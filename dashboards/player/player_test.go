@@ -17,9 +17,9 @@ func TestPageAndFilesAreServed(t *testing.T) {
 	srv := httptest.NewServer(h)
 	defer srv.Close()
 	for path, want := range map[string]string{
-		"/play":                                "player.js",
-		"/play/live/demo":                      "player.js",
-		"/play/config.json":                    `"router":"http://127.0.0.1:1"`,
+		"/play":                                  "player.js",
+		"/play/live/demo":                        "player.js",
+		"/play/config.json":                      `"router":"http://127.0.0.1:1"`,
 		"/assets/player/player.js":               "attachMedia",
 		"/assets/player/vendor/hls-1.7.4.min.js": "CMCD",
 		"/assets/player/vendor/hls.LICENSE":      "Copyright",

@@ -187,7 +187,9 @@ func TestServer(t *testing.T) {
 var comma = regexp.MustCompile("(, |\\()(`[a-z_]+` )|( (ENGINE|AS SELECT|AS WITH|PARTITION BY|ORDER BY|TTL|SETTINGS|FROM|GROUP BY|ARRAY JOIN) )")
 
 // breakLines puts each column and clause on a line of its own, so that a diff of a golden file can be read.
-func breakLines(s string) string { return strings.ReplaceAll(comma.ReplaceAllString(s, "$1\n$2$3"), " \n", "\n") + "\n" }
+func breakLines(s string) string {
+	return strings.ReplaceAll(comma.ReplaceAllString(s, "$1\n$2$3"), " \n", "\n") + "\n"
+}
 
 // quantiles puts start-ups and latencies of known distribution through the
 // materialized views and compares the view's quantiles with package loghist.
