@@ -97,7 +97,7 @@ function play(d) {
 
   hls.on(Hls.Events.FRAG_LOADED, (_, data) => noteCDN(data.frag.url));
   hls.on(Hls.Events.ERROR, (_, data) => {
-    state.errors.push({ type: data.type, details: data.details, fatal: data.fatal, at: Date.now() });
+    state.errors.push({ type: data.type, details: data.details, fatal: data.fatal, at: Date.now(), message: data.error && data.error.message });
     if (!data.fatal) return;
     state.fatal = data.details;
     beacon.error('play', data.details);
