@@ -53,7 +53,7 @@ func (b *base) connect(ctx ctx, name string, logger *slog.Logger) (*nats.Conn, j
 	}
 	nc, err := bus.Connect(u, name, logger)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, fmt.Errorf("%w: see that it runs, or give another with --nats", err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()

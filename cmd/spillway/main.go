@@ -74,7 +74,12 @@ func newCommands(stdin io.Reader, stdout, stderr io.Writer) *commands {
 			"Every flag can also be set as an environment variable (--data-dir is SPILLWAY_DATA_DIR) or in a file given by --config.",
 		FlagSet:     fs,
 		Subcommands: c.subcommands(),
-		Exec:        func(context.Context, []string) error { return flag.ErrHelp },
+		Exec: func(_ context.Context, a []string) error {
+			if len(a) > 0 {
+				return fmt.Errorf("there is no subcommand %q; see spillway -h", a[0])
+			}
+			return flag.ErrHelp
+		},
 	}
 	return c
 }
