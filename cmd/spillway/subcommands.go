@@ -9,6 +9,7 @@ func (c *commands) subcommands() []*ffcli.Command {
 		c.cdnCommand(),
 		c.experimentCommand(),
 		c.keyCommand(),
+		c.dashboardsCommand(),
 		c.statsCommand(),
 		c.benchCommand(),
 	}
