@@ -38,7 +38,11 @@ type job struct {
 	every time.Duration
 	run   func(ctx context.Context, now time.Time) error
 	due   time.Time
+	err   error // of the last time
 }
+
+// maxBackoff is the longest time until a query that failed slowly is asked again.
+const maxBackoff = 15 * time.Second
 
 // poll asks ClickHouse while somebody looks. A failure keeps the old numbers;
 // the page says since when they are old.
@@ -76,16 +80,25 @@ func (c *Console) poll(ctx context.Context) {
 			}
 			took := time.Since(start)
 			j.due = start.Add(max(j.every, 10*took) - c.s.PollInterval/4) // ticks jitter
-			if err != nil {
-				j.due = time.Time{}
+			if j.err = err; err != nil {
+				j.due = start.Add(min(10*took, maxBackoff)) // at once where nobody listens
 				c.m.failed.WithLabelValues(j.name).Inc()
-				c.clickHealth(fmt.Errorf("query %s: %w", j.name, err))
 				break // the others would fail, or wait, as well
 			}
 			c.m.queries.WithLabelValues(j.name).Observe(took.Seconds())
-			c.clickHealth(nil)
+		}
+		c.clickHealth(failure(jobs))
+	}
+}
+
+// failure is the first error of the queries' last times: as long as one fails, the numbers are not all new.
+func failure(jobs []*job) error {
+	for _, j := range jobs {
+		if j.err != nil {
+			return fmt.Errorf("query %s: %w", j.name, j.err)
 		}
 	}
+	return nil
 }
 
 func (c *Console) clickHealth(err error) {

@@ -132,30 +132,29 @@ type streamView struct {
 	App    string `json:"app"`
 	Stream string `json:"stream"`
 	// State is live, lost (no sign of life from ingest) or ended.
-	State       string      `json:"state"`
-	EndReason   string      `json:"end_reason,omitempty"`
-	UpdatedMs   int64       `json:"updated_ms"`
-	OpenedMs    int64       `json:"opened_ms"`
-	Epoch       uint32      `json:"epoch"`
-	CDN         string      `json:"cdn"`
-	Protocol    string      `json:"protocol"`
-	Encoder     string      `json:"encoder,omitempty"`
-	Codecs      string      `json:"codecs"`
-	Width       int         `json:"width"`
-	Height      int         `json:"height"`
-	FPS         num         `json:"fps"`
-	NominalFPS  num         `json:"nominal_fps"`
-	VideoBps    int64       `json:"video_bps"`
-	AudioBps    int64       `json:"audio_bps"`
-	KeyframeMs  int64       `json:"keyframe_ms"`
-	BehindMs    int64       `json:"behind_ms"`
-	Jumps       uint64      `json:"timestamp_jumps"`
-	Viewers     num         `json:"viewers"`
-	ByCDN       []cdnCount  `json:"by_cdn"`
-	Stall       num         `json:"stall_ratio"`
-	LatencyMs   num         `json:"latency_ms"`
-	Picture     *pictureRef `json:"picture,omitempty"`
-	sortViewers float64
+	State      string      `json:"state"`
+	EndReason  string      `json:"end_reason,omitempty"`
+	UpdatedMs  int64       `json:"updated_ms"`
+	OpenedMs   int64       `json:"opened_ms"`
+	Epoch      uint32      `json:"epoch"`
+	CDN        string      `json:"cdn"`
+	Protocol   string      `json:"protocol"`
+	Encoder    string      `json:"encoder,omitempty"`
+	Codecs     string      `json:"codecs"`
+	Width      int         `json:"width"`
+	Height     int         `json:"height"`
+	FPS        num         `json:"fps"`
+	NominalFPS num         `json:"nominal_fps"`
+	VideoBps   int64       `json:"video_bps"`
+	AudioBps   int64       `json:"audio_bps"`
+	KeyframeMs int64       `json:"keyframe_ms"`
+	BehindMs   int64       `json:"behind_ms"`
+	Jumps      uint64      `json:"timestamp_jumps"`
+	Viewers    num         `json:"viewers"`
+	ByCDN      []cdnCount  `json:"by_cdn"`
+	Stall      num         `json:"stall_ratio"`
+	LatencyMs  num         `json:"latency_ms"`
+	Picture    *pictureRef `json:"picture,omitempty"`
 }
 
 type cdnCount struct {
@@ -180,7 +179,6 @@ type cdnView struct {
 	ErrorRatio      num   `json:"request_error_ratio"`
 	Failures        int64 `json:"failures"`
 	EgressBps       num   `json:"egress_bps"`
-	watchedMs       int64
 }
 
 // totals are the figures over all streams and CDNs.
@@ -235,11 +233,10 @@ func (st *store) view(now time.Time) view {
 			w.Picture = &p
 		}
 		if n.viewers != nil {
-			w.Viewers, w.ByCDN = 0, byStream[s.Key()]
+			w.Viewers, w.ByCDN = 0, append(w.ByCDN, byStream[s.Key()]...)
 			for _, c := range w.ByCDN {
 				w.Viewers += num(c.Viewers)
 			}
-			w.sortViewers = float64(w.Viewers)
 			slices.SortFunc(w.ByCDN, func(a, b cdnCount) int { return strings.Compare(a.CDN, b.CDN) })
 		}
 		if q, ok := n.streams[s.Key()]; ok {
@@ -327,7 +324,6 @@ func (st *store) cdnViews(v *view, byCDN map[string]int64) {
 		}
 		if q, ok := n.cdns[name]; ok {
 			w.Stall, w.LatencyMs, w.BitrateKbps, w.ErrorRatio, w.Failures = q.Stall, q.Latency, q.BitrateKbps, q.ErrorRatio, q.Failures
-			w.watchedMs = q.WatchedMs
 			if !math.IsNaN(float64(q.Stall)) {
 				watched += float64(q.WatchedMs)
 				stalled += float64(q.Stall) * float64(q.WatchedMs)

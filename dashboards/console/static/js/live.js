@@ -10,7 +10,7 @@ export const state = { offset: 0 };
 export const serverNow = () => Date.now() + state.offset;
 
 const listeners = [];
-let heard = 0, lostSince = Date.now(), source = null, pending = false;
+let heard = 0, lostSince = Date.now(), source = null, pending = false, retry = 0;
 
 /** onChange calls f once a frame at most when something changed. */
 export function onChange(f) {
@@ -35,6 +35,7 @@ function hear() {
 }
 
 export function connect() {
+  source?.close();
   source = new EventSource("/v1/live");
   for (const s of SECTIONS) {
     source.addEventListener(s, (e) => {
@@ -52,14 +53,37 @@ export function connect() {
   source.addEventListener("error", lost);
 }
 
+// A tab in the background lets go of its connection: browsers allow six to a host.
+const HIDDEN_MS = 20000;
+let hide = 0, paused = false;
+document.addEventListener("visibilitychange", () => {
+  clearTimeout(hide);
+  if (document.hidden) {
+    hide = setTimeout(() => {
+      paused = true;
+      source?.close();
+    }, HIDDEN_MS);
+  } else if (paused) {
+    paused = false;
+    heard = Date.now();
+    connect();
+  }
+});
+
 function lost() {
+  if (paused) return;
   if (lostSince === 0) lostSince = heard || Date.now();
   banner();
   // The browser reconnects by itself unless the server refused.
   if (source.readyState === EventSource.CLOSED) {
     source.close();
-    setTimeout(connect, 3000);
+    again(3000);
   }
+}
+
+function again(ms) {
+  clearTimeout(retry);
+  retry = setTimeout(() => { if (!paused) connect(); }, ms);
 }
 
 function banner() {
@@ -92,9 +116,8 @@ function pulse() {
 }
 
 setInterval(() => {
-  if (lostSince === 0 && Date.now() - heard > SILENCE_MS) {
+  if (!paused && lostSince === 0 && Date.now() - heard > SILENCE_MS) {
     source.close();
     lost();
-    if (source.readyState !== EventSource.CLOSED) setTimeout(connect, 1000);
   }
 }, 1000);
