@@ -42,9 +42,29 @@ const readBuffer = 32 << 10
 var errBudget = errors.New("too many bytes before the publish command")
 
 func newConn(s *Server, c net.Conn, peer netip.Addr) *conn {
-	n := &conn{s: s, c: c, peer: peer, in: bufio.NewReaderSize(c, readBuffer)}
+	n := &conn{s: s, c: c, peer: peer}
+	n.in = bufio.NewReaderSize(&gatherer{n: n}, readBuffer)
 	n.budget.Store(s.s.MaxBytesBeforePublish)
 	return n
+}
+
+// gatherer reads a publisher's bytes at the moments that all publications share, so that one wake-up of
+// the process serves all of them and takes several frames of each. Frames of many publishers arrive one by
+// one, and waking up for each costs more than all that is done with it: 20 streams of 77 messages a second
+// took 5.3 CPU seconds in 30 s without and 3.9 with a period of 24 ms, bus and packager included.
+type gatherer struct {
+	n       *conn
+	drained bool // the last read took all there was
+}
+
+func (g *gatherer) Read(p []byte) (int, error) {
+	if every := g.n.s.s.GatherEvery; every > 0 && g.n.settled && g.drained {
+		now := time.Now()
+		time.Sleep(now.Truncate(every).Add(every).Sub(now))
+	}
+	k, err := g.n.c.Read(p)
+	g.drained = k < len(p)
+	return k, err
 }
 
 // Read is the peer's bytes, bounded before it publishes.

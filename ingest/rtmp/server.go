@@ -39,6 +39,10 @@ type Settings struct {
 	HandshakeTimeout time.Duration
 	// ReadTimeout ends a publication without data; default 15 s.
 	ReadTimeout time.Duration
+	// GatherEvery is how often what publishers sent is taken, at the same moments for all; it delays media by
+	// half of that on average. Default 23 ms, which no usual frame interval is a multiple of, so that the
+	// estimate of the wall-clock sees frames that did not wait; negative: at once.
+	GatherEvery time.Duration
 	// BusTimeout ends a publication whose media the bus has not taken for so long; default 30 s.
 	BusTimeout time.Duration
 	// TelemetryEvery is the interval of publisher telemetry rows; default 5 s.
@@ -58,6 +62,7 @@ func (s *Settings) defaults() error {
 	}
 	def(&s.HandshakeTimeout, 10*time.Second)
 	def(&s.ReadTimeout, 15*time.Second)
+	def(&s.GatherEvery, 23*time.Millisecond)
 	def(&s.BusTimeout, 30*time.Second)
 	def(&s.TelemetryEvery, 5*time.Second)
 	if s.Listen == "" {
