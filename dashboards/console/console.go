@@ -115,7 +115,7 @@ func New(s Settings) (*Console, error) {
 			return nil, fmt.Errorf("console: listen: %w: choose another address; port 0 takes a free one", err)
 		}
 	}
-	c := &Console{s: s, ln: ln, db: db, st: newStore(time.Now()), m: m, pics: newPictures(s.JetStream)}
+	c := &Console{s: s, ln: ln, db: db, st: newStore(), m: m, pics: newPictures(s.JetStream)}
 	c.hub = newHub(s.MaxLive, m)
 	return c, nil
 }

@@ -23,11 +23,10 @@ type hub struct {
 	m     *metrics
 	woken chan struct{} // asks the poller to run now
 
-	mu       sync.Mutex
-	latest   [len(sections)][]byte
-	clients  map[*client]struct{}
-	lastUse  time.Time
-	complete bool // every section was made at least once
+	mu      sync.Mutex
+	latest  [len(sections)][]byte
+	clients map[*client]struct{}
+	lastUse time.Time
 }
 
 type client struct {
@@ -70,7 +69,6 @@ func (h *hub) publish(parts [len(sections)][]byte) {
 			h.latest[i], changed[i], any = p, true, true
 		}
 	}
-	h.complete = true
 	if !any {
 		return
 	}
@@ -85,22 +83,23 @@ func (h *hub) publish(parts [len(sections)][]byte) {
 	}
 }
 
-// join adds a browser, which gets everything there is; nil when there are too many.
-func (h *hub) join() *client {
+// join adds a browser, which gets everything there is; nil when there are too
+// many. first says that nobody else looks, so that what there is may be old.
+func (h *hub) join() (c *client, first bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if len(h.clients) >= h.max {
 		h.m.refused.Inc()
-		return nil
+		return nil, false
 	}
-	c := &client{wake: make(chan struct{}, 1)}
+	c = &client{wake: make(chan struct{}, 1)}
 	for i := range c.dirty {
-		c.dirty[i] = h.complete
+		c.dirty[i] = true
 	}
 	c.wake <- struct{}{}
 	h.clients[c] = struct{}{}
 	h.m.live.Set(float64(len(h.clients)))
-	return c
+	return c, len(h.clients) == 1
 }
 
 func (h *hub) leave(c *client, now time.Time) {
@@ -174,14 +173,14 @@ const beat = 2 * time.Second
 
 // live serves GET /v1/live.
 func (c *Console) live(w http.ResponseWriter, r *http.Request) {
-	cl := c.hub.join()
+	cl, first := c.hub.join()
 	if cl == nil {
 		w.Header().Set("Retry-After", "10")
 		refuse(w, http.StatusServiceUnavailable, "too many browsers are connected: close one, or try again later")
 		return
 	}
 	defer func() { c.hub.leave(cl, time.Now()) }()
-	if !c.hub.ready() {
+	if first {
 		c.publish(time.Now())
 	}
 	select {
@@ -218,10 +217,4 @@ func (c *Console) live(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
-}
-
-func (h *hub) ready() bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.complete
 }

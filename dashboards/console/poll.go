@@ -65,6 +65,10 @@ func (c *Console) poll(ctx context.Context) {
 		case <-c.hub.woken:
 		}
 		if !c.hub.wanted(time.Now()) {
+			c.apply(func() { c.st.n = numbers{} }) // nobody shall come back to old figures
+			for _, j := range jobs {
+				j.due = time.Time{}
+			}
 			continue
 		}
 		for _, j := range jobs {

@@ -52,7 +52,8 @@ type pictureRef struct {
 
 // health says whether a source answers, and since when.
 type health struct {
-	OK      bool  `json:"ok"`
+	OK bool `json:"ok"`
+	// SinceMs is when that began, Unix milliseconds; 0: it was not asked yet.
 	SinceMs int64 `json:"since_ms"`
 	// LastMs is when it last answered, Unix milliseconds; 0 is never.
 	LastMs int64  `json:"last_ms"`
@@ -95,17 +96,13 @@ type store struct {
 	bus, click health
 }
 
-func newStore(now time.Time) *store {
-	h := health{SinceMs: now.UnixMilli(), Error: "not connected yet"}
-	return &store{
-		streams: map[string]schemas.StreamState{}, cdns: map[string]schemas.CDN{}, pictures: map[schemas.StreamKey]pictureRef{},
-		bus: h, click: h,
-	}
+func newStore() *store {
+	return &store{streams: map[string]schemas.StreamState{}, cdns: map[string]schemas.CDN{}, pictures: map[schemas.StreamKey]pictureRef{}}
 }
 
 // set records that a source answered (err nil) or did not; it reports a change.
 func (h *health) set(err error, now time.Time) bool {
-	changed := h.OK != (err == nil)
+	changed := h.OK != (err == nil) || h.SinceMs == 0
 	if changed {
 		h.OK, h.SinceMs = err == nil, now.UnixMilli()
 	}

@@ -18,7 +18,7 @@ export function cdnTable() {
   const head = el("tr", {}, el("th", { scope: "col" }, "CDN"));
   for (const c of COLUMNS) head.append(el("th", { scope: "col" }, c.head, " ", el("small", {}, c.unit)));
   const body = el("tbody");
-  const empty = el("p", { class: "empty", hidden: "" }, "No CDN is registered. Add one with: spillway cdn add NAME --url URL");
+  const empty = el("p", { class: "empty", hidden: "" }, "No CDN is registered. Add one with: spillway cdn set NAME --url URL");
   const table = el("table", { class: "cdns" }, el("thead", {}, head), body);
   const box = el("div", { class: "card scroll" }, table, empty);
   return {

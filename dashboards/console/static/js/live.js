@@ -86,14 +86,17 @@ function again(ms) {
   retry = setTimeout(() => { if (!paused) connect(); }, ms);
 }
 
+// since_ms is 0 until a source was asked for the first time.
+const down = (x) => !x.ok && x.since_ms !== 0;
+
 function banner() {
   const lines = [];
   const h = state.health;
   if (lostSince !== 0 && heard !== 0) {
     lines.push(`No connection to the console since ${clock(lostSince)}. Everything below is from then; trying again.`);
   } else if (h) {
-    if (!h.bus.ok) lines.push(`The bus does not answer since ${clock(h.bus.since_ms)}: streams and pictures are from then.`);
-    if (!h.clickhouse.ok) {
+    if (down(h.bus)) lines.push(`The bus does not answer since ${clock(h.bus.since_ms)}: streams and pictures are from then.`);
+    if (down(h.clickhouse)) {
       const from = h.clickhouse.last_ms ? `are from ${clock(h.clickhouse.last_ms)}` : "are not known yet";
       lines.push(`ClickHouse does not answer since ${clock(h.clickhouse.since_ms)}: viewers and quality ${from}.`);
     }
@@ -101,8 +104,8 @@ function banner() {
   const b = document.getElementById("banner");
   text(b, lines.join(" "));
   b.hidden = lines.length === 0;
-  document.documentElement.classList.toggle("stale-bus", lostSince !== 0 || (!!h && !h.bus.ok));
-  document.documentElement.classList.toggle("stale-numbers", lostSince !== 0 || (!!h && !h.clickhouse.ok));
+  document.documentElement.classList.toggle("stale-bus", lostSince !== 0 || (!!h && down(h.bus)));
+  document.documentElement.classList.toggle("stale-numbers", lostSince !== 0 || (!!h && down(h.clickhouse)));
   pulse();
 }
 
@@ -110,7 +113,7 @@ function pulse() {
   const p = document.getElementById("pulse");
   const stale = lostSince !== 0;
   const h = state.health;
-  const partly = !stale && h && !(h.bus.ok && h.clickhouse.ok);
+  const partly = !stale && h && (down(h.bus) || down(h.clickhouse));
   text(p, stale ? (heard ? "offline" : "connecting") : partly ? "partly stale" : "live");
   attr(p, "class", "pulse " + (stale ? "off" : partly ? "partly" : "on"));
 }
