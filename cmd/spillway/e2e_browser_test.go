@@ -113,14 +113,16 @@ type pageState struct {
 		At, Capture, PDT float64
 		Page             *float64
 	}
-	Unread int
-	Hosts  []string
+	Unread  int
+	Steered bool
+	Hosts   []string
 }
 
 const readPage = `{
   session: spillway.session, arms: spillway.dispatch && spillway.dispatch.arms, fatal: spillway.fatal, errors: spillway.errors,
   measured: spillway.measured ? spillway.measured() : {}, latencies: spillway.latencies.map(l => l.ms), cdns: spillway.cdns,
   samples: window.e2e ? e2e.samples : [], unread: window.e2e ? e2e.unread : 0,
+  steered: performance.getEntriesByType('resource').some(r => r.name.includes('/v1/steering?')),
   hosts: [...new Set(performance.getEntriesByType('resource').map(r => new URL(r.name).hostname))],
 }`
 
@@ -174,6 +176,9 @@ func TestBrowserPlaysAndTelemetryAgrees(t *testing.T) {
 		if h != "127.0.0.1" {
 			t.Errorf("the page loaded something from %s", h)
 		}
+	}
+	if !page.Steered {
+		t.Error("the player asked for no steering")
 	}
 	t.Logf("page: session %s on %v, start-up %.0f ms, %d stalls of %.0f ms, played %.0f ms, latency %.0f ms, errors %+v", page.Session, page.CDNs,
 		*page.Measured.StartupMs, page.Measured.Stalls, page.Measured.StallMs, page.Measured.PlayedMs, mean(page.Latencies), page.Errors)

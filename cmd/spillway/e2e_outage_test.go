@@ -159,5 +159,14 @@ func TestClickHouseOutage(t *testing.T) {
 		return nil
 	})
 	t.Logf("%d accepted; %+v", accepted, s)
+
+	// Ctrl-C keeps its five seconds with a ClickHouse that does not answer.
+	if err := syscall.Kill(srv.PID(), syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	defer syscall.Kill(srv.PID(), syscall.SIGCONT)
+	stop = background(t, "reports", r.run)
+	accept(500)
+	stop()
 	u.interrupt()
 }

@@ -41,7 +41,10 @@ func (i *inserter) insert(ctx context.Context, table, token string, in proto.Inp
 		}
 		i.client = c
 	}
-	err := i.client.Do(ctx, ch.Query{
+	// The client looks at ctx between packets only; a server that hangs sends none.
+	client := i.client
+	defer context.AfterFunc(ctx, func() { _ = client.Close() })()
+	err := client.Do(ctx, ch.Query{
 		Body: in.Into(table), Input: in,
 		Settings: []ch.Setting{{Key: "insert_deduplication_token", Value: token, Important: true}},
 	})
