@@ -51,7 +51,7 @@ AS SELECT
     argMaxIf(s.viewer_id, (s.bus_seq, s.bus_row), s.viewer_id != '') AS viewer_id,
     min(s.time) AS first_time,
     max(s.time) AS last_time,
-    sum(s.ended) > 0 AS final,
+    CAST(sum(s.ended) > 0, 'Bool') AS final,
     argMaxIf(s.end_reason, (s.bus_seq, s.bus_row), s.end_reason != '') AS end_reason,
     argMaxIf(s.cdn, (s.bus_seq, s.bus_row), s.cdn != '') AS cdn,
     arrayFilter(c -> c != '', groupUniqArray(s.cdn)) AS cdns,
