@@ -71,6 +71,8 @@ type track struct {
 	waiting map[partID]string // parts that MEDIA has announced, and their chunk
 	from    string            // chunk of the last part
 	unsaid  time.Time         // when a part was appended that those who wait have not been told of; zero: none
+	// MEDIA has announced every part from announcedFrom to announced; its order is that of the publisher.
+	announcedFrom, announced partID
 	// mediaEpoch is the highest epoch that MEDIA has shown; ended the epoch whose end it has shown.
 	mediaEpoch, ended uint32
 	stalledSince      time.Time // pending parts cannot be appended since
@@ -97,6 +99,12 @@ func (t *track) expect(id partID, start bool, chunk string) bool {
 		return false
 	}
 	t.mediaEpoch = id.epoch
+	if t.announced == (partID{}) {
+		t.announcedFrom = id
+	}
+	if id.after(t.announced) {
+		t.announced = id
+	}
 	if t.has(id) {
 		return false
 	}
@@ -247,13 +255,22 @@ func (t *track) step(now time.Time) bool {
 // wait for what is missing before it.
 func (t *track) holdBack(start *piece, now time.Time) bool {
 	switch {
-	case start.id.epoch == t.last.epoch, t.outstandingBefore(start.id):
+	case t.outstandingBefore(start.id):
 		return !t.stalledFor(holePatience, now)
+	case start.id.epoch == t.last.epoch:
+		// Ingest may send a segment's last part before it knows that it is the last
+		// (the next frame was late). MEDIA tells it: nothing lies between.
+		return !t.announcedBetween(start.id) && !t.stalledFor(holePatience, now)
 	case t.mediaEpoch < start.id.epoch:
 		return !t.stalledFor(epochPatience, now)
 	default: // a new epoch, and all of the last one is here
 		return false
 	}
+}
+
+// announcedBetween reports whether MEDIA has announced all there is from the last part to this one.
+func (t *track) announcedBetween(id partID) bool {
+	return t.announced != (partID{}) && !t.announcedFrom.after(t.last) && !id.after(t.announced)
 }
 
 func (t *track) stalledFor(d time.Duration, now time.Time) bool {

@@ -111,6 +111,37 @@ func TestHoleIsSkippedInTheEnd(t *testing.T) {
 	}
 }
 
+// A segment whose last part does not say so ends with the next one's start, at
+// once if MEDIA has announced nothing between, in either order of arrival.
+func TestSegmentEndsUnsaid(t *testing.T) {
+	now := time.Unix(1_790_000_000, 0)
+	for _, partsFirst := range []bool{true, false} {
+		bus := script(1)
+		end := 0 // the first part that ends a segment
+		for !bus[end].h.SegmentEnd {
+			end++
+		}
+		bus[end].h.SegmentEnd = false
+		tr := newTrack("src", schemas.Video, testWindow, 200_000)
+		for _, p := range bus[:end+1] {
+			tr.expect(p.id, p.h.SegmentStart, "")
+			tr.offer(p, now)
+		}
+		start := bus[end+1]
+		if partsFirst {
+			tr.offer(start, now)
+			if tr.last != bus[end].id {
+				t.Error("the next segment was begun before MEDIA could tell what lies between")
+			}
+		}
+		tr.expect(start.id, true, "")
+		tr.offer(start, now)
+		if tr.last != start.id || !tr.segs[len(tr.segs)-2].Complete {
+			t.Errorf("parts first %t: at %+v, not at %+v", partsFirst, tr.last, start.id)
+		}
+	}
+}
+
 // What has left the playlist can be fetched for three target durations more.
 func TestMediaStaysFetchable(t *testing.T) {
 	tr := play(t, script(1), script(1))
