@@ -24,6 +24,7 @@ import (
 	"github.com/spillway-live/spillway/testenv/bus"
 	"github.com/spillway-live/spillway/testenv/clickhouse"
 	"github.com/spillway-live/spillway/testenv/edge"
+	"github.com/spillway-live/spillway/testenv/geodb"
 	"github.com/spillway-live/spillway/testenv/publisher"
 )
 
@@ -47,6 +48,7 @@ type upFlags struct {
 	viewers int
 	openPub bool
 	cdns    string
+	geo     string
 	profile string
 
 	rtmp, console, router, collector, origin, natsPort, chTCP, chHTTP port
@@ -60,6 +62,7 @@ func (f *upFlags) register(fs *flag.FlagSet) {
 	fs.StringVar(&f.only, "only", "", "run only these `roles`, comma-separated, e.g. ingest,packager,origin")
 	fs.IntVar(&f.viewers, "viewers", 5, "demo viewers on every CDN")
 	fs.BoolVar(&f.openPub, "open-publish", true, "let publishers on this machine push without a key")
+	fs.StringVar(&f.geo, "geo", "", "MaxMind-format `files`, comma-separated, that place viewers")
 	fs.StringVar(&f.cdns, "cdns", "a,b,c", "`names` of the CDN edges to run")
 	fs.StringVar(&f.profile, "cpuprofile", "", "`file` for a CPU profile of this process, in pprof's form")
 	for _, p := range []struct {
@@ -182,7 +185,7 @@ func (s *system) start(ctx ctx, dir string) error {
 	if err := s.startBus(ctx, dir); err != nil {
 		return err
 	}
-	if s.d.geo, err = geo.Open(geo.Settings{}); err != nil {
+	if s.d.geo, err = s.openGeo(dir); err != nil {
 		return err
 	}
 	if !s.f.noDemo {
@@ -220,6 +223,19 @@ func (s *system) start(ctx ctx, dir string) error {
 		}
 	}
 	return nil
+}
+
+// openGeo places viewers by the operator's databases or, for the demo, by a
+// small one of ranges that no real viewer has (127.1.0.0 and up among them).
+func (s *system) openGeo(dir string) (*geo.Locator, error) {
+	files := s.f.geo
+	if files == "" && !s.f.noDemo {
+		files = filepath.Join(dir, "demo.mmdb")
+		if err := geodb.Write(files, geodb.Default()); err != nil {
+			return nil, err
+		}
+	}
+	return openGeo(files)
 }
 
 func (s *system) add(r role) { s.g.start(r.name, r.run) }
