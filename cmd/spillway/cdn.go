@@ -141,32 +141,13 @@ func (c *commands) cdnFault(b *base) *ffcli.Command {
 	var latency time.Duration
 	var errorRate float64
 	var down bool
-	return c.command("cdn fault", "NAME", "make a CDN's test edge bad: at least one of the flags", -1, func(fs *flag.FlagSet) {
+	return c.command("cdn fault", "NAME", "make a CDN's test edge bad: at least one of the flags", 1, func(fs *flag.FlagSet) {
 		b.register(fs)
 		fs.StringVar(&rate, "rate", "", "limit the whole edge's downstream, e.g. 300kbps, 2Mbps")
 		fs.DurationVar(&latency, "latency", 0, "add this before each answer, e.g. 200ms")
 		fs.Float64Var(&errorRate, "error-rate", 0, "answer this share of requests with 503, 0 to 1")
 		fs.BoolVar(&down, "down", false, "close every connection without an answer")
 	}, func(ctx ctx, a []string) error {
-		// People write "cdn fault b --rate 300kbps": take flags behind the name too.
-		if len(a) == 0 {
-			return errors.New("cdn fault takes the CDN's name: spillway cdn fault NAME --rate 300kbps")
-		}
-		if len(a) > 1 {
-			fs := flag.NewFlagSet("spillway cdn fault", flag.ContinueOnError)
-			fs.SetOutput(c.stderr)
-			b.register(fs)
-			fs.StringVar(&rate, "rate", rate, "")
-			fs.DurationVar(&latency, "latency", latency, "")
-			fs.Float64Var(&errorRate, "error-rate", errorRate, "")
-			fs.BoolVar(&down, "down", down, "")
-			if err := fs.Parse(a[1:]); err != nil {
-				return err
-			}
-			if fs.NArg() > 0 {
-				return fmt.Errorf("cdn fault takes one CDN's name; %q is too much", fs.Args())
-			}
-		}
 		f := schemas.Fault{LatencyMs: latency.Milliseconds(), ErrorRate: errorRate, Down: down}
 		if rate != "" {
 			bps, err := parseRate(rate)

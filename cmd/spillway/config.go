@@ -75,7 +75,8 @@ func options() []ff.Option {
 }
 
 // command makes a subcommand whose positional arguments are checked: names are
-// listed in usage, e.g. "NAME", and exactly as many must be given.
+// listed in usage, e.g. "NAME", and exactly as many must be given. Flags may
+// stand before and behind them.
 func (c *commands) command(name, usage, help string, args int, setUp func(fs *flag.FlagSet), exec execFunc) *ffcli.Command {
 	fs := flag.NewFlagSet("spillway "+name, flag.ContinueOnError)
 	fs.SetOutput(c.stderr)
@@ -86,12 +87,37 @@ func (c *commands) command(name, usage, help string, args int, setUp func(fs *fl
 	return &ffcli.Command{
 		Name: short, ShortUsage: "spillway " + name + " " + usage, ShortHelp: help, FlagSet: fs, Options: options(),
 		Exec: func(ctx ctx, a []string) error {
-			if args >= 0 && len(a) != args {
-				return fmt.Errorf("%s takes %d arguments and got %d %q; flags go before them: spillway %s %s", name, args, len(a), a, name, usage)
+			a, err := parseTrailing(fs, a)
+			if err != nil {
+				return err
+			}
+			if len(a) != args {
+				return fmt.Errorf("%s takes %d argument(s) beside flags and got %d %q: spillway %s [flags] %s", name, args, len(a), a, name, usage)
 			}
 			return exec(ctx, a)
 		},
 	}
+}
+
+// parseTrailing reads the flags behind positional arguments, as in "cdn fault b
+// --rate 300kbps", and gives the arguments alone. The standard parser stops at
+// the first argument; what it has read before stays.
+func parseTrailing(fs *flag.FlagSet, args []string) ([]string, error) {
+	var alone []string
+	for len(args) > 0 {
+		if a := args[0]; a == "-" || !strings.HasPrefix(a, "-") {
+			alone, args = append(alone, a), args[1:]
+			continue
+		}
+		if args[0] == "--" {
+			return append(alone, args[1:]...), nil
+		}
+		if err := ff.Parse(fs, args, options()...); err != nil {
+			return nil, err
+		}
+		args = fs.Args()
+	}
+	return alone, nil
 }
 
 // parent makes a subcommand that only holds others.

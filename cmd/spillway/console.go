@@ -75,7 +75,9 @@ func (c *commands) consoleCommand() *ffcli.Command {
 		}
 		return c.serveRole(ctx, f, "console", func(d *deps) ([]role, error) {
 			r, u, err := d.consoleRole(addr, dsn, routerURL, nil)
-			d.logger.Info("console", "url", u)
+			if err == nil {
+				d.logger.Info("console", "url", u)
+			}
 			return []role{r}, err
 		})
 	})

@@ -143,7 +143,9 @@ func (c *commands) roleCommands() []*ffcli.Command {
 	var originAddr string
 	add("origin", "serve playlists, parts and segments", addr(&originAddr, "HTTP", "127.0.0.1:8090"), func(d *deps) ([]role, error) {
 		r, u, err := d.originRole(originAddr)
-		d.logger.Info("origin", "url", u)
+		if err == nil {
+			d.logger.Info("origin", "url", u)
+		}
 		return one(r, err)
 	})
 	var routerAddr, routerPublic, routerCollector, routerPublish string
@@ -163,7 +165,9 @@ func (c *commands) roleCommands() []*ffcli.Command {
 	var collectorAddr string
 	add("collector", "take telemetry over HTTP", addr(&collectorAddr, "HTTP", "127.0.0.1:8092"), func(d *deps) ([]role, error) {
 		r, u, err := d.collectorRole(collectorAddr)
-		d.logger.Info("collector", "url", u)
+		if err == nil {
+			d.logger.Info("collector", "url", u)
+		}
 		return one(r, err)
 	})
 	add("sessioniser", "turn telemetry into session slices", nil, func(d *deps) ([]role, error) { return one(d.sessioniserRole(), nil) })
