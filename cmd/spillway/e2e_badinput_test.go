@@ -32,7 +32,7 @@ func TestBadInput(t *testing.T) {
 	if code != 0 {
 		t.Fatalf("spillway key: %s", stderr)
 	}
-	good := &publisher.Publisher{URL: u.Push + "/good?cdn=a&key=" + strings.TrimSpace(key), Width: 320, Height: 180, BitrateKbps: 300, Logger: quiet()}
+	good := &publisher.Replay{File: smallClip(t), URLs: []string{u.Push + "/good?cdn=a&key=" + strings.TrimSpace(key)}, Logger: quiet()}
 	background(t, "good publisher", good.Run)
 	multivariant := strings.Replace(u.HLS["a"], "/live/demo/", "/live/good/", 1)
 	within(t, 30*time.Second, "the good publisher can be watched", func() error {
