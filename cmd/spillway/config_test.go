@@ -66,3 +66,18 @@ func TestDocumentedKeyCommand(t *testing.T) {
 		}
 	}
 }
+
+func TestUpRefusesUnknownRoles(t *testing.T) {
+	for _, only := range []string{"packagr", "ingest,", "ingest packager"} {
+		var out, log strings.Builder
+		if code := run(t.Context(), []string{"up", "--data", t.TempDir(), "--only", only}, strings.NewReader(""), &out, &log); code != 1 || !strings.Contains(log.String(), "there is no role") {
+			t.Errorf("--only %q: exit code %d, %q", only, code, log.String())
+		}
+	}
+	for _, only := range []string{"", "ingest,packager, origin"} {
+		f := upFlags{only: only}
+		if err := f.check(); err != nil {
+			t.Errorf("--only %q: %v", only, err)
+		}
+	}
+}

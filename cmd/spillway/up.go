@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -21,6 +22,7 @@ import (
 
 	"github.com/spillway-live/spillway/ingest/geo"
 	"github.com/spillway-live/spillway/schemas"
+	"github.com/spillway-live/spillway/schemas/token"
 	"github.com/spillway-live/spillway/testenv/bus"
 	"github.com/spillway-live/spillway/testenv/clickhouse"
 	"github.com/spillway-live/spillway/testenv/edge"
@@ -112,6 +114,9 @@ func (c *commands) up(ctx ctx, f *upFlags) (err error) {
 	if err != nil {
 		return err
 	}
+	if err := f.check(); err != nil {
+		return err
+	}
 	dir := f.dataDir()
 	release, err := lockDataDir(dir)
 	if err != nil {
@@ -146,6 +151,22 @@ func (c *commands) up(ctx ctx, f *upFlags) (err error) {
 		return err
 	}
 	return s.g.wait(ctx)
+}
+
+// upRoles are what --only chooses from.
+const upRoles = "loader sessioniser collector ingest packager origin router screenshot console edge demo"
+
+// check refuses settings that would quietly leave something out.
+func (f *upFlags) check() error {
+	if f.only == "" {
+		return nil
+	}
+	for _, r := range strings.Split(f.only, ",") {
+		if !slices.Contains(strings.Fields(upRoles), strings.TrimSpace(r)) {
+			return fmt.Errorf("--only: there is no role %q: choose from %s, separated by commas", strings.TrimSpace(r), upRoles)
+		}
+	}
+	return nil
 }
 
 // runs tells whether a role is among those asked for.
@@ -404,8 +425,16 @@ func (s *system) startDemo(ctx ctx) error {
 	if s.f.noDemo || s.run.Push == "" {
 		return nil
 	}
+	push := s.run.Push + "/" + demoStream
+	if !s.f.openPub { // the demo needs a key like everybody else
+		key, err := s.d.signer.SignPublish(token.Publish{App: demoApp, Stream: demoStream, ExpiresUnix: time.Now().AddDate(1, 0, 0).Unix()})
+		if err != nil {
+			return fmt.Errorf("key of the demo publisher: %w", err)
+		}
+		push += "?key=" + key
+	}
 	p := &publisher.Publisher{
-		URL: s.run.Push + "/" + demoStream, Name: demoApp + "/" + demoStream, Input: s.f.input, Logger: s.d.log("demo-publisher"),
+		URL: push, Name: demoApp + "/" + demoStream, Input: s.f.input, Logger: s.d.log("demo-publisher"),
 	}
 	s.add(role{"demo publisher", p.Run})
 	if err := s.waitLive(ctx, schemas.StreamKey{App: demoApp, Stream: demoStream}, 30*time.Second); err != nil {
@@ -507,7 +536,7 @@ func (s *system) announce(ctx) error {
 		line("CDN "+r.Name, s.run.HLS[r.Name])
 	}
 	line("telemetry", s.run.Collector)
-	if s.run.ClickHouse != "" {
+	if strings.HasPrefix(s.run.ClickHouse, "http") { // a server of your own is known by its native address
 		line("query", "curl '"+s.run.ClickHouse+"' --data 'SELECT * FROM spillway.v_cdn_minute ORDER BY minute DESC LIMIT 9 FORMAT PrettyCompact'")
 	}
 	line("bus", redactURL(s.run.NATS))
