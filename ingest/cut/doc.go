@@ -1,6 +1,6 @@
 // Package cut turns the frames of one publication into chunks by the cutting
 // rules of docs/contracts.md: parts of k frames that never exceed the part
-// target, segments that close at key frames, media sequence numbers of the
+// target (but for a frame that covers dropped ones), segments that close at key frames, media sequence numbers of the
 // tracks in step. It also writes the CMAF bytes (init segments, moof+mdat).
 //
 // It is pure: no I/O, no goroutine, no clock of its own (arrival times and ticks
