@@ -254,8 +254,30 @@ func (o *one) slice(streamMs, until int64) (schemas.Slice, bool) {
 	if c == o.SentC && l == o.SentL && fb == nil && lb == nil {
 		return schemas.Slice{}, false
 	}
+	s := o.build(streamMs, &c, &l)
+	s.FirstScreenBins, s.FirstScreenCounts, s.LatencyBins, s.LatencyCounts = fb, fc, lb, lc
+	if o.Closed && s.Ended == 1 {
+		s.Kind, s.EndReason = schemas.SliceFinal, o.EndReason
+	}
+	o.SentC, o.SentL, o.SentF, o.SentA, o.SentMs = c, l, first, o.Lat, streamMs
+	return s, true
+}
+
+// retract takes back all that earlier slices have said, under the dimensions
+// they said it with; the next slice says it again. Needed when the session's
+// experiment arms are learned only after its first slices: they would be in no arm.
+func (o *one) retract(streamMs int64) schemas.Slice {
+	s := o.build(streamMs, &counters{}, &loose{})
+	s.FirstScreenBins, s.FirstScreenCounts = diff(nil, o.SentF)
+	s.LatencyBins, s.LatencyCounts = diff(nil, o.SentA)
+	o.SentC, o.SentL, o.SentF, o.SentA = counters{}, loose{}, nil, nil
+	return s
+}
+
+// build makes a delta of c and l against what was sent, without histograms.
+func (o *one) build(streamMs int64, c *counters, l *loose) schemas.Slice {
 	p, q := &o.SentC, &o.SentL
-	s := schemas.Slice{
+	return schemas.Slice{
 		TimeUnixMs: streamMs, Kind: schemas.SliceDelta, SessionID: o.ID, ViewerID: o.D.ViewerID, App: o.D.App, Stream: o.D.Stream,
 		CDN: o.D.CDN, Server: o.D.Server, Protocol: o.D.Protocol, Region: o.D.Region, ISP: o.D.ISP, Country: o.D.Country,
 		Device: o.D.Device, OS: o.D.OS, Client: o.D.Client, ClientVer: o.D.ClientVer, Network: o.D.Network, Arms: o.D.Arms,
@@ -269,13 +291,7 @@ func (o *one) slice(streamMs, until int64) (schemas.Slice, bool) {
 		BitrateKbpsMsSum: c.BrSum - p.BrSum, BitrateWeightMs: c.BrWeight - p.BrWeight,
 		DroppedFrames: l.Dropped - q.Dropped, Requests: l.Requests - q.Requests, RequestErrors: l.RequestErrors - q.RequestErrors,
 		RequestBytes: l.RequestBytes - q.RequestBytes, Reports: l.Reports - q.Reports, LostReports: l.Lost - q.Lost,
-		FirstScreenBins: fb, FirstScreenCounts: fc, LatencyBins: lb, LatencyCounts: lc,
 	}
-	if o.Closed && s.Ended == 1 {
-		s.Kind, s.EndReason = schemas.SliceFinal, o.EndReason
-	}
-	o.SentC, o.SentL, o.SentF, o.SentA, o.SentMs = c, l, first, o.Lat, streamMs
-	return s, true
 }
 
 // reason says why a session ends now.

@@ -309,3 +309,43 @@ var ids = func() (out [2000]string) {
 	}
 	return out
 }()
+
+// What a session said before its experiment arm was known moves to the arm:
+// nothing of it stays outside, and nothing counts twice.
+func TestArmsLearnedLate(t *testing.T) {
+	tb := session.New(session.Config{})
+	var all []schemas.Slice
+	early := report(410, 2, "ps", "p")
+	for i, r := range []schemas.Telemetry{
+		func() schemas.Telemetry { r := report(10, 1, "ps", "s"); r.Arms = ""; return r }(),
+		func() schemas.Telemetry { r := early; r.Arms = ""; return r }(),
+		report(1410, 3, "t", "p"), report(2410, 4, "t", "p"),
+	} {
+		at := t0 + int64(i)*1000 + 500
+		tb.Add([]schemas.Telemetry{r}, at)
+		all = append(all, tb.Tick(at+400)...)
+	}
+	sums := map[string]*schemas.Slice{}
+	for _, s := range all {
+		if sums[s.Arms] == nil {
+			sums[s.Arms] = &schemas.Slice{}
+		}
+		x := sums[s.Arms]
+		x.Sessions += s.Sessions
+		x.Starts += s.Starts
+		x.StartupMs += s.StartupMs
+		x.PlayedMs += s.PlayedMs
+		for _, n := range s.FirstScreenCounts {
+			x.Reports += n // borrowed: number of first screens
+		}
+	}
+	if len(sums) != 2 {
+		t.Fatalf("slices without and with an arm are expected first: %+v", all)
+	}
+	if none := *sums[""]; none.Sessions != 0 || none.Starts != 0 || none.StartupMs != 0 || none.PlayedMs != 0 || none.Reports != 0 {
+		t.Errorf("outside any arm there remains %+v", none)
+	}
+	if in := *sums["x=treat"]; in.Sessions != 1 || in.Starts != 1 || in.StartupMs != 400 || in.PlayedMs < 2000 || in.Reports != 1 {
+		t.Errorf("the arm has %+v", in)
+	}
+}

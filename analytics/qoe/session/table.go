@@ -142,6 +142,9 @@ func (t *Table) take(o *one, streamMs int64, out []schemas.Slice) []schemas.Slic
 			continue
 		}
 		if d := newDims(o, x.R); d != o.D {
+			if d.Arms != o.D.Arms && o.SentL.Sessions > 0 {
+				out = append(out, o.retract(streamMs))
+			}
 			if d.App != o.D.App || d.Stream != o.D.Stream || d.CDN != o.D.CDN {
 				// What was before stays with the CDN that served it.
 				if o.SentL.Sessions > 0 {
