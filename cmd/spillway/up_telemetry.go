@@ -40,7 +40,7 @@ func (s *system) startAnalytics(ctx ctx) error {
 		admin, writer = srv.NativeURL(clickhouse.Admin), srv.NativeURL(clickhouse.Writer)
 		s.run.ClickHouse = srv.AnalystURL()
 	} else {
-		s.run.ClickHouse = s.f.clickhouse
+		s.run.ClickHouse = redactURL(s.f.clickhouse)
 	}
 	s.run.ClickHouseNative = writer
 	o, err := chgo.ParseDSN(admin)
