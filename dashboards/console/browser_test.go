@@ -36,9 +36,15 @@ func browser(t *testing.T) (context.Context, func() []string, func() (count int,
 	if path == "" {
 		t.Skip("no Chromium on this machine")
 	}
+	// Not t.TempDir: Chromium's last processes may still write when it is removed.
+	profile, err := os.MkdirTemp("", "spillway-chromium-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(profile) })
 	opts := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(path), chromedp.NoSandbox, chromedp.DisableGPU,
 		chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update", true), chromedp.Flag("disable-background-networking", true),
-		chromedp.UserDataDir(t.TempDir()))
+		chromedp.UserDataDir(profile))
 	actx, stop := chromedp.NewExecAllocator(context.Background(), opts...)
 	t.Cleanup(stop)
 	ctx, cancel := chromedp.NewContext(actx)

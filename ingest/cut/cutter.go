@@ -367,41 +367,44 @@ func (c *Cutter) placeAudio(f Frame) error {
 		c.counters.Dropped++
 		return nil
 	}
-	c.closeAudioAt(at)
-	if a.segOpen {
-		age, limit := at-a.segStart, a.units(audioHard)
-		if c.video == nil {
-			limit = a.units(schemas.SegmentMinUs)
-		}
-		if age >= limit {
-			c.closeSegment(a)
-		}
+	if a.segOpen && at-a.segStart >= a.units(audioHard) {
+		c.closeSegment(a)
 	}
 	c.put(a, sample{data: f.Data, dur: uint32(dur), key: true, arrived: f.ArrivedUs}, at)
-	last := c.video == nil && a.end-a.segStart >= a.units(schemas.SegmentMinUs)
-	if last {
+	if !a.full(c.count.frame) {
+		return nil
+	}
+	if c.audioSegmentDue() {
 		c.closeSegment(a)
-	} else if c.closeAudioAt(a.end); a.full(c.count.frame) {
+	} else {
 		c.closePart(a, false)
 	}
 	return nil
 }
 
-// closeAudioAt closes audio's segment if video's boundary is at or before at, the next audio frame's time.
-func (c *Cutter) closeAudioAt(at uint64) {
+// audioSegmentDue tells, when a part is full, whether audio's segment ends with
+// it: at the first whole part that reaches video's boundary, or, without video,
+// at the least length. A shorter last part of its own would end exactly there,
+// but hls.js 1.7.4 now and then misses a part shorter than its tolerance of
+// 100 ms and then stalls for ten seconds (seen in one view of three).
+func (c *Cutter) audioSegmentDue() bool {
 	a := c.audio
+	if c.video == nil {
+		return a.end-a.segStart >= a.units(schemas.SegmentMinUs)
+	}
+	due := false
+	// Audio that paused over several boundaries ends its segment once for all of them.
 	for len(c.bounds) > 0 {
 		b := c.bounds[0]
 		if a.segments < b.index {
-			if float64(at)*1e6 < float64(b.us)*float64(a.scale) {
-				return
+			if float64(a.end)*1e6 < float64(b.us)*float64(a.scale) {
+				break
 			}
-			if a.segOpen {
-				c.closeSegment(a)
-			}
+			due = true
 		}
 		c.bounds = append(c.bounds[:0], c.bounds[1:]...)
 	}
+	return due
 }
 
 // start fixes the origin of media time at the first frame.
@@ -431,11 +434,8 @@ func (c *Cutter) replayEarly() {
 	c.sync()
 }
 
-// sync closes audio's segment as soon as video's boundary is known.
+// sync forgets boundaries that no other track waits for and emits what is ready.
 func (c *Cutter) sync() {
-	if c.audio != nil && c.audio.begun && len(c.bounds) > 0 {
-		c.closeAudioAt(c.audio.end)
-	}
 	if c.audio == nil || c.video == nil {
 		c.bounds = c.bounds[:0]
 	}

@@ -142,7 +142,7 @@ func TestRefusals(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	codec := func(args ...string) source { return source{seconds: 2, extra: args} }
+	codec := func(args ...string) source { return source{seconds: 20, realtime: true, extra: args} }
 	for _, tc := range []struct {
 		name, path, want string
 		s                source
