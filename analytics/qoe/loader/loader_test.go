@@ -265,9 +265,16 @@ func TestEveryTable(t *testing.T) {
 	if m, err := dead.GetLastMsgForSubject(t.Context(), "dead.loader"); err != nil || m.Header.Get(schemas.HeaderReason) == "" {
 		t.Errorf("dead letter: %v", err)
 	}
+	// The views lie on a minute's edge now and then: starts in one row, stalls in the next.
 	var stall, p50, viewers float64
-	if err := conn.QueryRow(t.Context(), "SELECT stall_ratio, first_screen_p50_ms, toFloat64(sessions) FROM spillway.v_cdn_minute WHERE cdn = 'a' ORDER BY sessions DESC LIMIT 1").Scan(&stall, &p50, &viewers); err != nil {
-		t.Fatal(err)
+	for q, into := range map[string]*float64{
+		"SELECT max(assumeNotNull(stall_ratio)) FROM spillway.v_cdn_minute WHERE cdn = 'a' AND stall_ratio IS NOT NULL":                    &stall,
+		"SELECT assumeNotNull(first_screen_p50_ms) FROM spillway.v_cdn_minute WHERE cdn = 'a' AND starts > 0 ORDER BY starts DESC LIMIT 1": &p50,
+		"SELECT toFloat64(sum(sessions)) FROM spillway.v_cdn_minute WHERE cdn = 'a'":                                                       &viewers,
+	} {
+		if err := conn.QueryRow(t.Context(), q).Scan(into); err != nil {
+			t.Fatalf("%v\n%s", err, q)
+		}
 	}
 	if stall <= 0 || p50 < 290 || p50 > 310 || viewers <= 0 {
 		t.Errorf("stall ratio %v, first screen %v, sessions %v", stall, p50, viewers)
