@@ -78,6 +78,9 @@ func (p Pool) Run(ctx context.Context) error {
 	r := &runner{Pool: p, known: map[string]seen{}, mine: map[string]*held{}, pause: map[string]time.Time{}}
 	w, err := p.KV.Watch(ctx, "lease."+p.Role+".>")
 	if err != nil {
+		if ctx.Err() != nil {
+			return nil // asked to stop while starting
+		}
 		return fmt.Errorf("watch leases of %s: %w", p.Role, err)
 	}
 	defer func() { _ = w.Stop() }()
