@@ -20,6 +20,14 @@ const (
 	BucketFaults = "faults"
 	// BucketExperiments maps an experiment's name to Experiment.
 	BucketExperiments = "experiments"
+	// BucketApps maps <app> or <app>.<stream> to AppSettings.
+	BucketApps = "apps"
+	// BucketSources maps StreamKey.KVKey to Source: cameras that are pulled.
+	BucketSources = "sources"
+	// BucketShares maps the public address's StreamKey.KVKey to Share.
+	BucketShares = "shares"
+	// BucketRenditions maps StreamKey.KVKey + "." + rendition to RenditionState.
+	BucketRenditions = "renditions"
 	// BucketLedger maps <table>.<partition> to the loader's last block.
 	BucketLedger = "ledger"
 	// BucketSnapshots holds sessioniser snapshots as objects (an object store, not a KV bucket).

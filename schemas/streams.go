@@ -111,8 +111,11 @@ func BucketConfigs(s BusSettings) []jetstream.KeyValueConfig {
 	experiments.History = 64
 	cdns := kv(BucketCDNs, "CDN registry")
 	cdns.History = 64
+	apps := kv(BucketApps, "settings of applications and streams")
+	apps.History = 64
 	return []jetstream.KeyValueConfig{
-		inits, kv(BucketStreams, "live streams"), kv(BucketPositions, "numbering of each rendition"),
+		apps, kv(BucketSources, "cameras that are pulled"), kv(BucketShares, "public addresses of private streams"),
+		kv(BucketRenditions, "renditions made by the pipeline"), inits, kv(BucketStreams, "live streams"), kv(BucketPositions, "numbering of each rendition"),
 		cdns, kv(BucketFaults, "faults of test edges"), experiments, kv(BucketLedger, "loader ledger"),
 	}
 }
