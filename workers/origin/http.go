@@ -1,7 +1,6 @@
 package origin
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"net/http"
@@ -13,16 +12,6 @@ import (
 
 	"github.com/spillway-live/spillway/schemas"
 	"github.com/spillway-live/spillway/workers/hls"
-)
-
-// Values of Cache-Control. Names of media are never used for two contents.
-const (
-	cacheMedia = "public, max-age=3600, immutable"
-	// The directives in the query identify the version asked for.
-	cacheVersion = "public, max-age=4"
-	cacheNone    = "public, max-age=0"
-	cacheShort   = "public, max-age=1"
-	cacheNever   = "no-store"
 )
 
 const allowedMethods = "GET, HEAD, OPTIONS"
@@ -82,33 +71,17 @@ func parsePath(path string) (t target, ok bool) {
 	return t, file == canonical // one name for one content, or caches hold it twice
 }
 
-// recorder counts what is sent.
-type recorder struct {
-	http.ResponseWriter
-	code  int
-	bytes int
-}
-
-func (r *recorder) WriteHeader(code int) {
-	if r.code == 0 {
-		r.code = code
-	}
-	r.ResponseWriter.WriteHeader(code)
-}
-
-func (r *recorder) Write(b []byte) (int, error) {
-	if r.code == 0 {
-		r.code = http.StatusOK
-	}
-	n, err := r.ResponseWriter.Write(b)
-	r.bytes += n
-	return n, err
-}
-
-func (r *recorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }
-
 func (o *Origin) serve(rw http.ResponseWriter, r *http.Request) {
-	w := &recorder{ResponseWriter: rw}
+	w := &reply{ResponseWriter: rw, o: o}
+	if why := refusedConn(r.Context()); why != "" {
+		o.m.turnedAway.Inc()
+		w.Header().Set("Connection", "close")
+		refuse(w, http.StatusServiceUnavailable, cacheNever, why)
+		return
+	}
+	if o.serveHealth(w, r) {
+		return
+	}
 	t, ok := parsePath(r.URL.Path)
 	defer func() {
 		kind := t.kind
@@ -116,18 +89,18 @@ func (o *Origin) serve(rw http.ResponseWriter, r *http.Request) {
 			kind = "other"
 		}
 		o.m.requests.WithLabelValues(kind, strconv.Itoa(w.code)).Inc()
-		o.m.bytes.Add(float64(w.bytes))
+		o.m.bytes.WithLabelValues(kind).Add(float64(w.bytes))
 	}()
 	h := w.Header()
 	h["Access-Control-Allow-Origin"] = []string{"*"}
-	h["Access-Control-Expose-Headers"] = []string{"Age, Date, Content-Length, Content-Range, ETag, Retry-After, CMSD-Static, CMSD-Dynamic"}
+	h["Access-Control-Expose-Headers"] = []string{"Accept-Ranges, Age, Cache-Control, CMSD-Dynamic, CMSD-Static, Content-Length, Content-Range, Date, ETag, Retry-After"}
 	h["Timing-Allow-Origin"] = []string{"*"}
 	h["X-Content-Type-Options"] = []string{"nosniff"}
 	switch r.Method {
 	case http.MethodGet, http.MethodHead:
 	case http.MethodOptions:
 		h.Set("Access-Control-Allow-Methods", allowedMethods)
-		h.Set("Access-Control-Allow-Headers", "Range, If-None-Match, If-Range, Content-Type, CMCD-Object, CMCD-Request, CMCD-Session, CMCD-Status")
+		h.Set("Access-Control-Allow-Headers", "Range, If-Match, If-None-Match, If-Range, Content-Type, CMCD-Object, CMCD-Request, CMCD-Session, CMCD-Status")
 		h.Set("Access-Control-Max-Age", "86400")
 		w.WriteHeader(http.StatusNoContent)
 		return
@@ -149,43 +122,6 @@ func (o *Origin) serve(rw http.ResponseWriter, r *http.Request) {
 		o.serveInit(w, r, t)
 	default:
 		o.serveMedia(w, r, t)
-	}
-}
-
-func refuse(w http.ResponseWriter, code int, cache, why string) {
-	h := w.Header()
-	h.Set("Cache-Control", cache)
-	h.Set("Content-Type", "text/plain; charset=utf-8")
-	if code == http.StatusServiceUnavailable {
-		h.Set("Retry-After", "1")
-	}
-	w.WriteHeader(code)
-	_, _ = w.Write([]byte(why + "\n")) // the client may be gone
-}
-
-// fail answers an error of watch or of the bus.
-func (o *Origin) fail(w http.ResponseWriter, r *http.Request, err error) {
-	switch {
-	case errors.Is(err, errUnknown), errors.Is(err, jetstream.ErrKeyNotFound):
-		refuse(w, http.StatusNotFound, cacheShort, "no such stream")
-	case errors.Is(err, errFull):
-		refuse(w, http.StatusServiceUnavailable, cacheNever, err.Error())
-	case r.Context().Err() != nil:
-		refuse(w, http.StatusServiceUnavailable, cacheNever, "the origin is stopping")
-	default:
-		o.Logger.Warn("request", "path", r.URL.Path, "err", err)
-		refuse(w, http.StatusServiceUnavailable, cacheNever, "the bus does not answer")
-	}
-}
-
-func sendPlaylist(w http.ResponseWriter, r *http.Request, b []byte, cache string) {
-	h := w.Header()
-	h["Content-Type"] = []string{hls.TypePlaylist}
-	h["Cache-Control"] = []string{cache}
-	h["Content-Length"] = []string{strconv.Itoa(len(b))}
-	w.WriteHeader(http.StatusOK)
-	if r.Method != http.MethodHead {
-		_, _ = w.Write(b) // the client may be gone
 	}
 }
 
@@ -232,24 +168,4 @@ func (o *Origin) serveInit(w http.ResponseWriter, r *http.Request, t target) {
 		o.inits.put(t.initID, b)
 	}
 	sendMedia(w, r, t, t.initID, b)
-}
-
-func sendMedia(w http.ResponseWriter, r *http.Request, t target, name string, b []byte) {
-	h := w.Header()
-	h["Content-Type"] = []string{hls.TypeMP4}
-	if t.track == schemas.Audio {
-		h["Content-Type"] = []string{hls.TypeAudioMP4}
-	}
-	h["Cache-Control"] = []string{cacheMedia}
-	h["Etag"] = []string{`"` + name + `"`}
-	if r.Header.Get("Range") == "" && r.Header.Get("If-None-Match") == "" && r.Header.Get("If-Match") == "" {
-		h["Accept-Ranges"] = []string{"bytes"}
-		h["Content-Length"] = []string{strconv.Itoa(len(b))}
-		w.WriteHeader(http.StatusOK)
-		if r.Method != http.MethodHead {
-			_, _ = w.Write(b) // the client may be gone
-		}
-		return
-	}
-	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(b))
 }

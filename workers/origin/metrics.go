@@ -8,7 +8,9 @@ import (
 
 type metrics struct {
 	requests                         *prometheus.CounterVec
-	bytes                            prometheus.Counter
+	bytes                            *prometheus.CounterVec
+	conns                            prometheus.Gauge
+	turnedAway, slow                 prometheus.Counter
 	held                             prometheus.Gauge
 	watched                          prometheus.Gauge
 	received, covered, lost, corrupt prometheus.Counter
@@ -25,13 +27,17 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 	m := &metrics{
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "spillway", Subsystem: "origin", Name: "requests_total",
 			Help: "HTTP requests answered, by object and status code."}, []string{"object", "code"}),
-		bytes:    counter("sent_bytes_total", "Bytes of answers' bodies."),
-		held:     gauge("held_requests", "Requests held until a part exists."),
-		watched:  gauge("watched_streams", "Streams read from the bus because somebody asks for them."),
-		received: counter("parts_received_total", "Parts read from the bus."),
-		covered:  counter("chunks_covered_total", "Chunks packaged here because their parts did not come in time."),
-		lost:     counter("chunks_lost_total", "Chunks that could not be packaged at all; their parts are listed as gaps."),
-		corrupt:  counter("parts_corrupt_total", "Parts passed over because their bytes or header were damaged."),
+		bytes: prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "spillway", Subsystem: "origin", Name: "sent_bytes_total",
+			Help: "Bytes of answers' bodies, by object."}, []string{"object"}),
+		conns:      gauge("connections", "Open HTTP connections."),
+		turnedAway: counter("turned_away_total", "Requests answered 503 because the origin, or their peer, had too many connections."),
+		slow:       counter("slow_readers_total", "Answers cut off because their reader took too little for too long."),
+		held:       gauge("held_requests", "Requests held until a part exists."),
+		watched:    gauge("watched_streams", "Streams read from the bus because somebody asks for them."),
+		received:   counter("parts_received_total", "Parts read from the bus."),
+		covered:    counter("chunks_covered_total", "Chunks packaged here because their parts did not come in time."),
+		lost:       counter("chunks_lost_total", "Chunks that could not be packaged at all; their parts are listed as gaps."),
+		corrupt:    counter("parts_corrupt_total", "Parts passed over because their bytes or header were damaged."),
 		delay: prometheus.NewHistogram(prometheus.HistogramOpts{Namespace: "spillway", Subsystem: "origin", Name: "part_delay_seconds",
 			Help: "Time from ingest's receipt of a chunk to its part being listed here, seconds.", Buckets: prometheus.ExponentialBuckets(0.001, 2, 13)}),
 		holding: prometheus.NewHistogram(prometheus.HistogramOpts{Namespace: "spillway", Subsystem: "origin", Name: "hold_seconds",
@@ -45,6 +51,7 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 	m.bytes, m.held, m.watched = shared(reg, m.bytes, &err), shared(reg, m.held, &err), shared(reg, m.watched, &err)
 	m.received, m.covered = shared(reg, m.received, &err), shared(reg, m.covered, &err)
 	m.lost, m.corrupt = shared(reg, m.lost, &err), shared(reg, m.corrupt, &err)
+	m.conns, m.turnedAway, m.slow = shared(reg, m.conns, &err), shared(reg, m.turnedAway, &err), shared(reg, m.slow, &err)
 	m.delay, m.holding = shared(reg, m.delay, &err), shared(reg, m.holding, &err)
 	return m, err
 }

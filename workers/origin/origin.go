@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -40,6 +41,12 @@ type Origin struct {
 	// MaxStreams bounds the streams watched at once; default 1000. One takes
 	// about 30 s of media in memory.
 	MaxStreams int
+	// MaxConns and MaxConnsPerPeer bound open connections, all and of one
+	// address; default 20,000 and 5,000. One above is answered 503 and closed.
+	MaxConns, MaxConnsPerPeer int
+	// SlowAfter is how long a reader may take for 256 KiB of media (or what is
+	// left of an answer) before it is cut off; default 20 s.
+	SlowAfter  time.Duration
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer
 
@@ -48,6 +55,8 @@ type Origin struct {
 	m       *metrics
 	work    context.Context
 	fetches fetches
+	// stopping: requests are still answered, but no more should come.
+	stopping atomic.Bool
 
 	parts, media     jetstream.Stream
 	streams, initsKV jetstream.KeyValue
@@ -74,6 +83,9 @@ func (o *Origin) defaults() error {
 	set(&o.CoverAfter, 150*time.Millisecond)
 	set(&o.HoldLimit, 6*time.Second)
 	set(&o.MaxStreams, 1000)
+	set(&o.MaxConns, 20_000)
+	set(&o.MaxConnsPerPeer, 5_000)
+	set(&o.SlowAfter, 20*time.Second)
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -112,6 +124,7 @@ func (o *Origin) Run(ctx context.Context) error {
 	}
 	stopping, stop := context.WithCancel(context.Background())
 	defer stop()
+	conns := newConns(o.MaxConns, o.MaxConnsPerPeer, o.m)
 	srv := &http.Server{
 		Handler:           http.HandlerFunc(o.serve),
 		ReadHeaderTimeout: 5 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 32 << 10,
@@ -120,6 +133,7 @@ func (o *Origin) Run(ctx context.Context) error {
 		ErrorLog: slog.NewLogLogger(o.Logger.Handler(), slog.LevelDebug),
 		// Held requests are answered when the origin stops.
 		BaseContext: func(net.Listener) context.Context { return stopping },
+		ConnContext: conns.took, ConnState: conns.changed,
 	}
 	served := make(chan error, 1)
 	go func() { served <- srv.Serve(o.Listener) }()
@@ -138,6 +152,7 @@ func (o *Origin) Run(ctx context.Context) error {
 		}
 		break
 	}
+	o.stopping.Store(true)
 	stop()
 	sctx, done := context.WithTimeout(context.Background(), 5*time.Second)
 	defer done()
