@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/url"
 	"strings"
+	"time"
 )
 
 // AppSettings is what operators say of an application, or of one of its
@@ -211,6 +212,21 @@ type Share struct {
 	Stream string `json:"stream"`
 	// UntilUnix ends it by itself, Unix seconds; 0: it holds until withdrawn.
 	UntilUnix int64 `json:"until,omitempty"`
+	// WithdrawnUnix is when it was withdrawn, Unix seconds; 0: it was not. The
+	// entry stays, so that the address is refused with the reason and never given
+	// to something else while old tokens of it are about.
+	WithdrawnUnix int64 `json:"withdrawn,omitempty"`
+}
+
+// Ended says why the share does not play at now; empty while it does.
+func (s *Share) Ended(now time.Time) string {
+	switch {
+	case s.WithdrawnUnix != 0:
+		return "this share was withdrawn"
+	case s.UntilUnix != 0 && now.Unix() >= s.UntilUnix:
+		return "this share ended at " + time.Unix(s.UntilUnix, 0).UTC().Format(time.RFC3339)
+	}
+	return ""
 }
 
 // Key gives the stream that is shared.
@@ -231,6 +247,9 @@ func ParseShare(key string, value []byte) (*Share, error) {
 	}
 	if s.Key() == public {
 		return nil, fmt.Errorf("%s is shared as itself", public)
+	}
+	if s.UntilUnix < 0 || s.WithdrawnUnix < 0 {
+		return nil, errors.New("until and withdrawn are Unix seconds and cannot be negative")
 	}
 	return &s, nil
 }

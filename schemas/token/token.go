@@ -1,5 +1,5 @@
 // Package token makes and checks the signed tokens that outsiders carry: the
-// session token in play URLs and telemetry targets, and publish keys.
+// session token in play URLs and telemetry targets, publish keys and play keys.
 //
 // A token is base64url(claims JSON) + "." + base64url(HMAC-SHA256 of the part
 // before the dot, truncated to 16 bytes). It proves who issued it and until
@@ -11,6 +11,7 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -48,6 +49,8 @@ type Session struct {
 	Arms   string `json:"arms,omitempty"`
 	Region string `json:"reg,omitempty"`
 	ISP    string `json:"isp,omitempty"`
+	// Keyed: the session was opened with a play key, so it may have what is private.
+	Keyed bool `json:"key,omitempty"`
 	// ExpiresUnix is the end of validity, Unix seconds.
 	ExpiresUnix int64 `json:"exp"`
 }
@@ -57,6 +60,19 @@ type Publish struct {
 	App         string `json:"app"`
 	Stream      string `json:"str,omitempty"`
 	ExpiresUnix int64  `json:"exp"`
+}
+
+// Play are the claims of a play key: who may begin to watch a private stream.
+// An empty Stream allows every stream of the application.
+type Play struct {
+	App    string `json:"app"`
+	Stream string `json:"str,omitempty"`
+	// ViewerID is the salted hash of the viewer the key was made for; empty: anyone who holds it.
+	ViewerID string `json:"vid,omitempty"`
+	// EndsViews ends views that were begun with the key when the key ends.
+	// Otherwise the key only says until when a view may begin.
+	EndsViews   bool  `json:"ends,omitempty"`
+	ExpiresUnix int64 `json:"exp"`
 }
 
 // Signer makes and checks tokens with one secret key. Safe for concurrent use.
@@ -77,6 +93,24 @@ func (s *Signer) SignSession(c Session) (string, error) { return s.sign('s', c) 
 
 // SignPublish makes a publish key.
 func (s *Signer) SignPublish(c Publish) (string, error) { return s.sign('p', c) }
+
+// SignPlay makes a play key.
+func (s *Signer) SignPlay(c Play) (string, error) { return s.sign('k', c) }
+
+// ParsePlay checks a play key against now, application and stream.
+func (s *Signer) ParsePlay(tok string, now time.Time, app, stream string) (Play, error) {
+	var c Play
+	if err := s.parse('k', tok, &c); err != nil {
+		return Play{}, err
+	}
+	if now.Unix() >= c.ExpiresUnix {
+		return c, fmt.Errorf("%w %d s ago", ErrExpired, now.Unix()-c.ExpiresUnix)
+	}
+	if c.App != app || c.Stream != "" && c.Stream != stream {
+		return c, fmt.Errorf("%w: it allows %s/%s, not %s/%s", ErrPurpose, c.App, orAny(c.Stream), app, stream)
+	}
+	return c, nil
+}
 
 // ParseSession checks a session token against now. On [ErrExpired] the claims are returned too.
 func (s *Signer) ParseSession(tok string, now time.Time) (Session, error) {
@@ -157,4 +191,15 @@ func (s *Signer) mac(body string) []byte {
 	h := hmac.New(sha256.New, s.key)
 	h.Write([]byte(body))
 	return h.Sum(nil)[:16]
+}
+
+// HashViewer keeps the application's name of a viewer out of everything that is
+// stored: a keyed hash of it; empty for an empty name.
+func HashViewer(salt []byte, name string) string {
+	if name == "" {
+		return ""
+	}
+	h := hmac.New(sha256.New, salt)
+	h.Write([]byte(name))
+	return hex.EncodeToString(h.Sum(nil)[:16])
 }

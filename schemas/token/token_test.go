@@ -44,6 +44,25 @@ func TestTokens(t *testing.T) {
 	if _, err := s.ParsePublish(pub, now, "live", "else"); !errors.Is(err, ErrPurpose) {
 		t.Errorf("publish key for another stream: %v", err)
 	}
+	play, err := s.SignPlay(Play{App: "home", ViewerID: "v", ExpiresUnix: now.Unix() + 60})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := s.ParsePlay(play, now, "home", "door"); err != nil || got.ViewerID != "v" {
+		t.Errorf("play key of an application: %+v, %v", got, err)
+	}
+	if _, err := s.ParsePlay(play, now, "away", "door"); !errors.Is(err, ErrPurpose) {
+		t.Errorf("play key for another application: %v", err)
+	}
+	if _, err := s.ParsePlay(play, now.Add(time.Minute), "home", "door"); !errors.Is(err, ErrExpired) {
+		t.Errorf("play key at its end: %v", err)
+	}
+	if _, err := s.ParsePlay(pub, now, "live", "demo"); !errors.Is(err, ErrPurpose) {
+		t.Errorf("a publish key as play key: %v", err)
+	}
+	if _, err := s.ParsePublish(play, now, "home", "door"); !errors.Is(err, ErrPurpose) {
+		t.Errorf("a play key as publish key: %v", err)
+	}
 	for i := range tok {
 		d := []byte(tok)
 		d[i] ^= 1

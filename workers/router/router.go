@@ -22,9 +22,6 @@ package router
 
 import (
 	"context"
-	"crypto/hmac"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -216,11 +213,4 @@ func (r *Router) Run(ctx context.Context) error {
 }
 
 // hashViewer keeps the application's name of a viewer out of everything that is stored.
-func (r *Router) hashViewer(name string) string {
-	if name == "" {
-		return ""
-	}
-	h := hmac.New(sha256.New, r.s.ViewerSalt)
-	h.Write([]byte(name))
-	return hex.EncodeToString(h.Sum(nil)[:16])
-}
+func (r *Router) hashViewer(name string) string { return token.HashViewer(r.s.ViewerSalt, name) }
