@@ -11,6 +11,7 @@ type wallClock struct {
 	offset int64 // estimate in use
 	target int64 // least over the window
 	begun  bool
+	grain  int64 // resolution of media times
 }
 
 const (
@@ -54,7 +55,7 @@ func (c *wallClock) wall(media int64) int64 { return c.offset + media }
 
 // bound says how far wall may be from the arrival of a frame that waited in no
 // queue, microseconds: the way still to go, how much the least delay of a second
-// varied over the window, and RTMP's resolution of a millisecond.
+// varied over the window, and the timestamps' resolution.
 func (c *wallClock) bound() int64 {
 	if !c.begun {
 		return 0
@@ -67,5 +68,5 @@ func (c *wallClock) bound() int64 {
 	if way < 0 {
 		way = -way
 	}
-	return way + hi - lo + 1000
+	return way + hi - lo + c.grain
 }

@@ -25,6 +25,9 @@ type Settings struct {
 	// Video and Audio are the tracks; one may be nil. Info.FirstMSN and
 	// Info.PartTargetUs are obeyed.
 	Video, Audio *Track
+	// GrainUs is the resolution of the timestamps, microseconds; default 1000 (RTMP).
+	// It widens what counts as on time.
+	GrainUs int64
 	// PartUs is the part target T, microseconds; default 200,000.
 	PartUs int64
 	// MaxWaitUs is how long a finished part waits for the other track's; default 100,000.
@@ -37,16 +40,31 @@ type Settings struct {
 
 // Frame is one access unit.
 type Frame struct {
-	// DTSMs is the decode time on the publisher's clock, milliseconds, extended by
-	// [Unwrap]; CTSMs the presentation time minus it.
-	DTSMs int64
-	CTSMs int32
+	// DTSUs is the decode time on the publisher's media clock, microseconds, extended by
+	// [Unwrap]; CTSUs the presentation time minus it.
+	DTSUs, CTSUs int64
 	// Key: decoding can start here (video).
 	Key bool
-	// Data is the sample as it goes into mdat: NAL units with four-byte lengths, or one raw AAC frame.
+	// Data is the sample as it goes into mdat: see [AccessUnit]; one raw AAC frame or one Opus packet.
 	Data []byte
 	// ArrivedUs is when its last byte arrived, Unix microseconds.
 	ArrivedUs int64
+	// CaptureUs is when the picture was taken on the publisher's wall-clock, Unix
+	// microseconds; 0: not known. Capture says how good that is.
+	CaptureUs int64
+	Capture   Capture
+}
+
+// Capture says how good a capture time is.
+type Capture struct {
+	// Source is where it comes from; empty: [schemas.ClockCapture].
+	Source schemas.ClockSource
+	// Synchronised: the publisher's clock is ours (it asked /v1/clock), at most
+	// BoundUs off; it is taken as it is.
+	Synchronised bool
+	BoundUs      int64
+	// DelayUs is the time from the capture to the sending of the frame, on the same clock; 0: not known.
+	DelayUs int64
 }
 
 // JumpError says that timestamps went where no repair is honest; open a new epoch.
@@ -77,9 +95,9 @@ type Cutter struct {
 	count      sampler
 	clock      wallClock
 	started    bool
-	origin     int64 // publisher's milliseconds at media time 0
-	firstPTSMs int64 // presentation of the first picture, media milliseconds
-	shiftMs    int64 // added to audio timestamps whose clock is not the video's
+	origin     int64 // publisher's microseconds at media time 0
+	firstPTSUs int64 // presentation of the first picture, media microseconds
+	shiftUs    int64 // added to audio timestamps whose clock is not the video's
 	early      []Frame
 	bounds     []bound
 	seq        uint64
@@ -114,24 +132,27 @@ func New(s Settings) (*Cutter, error) {
 	if s.PartUs == 0 {
 		s.PartUs = schemas.DefaultPartTargetUs
 	}
+	if s.GrainUs == 0 {
+		s.GrainUs = 1000
+	}
 	if s.MaxWaitUs == 0 {
 		s.MaxWaitUs = 100_000
 	}
 	if s.Buffer == nil {
 		s.Buffer = func(n int) []byte { return make([]byte, 0, n) }
 	}
-	c := &Cutter{s: s}
+	c := &Cutter{s: s, clock: wallClock{grain: s.GrainUs}}
 	if s.Video != nil {
 		c.video = newTrack(s.Video, s.PartUs, s.Discontinuity)
-		c.pace = pacer{unit: float64(c.video.scale) / 1000, declared: s.Video.interval}
-		c.lastDur = uint64(c.pace.unit * 33)
+		c.pace = newPacer(c.video.scale, s.Video.interval, s.GrainUs)
+		c.lastDur = c.video.units(33_000)
 		if s.Video.interval > 0 {
 			c.lastDur = uint64(s.Video.interval)
 		}
 	}
 	if s.Audio != nil {
 		c.audio = newTrack(s.Audio, s.PartUs, s.Discontinuity)
-		c.count = sampler{unit: float64(c.audio.scale) / 1000, frame: uint64(s.Audio.interval)}
+		c.count = sampler{scale: float64(c.audio.scale), frame: uint64(s.Audio.interval)}
 	}
 	return c, nil
 }
@@ -161,8 +182,8 @@ func (c *Cutter) NextMSN() map[schemas.Track]uint64 {
 
 // Wall gives the wall-clock of a frame's presentation on the publisher's clock, Unix
 // microseconds, and how far it may be off.
-func (c *Cutter) Wall(ptsMs int64) (us, boundUs int64) {
-	return c.clock.wall((ptsMs - c.origin) * 1000), c.clock.bound()
+func (c *Cutter) Wall(ptsUs int64) (us, boundUs int64) {
+	return c.clock.wall(ptsUs - c.origin), c.clock.bound()
 }
 
 // Video takes a video frame. A [JumpError] or ErrTooLarge leaves the frame out.
@@ -177,8 +198,8 @@ func (c *Cutter) Video(f Frame) error {
 		return nil
 	}
 	c.now = max(c.now, f.ArrivedUs)
-	if f.CTSMs < 0 {
-		f.CTSMs = 0
+	if f.CTSUs < 0 {
+		f.CTSUs = 0
 		c.counters.Repaired++
 	}
 	if !c.started {
@@ -188,26 +209,26 @@ func (c *Cutter) Video(f Frame) error {
 		}
 		c.start(f)
 	}
-	ms := f.DTSMs - c.origin
+	us := f.DTSUs - c.origin
 	v := c.video
 	if v.begun {
-		if by := v.jump(ms); by != 0 {
-			return &JumpError{schemas.Video, by}
+		if by := v.jump(us); by != 0 {
+			return &JumpError{schemas.Video, by / 1000}
 		}
-		if ms <= v.lastMs {
+		if us <= v.lastUs {
 			c.counters.Repaired++
 		}
 	}
 	v.begun, v.lastArrived = true, f.ArrivedUs
-	c.clock.observe(f.ArrivedUs, (ms+int64(f.CTSMs))*1000)
-	c.placeVideo(f, ms)
-	v.lastMs = ms
+	c.clock.observe(f.ArrivedUs, us+f.CTSUs)
+	c.placeVideo(f, us)
+	v.lastUs = us
 	c.sync()
 	c.replayEarly()
 	return nil
 }
 
-func (c *Cutter) placeVideo(f Frame, ms int64) {
+func (c *Cutter) placeVideo(f Frame, us int64) {
 	v, smp := c.video, sample{data: f.Data, key: f.Key, arrived: f.ArrivedUs}
 	if c.pace.locked {
 		if len(v.open) == 0 || v.full(c.pace.interval) {
@@ -215,8 +236,8 @@ func (c *Cutter) placeVideo(f Frame, ms int64) {
 				v.lag = n
 			}
 		}
-		if at, dur, ok := c.pace.onLine(ms, v.end+v.lag); ok {
-			smp.dur, smp.cto = uint32(dur), c.pace.compositionOffset(int64(f.CTSMs))
+		if at, dur, ok := c.pace.onLine(us, v.end+v.lag); ok {
+			smp.dur, smp.cto = uint32(dur), c.pace.compositionOffset(f.CTSUs)
 			if v.lag > 0 {
 				c.pace.shifted(v.lag)
 				v.lag = 0
@@ -226,16 +247,16 @@ func (c *Cutter) placeVideo(f Frame, ms int64) {
 		}
 		v.lag = 0
 	}
-	at := max(c.pace.offLine(ms), v.end)
+	at := max(c.pace.offLine(us), v.end)
 	if c.holding {
-		at = max(at, c.heldAt+max(1, uint64(c.pace.unit)))
+		at = max(at, c.heldAt+max(1, v.units(1000)))
 		c.releaseHeld(at - c.heldAt)
 	}
-	if pts := float64(ms+int64(f.CTSMs)) * c.pace.unit; pts > float64(at) {
+	if pts := c.pace.units(us + f.CTSUs); pts > float64(at) {
 		smp.cto = int32(min(pts-float64(at), math.MaxInt32))
 	}
 	if c.pace.locked {
-		smp.dur, smp.cto = uint32(c.pace.interval), c.pace.compositionOffset(int64(f.CTSMs))
+		smp.dur, smp.cto = uint32(c.pace.interval), c.pace.compositionOffset(f.CTSUs)
 		c.putVideo(smp, at)
 		return
 	}
@@ -334,27 +355,35 @@ const (
 
 func (c *Cutter) placeAudio(f Frame) error {
 	a := c.audio
-	ms := f.DTSMs + c.shiftMs - c.origin
+	if c.s.Audio.Codec == Opus {
+		n := OpusDuration(f.Data)
+		if n == 0 {
+			c.counters.Dropped++
+			return nil
+		}
+		c.count.frame = uint64(n)
+	}
+	us := f.DTSUs + c.shiftUs - c.origin
 	if !a.begun {
 		if c.video != nil {
-			if off := ms - c.video.lastMs; off > maxForwardMs || off < -maxForwardMs {
-				c.shiftMs -= off
-				ms -= off
+			if off := us - c.video.lastUs; off > maxForwardUs || off < -maxForwardUs {
+				c.shiftUs -= off
+				us -= off
 				c.counters.Repaired++
 			}
 		}
 		// The first audio frame is the one nearest to the first picture.
-		if float64(ms)*a.msUnit()+float64(c.count.frame)/2 < float64(c.firstPicture())*a.msUnit() || ms < 0 {
+		if unitsOf(us, float64(a.scale))+float64(c.count.frame)/2 < unitsOf(c.firstPicture(), float64(a.scale)) || us < 0 {
 			c.counters.Dropped++
 			return nil
 		}
-		a.end = uint64(math.Round(float64(ms) * a.msUnit()))
-	} else if by := a.jump(ms); by != 0 {
-		return &JumpError{schemas.Audio, by}
+		a.end = uint64(math.Round(unitsOf(us, float64(a.scale))))
+	} else if by := a.jump(us); by != 0 {
+		return &JumpError{schemas.Audio, by / 1000}
 	}
-	a.begun, a.lastMs, a.lastArrived = true, ms, f.ArrivedUs
+	a.begun, a.lastUs, a.lastArrived = true, us, f.ArrivedUs
 	if c.video == nil {
-		c.clock.observe(f.ArrivedUs, ms*1000)
+		c.clock.observe(f.ArrivedUs, us)
 	}
 	if len(a.open) == 0 {
 		if n := c.count.correction(); n > 0 {
@@ -362,7 +391,7 @@ func (c *Cutter) placeAudio(f Frame) error {
 			c.count.shifted(n)
 		}
 	}
-	at, dur, v := c.count.next(ms, a.end)
+	at, dur, v := c.count.next(us, a.end)
 	if v == drop {
 		c.counters.Dropped++
 		return nil
@@ -409,15 +438,15 @@ func (c *Cutter) audioSegmentDue() bool {
 
 // start fixes the origin of media time at the first frame.
 func (c *Cutter) start(f Frame) {
-	c.started, c.origin = true, f.DTSMs
-	c.firstPTSMs = int64(f.CTSMs)
+	c.started, c.origin = true, f.DTSUs
+	c.firstPTSUs = f.CTSUs
 }
 
 func (c *Cutter) firstPicture() int64 {
 	if c.video == nil {
 		return 0
 	}
-	return c.firstPTSMs
+	return c.firstPTSUs
 }
 
 func (c *Cutter) replayEarly() {

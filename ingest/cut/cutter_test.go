@@ -21,7 +21,7 @@ var (
 
 func testVideo(t testing.TB, fps float64) *Track {
 	t.Helper()
-	v, err := VideoTrack(testSPS, testPPS, fps, schemas.DefaultPartTargetUs)
+	v, err := NewVideoTrack(&VideoConfig{Codec: H264, SPS: testSPS, PPS: testPPS, FPS: fps}, schemas.DefaultPartTargetUs)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -30,7 +30,7 @@ func testVideo(t testing.TB, fps float64) *Track {
 
 func testAudio(t testing.TB, rate int) *Track {
 	t.Helper()
-	a, err := AudioTrack(&mpeg4audio.AudioSpecificConfig{Type: mpeg4audio.ObjectTypeAACLC, SampleRate: rate, ChannelConfig: 2, ChannelCount: 2}, schemas.DefaultPartTargetUs)
+	a, err := NewAudioTrack(&AudioConfig{Codec: AAC, AAC: &mpeg4audio.AudioSpecificConfig{Type: mpeg4audio.ObjectTypeAACLC, SampleRate: rate, ChannelConfig: 2, ChannelCount: 2}}, schemas.DefaultPartTargetUs)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -81,14 +81,14 @@ func (f feed) frames() []feedFrame {
 			}
 			ms := int64(math.Floor(dts * 1000))
 			pts := int64(math.Floor((dts + cts) * 1000))
-			fr := Frame{DTSMs: f.startMs + ms, CTSMs: int32(pts - ms), Key: i%f.gop == 0, Data: make([]byte, 1000), ArrivedUs: epoch0 + int64(dts*1e6) + late()}
+			fr := Frame{DTSUs: (f.startMs + ms) * 1000, CTSUs: (pts - ms) * 1000, Key: i%f.gop == 0, Data: make([]byte, 1000), ArrivedUs: epoch0 + int64(dts*1e6) + late()}
 			v = append(v, feedFrame{Frame: fr})
 		}
 	}
 	if f.rate > 0 {
 		for i := 0; float64(i)*1024/float64(f.rate) < f.seconds; i++ {
 			dts := float64(i) * 1024 / float64(f.rate)
-			fr := Frame{DTSMs: f.startMs + int64(math.Floor(dts*1000)), Key: true, Data: make([]byte, 300), ArrivedUs: epoch0 + int64(dts*1e6) + f.audioLagMs*1000 + late()}
+			fr := Frame{DTSUs: (f.startMs + int64(math.Floor(dts*1000))) * 1000, Key: true, Data: make([]byte, 300), ArrivedUs: epoch0 + int64(dts*1e6) + f.audioLagMs*1000 + late()}
 			a = append(a, feedFrame{audio: true, Frame: fr})
 		}
 	}

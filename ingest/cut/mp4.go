@@ -1,10 +1,6 @@
 package cut
 
-import (
-	"encoding/binary"
-
-	"github.com/bluenviron/mediacommon/v2/pkg/codecs/h264"
-)
+import "encoding/binary"
 
 // Box writing (ISO/IEC 14496-12). Every init segment and fragment has one track, with id 1.
 
@@ -126,66 +122,6 @@ func trak(w *boxWriter, video bool, scale uint32, width, height int, entry func(
 				w.full("stsc", 0, 0, func() { w.u32(0) })
 				w.full("stsz", 0, 0, func() { w.zero(8) })
 				w.full("stco", 0, 0, func() { w.u32(0) })
-			})
-		})
-	})
-}
-
-// videoInit writes an avc1 sample entry with its avcC (ISO/IEC 14496-15, 5.3.3.1).
-func videoInit(sps, pps []byte, p *h264.SPS, scale uint32, width, height int) []byte {
-	return initSegment(true, scale, width, height, func(w *boxWriter) {
-		w.box("avc1", func() {
-			w.zero(6)
-			w.u16(1)
-			w.zero(16)
-			w.u16(uint16(width))
-			w.u16(uint16(height))
-			w.u32(0x480000)
-			w.u32(0x480000)
-			w.zero(4)
-			w.u16(1)
-			w.zero(32)
-			w.u16(0x18)
-			w.u16(0xffff)
-			w.box("avcC", func() {
-				w.u8(1, sps[1], sps[2], sps[3], 0xff, 0xe1)
-				w.u16(uint16(len(sps)))
-				w.bytes(sps)
-				w.u8(1)
-				w.u16(uint16(len(pps)))
-				w.bytes(pps)
-				switch sps[1] {
-				case 100, 110, 122, 144:
-					w.u8(0xfc|byte(p.ChromaFormatIdc&3), 0xf8|byte(p.BitDepthLumaMinus8&7), 0xf8|byte(p.BitDepthChromaMinus8&7), 0)
-				}
-			})
-		})
-	})
-}
-
-// audioInit writes an mp4a sample entry with its esds (ISO/IEC 14496-14).
-func audioInit(asc []byte, scale uint32, channels int) []byte {
-	return initSegment(false, scale, 0, 0, func(w *boxWriter) {
-		w.box("mp4a", func() {
-			w.zero(6)
-			w.u16(1)
-			w.zero(8)
-			w.u16(uint16(channels))
-			w.u16(16)
-			w.zero(4)
-			rate := scale
-			if rate > 0xffff { // the field has 16 bits; the real rate is in the esds
-				rate = 0
-			}
-			w.u32(rate << 16)
-			w.full("esds", 0, 0, func() {
-				n := byte(len(asc))
-				w.u8(3, 3+(2+13+2+n)+3, 0, trackID, 0)
-				w.u8(4, 13+2+n, 0x40, 0x15, 0, 0, 0)
-				w.zero(8)
-				w.u8(5, n)
-				w.bytes(asc)
-				w.u8(6, 1, 2)
 			})
 		})
 	})

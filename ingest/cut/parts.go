@@ -11,7 +11,7 @@ type track struct {
 	limit uint64 // longest part, units
 
 	begun       bool
-	lastMs      int64
+	lastUs      int64
 	lastArrived int64
 
 	open     []sample
@@ -57,14 +57,13 @@ func (t *track) us(units uint64) int64 {
 	// Split, so that the product cannot overflow within the life of a stream.
 	return int64(units/t.scale*1_000_000 + units%t.scale*1_000_000/t.scale)
 }
-func (t *track) msUnit() float64 { return float64(t.scale) / 1000 }
 
-// jump gives by how much timestamp ms is out of what can be repaired, milliseconds; 0 if it is not.
-func (t *track) jump(ms int64) int64 {
-	if by := ms - t.lastMs; by > maxForwardMs {
+// jump gives by how much timestamp us is out of what can be repaired, microseconds; 0 if it is not.
+func (t *track) jump(us int64) int64 {
+	if by := us - t.lastUs; by > maxForwardUs {
 		return by
 	}
-	if by := ms - int64(t.end*1000/t.scale); by < -maxBackwardMs {
+	if by := us - t.us(t.end); by < -maxBackwardUs {
 		return by
 	}
 	return 0

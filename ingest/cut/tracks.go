@@ -1,12 +1,12 @@
 package cut
 
 import (
-	"errors"
 	"fmt"
 	"math"
 
+	"github.com/Eyevinn/mp4ff/av1"
+	"github.com/Eyevinn/mp4ff/hevc"
 	"github.com/bluenviron/mediacommon/v2/pkg/codecs/h264"
-	"github.com/bluenviron/mediacommon/v2/pkg/codecs/mpeg4audio"
 
 	"github.com/spillway-live/spillway/schemas"
 )
@@ -18,80 +18,166 @@ type Track struct {
 	Info schemas.TrackInfo
 	// Init is the init segment, Info.InitID its name.
 	Init []byte
+	// Codec is the track's coding.
+	Codec Codec
 	// interval is the declared frame interval in 1/Timescale s; 0 if not known. For
-	// audio it is exact.
+	// AAC it is exact; for Opus each packet says its own.
 	interval float64
 }
 
-// ErrUnsupported is wrapped by errors about codec settings that are not taken.
-var ErrUnsupported = errors.New("codec settings are not supported")
+// stream is what a parser finds out about a video configuration.
+type stream struct {
+	codec, entry, config string // RFC 6381 string, sample entry and its configuration box
+	record               []byte
+	width, height        int
+	fps                  float64
+	colour               colour
+}
 
-// VideoTrack describes an H.264 track. declaredFPS is what the publisher says (0:
-// not known; then the SPS's timing is used). partUs is the part target T.
-func VideoTrack(sps, pps []byte, declaredFPS float64, partUs int64) (*Track, error) {
-	if len(sps) < 4 || sps[0]&0x1f != nalSPS {
-		return nil, fmt.Errorf("%w: the H.264 sequence parameter set is missing or malformed", ErrUnsupported)
+// NewVideoTrack describes a video track. Where c.FPS is 0, the rate is taken from
+// the bitstream's own timing, if it has any. partUs is the part target T. Errors
+// wrap [ErrUnsupported].
+func NewVideoTrack(c *VideoConfig, partUs int64) (*Track, error) {
+	var s stream
+	var err error
+	switch c.Codec {
+	case H264:
+		s, err = avcStream(c)
+	case H265:
+		s, err = hevcStream(c)
+	case AV1:
+		s, err = av1Stream(c)
+	default:
+		return nil, fmt.Errorf("%w: %q is no video codec: H.264, H.265 and AV1 are taken", ErrUnsupported, c.Codec)
 	}
-	if len(pps) < 2 || pps[0]&0x1f != nalPPS {
-		return nil, fmt.Errorf("%w: the H.264 picture parameter set is missing or malformed", ErrUnsupported)
+	if err != nil {
+		return nil, err
 	}
-	if len(sps) > math.MaxUint16 || len(pps) > math.MaxUint16 {
-		return nil, fmt.Errorf("%w: a H.264 parameter set is over 65535 bytes", ErrUnsupported)
+	if s.width <= 0 || s.height <= 0 || s.width > 16384 || s.height > 16384 {
+		return nil, fmt.Errorf("%w: picture of %d x %d", ErrUnsupported, s.width, s.height)
 	}
-	var p h264.SPS
-	if err := p.Unmarshal(sps); err != nil {
-		return nil, fmt.Errorf("%w: H.264 sequence parameter set: %w", ErrUnsupported, err)
-	}
-	w, h := p.Width(), p.Height()
-	if w <= 0 || h <= 0 || w > 16384 || h > 16384 {
-		return nil, fmt.Errorf("%w: picture of %d x %d", ErrUnsupported, w, h)
-	}
-	fps := usableFPS(declaredFPS)
+	fps := usableFPS(c.FPS)
 	if fps == 0 {
-		fps = usableFPS(p.FPS())
+		fps = usableFPS(s.fps)
 	}
 	scale, interval := videoTimescale(fps)
-	t := &Track{interval: interval, Info: schemas.TrackInfo{
-		Track: schemas.Video, Codec: fmt.Sprintf("avc1.%02x%02x%02x", sps[1], sps[2], sps[3]),
-		Timescale: scale, Width: w, Height: h, FPS: math.Round(fps*1000) / 1000,
+	t := &Track{Codec: c.Codec, interval: interval, Info: schemas.TrackInfo{
+		Track: schemas.Video, Codec: s.codec, Timescale: scale, Width: s.width, Height: s.height, FPS: math.Round(fps*1000) / 1000,
 	}}
 	t.Info.PartTargetUs = partTarget(interval, scale, partUs)
-	t.Init = videoInit(sps, pps, &p, scale, w, h)
+	t.Init = visualInit(s.entry, s.config, s.record, picture{scale: scale, width: s.width, height: s.height, colour: s.colour})
 	t.Info.InitID = schemas.InitID(t.Init)
 	return t, nil
 }
 
-// AudioTrack describes an AAC track from its AudioSpecificConfig (ISO/IEC 14496-3).
-func AudioTrack(c *mpeg4audio.AudioSpecificConfig, partUs int64) (*Track, error) {
-	channels := int(c.ChannelConfig)
-	switch channels {
-	case 0:
-		return nil, fmt.Errorf("%w: AAC channel layout in a program config element: send a plain channel configuration", ErrUnsupported)
-	case 7:
-		channels = 8
+// checkSet tells what is wrong with a parameter set.
+func checkSet(codec, kind string, set []byte, least int, typeOK bool) error {
+	if len(set) < least || !typeOK {
+		return fmt.Errorf("%w: the %s %s parameter set is missing or malformed", ErrUnsupported, codec, kind)
 	}
-	if c.SampleRate < 7350 || c.SampleRate > 96000 {
-		return nil, fmt.Errorf("%w: AAC sample rate of %d Hz", ErrUnsupported, c.SampleRate)
+	if len(set) > math.MaxUint16 {
+		return fmt.Errorf("%w: the %s %s parameter set is over 65535 bytes", ErrUnsupported, codec, kind)
 	}
-	asc, err := c.Marshal()
+	return nil
+}
+
+func avcStream(c *VideoConfig) (s stream, err error) {
+	if err := checkSet("H.264", "sequence", c.SPS, 4, len(c.SPS) > 0 && c.SPS[0]&0x1f == avcSPS); err != nil {
+		return s, err
+	}
+	if len(c.MorePPS) > maxPPS {
+		return s, fmt.Errorf("%w: %d H.264 picture parameter sets", ErrUnsupported, 1+len(c.MorePPS))
+	}
+	for _, p := range append([][]byte{c.PPS}, c.MorePPS...) {
+		if err := checkSet("H.264", "picture", p, 2, len(p) > 0 && p[0]&0x1f == avcPPS); err != nil {
+			return s, err
+		}
+	}
+	var p h264.SPS
+	if err := p.Unmarshal(c.SPS); err != nil {
+		return s, fmt.Errorf("%w: H.264 sequence parameter set: %w", ErrUnsupported, err)
+	}
+	s = stream{entry: "avc1", config: "avcC", width: p.Width(), height: p.Height(), fps: p.FPS()}
+	s.codec = fmt.Sprintf("avc1.%02x%02x%02x", c.SPS[1], c.SPS[2], c.SPS[3])
+	s.record = avcC(c, sampleFormat{byte(p.ChromaFormatIdc), byte(p.BitDepthLumaMinus8), byte(p.BitDepthChromaMinus8)})
+	if v := p.VUI; v != nil && v.ColourDescriptionPresentFlag {
+		s.colour = colour{true, v.ColourPrimaries, v.TransferCharacteristics, v.MatrixCoefficients, v.VideoFullRangeFlag}
+	}
+	return s, nil
+}
+
+func hevcStream(c *VideoConfig) (s stream, err error) {
+	is := func(set []byte, typ byte) bool { return len(set) > 0 && set[0]>>1&0x3f == typ }
+	if err := checkSet("H.265", "video", c.VPS, 4, is(c.VPS, hevcVPS)); err != nil {
+		return s, err
+	}
+	if err := checkSet("H.265", "sequence", c.SPS, 15, is(c.SPS, hevcSPS)); err != nil {
+		return s, err
+	}
+	if len(c.MorePPS) > maxPPS {
+		return s, fmt.Errorf("%w: %d H.265 picture parameter sets", ErrUnsupported, 1+len(c.MorePPS))
+	}
+	for _, p := range append([][]byte{c.PPS}, c.MorePPS...) {
+		if err := checkSet("H.265", "picture", p, 3, is(p, hevcPPS)); err != nil {
+			return s, err
+		}
+	}
+	profile, ok := readHEVCProfile(c.SPS)
+	if !ok {
+		return s, fmt.Errorf("%w: the H.265 sequence parameter set ends before its profile does", ErrUnsupported)
+	}
+	p, err := hevc.ParseSPSNALUnit(c.SPS)
 	if err != nil {
-		return nil, fmt.Errorf("%w: AAC configuration: %w", ErrUnsupported, err)
+		return s, fmt.Errorf("%w: H.265 sequence parameter set: %w", ErrUnsupported, err)
 	}
-	kind, frame := int(c.Type), 1024
-	if c.ExtensionType != 0 {
-		kind = int(c.ExtensionType)
+	w, h := p.ImageSize()
+	s = stream{entry: "hvc1", config: "hvcC", codec: profile.codecString(), width: int(min(w, 1<<20)), height: int(min(h, 1<<20))}
+	s.record = hvcC(c, profile, sampleFormat{p.ChromaFormatIDC, p.BitDepthLumaMinus8, p.BitDepthChromaMinus8})
+	if v := p.VUI; v != nil {
+		if v.TimingInfoPresentFlag && v.NumUnitsInTick > 0 {
+			s.fps = float64(v.TimeScale) / float64(v.NumUnitsInTick)
+		}
+		if v.ColourDescriptionFlag {
+			s.colour = colour{true, v.ColourPrimaries, v.TransferCharacteristics, v.MatrixCoefficients, v.VideoFullRangeFlag}
+		}
 	}
-	if c.FrameLengthFlag {
-		frame = 960
+	return s, nil
+}
+
+func av1Stream(c *VideoConfig) (s stream, err error) {
+	if len(c.SequenceHeader) == 0 {
+		return s, fmt.Errorf("%w: the AV1 sequence header is missing", ErrUnsupported)
 	}
-	t := &Track{interval: float64(frame), Info: schemas.TrackInfo{
-		Track: schemas.Audio, Codec: fmt.Sprintf("mp4a.40.%d", kind),
-		Timescale: uint32(c.SampleRate), SampleRate: c.SampleRate, Channels: channels,
-	}}
-	t.Info.PartTargetUs = partTarget(t.interval, t.Info.Timescale, partUs)
-	t.Init = audioInit(asc, t.Info.Timescale, channels)
-	t.Info.InitID = schemas.InitID(t.Init)
-	return t, nil
+	if len(c.SequenceHeader) > math.MaxUint16 {
+		return s, fmt.Errorf("%w: the AV1 sequence header is over 65535 bytes", ErrUnsupported)
+	}
+	u, err := readOBU(c.SequenceHeader)
+	if err != nil {
+		return s, fmt.Errorf("%w: AV1 sequence header: %w", ErrUnsupported, err)
+	}
+	if u.typ != obuSequenceHeader || !u.hasSize || u.head+u.size != len(c.SequenceHeader) {
+		return s, fmt.Errorf("%w: not a single AV1 sequence header OBU with its size", ErrUnsupported)
+	}
+	p, err := av1.ParseSequenceHeader(c.SequenceHeader[u.head:])
+	if err != nil {
+		return s, fmt.Errorf("%w: AV1 sequence header: %w", ErrUnsupported, err)
+	}
+	s = stream{entry: "av01", config: "av1C", codec: p.CodecString("av01"), width: int(min(p.Width(), 1<<20)), height: int(min(p.Height(), 1<<20))}
+	record := av1.CodecConfRecFromSequenceHeader(p, nil)
+	w := &boxWriter{}
+	w.u8(0x81, record.SeqProfile<<5|record.SeqLevelIdx0,
+		record.SeqTier0<<7|record.HighBitdepth<<6|record.TwelveBit<<5|record.MonoChrome<<4|
+			record.ChromaSubsamplingX<<3|record.ChromaSubsamplingY<<2|record.ChromaSamplePosition, 0)
+	w.bytes(c.SequenceHeader)
+	s.record = w.b
+	if p.TimingInfoPresent && p.EqualPictureInterval && p.NumUnitsInDisplayTick > 0 {
+		s.fps = float64(p.TimeScale) / float64(p.NumUnitsInDisplayTick) / float64(p.NumTicksPerPictureMinus1+1)
+	}
+	const unspecified = 2
+	if p.ColorPrimaries != unspecified || p.TransferCharacteristics != unspecified || p.MatrixCoefficients != unspecified {
+		s.colour = colour{true, p.ColorPrimaries, p.TransferCharacteristics, p.MatrixCoefficients, p.ColorRange}
+	}
+	return s, nil
 }
 
 // partTarget is the longest k*d within partUs, or d where that is longer, in

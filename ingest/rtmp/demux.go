@@ -25,10 +25,10 @@ type demux struct {
 	fps                float64
 	encoder            string
 
-	sps, pps   []byte
+	videoCfg   *cut.VideoConfig // nil until it has come
+	audioCfg   *cut.AudioConfig
 	lengthSize int
-	aac        *mpeg4audio.AudioSpecificConfig
-	aacRaw     []byte
+	audioRaw   []byte
 }
 
 // taken is what one message held.
@@ -209,44 +209,36 @@ func (d *demux) videoConfig(b []byte) (taken, error) {
 	if !ok {
 		return bad("picture parameter sets are cut short")
 	}
-	if len(sps) != 1 || len(pps) != 1 {
-		return bad(fmt.Sprintf("%d sequence and %d picture parameter sets: one of each is taken", len(sps), len(pps)))
-	}
-	if lengthSize == 3 {
-		return bad("NAL lengths of 3 bytes")
+	if len(sps) != 1 || len(pps) == 0 {
+		return bad(fmt.Sprintf("%d sequence and %d picture parameter sets: one sequence parameter set is taken", len(sps), len(pps)))
 	}
 	d.lengthSize = lengthSize
-	return taken{config: d.setVideo(sps[0], pps[0])}, nil
+	return taken{config: d.setVideo(&cut.VideoConfig{Codec: cut.H264, SPS: sps[0], PPS: pps[0], MorePPS: pps[1:]})}, nil
 }
 
-func (d *demux) setVideo(sps, pps []byte) bool {
-	if bytes.Equal(sps, d.sps) && bytes.Equal(pps, d.pps) {
+// setVideo takes over a configuration and tells whether it differs from the one before.
+func (d *demux) setVideo(c *cut.VideoConfig) bool {
+	if d.videoCfg != nil && d.videoCfg.Equal(c) {
 		return false
 	}
-	d.sps, d.pps = bytes.Clone(sps), bytes.Clone(pps)
+	n := c.Clone()
+	d.videoCfg = &n
 	return true
 }
 
 func (d *demux) video(au []byte, ts uint32, cts int32, now time.Time) (taken, error) {
-	if d.sps == nil {
+	if d.videoCfg == nil {
 		return taken{}, nil // nothing can be made of it before its configuration
 	}
-	a, err := cut.ParseAVC(au, d.lengthSize)
+	a, err := cut.ParseVideo(d.videoCfg.Codec, au, d.lengthSize)
 	if err != nil {
 		return taken{}, err
 	}
 	t := taken{frame: cut.Frame{
-		DTSMs: d.clock.Next(false, ts), CTSMs: cts, Key: a.Key, Data: a.Data, ArrivedUs: now.UnixMicro(),
+		DTSUs: d.clock.Next(false, uint64(ts)), CTSUs: int64(cts) * 1000, Key: a.Key, Data: a.Data, ArrivedUs: now.UnixMicro(),
 	}, video: a.Picture}
-	if a.Key && (a.SPS != nil || a.PPS != nil) {
-		sps, pps := a.SPS, a.PPS
-		if sps == nil {
-			sps = d.sps
-		}
-		if pps == nil {
-			pps = d.pps
-		}
-		t.config = d.setVideo(sps, pps)
+	if a.Key {
+		t.config = d.videoCfg.Update(&a)
 	}
 	return t, nil
 }
@@ -283,21 +275,21 @@ func (d *demux) audioTag(b []byte, ts uint32, now time.Time) (taken, error) {
 	if config {
 		return d.audioConfig(data)
 	}
-	if d.aac == nil || len(data) == 0 {
+	if d.audioCfg == nil || len(data) == 0 {
 		return taken{}, nil
 	}
-	return taken{frame: cut.Frame{DTSMs: d.clock.Next(true, ts), Key: true, Data: data, ArrivedUs: now.UnixMicro()}, audio: true}, nil
+	return taken{frame: cut.Frame{DTSUs: d.clock.Next(true, uint64(ts)), Key: true, Data: data, ArrivedUs: now.UnixMicro()}, audio: true}, nil
 }
 
 func (d *demux) audioConfig(b []byte) (taken, error) {
-	if len(b) == 0 || bytes.Equal(b, d.aacRaw) {
+	if len(b) == 0 || bytes.Equal(b, d.audioRaw) {
 		return taken{}, nil
 	}
 	var c mpeg4audio.AudioSpecificConfig
 	if err := c.Unmarshal(b); err != nil {
 		return taken{}, badConfig("AAC", err)
 	}
-	d.aac, d.aacRaw = &c, bytes.Clone(b)
+	d.audioCfg, d.audioRaw = &cut.AudioConfig{Codec: cut.AAC, AAC: &c}, bytes.Clone(b)
 	return taken{config: true}, nil
 }
 

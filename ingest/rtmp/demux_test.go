@@ -121,7 +121,7 @@ func FuzzMessages(f *testing.F) {
 				}
 				c, check = nil, cutcheck.Checker{}
 			}
-			if c == nil && (d.sps != nil || d.aac != nil) {
+			if c == nil && (d.videoCfg != nil || d.audioCfg != nil) {
 				p := publication{demux: d, s: &Server{s: Settings{PartUs: schemas.DefaultPartTargetUs}}}
 				if p.tracks() != nil {
 					return
@@ -137,9 +137,9 @@ func FuzzMessages(f *testing.F) {
 			}
 			switch {
 			case c == nil:
-			case got.video && d.sps != nil:
+			case got.video && d.videoCfg != nil:
 				err = c.Video(got.frame)
-			case got.audio && d.aac != nil:
+			case got.audio && d.audioCfg != nil:
 				err = c.Audio(got.frame)
 			}
 			var jump *cut.JumpError

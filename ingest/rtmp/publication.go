@@ -21,9 +21,9 @@ import (
 const (
 	// startWithin is the longest wait for configurations and the first key frame.
 	startWithin = 10 * time.Second
-	// otherTrackMs is how much media of one track is kept for the other's
+	// announcedUs and unannouncedUs are how much media of one track is kept for the other's
 	// configuration: where onMetaData announced it, and where nothing was announced.
-	announcedMs, unannouncedMs = 3000, 500
+	announcedUs, unannouncedUs = 3_000_000, 500_000
 	maxPending                 = 1024
 	maxPendingBytes            = 8 << 20
 	maxMalformed               = 30
@@ -42,7 +42,7 @@ type publication struct {
 
 	pending      []taken // before the first epoch
 	pendingBytes int
-	firstMs      int64
+	firstUs      int64
 
 	out   *outlet
 	done  chan struct{} // the last message is published, or never will be
@@ -129,29 +129,29 @@ func (p *publication) readAll(ctx context.Context) error {
 func (p *publication) before(ctx context.Context, t taken, now time.Time) error {
 	if t.video || t.audio {
 		if len(p.pending) == 0 {
-			p.firstMs = t.frame.DTSMs
+			p.firstUs = t.frame.DTSUs
 		}
 		p.pending = append(p.pending, t)
 		p.pendingBytes += len(t.frame.Data)
 	}
 	d := &p.demux
-	haveV, haveA := d.sps != nil, d.aac != nil
+	haveV, haveA := d.videoCfg != nil, d.audioCfg != nil
 	media := int64(0)
 	if len(p.pending) > 0 {
-		media = max(0, p.pending[len(p.pending)-1].frame.DTSMs-p.firstMs)
+		media = max(0, p.pending[len(p.pending)-1].frame.DTSUs-p.firstUs)
 	}
 	ready := haveV && haveA
 	if d.meta && !ready {
-		ready = (haveV || haveA) && (haveV || !d.wantVideo) && (haveA || !d.wantAud) || (haveV || haveA) && media >= announcedMs
+		ready = (haveV || haveA) && (haveV || !d.wantVideo) && (haveA || !d.wantAud) || (haveV || haveA) && media >= announcedUs
 	} else if !ready {
-		ready = (haveV || haveA) && media >= unannouncedMs
+		ready = (haveV || haveA) && media >= unannouncedUs
 	}
 	if !ready && (len(p.pending) >= maxPending || p.pendingBytes >= maxPendingBytes) {
 		ready = haveV || haveA
 	}
 	if !ready || len(p.pending) == 0 {
 		if now.Sub(p.begun) > startWithin {
-			return &refusedError{"no_media", fmt.Sprintf("no H.264 or AAC media within %s", startWithin)}
+			return &refusedError{"no_media", fmt.Sprintf("no media within %s", startWithin)}
 		}
 		return nil
 	}
@@ -235,13 +235,15 @@ func (p *publication) tracks() error {
 	bad := func(err error) error { return &refusedError{"codec", err.Error()} }
 	var video, audio *cut.Track
 	var err error
-	if d.sps != nil {
-		if video, err = cut.VideoTrack(d.sps, d.pps, d.fps, part); err != nil {
+	if d.videoCfg != nil {
+		c := *d.videoCfg
+		c.FPS = d.fps
+		if video, err = cut.NewVideoTrack(&c, part); err != nil {
 			return bad(err)
 		}
 	}
-	if d.aac != nil {
-		if audio, err = cut.AudioTrack(d.aac, part); err != nil {
+	if d.audioCfg != nil {
+		if audio, err = cut.NewAudioTrack(d.audioCfg, part); err != nil {
 			return bad(err)
 		}
 	}

@@ -20,11 +20,11 @@ type stats struct {
 	chunks     uint64
 	jumps      uint64
 	keyMs      int64 // interval of the last two key frames
-	lastKeyMs  int64
+	lastKeyUs  int64
 	hasKey     bool
 	stallUs    int64
 	lastUs     int64 // arrival of the last video frame (audio without video)
-	lastMs     int64
+	lastDTSUs  int64
 	hasVideo   bool
 	peakBps    int64
 	since      time.Time
@@ -58,17 +58,17 @@ func (s *stats) frame(t *taken) {
 		s.videoBytes += int64(len(t.frame.Data))
 		if t.frame.Key {
 			if s.hasKey {
-				s.keyMs = t.frame.DTSMs - s.lastKeyMs
+				s.keyMs = (t.frame.DTSUs - s.lastKeyUs) / 1000
 			}
-			s.hasKey, s.lastKeyMs = true, t.frame.DTSMs
+			s.hasKey, s.lastKeyUs = true, t.frame.DTSUs
 		}
 	}
 	if s.lastUs != 0 {
-		if late := t.frame.ArrivedUs - s.lastUs - (t.frame.DTSMs-s.lastMs)*1000; late > stallMinUs && t.frame.DTSMs >= s.lastMs {
+		if late := t.frame.ArrivedUs - s.lastUs - (t.frame.DTSUs - s.lastDTSUs); late > stallMinUs && t.frame.DTSUs >= s.lastDTSUs {
 			s.stallUs += late
 		}
 	}
-	s.lastUs, s.lastMs = t.frame.ArrivedUs, t.frame.DTSMs
+	s.lastUs, s.lastDTSUs = t.frame.ArrivedUs, t.frame.DTSUs
 }
 
 func (s *stats) chunk() {
