@@ -86,6 +86,8 @@ type Fragment struct {
 	SegmentEnd   bool `json:"end,omitempty"`
 	// Discontinuity: the first part of an epoch that continues an earlier one.
 	Discontinuity bool `json:"disc,omitempty"`
+	// Line is set at the start of a segment whose place in time is known.
+	Line *Line `json:"line,omitempty"`
 }
 
 // DurationUs is the fragment's duration in microseconds.

@@ -36,6 +36,8 @@ type Part struct {
 	SegmentStart   bool  `json:"start,omitempty"`
 	SegmentEnd     bool  `json:"end,omitempty"`
 	Discontinuity  bool  `json:"disc,omitempty"`
+	// Line is that of the fragment: set in the first part of a segment.
+	Line *Line `json:"line,omitempty"`
 	// ContentID is that of the chunk the part was cut from.
 	ContentID string `json:"cid"`
 	CRC       uint32 `json:"crc"`

@@ -101,6 +101,7 @@ type Cutter struct {
 	early      []Frame
 	bounds     []bound
 	seq        uint64
+	line       line
 	now        int64
 
 	held    sample // video frame off the line, waiting for the next

@@ -108,6 +108,7 @@ func (c *Cutter) put(t *track, s sample, at uint64) {
 		}
 	}
 	if !t.segOpen {
+		c.openSegment(t, at)
 		t.segOpen, t.segStart, t.part = true, at, 0
 	}
 	t.open = append(t.open, s)
@@ -164,6 +165,9 @@ func (c *Cutter) closePart(t *track, segmentEnd bool) {
 			SegmentStart: t.part == 0, SegmentEnd: segmentEnd, Discontinuity: t.disc,
 		},
 	})
+	if t.part == 0 {
+		t.ready[len(t.ready)-1].frag.Line = c.lineOf(t)
+	}
 	t.disc = false
 	t.part++
 	t.open = t.takeSlice()

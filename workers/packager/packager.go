@@ -88,6 +88,6 @@ func Part(c *schemas.Chunk, payload []byte, i int) (schemas.Part, []byte) {
 		CDN: c.CDN, InitID: f.InitID, DurationUs: f.DurationUs(), WallUnixUs: f.WallUnixUs,
 		ReceivedUnixUs: c.ReceivedUnixUs, Independent: f.Independent,
 		SegmentStart: f.SegmentStart, SegmentEnd: f.SegmentEnd, Discontinuity: f.Discontinuity,
-		ContentID: c.ContentID(),
+		Line: f.Line, ContentID: c.ContentID(),
 	}, payload[f.Offset : f.Offset+f.Size : f.Offset+f.Size]
 }

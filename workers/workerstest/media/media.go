@@ -240,6 +240,7 @@ func (p *Publisher) Chunk() (*schemas.Chunk, []byte) {
 		BaseTime:   uint64(p.parts*PartFrames) * uint64(p.Clip.video.scale) / FPS,
 		WallUnixUs: p.wall(float64(p.parts) * PartFrames / FPS), Independent: k == 0,
 		SegmentStart: k == 0, SegmentEnd: k == SegmentParts-1, Discontinuity: p.Discontinuity && p.parts == 0,
+		Line: p.line(k == 0),
 	}, &p.Clip.video, p.parts*PartFrames, PartFrames)
 	p.parts++
 
@@ -260,6 +261,7 @@ func (p *Publisher) Chunk() (*schemas.Chunk, []byte) {
 			Track: schemas.Audio, MSN: p.audioMSN, Part: p.audioPart, BaseTime: uint64(p.audioFrames) * 1024,
 			WallUnixUs: p.wall(float64(p.audioFrames) * frame), Independent: true,
 			SegmentStart: p.audioPart == 0, SegmentEnd: end, Discontinuity: p.Discontinuity && p.audioFrames == 0,
+			Line: p.line(p.audioPart == 0),
 		}, &p.Clip.audio, p.audioFrames, n)
 		p.audioFrames += n
 		p.audioPart++
@@ -268,6 +270,13 @@ func (p *Publisher) Chunk() (*schemas.Chunk, []byte) {
 		}
 	}
 	return c, payload
+}
+
+func (p *Publisher) line(start bool) *schemas.Line {
+	if !start {
+		return nil
+	}
+	return &schemas.Line{FirstMSN: p.FirstMSN, ZeroUnixUs: p.Start.UnixMicro(), SegmentUs: SegmentParts * PartFrames * 1_000_000 / FPS}
 }
 
 func (p *Publisher) wall(seconds float64) int64 {
