@@ -14,7 +14,6 @@ import (
 	"github.com/spillway-live/spillway/analytics/qoe/loader"
 	"github.com/spillway-live/spillway/analytics/qoe/sessioniser"
 	"github.com/spillway-live/spillway/ingest/geo"
-	"github.com/spillway-live/spillway/ingest/rtmp"
 	"github.com/spillway-live/spillway/schemas/token"
 	"github.com/spillway-live/spillway/workers/origin"
 	"github.com/spillway-live/spillway/workers/packager"
@@ -51,18 +50,6 @@ func listen(what, addr string) (net.Listener, error) {
 }
 
 func httpURL(a net.Addr) string { return "http://" + a.String() }
-
-// ingestRole takes RTMP publishers.
-func (d *deps) ingestRole(addr string, openLoopback bool) (role, *rtmp.Server, error) {
-	s, err := rtmp.New(rtmp.Settings{
-		Listen: addr, JetStream: d.js, Auth: rtmp.Auth{Keys: d.signer, OpenLoopback: openLoopback},
-		DefaultCDN: firstCDN(d.js), Logger: d.log("ingest"), Registerer: d.reg,
-	})
-	if err != nil {
-		return role{}, nil, err
-	}
-	return role{"ingest", s.Run}, s, nil
-}
 
 func (d *deps) packagerRole() role {
 	return role{"packager", packager.Runner(d.js, d.log("packager"), d.reg).Run}

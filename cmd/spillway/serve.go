@@ -130,13 +130,11 @@ func (c *commands) roleCommands() []*ffcli.Command {
 	}
 	one := func(r role, err error) ([]role, error) { return []role{r}, err }
 
-	var rtmpAddr string
-	var open bool
-	add("ingest", "take RTMP publishers and cut their media into chunks", func(fs *flag.FlagSet) {
-		addr(&rtmpAddr, "RTMP", "127.0.0.1:1935")(fs)
-		fs.BoolVar(&open, "open-publish", false, "let publishers on this machine push without a key")
-	}, func(d *deps) ([]role, error) {
-		r, _, err := d.ingestRole(rtmpAddr, open)
+	var in ingestFlags
+	add("ingest", "take publishers and cut their media into chunks", in.register, func(d *deps) ([]role, error) {
+		ctx, cancel := context.WithTimeout(context.Background(), busTimeout)
+		defer cancel()
+		r, _, err := d.ingestRole(ctx, in)
 		return one(r, err)
 	})
 	add("packager", "make parts of chunks", nil, func(d *deps) ([]role, error) { return one(d.packagerRole(), nil) })

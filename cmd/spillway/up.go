@@ -301,14 +301,14 @@ func (s *system) startIngest(ctx ctx) error {
 	if err != nil {
 		return err
 	}
-	r, srv, err := s.d.ingestRole(addr, s.f.openPub)
+	r, in, err := s.d.ingestRole(ctx, ingestFlags{rtmp: addr, open: s.f.openPub})
 	if err != nil {
 		return err
 	}
 	s.add(r)
 	select {
-	case <-srv.Ready():
-		s.run.Push = "rtmp://" + srv.Addr().String() + "/" + demoApp
+	case <-in.rtmp.Ready():
+		s.run.Push = "rtmp://" + in.rtmp.Addr().String() + "/" + demoApp
 		return nil
 	case <-time.After(10 * time.Second):
 		return errors.New("ingest does not listen after 10 s")

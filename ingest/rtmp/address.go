@@ -3,38 +3,11 @@ package rtmp
 import (
 	"errors"
 	"fmt"
-	"net/netip"
 	"net/url"
 	"strings"
-	"time"
 
 	"github.com/spillway-live/spillway/schemas"
-	"github.com/spillway-live/spillway/schemas/token"
 )
-
-// Auth decides who may publish.
-type Auth struct {
-	// Keys checks publish keys; nil means that no key can be right.
-	Keys *token.Signer
-	// OpenLoopback lets peers on a loopback address publish without a key. A key that is given must be right anyway.
-	OpenLoopback bool
-}
-
-func (a Auth) check(key string, k schemas.StreamKey, peer netip.Addr, now time.Time) error {
-	if key != "" {
-		if a.Keys == nil {
-			return errors.New("a publish key was given, but this server has no key to check it with: leave it out, or start ingest with a token key")
-		}
-		if _, err := a.Keys.ParsePublish(key, now, k.App, k.Stream); err != nil {
-			return fmt.Errorf("publish key: %w", err)
-		}
-		return nil
-	}
-	if a.OpenLoopback && peer.IsLoopback() {
-		return nil
-	}
-	return errors.New("publish key is missing: append ?key=<publish key> to the stream name")
-}
 
 // target is what a publish URL says.
 type target struct {

@@ -13,7 +13,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/spillway-live/spillway/ingest/rtmp"
 	"github.com/spillway-live/spillway/schemas"
 	"github.com/spillway-live/spillway/schemas/token"
 	"github.com/spillway-live/spillway/testenv/bus/bustest"
@@ -133,7 +132,7 @@ func TestNewestWinsAcrossProcesses(t *testing.T) {
 }
 
 func TestRefusals(t *testing.T) {
-	e := start(t, schemas.BusSettings{}, func(s *rtmp.Settings) { s.Auth.OpenLoopback = false })
+	e := start(t, schemas.BusSettings{}, func(s *settings) { s.Auth.OpenLoopback = false })
 	right, err := e.keys.SignPublish(token.Publish{App: "live", Stream: "demo", ExpiresUnix: time.Now().Add(time.Hour).Unix()})
 	if err != nil {
 		t.Fatal(err)
@@ -181,7 +180,7 @@ func TestRefusals(t *testing.T) {
 }
 
 func TestGarbageIsRefusedAndNotRepeated(t *testing.T) {
-	e := start(t, schemas.BusSettings{}, func(s *rtmp.Settings) { s.HandshakeTimeout = time.Second })
+	e := start(t, schemas.BusSettings{}, func(s *settings) { s.rtmp.HandshakeTimeout = time.Second })
 	send := func(data []byte) {
 		c, err := net.Dial("tcp", e.srv.Addr().String())
 		if err != nil {
@@ -257,7 +256,7 @@ func TestStoreFullHoldsBack(t *testing.T) {
 }
 
 func TestBusAwayTooLongEndsPublication(t *testing.T) {
-	e := start(t, schemas.BusSettings{MediaMaxBytes: 200 << 10}, func(s *rtmp.Settings) { s.BusTimeout = time.Second })
+	e := start(t, schemas.BusSettings{MediaMaxBytes: 200 << 10}, func(s *settings) { s.BusTimeout = time.Second })
 	out, err := source{seconds: 20, size: "640x360", realtime: true, extra: noisy}.publish(t.Context(), e.url("live/demo"))
 	if err == nil || !strings.Contains(out, "has not taken media") {
 		t.Errorf("ffmpeg: %v: %s", err, out)
@@ -269,7 +268,7 @@ func TestBusAwayTooLongEndsPublication(t *testing.T) {
 }
 
 func TestSilentPublisherIsClosed(t *testing.T) {
-	e := start(t, schemas.BusSettings{}, func(s *rtmp.Settings) { s.ReadTimeout = 500 * time.Millisecond })
+	e := start(t, schemas.BusSettings{}, func(s *settings) { s.rtmp.ReadTimeout = 500 * time.Millisecond })
 	cmd := exec.Command("ffmpeg", append(source{seconds: 60, realtime: true}.args(), "-f", "flv", e.url("live/demo"))...)
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -291,7 +290,7 @@ func TestSilentPublisherIsClosed(t *testing.T) {
 // go on elsewhere.
 func TestShutdownIsNoEnd(t *testing.T) {
 	e := &env{t: t, bus: bustest.Start(t), log: &lockedBuffer{}}
-	stop := e.serve(func(s *rtmp.Settings) {
+	stop := e.serve(func(s *settings) {
 		s.DefaultCDN = func(netip.Addr, schemas.StreamKey) string { return "b" }
 	})
 	told := make(chan string, 1)

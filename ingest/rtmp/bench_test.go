@@ -15,6 +15,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/spillway-live/spillway/ingest/publish"
 	"github.com/spillway-live/spillway/ingest/rtmp"
 	"github.com/spillway-live/spillway/schemas"
 	"github.com/spillway-live/spillway/testenv/bus/bustest"
@@ -33,12 +34,17 @@ func BenchmarkTwentyPublishers(b *testing.B) {
 	}
 	for b.Loop() {
 		bs := bustest.Start(b)
-		srv, err := rtmp.New(rtmp.Settings{Listen: "127.0.0.1:0", JetStream: bs.JS, Auth: rtmp.Auth{OpenLoopback: true}})
+		pub, err := publish.New(b.Context(), publish.Settings{JetStream: bs.JS, Auth: publish.Auth{OpenLoopback: true}})
+		if err != nil {
+			b.Fatal(err)
+		}
+		srv, err := rtmp.New(rtmp.Settings{Listen: "127.0.0.1:0", Publish: pub})
 		if err != nil {
 			b.Fatal(err)
 		}
 		ctx, cancel := context.WithCancel(context.Background())
-		done := make(chan error, 1)
+		done := make(chan error, 2)
+		go func() { done <- pub.Run(ctx) }()
 		go func() { done <- srv.Run(ctx) }()
 		before := cpuSeconds(b)
 		var wg sync.WaitGroup
@@ -69,8 +75,10 @@ func BenchmarkTwentyPublishers(b *testing.B) {
 		b.ReportMetric(wait[len(wait)/2], "p50-ms-behind")
 		b.ReportMetric(wait[len(wait)*99/100], "p99-ms-behind")
 		cancel()
-		if err := <-done; err != nil {
-			b.Fatal(err)
+		for range 2 {
+			if err := <-done; err != nil {
+				b.Fatal(err)
+			}
 		}
 	}
 }

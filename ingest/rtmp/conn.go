@@ -11,13 +11,14 @@ import (
 	"os"
 	"runtime/debug"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
 
 	"github.com/bluenviron/gortmplib/pkg/rawmessage"
 
-	"github.com/spillway-live/spillway/schemas"
+	"github.com/spillway-live/spillway/ingest/publish"
 )
 
 // conn is one connection, from accept to its end.
@@ -26,14 +27,14 @@ type conn struct {
 	c      net.Conn
 	peer   netip.Addr
 	wire   wire
-	target target
+	req    publish.Request
 	in     *bufio.Reader
 	budget atomic.Int64 // bytes a peer may still send before publishing; -1: no bound
 	read   int64
 	// armed is until when the read deadline holds.
 	armed   time.Time
 	settled bool
-	closing atomic.Pointer[string] // why we close, when we do
+	closing atomic.Pointer[error] // why we close, when we do
 }
 
 // readBuffer takes a whole frame of a usual stream with one system call.
@@ -42,7 +43,7 @@ const readBuffer = 32 << 10
 var errBudget = errors.New("too many bytes before the publish command")
 
 func newConn(s *Server, c net.Conn, peer netip.Addr) *conn {
-	n := &conn{s: s, c: c, peer: peer}
+	n := &conn{s: s, c: c, peer: peer, req: publish.Request{Protocol: Protocol, Peer: peer}}
 	n.in = bufio.NewReaderSize(&gatherer{n: n}, readBuffer)
 	n.budget.Store(s.s.MaxBytesBeforePublish)
 	return n
@@ -95,8 +96,8 @@ func (n *conn) Write(p []byte) (int, error) {
 	return n.c.Write(p)
 }
 
-// serve runs the connection. ctx ends when the server shuts down, work a little later.
-func (n *conn) serve(ctx, work context.Context) {
+// serve runs the connection until it ends, or ctx when the server shuts down.
+func (n *conn) serve(ctx context.Context) {
 	defer n.c.Close()
 	defer func() {
 		if !n.settled {
@@ -104,46 +105,100 @@ func (n *conn) serve(ctx, work context.Context) {
 		}
 		if r := recover(); r != nil {
 			n.s.log.Error("connection handler panicked", "peer", n.peer, "panic", fmt.Sprint(r), "stack", string(debug.Stack()))
-			n.s.refused(refusal{peer: n.peer, key: n.target.key, code: "panic", reason: "internal error"})
+			if !n.settled { // otherwise the publication has told it
+				n.s.s.Publish.Refuse(n.req, errPanicked, false)
+			}
+			n.farewell(statusOf(errPanicked), errPanicked.Reason)
 		}
 	}()
 	if err := n.c.SetDeadline(time.Now().Add(n.s.s.HandshakeTimeout)); err != nil {
 		return
 	}
-	stop := context.AfterFunc(ctx, func() { n.interrupt("ingest is shutting down") })
+	stop := context.AfterFunc(ctx, func() { n.interrupt(publish.ErrShutdown) })
 	defer stop()
-	tcURL, name, publish, err := n.wire.accept(n)
-	if err != nil {
-		n.notRTMP(ctx, err)
+	pub := n.admit(ctx)
+	if pub == nil {
 		return
-	}
-	if !publish {
-		n.refuse("play", "this port takes publishers only: watch over HLS", "NetStream.Play.Failed", true)
-		return
-	}
-	if n.target, err = parseTarget(tcURL, name); err != nil {
-		n.refuse("name", err.Error(), "NetStream.Publish.BadName", true)
-		return
-	}
-	if err := n.s.s.Auth.check(n.target.pub, n.target.key, n.peer, time.Now()); err != nil {
-		n.refuse("key", err.Error(), "NetStream.Publish.Unauthorized", true)
-		return
-	}
-	if n.target.cdn == "" && n.s.s.DefaultCDN != nil {
-		n.target.cdn = n.s.s.DefaultCDN(n.peer, n.target.key)
-		if n.target.cdn != "" && schemas.CheckName("CDN name", n.target.cdn) != nil {
-			n.s.log.Error("the default CDN's name is not a name; none is used", "cdn", n.target.cdn)
-			n.target.cdn = ""
-		}
 	}
 	n.budget.Store(-1)
 	n.settled = true
 	n.s.settle(n.peer)
+	var cause error = errPanicked
+	defer func() { pub.End(cause) }() // after a panic; otherwise it has ended already
 	if err := n.wire.status("status", "NetStream.Publish.Start", "publish start"); err != nil {
-		n.notRTMP(ctx, err)
+		cause = n.endReason(err)
 		return
 	}
-	newPublication(n).run(work)
+	cause = n.publish(pub)
+	if cause = pub.End(cause); tell(cause) {
+		n.farewell("NetStream.Publish.Rejected", cause.Error())
+	}
+}
+
+var errPanicked = publish.Refuse("panic", "internal error")
+
+// tell tells whether the peer, which did not end the publication itself, must be told why it ended.
+func tell(cause error) bool {
+	var lost *lostError
+	return !errors.Is(cause, publish.ErrEnded) && !errors.As(cause, &lost)
+}
+
+// admit takes the connection up to the publish command; nil when it got no further.
+func (n *conn) admit(ctx context.Context) *publish.Publication {
+	tcURL, name, isPublish, err := n.wire.accept(n)
+	if err != nil {
+		n.notRTMP(ctx, err)
+		return nil
+	}
+	if !isPublish {
+		n.refuse(publish.Refuse("play", "this port takes publishers only: watch over HLS"), true)
+		return nil
+	}
+	t, err := parseTarget(tcURL, name)
+	n.req.Key, n.req.PublishKey, n.req.CDN = t.key, t.pub, t.cdn
+	if err != nil {
+		n.refuse(publish.Refuse("name", err.Error()), true)
+		return nil
+	}
+	pub, err := n.s.s.Publish.Admit(ctx, n.req)
+	if err != nil {
+		n.farewell(statusOf(err), err.Error())
+		return nil
+	}
+	return pub
+}
+
+// statusOf gives the status code that says most nearly why a publisher is refused.
+func statusOf(err error) string {
+	var r *publish.Refused
+	if errors.As(err, &r) {
+		switch r.Code {
+		case "play":
+			return "NetStream.Play.Failed"
+		case "name":
+			return "NetStream.Publish.BadName"
+		case "key", "hook":
+			return "NetStream.Publish.Unauthorized"
+		}
+	}
+	return "NetStream.Publish.Rejected"
+}
+
+// publish reads until the publication ends, and gives why.
+func (n *conn) publish(pub *publish.Publication) error {
+	var watch sync.WaitGroup
+	over := make(chan struct{})
+	watch.Go(func() {
+		select {
+		case <-pub.Done():
+			n.interrupt(pub.Err())
+		case <-over:
+		}
+	})
+	err := (&feed{n: n, pub: pub}).run()
+	close(over)
+	watch.Wait() // nothing sets deadlines behind the farewell's back
+	return err
 }
 
 // notRTMP reports a peer that did not get as far as a publish command.
@@ -160,13 +215,13 @@ func (n *conn) notRTMP(ctx context.Context, err error) {
 	default:
 		reason = fmt.Sprintf("not RTMP as it is understood here: %.200s", reason)
 	}
-	n.s.refused(refusal{peer: n.peer, key: n.target.key, code: "protocol", reason: reason, noise: true})
+	n.s.s.Publish.Refuse(n.req, publish.Refuse("protocol", reason), true)
 }
 
 // refuse tells publisher, log and event the same reason.
-func (n *conn) refuse(code, reason, status string, noise bool) {
-	n.s.refused(refusal{peer: n.peer, key: n.target.key, cdn: n.target.cdn, code: code, reason: reason, noise: noise})
-	n.farewell(status, reason)
+func (n *conn) refuse(why *publish.Refused, noise bool) {
+	n.s.s.Publish.Refuse(n.req, why, noise)
+	n.farewell(statusOf(why), why.Reason)
 }
 
 // farewell tells the peer why its stream ends, and reads a little more so that the
@@ -199,24 +254,29 @@ func (n *conn) next() (*rawmessage.Message, time.Time, error) {
 	return m, time.Now(), err
 }
 
+// lostError is a publication that ended because the peer or its connection went.
+type lostError struct{ reason string }
+
+func (e *lostError) Error() string { return e.reason }
+
 // endReason puts a read error in plain words.
-func (n *conn) endReason(err error) string {
+func (n *conn) endReason(err error) error {
 	if r := n.closing.Load(); r != nil {
 		return *r
 	}
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		return fmt.Sprintf("no data for %s", n.s.s.ReadTimeout)
+		return &lostError{fmt.Sprintf("no data for %s", n.s.s.ReadTimeout)}
 	case errors.Is(err, io.EOF):
-		return "the publisher closed the connection"
+		return &lostError{"the publisher closed the connection"}
 	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.EPIPE):
-		return "the connection was lost"
+		return &lostError{"the connection was lost"}
 	}
-	return fmt.Sprintf("protocol error: %.200s", strings.TrimSpace(err.Error()))
+	return publish.Refuse("protocol", fmt.Sprintf("protocol error: %.200s", strings.TrimSpace(err.Error())))
 }
 
 // interrupt makes a blocked read return.
-func (n *conn) interrupt(reason string) {
-	n.closing.CompareAndSwap(nil, &reason)
+func (n *conn) interrupt(why error) {
+	n.closing.CompareAndSwap(nil, &why)
 	n.c.SetReadDeadline(time.Unix(1, 0))
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/bluenviron/mediacommon/v2/pkg/codecs/mpeg4audio"
 
 	"github.com/spillway-live/spillway/ingest/cut"
+	"github.com/spillway-live/spillway/ingest/publish"
 )
 
 // demux reads configurations and frames out of RTMP messages (FLV tags, Adobe FLV 10.1
@@ -40,17 +41,12 @@ type taken struct {
 	end    bool // the publisher says that it is done
 }
 
-// refusedError is for what is understood but not taken.
-type refusedError struct{ code, reason string }
-
-func (e *refusedError) Error() string { return e.reason }
-
 func notTaken(what string) error {
-	return &refusedError{"codec", what + " is not taken yet: publish H.264 video and AAC audio"}
+	return publish.Refuse("codec", what+" is not taken yet: publish H.264 video and AAC audio")
 }
 
 func badConfig(what string, err error) error {
-	return &refusedError{"codec", fmt.Sprintf("%s configuration: %v", what, err)}
+	return publish.Refuse("codec", fmt.Sprintf("%s configuration: %v", what, err))
 }
 
 var fourCCs = map[string]string{
@@ -331,7 +327,7 @@ func (d *demux) metadata(p amf0.Data) {
 // readError puts what is wrong with a message in the words of a refusal.
 func readError(err error) error {
 	if err != nil && strings.Contains(err.Error(), "body size") {
-		return &refusedError{"too_large", fmt.Sprintf("an RTMP message is too large: %v", err)}
+		return publish.Refuse("too_large", fmt.Sprintf("an RTMP message is too large: %v", err))
 	}
 	return err
 }

@@ -3,7 +3,6 @@ package rtmp
 import (
 	"encoding/hex"
 	"errors"
-	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -12,8 +11,8 @@ import (
 
 	"github.com/spillway-live/spillway/ingest/cut"
 	"github.com/spillway-live/spillway/ingest/cut/cutcheck"
+	"github.com/spillway-live/spillway/ingest/publish"
 	"github.com/spillway-live/spillway/schemas"
-	"github.com/spillway-live/spillway/schemas/token"
 )
 
 func TestTarget(t *testing.T) {
@@ -45,43 +44,6 @@ func TestTarget(t *testing.T) {
 	}
 }
 
-func TestAuth(t *testing.T) {
-	keys, err := token.NewSigner(make([]byte, 16))
-	if err != nil {
-		t.Fatal(err)
-	}
-	now := time.Unix(1_700_000_000, 0)
-	k := schemas.StreamKey{App: "live", Stream: "demo"}
-	right, err := keys.SignPublish(token.Publish{App: "live", ExpiresUnix: now.Unix() + 1})
-	if err != nil {
-		t.Fatal(err)
-	}
-	loop, far := netip.MustParseAddr("127.0.0.1"), netip.MustParseAddr("192.0.2.1")
-	for _, tc := range []struct {
-		name string
-		a    Auth
-		key  string
-		peer netip.Addr
-		ok   bool
-	}{
-		{"key", Auth{Keys: keys}, right, far, true},
-		{"no key", Auth{Keys: keys}, "", loop, false},
-		{"loopback is open", Auth{Keys: keys, OpenLoopback: true}, "", loop, true},
-		{"IPv6 loopback is open", Auth{Keys: keys, OpenLoopback: true}, "", netip.MustParseAddr("::1"), true},
-		{"others are not", Auth{Keys: keys, OpenLoopback: true}, "", far, false},
-		{"a wrong key is wrong on loopback too", Auth{Keys: keys, OpenLoopback: true}, right + "x", loop, false},
-		{"no signer", Auth{OpenLoopback: true}, right, loop, false},
-		{"nothing set", Auth{}, "", loop, false},
-	} {
-		if err := tc.a.check(tc.key, k, tc.peer, now); (err == nil) != tc.ok {
-			t.Errorf("%s: %v", tc.name, err)
-		}
-	}
-	if err := (Auth{Keys: keys}).check(right, k, far, now.Add(time.Minute)); !errors.Is(err, token.ErrExpired) {
-		t.Errorf("expired key: %v", err)
-	}
-}
-
 // FuzzMessages gives arbitrary messages to the demultiplexer and what comes out of it to a cutter.
 func FuzzMessages(f *testing.F) {
 	config, _ := hex.DecodeString("17000000000142c01effe1001b6742c01eda0280bfe5c05a808080a0000003002000000781e2c5d401000468ce0fc8")
@@ -109,8 +71,7 @@ func FuzzMessages(f *testing.F) {
 			now = now.Add(time.Duration(step) * time.Millisecond)
 			got, err := d.take(m, now)
 			if err != nil || got.end {
-				var r *refusedError
-				if err != nil && !errors.Is(err, cut.ErrBitstream) && !errors.As(err, &r) && typ != typeCommandAMF0 && typ != typeCommandAMF3 {
+				if err != nil && !errors.Is(err, cut.ErrBitstream) && !errors.As(err, new(*publish.Refused)) && typ != typeCommandAMF0 && typ != typeCommandAMF3 {
 					t.Errorf("message of type %d: error %v of no kind", typ, err)
 				}
 				continue
@@ -122,11 +83,11 @@ func FuzzMessages(f *testing.F) {
 				c, check = nil, cutcheck.Checker{}
 			}
 			if c == nil && (d.videoCfg != nil || d.audioCfg != nil) {
-				p := publication{demux: d, s: &Server{s: Settings{PartUs: schemas.DefaultPartTargetUs}}}
-				if p.tracks() != nil {
+				video, audio, err := tracks(&d)
+				if err != nil {
 					return
 				}
-				if c, err = cut.New(cut.Settings{App: "a", Stream: "b", Rendition: "src", Epoch: 1, Video: p.video, Audio: p.audio,
+				if c, err = cut.New(cut.Settings{App: "a", Stream: "b", Rendition: "src", Epoch: 1, Video: video, Audio: audio,
 					Emit: func(ch *schemas.Chunk, data []byte) {
 						if err := check.Chunk(ch, data); err != nil {
 							t.Error(err)
@@ -151,4 +112,19 @@ func FuzzMessages(f *testing.F) {
 			c.Finish()
 		}
 	})
+}
+
+// tracks makes tracks of the configurations.
+func tracks(d *demux) (video, audio *cut.Track, err error) {
+	if d.videoCfg != nil {
+		c := *d.videoCfg
+		c.FPS = d.fps
+		if video, err = cut.NewVideoTrack(&c, schemas.DefaultPartTargetUs); err != nil {
+			return nil, nil, err
+		}
+	}
+	if d.audioCfg != nil {
+		audio, err = cut.NewAudioTrack(d.audioCfg, schemas.DefaultPartTargetUs)
+	}
+	return video, audio, err
 }

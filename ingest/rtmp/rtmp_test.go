@@ -17,8 +17,10 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/spillway-live/spillway/ingest/cut/cutcheck"
+	"github.com/spillway-live/spillway/ingest/publish"
 	"github.com/spillway-live/spillway/ingest/rtmp"
 	"github.com/spillway-live/spillway/schemas"
 	"github.com/spillway-live/spillway/schemas/token"
@@ -52,7 +54,13 @@ func (l *lockedBuffer) String() string {
 	return l.b.String()
 }
 
-func start(t *testing.T, bs schemas.BusSettings, change func(*rtmp.Settings)) *env {
+// settings of a service and of its server.
+type settings struct {
+	publish.Settings
+	rtmp rtmp.Settings
+}
+
+func start(t *testing.T, bs schemas.BusSettings, change func(*settings)) *env {
 	t.Helper()
 	e := &env{t: t, bus: bustest.StartWith(t, bs, bus.Options{}), log: &lockedBuffer{}}
 	e.serve(change)
@@ -60,26 +68,35 @@ func start(t *testing.T, bs schemas.BusSettings, change func(*rtmp.Settings)) *e
 }
 
 // serve starts a server; it is stopped when the test ends. The last one started is e.srv.
-func (e *env) serve(change func(*rtmp.Settings)) (stop func()) {
+func (e *env) serve(change func(*settings)) (stop func()) {
 	e.t.Helper()
 	var err error
 	if e.keys, err = token.NewSigner([]byte("0123456789abcdef0123456789abcdef")); err != nil {
 		e.t.Fatal(err)
 	}
-	s := rtmp.Settings{
-		Listen: "127.0.0.1:0", JetStream: e.bus.JS, Auth: rtmp.Auth{Keys: e.keys, OpenLoopback: true},
-		Logger: slog.New(slog.NewTextHandler(e.log, nil)), Registerer: prometheus.NewRegistry(), TelemetryEvery: 500 * time.Millisecond,
-	}
+	s := settings{Settings: publish.Settings{
+		JetStream: e.bus.JS, Auth: publish.Auth{Keys: e.keys, OpenLoopback: true}, TelemetryEvery: 500 * time.Millisecond,
+	}}
+	s.Logger, s.Registerer = slog.New(slog.NewTextHandler(e.log, nil)), prometheus.NewRegistry()
+	s.rtmp = rtmp.Settings{Listen: "127.0.0.1:0", Logger: s.Logger, Registerer: s.Registerer}
 	if change != nil {
 		change(&s)
 	}
-	srv, err := rtmp.New(s)
+	if s.rtmp.Publish, err = publish.New(e.t.Context(), s.Settings); err != nil {
+		e.t.Fatal(err)
+	}
+	srv, err := rtmp.New(s.rtmp)
 	if err != nil {
 		e.t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- srv.Run(ctx) }()
+	go func() {
+		var g errgroup.Group
+		g.Go(func() error { return s.rtmp.Publish.Run(ctx) })
+		g.Go(func() error { return srv.Run(ctx) })
+		done <- g.Wait()
+	}()
 	stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-done; err != nil {

@@ -17,7 +17,6 @@ import (
 	"github.com/bluenviron/gortmplib/pkg/bytecounter"
 	"github.com/bluenviron/gortmplib/pkg/rawmessage"
 
-	"github.com/spillway-live/spillway/ingest/rtmp"
 	"github.com/spillway-live/spillway/schemas"
 )
 
@@ -172,7 +171,7 @@ func TestLateTrack(t *testing.T) {
 // The handshake's deadline must not fall on the acknowledgements of a publication that outlives it.
 func TestAcknowledgementsAfterTheHandshake(t *testing.T) {
 	const handshake = 500 * time.Millisecond
-	e := start(t, schemas.BusSettings{}, func(s *rtmp.Settings) { s.HandshakeTimeout = handshake })
+	e := start(t, schemas.BusSettings{}, func(s *settings) { s.rtmp.HandshakeTimeout = handshake })
 	p := e.puppet("live/demo")
 	p.send(5, 0, []byte{0, 0, 0, 100}) // wants an acknowledgement every 100 bytes
 	p.send(9, 0, avcConfig(pps360))
@@ -190,7 +189,7 @@ func TestAcknowledgementsAfterTheHandshake(t *testing.T) {
 }
 
 func TestHostilePublishers(t *testing.T) {
-	e := start(t, schemas.BusSettings{}, func(s *rtmp.Settings) { s.ReadTimeout = 2 * time.Second })
+	e := start(t, schemas.BusSettings{}, func(s *settings) { s.rtmp.ReadTimeout = 2 * time.Second })
 	nested := bytes.Repeat([]byte{3, 0, 1, 'a'}, 2<<20)
 	for name, tc := range map[string]struct {
 		send func(p *puppet)
@@ -246,7 +245,7 @@ func TestHostilePublishers(t *testing.T) {
 
 // A peer that has no key gets no memory: what it may send before publishing is bounded.
 func TestBytesBeforePublishAreBounded(t *testing.T) {
-	e := start(t, schemas.BusSettings{}, func(s *rtmp.Settings) { s.MaxBytesBeforePublish = 20_000 })
+	e := start(t, schemas.BusSettings{}, func(s *settings) { s.rtmp.MaxBytesBeforePublish = 20_000 })
 	c, err := net.Dial("tcp", e.srv.Addr().String())
 	if err != nil {
 		t.Fatal(err)

@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/spillway-live/spillway/ingest/collect"
+	"github.com/spillway-live/spillway/ingest/publish"
 	"github.com/spillway-live/spillway/ingest/rtmp"
 	"github.com/spillway-live/spillway/schemas"
 	"github.com/spillway-live/spillway/schemas/token"
@@ -97,7 +98,10 @@ func newStack(t testing.TB) *stack {
 	s.run("collector", c.Run)
 	collector := "http://" + cl.Addr().String()
 
-	in, err := rtmp.New(rtmp.Settings{Listen: "127.0.0.1:0", JetStream: s.bus.JS, Auth: rtmp.Auth{OpenLoopback: true}})
+	pub, err := publish.New(t.Context(), publish.Settings{JetStream: s.bus.JS, Auth: publish.Auth{OpenLoopback: true}})
+	s.must(err)
+	s.run("publications", pub.Run)
+	in, err := rtmp.New(rtmp.Settings{Listen: "127.0.0.1:0", Publish: pub})
 	s.must(err)
 	s.run("ingest", in.Run)
 	s.run("packager", (&workers.Runner{

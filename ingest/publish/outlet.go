@@ -1,4 +1,4 @@
-package rtmp
+package publish
 
 import (
 	"context"
@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -28,7 +29,7 @@ type outlet struct {
 	limit   time.Duration // longest time without acknowledgement
 	pool    *sync.Pool
 	onOpen  func(e *schemas.EpochOpen)
-	onFail  func(reason string)               // the outlet has given up
+	onFail  func(err error)                   // the outlet has given up
 	onTrap  func(cause error)                 // an incident begins
 	onSent  func(c *schemas.Chunk, bytes int) // a chunk is on the bus
 
@@ -62,10 +63,10 @@ const (
 	maxQueuedBytes = 16 << 20
 )
 
-func newOutlet(bus *busHandles, subject string, last uint64) *outlet {
-	o := &outlet{bus: bus, subject: subject, last: last, done: make(chan struct{})}
+func newOutlet(bus *busHandles, subject string, n *numbering) *outlet {
+	o := &outlet{bus: bus, subject: subject, last: n.lastSeq, done: make(chan struct{})}
 	o.cond.L = &o.mu
-	o.pos.NextMSN, o.pos.PartTargetUs = map[schemas.Track]uint64{}, map[schemas.Track]int64{}
+	o.pos.NextMSN, o.pos.PartTargetUs = maps.Clone(n.nextMSN), maps.Clone(n.targetUs)
 	return o
 }
 
@@ -93,14 +94,14 @@ func (o *outlet) close() {
 	o.mu.Unlock()
 }
 
-func (o *outlet) fail(reason string) {
+func (o *outlet) fail(err error) {
 	o.mu.Lock()
 	lost := len(o.queue)
 	o.failed, o.queue = true, nil
 	o.cond.Broadcast()
 	o.mu.Unlock()
-	o.log.Error("publication given up", "reason", reason, "chunks_lost", lost)
-	o.onFail(reason)
+	o.log.Error("publication given up", "reason", err.Error(), "chunks_lost", lost)
+	o.onFail(err)
 }
 
 // run publishes until closed and empty, failed, or ctx ends.
@@ -125,8 +126,8 @@ func (o *outlet) run(ctx context.Context) {
 		it := o.queue[0]
 		o.mu.Unlock()
 
-		if reason := o.send(ctx, it); reason != "" {
-			o.fail(reason)
+		if err := o.send(ctx, it); err != nil {
+			o.fail(err)
 			return
 		}
 
@@ -144,8 +145,8 @@ func (o *outlet) run(ctx context.Context) {
 	}
 }
 
-// send publishes one item, repeating it as long as the limit allows. It answers why it gave up.
-func (o *outlet) send(ctx context.Context, it item) string {
+// send publishes one item, repeating it as long as the limit allows. Its error says why it gave up.
+func (o *outlet) send(ctx context.Context, it item) error {
 	switch it.kind {
 	case schemas.KindEpoch:
 		return o.sendEpoch(ctx, it)
@@ -160,14 +161,14 @@ func (o *outlet) send(ctx context.Context, it item) string {
 	}
 	head, err := it.chunk.EncodeHeader(it.data)
 	if err != nil {
-		return fmt.Sprintf("chunk could not be encoded: %v", err)
+		return fmt.Errorf("chunk could not be encoded: %w", err)
 	}
 	m := &nats.Msg{Subject: o.subject, Data: it.data, Header: nats.Header{
 		schemas.HeaderKind: {schemas.KindChunk}, schemas.HeaderChunk: {string(head)},
 	}}
 	id := it.chunk.MsgID()
-	if reason := o.retry(ctx, "chunk", func(ctx context.Context) error { return o.publish(ctx, m, id) }); reason != "" {
-		return reason
+	if err := o.retry(ctx, "chunk", func(ctx context.Context) error { return o.publish(ctx, m, id) }); err != nil {
+		return err
 	}
 	o.posMu.Lock()
 	o.pos.HadContent = true
@@ -177,27 +178,27 @@ func (o *outlet) send(ctx context.Context, it item) string {
 	}
 	o.posMu.Unlock()
 	o.onSent(it.chunk, len(it.data))
-	return ""
+	return nil
 }
 
-func (o *outlet) sendEpoch(ctx context.Context, it item) string {
+func (o *outlet) sendEpoch(ctx context.Context, it item) error {
 	data, err := json.Marshal(it.open)
 	if err != nil {
-		return fmt.Sprintf("epoch could not be encoded: %v", err)
+		return fmt.Errorf("epoch could not be encoded: %w", err)
 	}
 	for id, b := range it.inits {
-		if reason := o.retry(ctx, "init segment", func(ctx context.Context) error {
+		if err := o.retry(ctx, "init segment", func(ctx context.Context) error {
 			_, err := o.bus.inits.Put(ctx, id, b)
 			return err
-		}); reason != "" {
-			return reason
+		}); err != nil {
+			return err
 		}
 	}
 	m := &nats.Msg{Subject: o.subject, Data: data, Header: nats.Header{schemas.HeaderKind: {schemas.KindEpoch}}}
 	// The id holds the opening time: of two processes that open the same epoch, one must be refused, not deduplicated.
 	id := fmt.Sprintf("o/%s/%d/%d", o.subject, it.open.Epoch, it.open.OpenedUnixUs)
-	if reason := o.retry(ctx, "epoch", func(ctx context.Context) error { return o.publish(ctx, m, id) }); reason != "" {
-		return reason
+	if err := o.retry(ctx, "epoch", func(ctx context.Context) error { return o.publish(ctx, m, id) }); err != nil {
+		return err
 	}
 	o.posMu.Lock()
 	o.pos.Epoch, o.pos.DiscontinuitySeq, o.pos.HadContent = it.open.Epoch, it.open.DiscontinuitySeq, false
@@ -207,11 +208,11 @@ func (o *outlet) sendEpoch(ctx context.Context, it item) string {
 	o.init = it.inits
 	o.posMu.Unlock()
 	o.lastOpen.Store(it.open)
-	if reason := o.retry(ctx, "position", o.savePosition); reason != "" {
-		return reason
+	if err := o.retry(ctx, "position", o.savePosition); err != nil {
+		return err
 	}
 	o.onOpen(it.open)
-	return ""
+	return nil
 }
 
 // mark changes when the position does.
@@ -247,9 +248,6 @@ func positionOfSubject(subject string) string {
 	return positionKey(k)
 }
 
-// errTaken: another publisher has written to the subject.
-var errTaken = errors.New("another publisher has taken over the stream")
-
 func (o *outlet) publish(ctx context.Context, m *nats.Msg, id string) error {
 	ack, err := o.bus.js.PublishMsg(ctx, m, jetstream.WithMsgID(id),
 		jetstream.WithExpectLastSequencePerSubject(o.last), jetstream.WithRetryAttempts(0))
@@ -276,11 +274,11 @@ func (o *outlet) publish(ctx context.Context, m *nats.Msg, id string) error {
 	case last.Sequence == o.last:
 		return err
 	}
-	return errTaken
+	return ErrTakenOver
 }
 
-// retry repeats f with growing pauses. It answers why it gave up, or nothing.
-func (o *outlet) retry(ctx context.Context, what string, f func(context.Context) error) string {
+// retry repeats f with growing pauses. Its error says why it gave up.
+func (o *outlet) retry(ctx context.Context, what string, f func(context.Context) error) error {
 	wait := 20 * time.Millisecond
 	var since time.Time
 	for {
@@ -293,18 +291,18 @@ func (o *outlet) retry(ctx context.Context, what string, f func(context.Context)
 			if !since.IsZero() {
 				o.log.Info("bus takes media again", "held_back_ms", time.Since(since).Milliseconds())
 			}
-			return ""
-		case errors.Is(err, errTaken):
-			return errTaken.Error()
+			return nil
+		case errors.Is(err, ErrTakenOver):
+			return ErrTakenOver
 		case ctx.Err() != nil:
-			return "ingest is shutting down"
+			return ErrShutdown
 		}
 		if since.IsZero() {
 			since = began
 			o.onTrap(fmt.Errorf("publish %s: %w", what, err))
 		}
 		if time.Since(since) > o.limit {
-			return fmt.Sprintf("the bus has not taken media for %s: %v", o.limit, err)
+			return fmt.Errorf("the bus has not taken media for %s: %w", o.limit, err)
 		}
 		select {
 		case <-ctx.Done():

@@ -1,4 +1,4 @@
-package rtmp
+package publish
 
 import (
 	"context"
@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/spillway-live/spillway/ingest/cut"
 	"github.com/spillway-live/spillway/schemas"
 	"github.com/spillway-live/spillway/schemas/columnar"
 )
@@ -42,12 +43,12 @@ func (s *stats) totals() (frames, bytes uint64, stallMs int64) {
 // stallMinUs is the least arrival gap beyond media time that counts as falling behind.
 const stallMinUs = 100_000
 
-func (s *stats) frame(t *taken) {
+func (s *stats) frame(f *cut.Frame, audio bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.allBytes += uint64(len(t.frame.Data))
-	if t.audio {
-		s.audioBytes += int64(len(t.frame.Data))
+	s.allBytes += uint64(len(f.Data))
+	if audio {
+		s.audioBytes += int64(len(f.Data))
 		if s.hasVideo {
 			return
 		}
@@ -55,20 +56,20 @@ func (s *stats) frame(t *taken) {
 		s.hasVideo = true
 		s.frames++
 		s.allFrames++
-		s.videoBytes += int64(len(t.frame.Data))
-		if t.frame.Key {
+		s.videoBytes += int64(len(f.Data))
+		if f.Key {
 			if s.hasKey {
-				s.keyMs = (t.frame.DTSUs - s.lastKeyUs) / 1000
+				s.keyMs = (f.DTSUs - s.lastKeyUs) / 1000
 			}
-			s.hasKey, s.lastKeyUs = true, t.frame.DTSUs
+			s.hasKey, s.lastKeyUs = true, f.DTSUs
 		}
 	}
 	if s.lastUs != 0 {
-		if late := t.frame.ArrivedUs - s.lastUs - (t.frame.DTSUs - s.lastDTSUs); late > stallMinUs && t.frame.DTSUs >= s.lastDTSUs {
+		if late := f.ArrivedUs - s.lastUs - (f.DTSUs - s.lastDTSUs); late > stallMinUs && f.DTSUs >= s.lastDTSUs {
 			s.stallUs += late
 		}
 	}
-	s.lastUs, s.lastDTSUs = t.frame.ArrivedUs, t.frame.DTSUs
+	s.lastUs, s.lastDTSUs = f.ArrivedUs, f.DTSUs
 }
 
 func (s *stats) chunk() {
@@ -111,7 +112,7 @@ func (s *stats) second(now time.Time) schemas.PublisherStats {
 const initsEvery = 24 * time.Hour // inits are forgotten after a week
 
 // keep writes state, position and telemetry until the publication is done.
-func (p *publication) keep(ctx context.Context) {
+func (p *Publication) keep(ctx context.Context) {
 	defer close(p.kept)
 	every := time.NewTicker(time.Second)
 	defer every.Stop()
@@ -135,7 +136,7 @@ func (p *publication) keep(ctx context.Context) {
 		if !first {
 			p.setSecond(p.stats.second(now))
 		}
-		if p.taken.Load() || p.replaced() {
+		if p.taken.Load() || p.s.replaced(p) {
 			continue
 		}
 		put, cancel := context.WithTimeout(ctx, 2*time.Second)
@@ -157,30 +158,30 @@ func (p *publication) keep(ctx context.Context) {
 	}
 }
 
-func (p *publication) setSecond(s schemas.PublisherStats) {
+func (p *Publication) setSecond(s schemas.PublisherStats) {
 	p.lastStats.Store(&s)
 }
 
 // putState writes the stream's state; a failure is not worth a stop, the next second brings another.
-func (p *publication) putState(ctx context.Context, live bool, reason string) {
+func (p *Publication) putState(ctx context.Context, live bool, reason string) {
 	open := p.out.lastOpen.Load()
 	if open == nil {
 		return
 	}
-	st := schemas.StreamState{App: p.key.App, Stream: p.key.Stream, Live: live, UpdatedUnixUs: time.Now().UnixMicro(), EndReason: reason, Epoch: *open}
+	st := schemas.StreamState{App: p.req.Key.App, Stream: p.req.Key.Stream, Live: live, UpdatedUnixUs: time.Now().UnixMicro(), EndReason: reason, Epoch: *open}
 	if s := p.lastStats.Load(); s != nil {
 		st.Stats = *s
 	}
 	data, err := json.Marshal(&st)
 	if err == nil {
-		_, err = p.s.bus.streams.Put(ctx, p.key.KVKey(), data)
+		_, err = p.s.bus.streams.Put(ctx, p.req.Key.KVKey(), data)
 	}
 	if err != nil && ctx.Err() == nil {
 		p.log.Debug("stream state not written", "err", err)
 	}
 }
 
-func (p *publication) putInits(ctx context.Context) {
+func (p *Publication) putInits(ctx context.Context) {
 	for id, b := range p.out.inits() {
 		if _, err := p.s.bus.inits.Put(ctx, id, b); err != nil {
 			p.log.Warn("init segment not refreshed", "init", id, "err", err)
@@ -190,14 +191,14 @@ func (p *publication) putInits(ctx context.Context) {
 
 // rowMaker makes telemetry rows of differences.
 type rowMaker struct {
-	p       *publication
+	p       *Publication
 	at      time.Time
 	frames  uint64
 	bytes   uint64
 	stallMs int64
 }
 
-func newRowMaker(p *publication) *rowMaker {
+func newRowMaker(p *Publication) *rowMaker {
 	return &rowMaker{p: p, at: time.Now()}
 }
 
@@ -207,11 +208,11 @@ func (m *rowMaker) row(now time.Time) schemas.Telemetry {
 	d := now.Sub(m.at).Seconds()
 	row := schemas.Telemetry{
 		ReceivedUnixUs: now.UnixMicro(), TsUnixMs: now.UnixMilli(), Source: schemas.SourcePublisher, Event: "publish",
-		App: p.key.App, Stream: p.key.Stream, ContentID: p.key.String(), CDN: p.cdn, Client: "publisher",
+		App: p.req.Key.App, Stream: p.req.Key.Stream, ContentID: p.req.Key.String(), CDN: p.req.CDN, Client: "publisher",
 	}
 	if open := p.out.lastOpen.Load(); open != nil {
 		row.ClientVersion = open.Encoder
-		row.SessionID = fmt.Sprintf("pub-%s-%s-%d", p.key.App, p.key.Stream, open.Epoch)
+		row.SessionID = fmt.Sprintf("pub-%s-%s-%d", p.req.Key.App, p.req.Key.Stream, open.Epoch)
 		for _, t := range open.Tracks {
 			if t.Track == schemas.Video {
 				row.VideoWidth, row.VideoHeight = columnar.Some(int32(t.Width)), columnar.Some(int32(t.Height))

@@ -1,0 +1,193 @@
+package publish
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/spillway-live/spillway/ingest/report"
+	"github.com/spillway-live/spillway/schemas"
+)
+
+// Settings of a Service.
+type Settings struct {
+	// JetStream is the bus; its streams and buckets must exist. Required.
+	JetStream jetstream.JetStream
+	// Auth decides who may publish. The zero value lets nobody.
+	Auth Auth
+	// DefaultCDN names the CDN of a publisher that names none; nil leaves it empty.
+	DefaultCDN func(peer netip.Addr, k schemas.StreamKey) string
+	// PartUs is the part target T, microseconds; default 200,000.
+	PartUs int64
+	// BusTimeout ends a publication whose media the bus has not taken for so long; default 30 s.
+	BusTimeout time.Duration
+	// TelemetryEvery is the interval of publisher telemetry rows; default 5 s.
+	TelemetryEvery time.Duration
+	Logger         *slog.Logger          // default: discard
+	Registerer     prometheus.Registerer // default: none
+}
+
+func (s *Settings) defaults() error {
+	if s.JetStream == nil {
+		return errors.New("publish: JetStream is nil")
+	}
+	if s.BusTimeout == 0 {
+		s.BusTimeout = 30 * time.Second
+	}
+	if s.TelemetryEvery == 0 {
+		s.TelemetryEvery = 5 * time.Second
+	}
+	if s.PartUs == 0 {
+		s.PartUs = schemas.DefaultPartTargetUs
+	}
+	if s.Logger == nil {
+		s.Logger = slog.New(slog.DiscardHandler)
+	}
+	return nil
+}
+
+// Service is what all publications of a process share. Safe for concurrent use.
+type Service struct {
+	s       Settings
+	log     *slog.Logger
+	report  *report.Reporter
+	metrics *metrics
+	bus     *busHandles
+	noise   noise
+	pool    sync.Pool // *[]byte of payloads
+
+	mu      sync.Mutex
+	closed  bool
+	all     map[*Publication]struct{}          // admitted and not ended
+	left    chan struct{}                      // closed when the last of all has ended after closed
+	current map[schemas.StreamKey]*Publication // those that have their stream
+}
+
+// New opens the bus's streams and buckets. [Service.Run] must run while publishers are admitted.
+func New(ctx context.Context, s Settings) (*Service, error) {
+	if err := s.defaults(); err != nil {
+		return nil, err
+	}
+	r, err := report.New(report.Settings{JetStream: s.JetStream, Logger: s.Logger})
+	if err != nil {
+		return nil, err
+	}
+	b, err := openBus(ctx, s.JetStream)
+	if err != nil {
+		return nil, fmt.Errorf("publish: %w", err)
+	}
+	m, err := newMetrics(s.Registerer)
+	if err != nil {
+		return nil, err
+	}
+	svc := &Service{s: s, log: s.Logger, report: r, metrics: m, bus: b,
+		all: map[*Publication]struct{}{}, left: make(chan struct{}), current: map[schemas.StreamKey]*Publication{}}
+	svc.pool.New = func() any { b := make([]byte, 0, 128<<10); return &b }
+	return svc, nil
+}
+
+// drainTimeout is how long a publication may take to publish what it holds when
+// the process stops; leaveTimeout how long its protocol may take to end it.
+const (
+	drainTimeout = 2 * time.Second
+	leaveTimeout = drainTimeout + time.Second
+)
+
+// Run sends reports until ctx ends. Then it stops all publications with
+// [ErrShutdown], waits until their protocols have ended them (their last chunks
+// are published) and returns.
+func (s *Service) Run(ctx context.Context) error {
+	reporting, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	var wg sync.WaitGroup
+	wg.Go(func() { _ = s.report.Run(reporting) })
+	<-ctx.Done()
+	s.shutDown()
+	stop()
+	wg.Wait()
+	return nil
+}
+
+func (s *Service) shutDown() {
+	s.mu.Lock()
+	s.closed = true
+	var all []*Publication
+	for p := range s.all {
+		all = append(all, p)
+	}
+	s.mu.Unlock()
+	for _, p := range all {
+		p.stop(ErrShutdown)
+	}
+	if len(all) == 0 {
+		return
+	}
+	late := time.NewTimer(leaveTimeout)
+	defer late.Stop()
+	select {
+	case <-s.left:
+	case <-late.C:
+		s.log.Warn("publications were not ended by their protocols in time")
+	}
+}
+
+// enter counts a publication in; false: the service is shutting down.
+func (s *Service) enter(p *Publication) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.closed {
+		s.all[p] = struct{}{}
+	}
+	return !s.closed
+}
+
+func (s *Service) leave(p *Publication) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.all, p)
+	if s.closed && len(s.all) == 0 {
+		close(s.left)
+	}
+}
+
+// claim makes p the publication of its stream. The one before is closed: the
+// newest wins. It waits, for a while, until that one has published its end.
+func (s *Service) claim(p *Publication) {
+	s.mu.Lock()
+	old := s.current[p.req.Key]
+	s.current[p.req.Key] = p
+	s.mu.Unlock()
+	p.count.active.Inc()
+	if old == nil {
+		return
+	}
+	old.stop(fmt.Errorf("replaced by a newer publisher from %s", p.req.Peer))
+	select {
+	case <-old.ended:
+	case <-time.After(3 * time.Second): // the fence refuses whatever it still sends
+	}
+}
+
+func (s *Service) release(p *Publication) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.current[p.req.Key] == p {
+		delete(s.current, p.req.Key)
+	}
+	p.count.active.Dec()
+}
+
+// replaced tells whether a newer publication of this process has p's stream.
+func (s *Service) replaced(p *Publication) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	q := s.current[p.req.Key]
+	return q != nil && q != p
+}

@@ -1,0 +1,133 @@
+package publish
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/spillway-live/spillway/ingest/cut"
+	"github.com/spillway-live/spillway/schemas"
+)
+
+const (
+	// startWithin is the longest wait for configurations and the first key frame.
+	startWithin = 10 * time.Second
+	// How much media of one track is kept for the other's configuration: where it
+	// was announced, and where nothing was announced.
+	announcedUs, unannouncedUs = 3_000_000, 500_000
+	maxPending                 = 1024
+	maxPendingBytes            = 8 << 20
+)
+
+var errNoMedia = Refuse("no_media", fmt.Sprintf("no media that can be used within %s", startWithin))
+
+// startState is what is known before the first epoch.
+type startState struct {
+	announced            bool
+	wantVideo, wantAudio bool
+	encoder              string
+
+	pending []pendingFrame
+	bytes   int
+	firstUs int64
+}
+
+type pendingFrame struct {
+	frame cut.Frame
+	audio bool
+}
+
+// ready tells whether the first epoch can open with the tracks that are there.
+func (s *startState) ready(t tracks) bool {
+	haveV, haveA := t.video != nil, t.audio != nil
+	if len(s.pending) == 0 || !haveV && !haveA {
+		return false
+	}
+	if haveV && haveA || len(s.pending) >= maxPending || s.bytes >= maxPendingBytes {
+		return true
+	}
+	media := s.pending[len(s.pending)-1].frame.DTSUs - s.firstUs
+	if !s.announced {
+		return media >= unannouncedUs
+	}
+	return (haveV || !s.wantVideo) && (haveA || !s.wantAudio) || media >= announcedUs
+}
+
+// collect keeps what comes until the tracks are known, then starts. mu is held.
+func (p *Publication) collect(f *cut.Frame, audio bool) error {
+	s := &p.start
+	if audio && p.now.audio == nil || !audio && p.now.video == nil {
+		return nil // nothing can be made of it before its configuration
+	}
+	if len(s.pending) == 0 {
+		s.firstUs = f.DTSUs
+	}
+	s.pending = append(s.pending, pendingFrame{*f, audio})
+	s.bytes += len(f.Data)
+	if !s.ready(p.now) {
+		return nil
+	}
+	if err := p.begin(); err != nil {
+		return err
+	}
+	pending := s.pending
+	s.pending = nil
+	for i := range pending {
+		if err := p.place(&pending[i].frame, pending[i].audio); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// begin takes the stream over, continues its numbering and opens the first epoch. mu is held.
+func (p *Publication) begin() error {
+	p.waiting.Stop()
+	p.s.claim(p)
+	num, err := p.numbering()
+	if err != nil {
+		p.s.release(p)
+		return err
+	}
+	out := newOutlet(p.s.bus, schemas.MediaSubject(p.req.Key, schemas.SourceRendition), num)
+	out.log, out.limit, out.pool = p.log, p.s.s.BusTimeout, &p.s.pool
+	out.onTrap, out.onOpen = p.trapped, p.opened
+	out.onFail = func(err error) {
+		p.taken.Store(err == ErrTakenOver)
+		p.stop(err)
+	}
+	out.onSent = func(_ *schemas.Chunk, n int) {
+		p.count.chunks.Inc()
+		p.count.bytes.Add(float64(n))
+		p.stats.chunk()
+	}
+	p.out, p.num = out, num
+	p.keyless = time.Now()
+	go out.run(p.work)
+	go p.keep(p.work)
+	return p.openEpoch()
+}
+
+// numbering asks the bus where the stream's numbers stand, again and again while it is away.
+func (p *Publication) numbering() (*numbering, error) {
+	deadline := time.Now().Add(p.s.s.BusTimeout)
+	for told := false; ; {
+		try, cancel := context.WithTimeout(p.work, 5*time.Second)
+		n, err := p.s.bus.load(try, p.req.Key)
+		cancel()
+		if err == nil {
+			return n, nil
+		}
+		if p.life.Err() != nil || time.Now().After(deadline) {
+			return nil, Refuse("bus", fmt.Sprintf("the bus could not be asked for the stream's numbering: %v", err))
+		}
+		if !told {
+			told = true
+			p.trapped(err)
+		}
+		select {
+		case <-p.life.Done():
+		case <-time.After(200 * time.Millisecond):
+		}
+	}
+}
