@@ -94,3 +94,13 @@ func (t Track) Check() error {
 	}
 	return nil
 }
+
+// Headers between edges, origins and routers.
+const (
+	// HeaderEdgeKey carries the secret that edges share with origin, router and collector.
+	HeaderEdgeKey = "X-Spillway-Edge-Key"
+	// HeaderPrivate is 1 on every answer of an origin about a private stream: a
+	// cache gives such an object only to a request with the token of a session
+	// that was opened with a play key.
+	HeaderPrivate = "Spillway-Private"
+)

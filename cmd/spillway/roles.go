@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
+	"strings"
 	"time"
 
 	chgo "github.com/ClickHouse/clickhouse-go/v2"
@@ -55,12 +57,20 @@ func (d *deps) packagerRole() role {
 	return role{"packager", packager.Runner(d.js, d.log("packager"), d.reg).Run}
 }
 
-func (d *deps) originRole(addr string) (role, string, error) {
+func (d *deps) originRole(addr, edgeNetworks string) (role, string, error) {
+	var edges []netip.Prefix
+	for _, n := range splitList(edgeNetworks) {
+		p, err := netip.ParsePrefix(strings.TrimSpace(n))
+		if err != nil {
+			return role{}, "", fmt.Errorf("--edge-networks: %q is not a network such as 192.0.2.0/24", n)
+		}
+		edges = append(edges, p)
+	}
 	l, err := listen("origin", addr)
 	if err != nil {
 		return role{}, "", err
 	}
-	o := &origin.Origin{JetStream: d.js, Listener: l, Logger: d.log("origin"), Registerer: d.reg}
+	o := &origin.Origin{JetStream: d.js, Listener: l, EdgeKey: d.secrets.EdgeKey, EdgeNetworks: edges, Logger: d.log("origin"), Registerer: d.reg}
 	return role{"origin", o.Run}, httpURL(l.Addr()), nil
 }
 

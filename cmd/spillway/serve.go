@@ -138,9 +138,12 @@ func (c *commands) roleCommands() []*ffcli.Command {
 		return one(r, err)
 	})
 	add("packager", "make parts of chunks", nil, func(d *deps) ([]role, error) { return one(d.packagerRole(), nil) })
-	var originAddr string
-	add("origin", "serve playlists, parts and segments", addr(&originAddr, "HTTP", "127.0.0.1:8090"), func(d *deps) ([]role, error) {
-		r, u, err := d.originRole(originAddr)
+	var originAddr, edgeNetworks string
+	add("origin", "serve playlists, parts and segments", func(fs *flag.FlagSet) {
+		addr(&originAddr, "HTTP", "127.0.0.1:8090")(fs)
+		fs.StringVar(&edgeNetworks, "edge-networks", "", "`networks` of edges that bring no key, comma-separated, e.g. 192.0.2.0/24: private streams are given to edges only")
+	}, func(d *deps) ([]role, error) {
+		r, u, err := d.originRole(originAddr, edgeNetworks)
 		if err == nil {
 			d.logger.Info("origin", "url", u)
 		}

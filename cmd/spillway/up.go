@@ -331,7 +331,7 @@ func (s *system) startOrigin(ctx) error {
 	if err != nil {
 		return err
 	}
-	r, u, err := s.d.originRole(addr)
+	r, u, err := s.d.originRole(addr, "")
 	if err != nil {
 		return err
 	}

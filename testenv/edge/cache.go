@@ -9,6 +9,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/spillway-live/spillway/schemas"
 )
 
 // object is an answer of an origin, held in memory whole. It is never changed
@@ -28,6 +30,7 @@ func (o *object) size() int64 { return int64(len(o.body)) + 1024 }
 // kept are the response headers of an origin that viewers get.
 var kept = []string{
 	"Content-Type", "Cache-Control", "ETag", "Last-Modified", "Date", "Retry-After", "CMSD-Static", "CMSD-Dynamic",
+	schemas.HeaderPrivate,
 }
 
 // cache keeps objects up to a number of bytes; the least recently used go first.

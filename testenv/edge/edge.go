@@ -3,7 +3,8 @@
 //
 // It promises: one request to an origin for any number of identical requests
 // that wait at the same time, blocking playlist reloads included; media only
-// for holders of a session token of that very stream, and no trace of the token
+// for holders of a session token of that very stream, of private streams only
+// where the session was opened with a play key, and no trace of the token
 // in the cache key or at the origin; an origin that dies is tried last, and
 // tried again later; a bounded cache.
 //
@@ -37,8 +38,8 @@ import (
 	"github.com/spillway-live/spillway/schemas/token"
 )
 
-// HeaderEdgeKey carries the secret that edges share with router and collector.
-const HeaderEdgeKey = "X-Spillway-Edge-Key"
+// HeaderEdgeKey carries the secret that edges share with origin, router and collector.
+const HeaderEdgeKey = schemas.HeaderEdgeKey
 
 // HeaderCDN tells the router which edge asks.
 const HeaderCDN = "X-Spillway-CDN"
@@ -57,7 +58,7 @@ type Settings struct {
 	Routers []string
 	// Collector is the base URL that log lines are posted to; empty: none are.
 	Collector string
-	// EdgeKey is shown to router and collector.
+	// EdgeKey is shown to origins (which give private streams for it only), router and collector.
 	EdgeKey string
 	// Signer verifies session tokens; required unless AllowAnonymous.
 	Signer *token.Signer
@@ -151,7 +152,7 @@ func New(s Settings) (*Edge, error) {
 	if e.routers, err = newPool("router", s.Routers, nil, nil); err != nil {
 		return nil, fmt.Errorf("edge %s: %w", s.Name, err)
 	}
-	e.flights = newFlights(e.origins, e.cache)
+	e.flights = newFlights(e.origins, e.cache, s.EdgeKey)
 	e.log = newLogShipper(s, e.m)
 	if e.ln, err = net.Listen("tcp", s.Addr); err != nil {
 		return nil, fmt.Errorf("edge %s: listen on %s: %w; choose another port, 0 for any", s.Name, s.Addr, err)

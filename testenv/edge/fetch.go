@@ -203,6 +203,7 @@ func readBody(res *http.Response) ([]byte, error) {
 type flights struct {
 	origins *pool
 	cache   *cache
+	header  http.Header // sent to origins
 
 	mu    sync.Mutex
 	byKey map[string]*flight
@@ -216,8 +217,12 @@ type flight struct {
 	err     error
 }
 
-func newFlights(origins *pool, c *cache) *flights {
-	return &flights{origins: origins, cache: c, byKey: map[string]*flight{}}
+func newFlights(origins *pool, c *cache, edgeKey string) *flights {
+	h := http.Header{}
+	if edgeKey != "" {
+		h.Set(HeaderEdgeKey, edgeKey)
+	}
+	return &flights{origins: origins, cache: c, header: h, byKey: map[string]*flight{}}
 }
 
 // source says where an answer came from.
@@ -261,7 +266,7 @@ func (f *flights) get(ctx context.Context, path, query string) (*object, source,
 		return nil, src, ctx.Err()
 	}
 	if src == fromOther && fl.err == nil && !fl.obj.shared {
-		o, err := f.origins.get(ctx, path, query, nil, timeout)
+		o, err := f.origins.get(ctx, path, query, f.header, timeout)
 		return o, fromOrigin, err
 	}
 	return fl.obj, src, fl.err
@@ -275,7 +280,7 @@ func (f *flights) start(key, path, query string, timeout time.Duration) *flight 
 	f.byKey[key] = fl
 	go func() {
 		defer cancel()
-		o, err := f.origins.get(ctx, path, query, nil, timeout)
+		o, err := f.origins.get(ctx, path, query, f.header, timeout)
 		f.mu.Lock()
 		fl.obj, fl.err = o, err
 		if err == nil && o.fresh > 0 {

@@ -154,6 +154,11 @@ func (e *Edge) route(x *exchange, r *http.Request, p, tok string, claims token.S
 		x.fail(err)
 		return
 	}
+	// The object says it, wherever it came from, so no list of private streams is needed here.
+	if o.header.Get(schemas.HeaderPrivate) != "" && !claims.Keyed {
+		x.refuse(http.StatusForbidden, "stream "+k.String()+" is private: start with a play key from /"+k.String()+"/"+manifest+"?key=KEY")
+		return
+	}
 	x.send(r, o)
 }
 

@@ -113,6 +113,15 @@ func (o *Origin) serve(rw http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusNotFound, cacheShort, "no such path: see docs/contracts.md for the URLs of streams")
 		return
 	}
+	aw, r, done, admitted := o.admit(w, r, &t)
+	if !admitted {
+		return
+	}
+	defer done()
+	o.serveTarget(aw, r, t)
+}
+
+func (o *Origin) serveTarget(w http.ResponseWriter, r *http.Request, t target) {
 	switch t.kind {
 	case "multivariant":
 		o.serveMultivariant(w, r, t)

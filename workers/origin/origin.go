@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -16,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/spillway-live/spillway/schemas"
+	"github.com/spillway-live/spillway/schemas/access"
 	"github.com/spillway-live/spillway/workers/hls"
 )
 
@@ -46,14 +48,19 @@ type Origin struct {
 	MaxConns, MaxConnsPerPeer int
 	// SlowAfter is how long a reader may take for 256 KiB of media (or what is
 	// left of an answer) before it is cut off; default 20 s.
-	SlowAfter  time.Duration
-	Logger     *slog.Logger
-	Registerer prometheus.Registerer
+	SlowAfter time.Duration
+	// EdgeKey is what edges show (header X-Spillway-Edge-Key), and EdgeNetworks is
+	// where they are. Private streams are given to them only; with neither, to nobody.
+	EdgeKey      string
+	EdgeNetworks []netip.Prefix
+	Logger       *slog.Logger
+	Registerer   prometheus.Registerer
 
 	window  window
 	history time.Duration
 	m       *metrics
 	work    context.Context
+	access  *access.Table
 	fetches fetches
 	// stopping: requests are still answered, but no more should come.
 	stopping atomic.Bool
@@ -180,7 +187,7 @@ func (o *Origin) open(ctx context.Context) (err error) {
 			return fmt.Errorf("open bucket %s: %w", name, err)
 		}
 	}
-	return nil
+	return o.followAccess(ctx)
 }
 
 // unknownFor is how long a name that is not on the bus is answered 404 without
