@@ -22,6 +22,7 @@ var pure = map[string]bool{
 	"ingest/cmcd":                  true,
 	"ingest/cut":                   true,
 	"ingest/geo":                   true, // reads one file at start, then only answers from memory
+	"workers/archive":              true,
 	"workers/hls":                  true,
 	"workers/router/policy":        true,
 }
