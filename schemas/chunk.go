@@ -158,6 +158,21 @@ func DecodeChunk(header, payload []byte) (*Chunk, error) {
 	return &c, nil
 }
 
+// PeekChunk parses a header without its payload: nothing of it is verified.
+func PeekChunk(header []byte) (*Chunk, error) {
+	if len(header) > MaxHeaderBytes {
+		return nil, fmt.Errorf("chunk header has %d bytes: at most %d are allowed", len(header), MaxHeaderBytes)
+	}
+	var c Chunk
+	if err := json.Unmarshal(header, &c); err != nil {
+		return nil, fmt.Errorf("decode chunk header: %w", err)
+	}
+	if c.Version != ChunkVersion || len(c.Fragments) > MaxFragments {
+		return nil, fmt.Errorf("chunk header of version %d with %d fragments: this program reads version %d, at most %d", c.Version, len(c.Fragments), ChunkVersion, MaxFragments)
+	}
+	return &c, nil
+}
+
 // sealHeader replaces the zero CRC, the last field, without a second marshal.
 func sealHeader(zero []byte, crc uint32) []byte {
 	return append(strconv.AppendUint(zero[:len(zero)-2], uint64(crc), 10), '}')

@@ -11,7 +11,7 @@ import (
 	"strings"
 )
 
-// Part is the header of one PARTS message: one LL-HLS part of one track. The
+// Part is the header of one message on a part's subject: one LL-HLS part of one track. The
 // payload is its CMAF bytes. It is a pure function of a chunk, so any two
 // packagers write the same part.
 type Part struct {

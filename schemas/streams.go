@@ -12,8 +12,8 @@ import (
 // BusSettings size the streams. The zero value is for one machine.
 type BusSettings struct {
 	Replicas       int           // copies of every stream; default 1
-	MediaRetention time.Duration // how long chunks and parts are kept; default 90 s
-	MediaMaxBytes  int64         // cap of MEDIA and of PARTS each; default 4 GiB
+	MediaRetention time.Duration // how long chunks are kept; default 90 s
+	MediaMaxBytes  int64         // cap of MEDIA; default 4 GiB
 	// TelemetryMaxBytes caps TELEMETRY; when full, new batches are refused and the collector spools. Default 8 GiB.
 	TelemetryMaxBytes int64
 	PictureRetention  time.Duration // default 1 h
@@ -40,8 +40,9 @@ func (s BusSettings) withDefaults() BusSettings {
 
 // StreamConfigs gives every JetStream stream of Spillway.
 //
-// MEDIA refuses new chunks when full (ingest then holds its publishers back);
-// PARTS can always be made again from MEDIA, so it drops the oldest instead.
+// MEDIA refuses new chunks when full (ingest then holds its publishers back).
+// What it has stored it announces under chunks.>, payload included, to whoever
+// listens at that moment; parts are made of chunks and kept nowhere.
 // TELEMETRY refuses new when full and is purged only behind what ClickHouse
 // holds. Media dedupe windows are short because the server rebuilds the window
 // by reading every message in it at start (reference: stream.go rebuildDedupe).
@@ -58,12 +59,7 @@ func StreamConfigs(s BusSettings) []jetstream.StreamConfig {
 	media.MaxAge, media.MaxBytes, media.Discard = s.MediaRetention, s.MediaMaxBytes, jetstream.DiscardNew
 	media.Duplicates = 15 * time.Second
 	media.MaxMsgSize = MaxBusPayload
-
-	parts := base(StreamParts, "parts.>")
-	parts.Description = "LL-HLS parts from packagers"
-	parts.MaxAge, parts.MaxBytes, parts.Discard = s.MediaRetention, s.MediaMaxBytes, jetstream.DiscardOld
-	parts.Duplicates = 30 * time.Second
-	parts.MaxMsgSize = MaxBusPayload
+	media.RePublish = &jetstream.RePublish{Source: "media.>", Destination: "chunks.>"}
 
 	pictures := base(StreamPictures, "pictures.>")
 	pictures.Description = "screenshots, JPEG"
@@ -96,8 +92,11 @@ func StreamConfigs(s BusSettings) []jetstream.StreamConfig {
 	dead.Description = "messages no handler could take, with the reason"
 	dead.MaxAge, dead.MaxBytes, dead.Discard = 7*24*time.Hour, 1<<30, jetstream.DiscardOld
 
-	return []jetstream.StreamConfig{media, parts, pictures, telemetry, slices, events, decisions, dead}
+	return []jetstream.StreamConfig{media, pictures, telemetry, slices, events, decisions, dead}
 }
+
+// formerStreamParts is the stream in which parts were stored once.
+const formerStreamParts = "PARTS"
 
 // BucketConfigs gives every KV bucket.
 func BucketConfigs(s BusSettings) []jetstream.KeyValueConfig {
@@ -124,6 +123,10 @@ func BucketConfigs(s BusSettings) []jetstream.KeyValueConfig {
 // and updates those whose settings differ. Roles call it at start, so the order
 // in which they start does not matter.
 func EnsureBus(ctx context.Context, js jetstream.JetStream, s BusSettings) error {
+	// Earlier versions stored parts. The stream would go on taking them.
+	if err := js.DeleteStream(ctx, formerStreamParts); err != nil && !errors.Is(err, jetstream.ErrStreamNotFound) {
+		return fmt.Errorf("delete stream %s, which is no longer used: %w", formerStreamParts, err)
+	}
 	for _, c := range StreamConfigs(s) {
 		if _, err := js.CreateOrUpdateStream(ctx, c); err != nil {
 			return fmt.Errorf("create stream %s: %w", c.Name, err)

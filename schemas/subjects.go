@@ -9,7 +9,6 @@ import (
 // Names of the JetStream streams. See [StreamConfigs] for what each holds and keeps.
 const (
 	StreamMedia     = "MEDIA"
-	StreamParts     = "PARTS"
 	StreamPictures  = "PICTURES"
 	StreamTelemetry = "TELEMETRY"
 	StreamSlices    = "SLICES"
@@ -61,6 +60,16 @@ func PartSubject(k StreamKey, rendition string, t Track) string {
 // PartsFilter matches the parts of every rendition and track of one stream.
 func PartsFilter(k StreamKey) string {
 	return "parts." + strconv.Itoa(k.MediaPartition()) + "." + k.App + "." + k.Stream + ".>"
+}
+
+// ChunksFilter matches what the bus announces of every rendition of one stream
+// as soon as MEDIA holds it: the same messages as [MediaFilter]'s, on subjects
+// that begin with chunks instead of media, with the headers Nats-Subject,
+// Nats-Sequence, Nats-Last-Sequence (of the message before it on its subject)
+// and Nats-Time-Stamp. They are not stored under this name: a listener that sees
+// a gap reads MEDIA.
+func ChunksFilter(k StreamKey) string {
+	return "chunks." + strconv.Itoa(k.MediaPartition()) + "." + k.App + "." + k.Stream + ".>"
 }
 
 // MediaFilter matches the chunks of every rendition of one stream.

@@ -30,6 +30,9 @@ type Output struct {
 	// MsgID becomes Nats-Msg-Id. It must be derived from the cause, so that the
 	// bus recognises what a repeated handling publishes again.
 	MsgID string
+	// Unstored: no stream holds the subject, and nothing acknowledges the message.
+	// For what can be made again at any time; a listener that misses it helps itself.
+	Unstored bool
 }
 
 // Handler turns delivered messages into messages to publish.

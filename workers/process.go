@@ -148,7 +148,12 @@ func (r *Runner) publish(ctx context.Context, out []Output) error {
 // Publish sends outputs without waiting in between and returns when the bus has
 // acknowledged all of them, with an error after timeout. What was stored before
 // the error stays stored; publishing again is harmless since outputs have ids.
+// Unstored outputs are sent first and not waited for.
 func Publish(ctx context.Context, js jetstream.JetStream, out []Output, timeout time.Duration) error {
+	out, err := sendUnstored(js.Conn(), out)
+	if err != nil || len(out) == 0 {
+		return err
+	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	if len(out) == 1 {
@@ -175,6 +180,29 @@ func Publish(ctx context.Context, js jetstream.JetStream, out []Output, timeout 
 		}
 	}
 	return nil
+}
+
+// sendUnstored sends what no stream holds and gives the other outputs.
+func sendUnstored(nc *nats.Conn, out []Output) (stored []Output, err error) {
+	n := 0
+	for i := range out {
+		if !out[i].Unstored {
+			n++
+			continue
+		}
+		if err := nc.PublishMsg(&nats.Msg{Subject: out[i].Subject, Header: out[i].Header, Data: out[i].Data}); err != nil {
+			return nil, fmt.Errorf("publish %s: %w", out[i].Subject, err)
+		}
+	}
+	if n == 0 || n == len(out) {
+		return out[:n], nil
+	}
+	for i := range out {
+		if !out[i].Unstored {
+			stored = append(stored, out[i])
+		}
+	}
+	return stored, nil
 }
 
 func message(o *Output) *nats.Msg {

@@ -131,14 +131,6 @@ func TestRatiosPairRounds(t *testing.T) {
 	}
 }
 
-func TestFewestParts(t *testing.T) {
-	for window, want := range map[time.Duration]uint64{time.Second: 1, 3 * time.Second: 5, 30 * time.Second: 140, time.Hour: 390} {
-		if got := fewestParts(window); got != want {
-			t.Errorf("%s: %d, want %d", window, got, want)
-		}
-	}
-}
-
 func TestMachineIsRead(t *testing.T) {
 	if m := machine(); m.CPUs < 1 || m.RAMBytes < 1<<27 || m.Kernel == "" {
 		t.Errorf("%+v", m)

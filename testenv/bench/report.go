@@ -50,7 +50,8 @@ type Result struct {
 	Interruptions int64 `json:"interruptions"`
 	// StreamsPackaged is how many streams had a playlist with media after the window.
 	StreamsPackaged int `json:"streams_packaged"`
-	// PartsOnBus is the number of parts packaged before anybody read them, for servers that can tell.
+	// PartsOnBus is the number of parts the packager sent in the three seconds after the window, before anybody read
+	// them, for servers that can tell.
 	PartsOnBus int64 `json:"parts_on_bus,omitempty"`
 	// Reading is what the readers saw; absent without readers.
 	Reading *Reading `json:"reading,omitempty"`

@@ -10,9 +10,10 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"sync"
 	"time"
 
-	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nats.go"
 
 	"github.com/spillway-live/spillway/schemas"
 	"github.com/spillway-live/spillway/testenv/bus"
@@ -47,8 +48,9 @@ type Server interface {
 
 // partCounter is a server that can tell what it packaged before anybody reads.
 type partCounter interface {
-	// countParts gives how many of the streams have at least so many parts of either track, and the parts of all.
-	countParts(ctx context.Context, streams []string, atLeast uint64) (packaged int, parts int64, err error)
+	// countParts listens for a while and gives how many of the streams had at least so many parts of either track
+	// packaged, and the parts of all.
+	countParts(ctx context.Context, streams []string, listen time.Duration, atLeast int) (packaged int, parts int64, err error)
 }
 
 type peer struct{ *peers.Server }
@@ -202,29 +204,33 @@ func (o *own) Stop() {
 	_ = os.RemoveAll(o.dir)
 }
 
-// countParts asks the bus what the packager wrote, which is before and apart from the origin.
-func (o *own) countParts(ctx context.Context, streams []string, atLeast uint64) (packaged int, parts int64, err error) {
+// countParts listens to what the packager sends, which is before and apart from the origin.
+func (o *own) countParts(ctx context.Context, streams []string, listen time.Duration, atLeast int) (packaged int, parts int64, err error) {
 	nc, err := bus.Connect(o.ready.NATS, "bench", nil)
 	if err != nil {
 		return 0, 0, err
 	}
 	defer nc.Close()
-	js, err := jetstream.New(nc)
-	if err != nil {
+	var mu sync.Mutex
+	seen := map[string]int{}
+	if _, err := nc.Subscribe("parts.>", func(m *nats.Msg) {
+		mu.Lock()
+		defer mu.Unlock()
+		seen[m.Subject]++
+	}); err != nil {
 		return 0, 0, err
 	}
-	stream, err := js.Stream(ctx, schemas.StreamParts)
-	if err != nil {
-		return 0, 0, err
+	select {
+	case <-time.After(listen):
+	case <-ctx.Done():
+		return 0, 0, ctx.Err()
 	}
-	info, err := stream.Info(ctx, jetstream.WithSubjectFilter("parts.>"))
-	if err != nil {
-		return 0, 0, err
-	}
+	mu.Lock()
+	defer mu.Unlock()
 	for _, name := range streams {
 		k := schemas.StreamKey{App: ownApplication, Stream: name}
-		video := info.State.Subjects[schemas.PartSubject(k, schemas.SourceRendition, schemas.Video)]
-		audio := info.State.Subjects[schemas.PartSubject(k, schemas.SourceRendition, schemas.Audio)]
+		video := seen[schemas.PartSubject(k, schemas.SourceRendition, schemas.Video)]
+		audio := seen[schemas.PartSubject(k, schemas.SourceRendition, schemas.Audio)]
 		parts += int64(video + audio)
 		if min(video, audio) >= atLeast {
 			packaged++

@@ -2,6 +2,7 @@ package bus_test
 
 import (
 	"context"
+	"errors"
 	"strconv"
 	"strings"
 	"testing"
@@ -84,5 +85,51 @@ func TestLargestChunkFits(t *testing.T) {
 	k := schemas.StreamKey{App: "live", Stream: "x"}
 	if _, err := b.JS.Publish(ctx, schemas.MediaSubject(k, schemas.SourceRendition), make([]byte, schemas.MaxPayloadBytes)); err != nil {
 		t.Errorf("the largest allowed payload was refused: %v", err)
+	}
+}
+
+// A bus of an earlier version has a stream of parts: it goes, and media is announced.
+func TestFormerBusIsBroughtUpToDate(t *testing.T) {
+	b := bustest.Start(t)
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	if _, err := b.JS.CreateStream(ctx, jetstream.StreamConfig{Name: "PARTS", Subjects: []string{"parts.>"}}); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range schemas.StreamConfigs(schemas.BusSettings{}) {
+		if c.Name == schemas.StreamMedia {
+			c.RePublish = nil
+			if _, err := b.JS.UpdateStream(ctx, c); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for range 2 {
+		if err := schemas.EnsureBus(ctx, b.JS, schemas.BusSettings{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := b.JS.Stream(ctx, "PARTS"); !errors.Is(err, jetstream.ErrStreamNotFound) {
+		t.Errorf("the stream of parts: %v", err)
+	}
+	k := schemas.StreamKey{App: "live", Stream: "x"}
+	sub, err := b.Conn.SubscribeSync(schemas.ChunksFilter(k))
+	if err != nil {
+		t.Fatal(err)
+	}
+	subject := schemas.MediaSubject(k, schemas.SourceRendition)
+	for _, data := range []string{"one", "two"} {
+		if _, err := b.JS.Publish(ctx, subject, []byte(data)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i, want := range []string{"one", "two"} {
+		m, err := sub.NextMsg(20 * time.Second)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if string(m.Data) != want || m.Header.Get("Nats-Subject") != subject || m.Header.Get("Nats-Sequence") != strconv.Itoa(i+1) || m.Header.Get("Nats-Last-Sequence") != strconv.Itoa(i) {
+			t.Errorf("announcement %d: %q %v", i, m.Data, m.Header)
+		}
 	}
 }

@@ -2,19 +2,19 @@ package origin
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nats.go"
 
 	"github.com/spillway-live/spillway/schemas"
 	"github.com/spillway-live/spillway/workers/hls"
+	"github.com/spillway-live/spillway/workers/packager"
 )
 
-// feed reads one watched stream from the bus and keeps its tracks.
+// feed follows one watched stream on the bus and keeps its tracks.
 type feed struct {
 	o   *Origin
 	key schemas.StreamKey
@@ -22,18 +22,21 @@ type feed struct {
 	lastUse atomic.Int64 // Unix ns of the last request
 	users   atomic.Int64 // requests in progress
 	ready   chan struct{}
-	started time.Time
 	cancel  context.CancelFunc
 	err     error // why it could not start; read after ready
 
-	mu       sync.Mutex
-	tracks   map[trackName]*track
-	added    chan struct{} // closed when a track appears
-	targets  map[trackName]int64
-	overdue  []*due // chunks seen on MEDIA whose parts have not all come, oldest first
-	live     bool   // history has been read
-	covering bool   // a goroutine packages what is late
-	marks    int    // epoch and end messages being fetched
+	reading sync.Mutex // held while messages are taken, which happens in the order of the bus
+	at      map[string]place
+	heard   atomic.Int64 // Unix ns of the last message, or of the last look for one
+	subs    []*nats.Subscription
+	dropped uint64 // messages the client library has dropped, counted so far
+
+	mu      sync.Mutex
+	tracks  map[trackName]*track
+	added   chan struct{} // closed when a track appears
+	targets map[trackName]int64
+	overdue []*due // chunks that wait for their parts, oldest first
+	past    bool   // what the bus held at the start has been read
 }
 
 type trackName struct {
@@ -41,22 +44,31 @@ type trackName struct {
 	kind      schemas.Track
 }
 
-// due is a chunk some of whose parts have not been seen.
+// place is the last message taken from a subject of MEDIA.
+type place struct {
+	seq uint64
+	at  time.Time
+}
+
+// due is a chunk whose parts a packager is to send.
 type due struct {
-	seq      uint64 // in MEDIA
-	name     string // content id
-	epoch    uint32
-	frags    []schemas.Fragment
-	rend     string
-	at       time.Time // when to package it here
-	attempts int
-	old      bool // found when history was read
+	c    *schemas.Chunk
+	data []byte
+	at   time.Time // when it is packaged here instead
+	kept time.Time // when the bus stored it
 }
 
 // maxTracks bounds the playlists of one stream; maxOverdue the chunks waited for.
 const (
 	maxTracks  = 32
-	maxOverdue = 2048
+	maxOverdue = 256
+)
+
+// What may wait between the bus and a feed; what is beyond is dropped and read
+// from MEDIA when the feed gets there.
+const (
+	maxWaitingMessages = 4096
+	maxWaitingBytes    = 64 << 20
 )
 
 // errUnknown: nothing of the stream is on the bus and nobody publishes it.
@@ -66,35 +78,50 @@ var errUnknown = errors.New("no such stream")
 var errFull = errors.New("too many streams are watched at this origin")
 
 func (f *feed) run(ctx context.Context) {
-	parts, media, err := f.open(ctx)
-	if err != nil {
-		f.err = err
-		close(f.ready)
+	f.err = f.open(ctx)
+	defer func() {
+		for _, s := range f.subs {
+			// Without a connection there is nothing to end.
+			_ = s.Unsubscribe()
+		}
+	}()
+	close(f.ready)
+	if f.err != nil {
 		return
 	}
-	defer parts.Stop()
-	defer media.Stop()
-	t := time.NewTicker(startTick)
+	t := time.NewTicker(silence)
 	defer t.Stop()
-	for ready := false; ; {
+	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-t.C:
-		}
-		if f.tick(ctx, time.Now()) && !ready {
-			ready = true
-			close(f.ready)
-			t.Reset(liveTick)
+		case now := <-t.C:
+			f.countDropped()
+			if now.Sub(time.Unix(0, f.heard.Load())) >= silence {
+				f.catchUp(ctx)
+			}
 		}
 	}
 }
 
-// How often a feed looks for what is late: at the start a request waits for it.
-const (
-	startTick = 5 * time.Millisecond
-	liveTick  = 50 * time.Millisecond
-)
+// silence is how long nothing must have come before the bus is asked whether
+// something was missed: the gap behind a lost message shows at the next one,
+// which the last message of a publisher does not have.
+const silence = 2 * time.Second
+
+// tick is how often feeds look for what is late.
+const tick = 50 * time.Millisecond
+
+func (f *feed) countDropped() {
+	var n uint64
+	for _, s := range f.subs {
+		if d, err := s.Dropped(); err == nil && d > 0 {
+			n += uint64(d)
+		}
+	}
+	f.o.m.dropped.Add(float64(n - f.dropped))
+	f.dropped = n
+}
 
 // readTargets learns each track's part target, which is not in the parts.
 func (f *feed) readTargets(ctx context.Context, state *schemas.StreamState) {
@@ -138,34 +165,85 @@ func (f *feed) track(name trackName) *track {
 	return t
 }
 
-// part takes one PARTS message.
-func (f *feed) part(m jetstream.Msg) {
-	p, err := schemas.DecodePart([]byte(m.Headers().Get(schemas.HeaderPart)), m.Data())
+// part takes one message of a packager.
+func (f *feed) part(m *nats.Msg) {
+	p, err := schemas.DecodePart([]byte(m.Header.Get(schemas.HeaderPart)), m.Data)
+	if err == nil && (p.Subject() != m.Subject || p.Key() != f.key) {
+		err = errors.New("it is for another subject")
+	}
 	if err != nil {
 		f.o.m.corrupt.Inc()
-		f.o.Logger.Warn("part passed over", "subject", m.Subject(), "err", err)
-		return
-	}
-	if p.Subject() != m.Subject() {
-		f.o.m.corrupt.Inc()
+		f.o.Logger.Warn("part passed over", "subject", m.Subject, "err", err)
 		return
 	}
 	f.o.m.received.Inc()
-	f.offer(p, m.Data(), false)
-}
-
-func (f *feed) offer(p *schemas.Part, data []byte, gap bool) {
+	f.reading.Lock() // not before the past has been read: the first part listed must be the window's
+	defer f.reading.Unlock()
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.offer(p, m.Data, false)
+}
+
+// chunk takes one chunk: its parts are cut here, or waited for. Both in the
+// order of the bus, so that every origin comes to the same playlists.
+func (f *feed) chunk(m *message) {
+	c, err := schemas.DecodeChunk([]byte(m.header.Get(schemas.HeaderChunk)), m.data)
+	if err == nil && (c.Key() != f.key || schemas.MediaSubject(c.Key(), c.Rendition) != m.subject) {
+		err = errors.New("it is for another subject")
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err != nil {
+		f.giveUp(m, err)
+		return
+	}
+	missing := f.expect(c)
+	switch {
+	case !missing:
+	case f.o.UsePackagers && f.past && len(f.overdue) < maxOverdue:
+		f.overdue = append(f.overdue, &due{c: c, data: m.data, at: time.Now().Add(f.o.CoverAfter), kept: m.at})
+	default:
+		f.cut(c, m.data)
+	}
+}
+
+// cut makes the parts of a chunk. The lock is held.
+func (f *feed) cut(c *schemas.Chunk, data []byte) {
+	for i := range c.Fragments {
+		p, b := packager.Part(c, data, i)
+		f.offer(&p, b, false)
+	}
+}
+
+// expect notes the parts of a chunk and reports whether one is missing. The lock is held.
+func (f *feed) expect(c *schemas.Chunk) (missing bool) {
+	now, name := time.Now(), c.ContentID()
+	for i := range c.Fragments {
+		fr := &c.Fragments[i]
+		t := f.track(trackName{c.Rendition, fr.Track})
+		if t == nil {
+			continue
+		}
+		if t.expect(partID{c.Epoch, fr.MSN, int(fr.Part)}, fr.SegmentStart, name) {
+			missing = true
+		}
+		if len(t.pending) > 0 {
+			f.moved(t, func() { t.advance(now) })
+		}
+	}
+	return missing
+}
+
+// offer gives a part to its track. The lock is held.
+func (f *feed) offer(p *schemas.Part, data []byte, gap bool) {
 	t := f.track(trackName{p.Rendition, p.Track})
 	if t == nil {
 		return
 	}
 	now := time.Now()
-	f.moved(t, func() {
-		t.offer(&piece{id: partID{p.Epoch, p.MSN, int(p.Part)}, h: *p, data: data, gap: gap}, now)
-	})
-	if f.live && p.ReceivedUnixUs > 0 && t.last == (partID{p.Epoch, p.MSN, int(p.Part)}) {
+	id := partID{p.Epoch, p.MSN, int(p.Part)}
+	f.moved(t, func() { t.offer(&piece{id: id, h: *p, data: data, gap: gap}, now) })
+	if f.past && p.ReceivedUnixUs > 0 && t.last == id {
 		f.o.m.delay.Observe(max(0, now.Sub(time.UnixMicro(p.ReceivedUnixUs)).Seconds()))
 	}
 }
@@ -189,103 +267,5 @@ func (f *feed) moved(t *track, do func()) {
 	do()
 	if t.last != before || t.closed != wasClosed {
 		t.reports = reports
-	}
-}
-
-// chunk takes one MEDIA message, header only.
-func (f *feed) chunk(m jetstream.Msg) {
-	md, err := m.Metadata()
-	if err != nil {
-		return
-	}
-	key, rendition, err := schemas.ParseMediaSubject(m.Subject())
-	if err != nil || key != f.key {
-		return
-	}
-	now := time.Now()
-	switch m.Headers().Get(schemas.HeaderKind) {
-	case schemas.KindChunk:
-		// The checksum covers the payload, which is not here. What the header says
-		// is only a hint of what to wait for; nothing is served on its word.
-		var c schemas.Chunk
-		if err := json.Unmarshal([]byte(m.Headers().Get(schemas.HeaderChunk)), &c); err != nil || c.Version != schemas.ChunkVersion ||
-			c.Key() != key || c.Rendition != rendition || len(c.Fragments) > schemas.MaxFragments {
-			return
-		}
-		f.expect(&c, md, now)
-	case schemas.KindEpoch, schemas.KindEnd:
-		// Their payload is small, but this consumer has headers only.
-		f.mu.Lock()
-		f.marks++
-		f.mu.Unlock()
-		f.o.fetches.Go(func() { f.mark(md.Sequence.Stream, rendition) })
-	}
-}
-
-func (f *feed) expect(c *schemas.Chunk, md *jetstream.MsgMetadata, now time.Time) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	missing := false
-	for i := range c.Fragments {
-		fr := &c.Fragments[i]
-		if fr.Track.Check() != nil {
-			continue
-		}
-		t := f.track(trackName{c.Rendition, fr.Track})
-		if t == nil {
-			continue
-		}
-		if t.expect(partID{c.Epoch, fr.MSN, int(fr.Part)}, fr.SegmentStart, c.ContentID()) {
-			missing = true
-		}
-		if len(t.pending) > 0 {
-			f.moved(t, func() { t.advance(now) })
-		}
-	}
-	if missing && len(f.overdue) < maxOverdue {
-		d := &due{seq: md.Sequence.Stream, name: c.ContentID(), epoch: c.Epoch, frags: c.Fragments, rend: c.Rendition, at: now.Add(f.o.CoverAfter)}
-		if !f.live {
-			// History lacks it: made here at once, and nothing is answered before.
-			d.at, d.old = md.Timestamp.Add(f.o.CoverAfter), true
-		}
-		f.overdue = append(f.overdue, d)
-	}
-}
-
-// epochMark is what epoch and end messages have in common.
-type epochMark struct {
-	Epoch uint32 `json:"epoch"`
-}
-
-func (f *feed) mark(seq uint64, rendition string) {
-	defer func() {
-		f.mu.Lock()
-		defer f.mu.Unlock()
-		f.marks--
-	}()
-	ctx, cancel := context.WithTimeout(f.o.work, 5*time.Second)
-	defer cancel()
-	m, err := f.o.media.GetMsg(ctx, seq)
-	if err != nil {
-		return // the next chunk says it too, and impatience does the rest
-	}
-	var e epochMark
-	if json.Unmarshal(m.Data, &e) != nil || e.Epoch == 0 {
-		return
-	}
-	end := m.Header.Get(schemas.HeaderKind) == schemas.KindEnd
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	for name, t := range f.tracks {
-		if name.rendition != rendition {
-			continue
-		}
-		f.moved(t, func() {
-			if end {
-				t.sawEnd(e.Epoch, time.Now())
-			} else {
-				t.sawEpoch(e.Epoch, time.Now())
-			}
-		})
 	}
 }

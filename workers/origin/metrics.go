@@ -14,6 +14,7 @@ type metrics struct {
 	held                             prometheus.Gauge
 	watched                          prometheus.Gauge
 	received, covered, lost, corrupt prometheus.Counter
+	refetched, dropped               prometheus.Counter
 	delay, holding                   prometheus.Histogram
 }
 
@@ -34,10 +35,12 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		slow:       counter("slow_readers_total", "Answers cut off because their reader took too little for too long."),
 		held:       gauge("held_requests", "Requests held until a part exists."),
 		watched:    gauge("watched_streams", "Streams read from the bus because somebody asks for them."),
-		received:   counter("parts_received_total", "Parts read from the bus."),
+		received:   counter("parts_received_total", "Parts received from packagers."),
 		covered:    counter("chunks_covered_total", "Chunks packaged here because their parts did not come in time."),
 		lost:       counter("chunks_lost_total", "Chunks that could not be packaged at all; their parts are listed as gaps."),
 		corrupt:    counter("parts_corrupt_total", "Parts passed over because their bytes or header were damaged."),
+		refetched:  counter("messages_refetched_total", "Messages read back from MEDIA because the bus's announcement of them did not come."),
+		dropped:    counter("messages_dropped_total", "Messages dropped because too many waited to be taken; chunks among them are read back from MEDIA."),
 		delay: prometheus.NewHistogram(prometheus.HistogramOpts{Namespace: "spillway", Subsystem: "origin", Name: "part_delay_seconds",
 			Help: "Time from ingest's receipt of a chunk to its part being listed here, seconds.", Buckets: prometheus.ExponentialBuckets(0.001, 2, 13)}),
 		holding: prometheus.NewHistogram(prometheus.HistogramOpts{Namespace: "spillway", Subsystem: "origin", Name: "hold_seconds",
@@ -52,6 +55,7 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 	m.received, m.covered = shared(reg, m.received, &err), shared(reg, m.covered, &err)
 	m.lost, m.corrupt = shared(reg, m.lost, &err), shared(reg, m.corrupt, &err)
 	m.conns, m.turnedAway, m.slow = shared(reg, m.conns, &err), shared(reg, m.turnedAway, &err), shared(reg, m.slow, &err)
+	m.refetched, m.dropped = shared(reg, m.refetched, &err), shared(reg, m.dropped, &err)
 	m.delay, m.holding = shared(reg, m.delay, &err), shared(reg, m.holding, &err)
 	return m, err
 }

@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -33,8 +35,11 @@ type Origin struct {
 	WindowSegments int
 	// IdleAfter is how long a stream is read on after its last request; default 60 s.
 	IdleAfter time.Duration
-	// CoverAfter is how long a part may stay behind its chunk before it is
-	// packaged here; default 150 ms.
+	// UsePackagers takes parts from packagers instead of cutting chunks here. The
+	// result is the same, byte for byte; see docs/decisions/0009.
+	UsePackagers bool
+	// CoverAfter is how long a packager's part may stay behind its chunk before it
+	// is cut here; default 150 ms.
 	CoverAfter time.Duration
 	// HoldLimit is how long a blocking reload waits before the playlist is sent
 	// unchanged. Default 6 s: hls.js gives up a request after 10 s without a first
@@ -65,7 +70,7 @@ type Origin struct {
 	// stopping: requests are still answered, but no more should come.
 	stopping atomic.Bool
 
-	parts, media     jetstream.Stream
+	media            jetstream.Stream
 	streams, initsKV jetstream.KeyValue
 	positions        jetstream.KeyValue
 	inits            *lru[[]byte]
@@ -144,12 +149,18 @@ func (o *Origin) Run(ctx context.Context) error {
 	}
 	served := make(chan error, 1)
 	go func() { served <- srv.Serve(o.Listener) }()
-	sweep := time.NewTicker(o.IdleAfter / 8)
+	sweep, late := time.NewTicker(o.IdleAfter/8), time.NewTicker(tick)
 	defer sweep.Stop()
+	defer late.Stop()
 	for {
 		select {
 		case <-sweep.C:
 			o.dropIdle(time.Now())
+			continue
+		case now := <-late.C:
+			for _, f := range o.watched() {
+				f.look(now)
+			}
 			continue
 		case err := <-served:
 			cancel()
@@ -175,10 +186,8 @@ func (o *Origin) Run(ctx context.Context) error {
 func (o *Origin) open(ctx context.Context) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	for name, s := range map[string]*jetstream.Stream{schemas.StreamParts: &o.parts, schemas.StreamMedia: &o.media} {
-		if *s, err = o.JetStream.Stream(ctx, name); err != nil {
-			return fmt.Errorf("open stream %s: %w", name, err)
-		}
+	if o.media, err = o.JetStream.Stream(ctx, schemas.StreamMedia); err != nil {
+		return fmt.Errorf("open stream %s: %w", schemas.StreamMedia, err)
 	}
 	for name, b := range map[string]*jetstream.KeyValue{
 		schemas.BucketStreams: &o.streams, schemas.BucketInits: &o.initsKV, schemas.BucketPositions: &o.positions,
@@ -208,7 +217,7 @@ func (o *Origin) watch(ctx context.Context, key schemas.StreamKey) (*feed, func(
 			return nil, nil, errFull
 		}
 		f = &feed{
-			o: o, key: key, ready: make(chan struct{}), added: make(chan struct{}), started: time.Now(),
+			o: o, key: key, ready: make(chan struct{}), added: make(chan struct{}), at: map[string]place{},
 			tracks: map[trackName]*track{}, targets: map[trackName]int64{},
 		}
 		fctx, cancel := context.WithCancel(o.work)
@@ -253,6 +262,13 @@ func (o *Origin) forget(f *feed) {
 		delete(o.feeds, f.key)
 	}
 	o.m.watched.Set(float64(len(o.feeds)))
+}
+
+// watched gives the feeds there are.
+func (o *Origin) watched() []*feed {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return slices.Collect(maps.Values(o.feeds))
 }
 
 func (o *Origin) dropIdle(now time.Time) {

@@ -53,6 +53,8 @@ func run(t testing.TB, js jetstream.JetStream, change ...func(*Origin)) *testOri
 	return &testOrigin{o, "http://" + l.Addr().String()}
 }
 
+func usePackagers(o *Origin) { o.UsePackagers = true }
+
 type testLog struct{ t testing.TB }
 
 func (l testLog) Write(b []byte) (int, error) {
@@ -250,12 +252,11 @@ func TestHoldsUntilThePartExists(t *testing.T) {
 	}
 }
 
-// Without a packager the origin packages itself, tells it, and publishes the
-// parts for the others.
+// With packagers expected and none there, the origin packages itself and tells it.
 func TestCoversWithoutAnyPackager(t *testing.T) {
 	t.Parallel()
 	b := bustest.Start(t)
-	o := run(t, b.JS)
+	o := run(t, b.JS, usePackagers)
 	p := publisher(t, media.Load(t), b.JS)
 	push(t, p, b.JS, 21)
 	a := get(t, o.url+videoPath+"playlist.m3u8?_HLS_msn=7&_HLS_part=0")

@@ -67,7 +67,7 @@ func crash(t *testing.T, b *bustest.Bus, after int64) {
 func TestPackagerLossDoesNotShow(t *testing.T) {
 	t.Parallel()
 	b := bustest.Start(t)
-	o1, o2 := run(t, b.JS), run(t, b.JS)
+	o1, o2 := run(t, b.JS, usePackagers), run(t, b.JS, usePackagers)
 	pack(t, b.JS)
 	crash(t, b, 30)
 	p := publisher(t, media.Load(t), b.JS)
@@ -121,12 +121,13 @@ func withoutReports(b []byte) []byte {
 	return b[:max(i, 0)]
 }
 
-// Origins that read the same bus give the same bytes for every version.
+// Origins that read the same bus give the same bytes for every version, whoever
+// cuts the parts.
 func TestOriginsAgree(t *testing.T) {
 	t.Parallel()
 	b := bustest.Start(t)
-	never := func(o *Origin) { o.CoverAfter = time.Hour }
-	o1, o2 := run(t, b.JS, never), run(t, b.JS, never)
+	o1, o2 := run(t, b.JS), run(t, b.JS)
+	packed := run(t, b.JS, usePackagers, func(o *Origin) { o.CoverAfter = time.Hour })
 	pack(t, b.JS)
 	pack(t, b.JS)
 	p := publisher(t, media.Load(t), b.JS)
@@ -138,6 +139,17 @@ func TestOriginsAgree(t *testing.T) {
 		if x.code != 200 || y.code != 200 || !bytes.Equal(x.body, y.body) {
 			t.Fatalf("%s: the origins differ:\n%d %s\n%d %s", query, x.code, x.body, y.code, y.body)
 		}
+		z := get(t, packed.url+videoPath+query)
+		if z.code != 200 || !bytes.Equal(withoutReports(x.body), withoutReports(z.body)) {
+			t.Fatalf("%s: with packagers it is different:\n%s\n%d %s", query, x.body, z.code, z.body)
+		}
+		name := fmt.Sprintf("1-%d.%d.m4s", 5+i/10, i%10)
+		if x, z := get(t, o1.url+videoPath+name), get(t, packed.url+videoPath+name); x.code != 200 || !bytes.Equal(x.body, z.body) {
+			t.Fatalf("%s differs: %d, %d bytes; %d, %d bytes", name, x.code, len(x.body), z.code, len(z.body))
+		}
+	}
+	if gauge(packed.m.received) < 49 || gauge(packed.m.covered) > 0 {
+		t.Errorf("%g parts came from packagers, %g chunks were covered", gauge(packed.m.received), gauge(packed.m.covered))
 	}
 	// The last part there is: an earlier one may be answered before or after it arrives.
 	const query = "playlist.m3u8?_HLS_msn=10&_HLS_part=9"
@@ -339,6 +351,38 @@ func TestOtherPlayer(t *testing.T) {
 	}
 	c.Close()
 	<-ended
+}
+
+// What the bus announced while the feed could not take it is read from MEDIA.
+func TestMissedAnnouncementsAreReadBack(t *testing.T) {
+	t.Parallel()
+	b := bustest.Start(t)
+	o := run(t, b.JS)
+	p := publisher(t, media.Load(t), b.JS)
+	push(t, p, b.JS, 12)
+	video := &follower{base: o.url + videoPath}
+	wait := follow(t, video, "1-8.9.m4s")
+	until(t, "the player is at the edge", func() bool { return gauge(o.m.held) == 1 })
+	f := o.watched()[0]
+	for _, s := range f.subs {
+		if err := s.SetPendingLimits(1, -1); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f.reading.Lock()
+	push(t, p, b.JS, 28) // the last ones, too, are not heard: no later one shows the gap
+	until(t, "announcements are dropped", func() bool {
+		n, err := f.subs[0].Dropped()
+		return err == nil && n > 20
+	})
+	f.reading.Unlock()
+	if err := wait(); err != nil {
+		t.Fatal(err)
+	}
+	if len(video.parts) != 40 || video.gaps != 0 {
+		t.Errorf("%d parts, %d gaps", len(video.parts), video.gaps)
+	}
+	until(t, "they are counted", func() bool { return gauge(o.m.dropped) > 20 && gauge(o.m.refetched) > 20 })
 }
 
 func TestUnwatchedStreamIsDropped(t *testing.T) {

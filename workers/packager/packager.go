@@ -58,7 +58,7 @@ func handle(_ context.Context, m workers.Message) ([]workers.Output, error) {
 	return out, nil
 }
 
-// Package gives one PARTS message for each fragment of a decoded chunk, in
+// Package gives one message for each fragment of a decoded chunk, in
 // order. The outputs' data are slices of payload.
 func Package(c *schemas.Chunk, payload []byte) ([]workers.Output, error) {
 	out := make([]workers.Output, len(c.Fragments))
@@ -72,7 +72,7 @@ func Package(c *schemas.Chunk, payload []byte) ([]workers.Output, error) {
 			Subject: p.Subject(),
 			Header:  nats.Header{schemas.HeaderPart: []string{string(header)}},
 			Data:    data,
-			MsgID:   p.MsgID(),
+			MsgID:   p.MsgID(), Unstored: true,
 		}
 	}
 	return out, nil

@@ -3,6 +3,7 @@ package media
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
@@ -56,12 +57,7 @@ func (p *Publisher) Push(ctx context.Context, js jetstream.JetStream) error {
 	if err != nil {
 		return err
 	}
-	h := nats.Header{jetstream.MsgIDHeader: {c.MsgID()}}
-	for k, v := range m.Header {
-		h[k] = v
-	}
-	_, err = js.PublishMsg(ctx, &nats.Msg{Subject: m.Subject, Header: h, Data: m.Data})
-	return err
+	return put(ctx, js, &nats.Msg{Subject: m.Subject, Header: m.Header, Data: m.Data}, c.MsgID())
 }
 
 // End publishes the end of the epoch.
@@ -72,7 +68,22 @@ func (p *Publisher) End(ctx context.Context, js jetstream.JetStream) error {
 
 func (p *Publisher) send(ctx context.Context, js jetstream.JetStream, kind string, b []byte, id string) error {
 	p.defaults()
-	h := nats.Header{schemas.HeaderKind: {kind}, jetstream.MsgIDHeader: {id}}
-	_, err := js.PublishMsg(ctx, &nats.Msg{Subject: schemas.MediaSubject(p.Key, p.Rendition), Header: h, Data: b})
+	return put(ctx, js, &nats.Msg{Subject: schemas.MediaSubject(p.Key, p.Rendition), Header: nats.Header{schemas.HeaderKind: {kind}}, Data: b}, id)
+}
+
+// put publishes on a subject of MEDIA and names the message before, as every writer does.
+func put(ctx context.Context, js jetstream.JetStream, m *nats.Msg, id string) error {
+	s, err := js.Stream(ctx, schemas.StreamMedia)
+	if err != nil {
+		return err
+	}
+	var seq uint64
+	switch last, err := s.GetLastMsgForSubject(ctx, m.Subject); {
+	case err == nil:
+		seq = last.Sequence
+	case !errors.Is(err, jetstream.ErrMsgNotFound):
+		return err
+	}
+	_, err = js.PublishMsg(ctx, m, jetstream.WithMsgID(id), jetstream.WithExpectLastSequencePerSubject(seq))
 	return err
 }
