@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"strings"
+
+	"github.com/spillway-live/spillway/schemas/token/scheme"
 )
 
 // Names of the KV buckets. See [BucketConfigs].
@@ -105,6 +107,12 @@ type CDN struct {
 	Order int `json:"order"`
 	// SpillViewers is the number of viewers above which new sessions go to the next CDN; 0 means never.
 	SpillViewers int `json:"spill_viewers"`
+	// TokenScheme is how play addresses of this CDN are signed, a name of package
+	// token/scheme; empty: spillway.
+	TokenScheme string `json:"token_scheme,omitempty"`
+	// TokenKey names the key in the secrets of the routers; the key itself is
+	// never in the registry. Needed by every scheme but spillway.
+	TokenKey string `json:"token_key,omitempty"`
 }
 
 // Check names the field that is wrong.
@@ -122,6 +130,19 @@ func (c *CDN) Check() error {
 	}
 	if c.CapacityViewers < 0 || c.CapacityBps < 0 || c.PricePerGBMicroUSD < 0 || c.SpillViewers < 0 {
 		return fmt.Errorf("CDN %s: capacity, price and spill_viewers cannot be negative", c.Name)
+	}
+	s, err := scheme.ForPlaylists(c.TokenScheme)
+	if err != nil {
+		return fmt.Errorf("CDN %s: token_scheme: %w", c.Name, err)
+	}
+	if s == (scheme.Spillway{}) {
+		if c.TokenKey != "" {
+			return fmt.Errorf("CDN %s: token_key: the scheme spillway uses the token key that all roles share; leave it empty", c.Name)
+		}
+		return nil
+	}
+	if err := CheckName("token_key", c.TokenKey); err != nil {
+		return fmt.Errorf("CDN %s: %w: it names a key in the routers' secrets", c.Name, err)
 	}
 	return nil
 }
