@@ -114,6 +114,7 @@ func BucketConfigs(s BusSettings) []jetstream.KeyValueConfig {
 	apps.History = 64
 	return []jetstream.KeyValueConfig{
 		apps, kv(BucketSources, "cameras that are pulled"), kv(BucketShares, "public addresses of private streams"),
+		kv(BucketPulls, "who pulls which camera"),
 		kv(BucketRenditions, "renditions made by the pipeline"), inits, kv(BucketStreams, "live streams"), kv(BucketPositions, "numbering of each rendition"),
 		cdns, kv(BucketFaults, "faults of test edges"), experiments, kv(BucketLedger, "loader ledger"),
 	}

@@ -71,7 +71,7 @@ func orNever(n int) string {
 }
 
 func (c *commands) cdnSet(b *base) *ffcli.Command {
-	var region, state, url, rate string
+	var region, state, url, rate, tokenScheme, tokenKey string
 	var viewers, spill, order int
 	var price float64
 	return c.command("cdn set", "NAME", "add a CDN or change what is given of it", 1, func(fs *flag.FlagSet) {
@@ -83,6 +83,8 @@ func (c *commands) cdnSet(b *base) *ffcli.Command {
 		fs.StringVar(&rate, "capacity", "", "bandwidth it can serve, e.g. 10Gbps; 0 is no limit")
 		fs.IntVar(&spill, "spill-viewers", -1, "new sessions go elsewhere above this many viewers; 0 is never")
 		fs.IntVar(&order, "order", -1, "rank where nothing else decides, lower first")
+		fs.StringVar(&tokenScheme, "token-scheme", "", "how its play addresses are signed: spillway, nginx-path or akamai-path")
+		fs.StringVar(&tokenKey, "token-key", "", "`name` of its key in the routers' secrets (cdn_keys), or - for none")
 		fs.Float64Var(&price, "price", -1, "USD per GB")
 	}, func(ctx ctx, a []string) error {
 		var bps int64 = -1
@@ -127,6 +129,12 @@ func (c *commands) cdnSet(b *base) *ffcli.Command {
 				}
 				if order >= 0 {
 					d.Order = order
+				}
+				if tokenScheme != "" {
+					d.TokenScheme = tokenScheme
+				}
+				if tokenKey != "" {
+					d.TokenKey = strings.TrimPrefix(tokenKey, "-")
 				}
 				if price >= 0 {
 					d.PricePerGBMicroUSD = int64(price * 1e6)

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"os"
 	"strings"
 	"time"
 
@@ -77,7 +78,7 @@ func (d *deps) originRole(addr, edgeNetworks string) (role, string, error) {
 func (d *deps) routerRole(addr, publicURL, collector, publish string) (role, *router.Router, error) {
 	r, err := router.New(router.Settings{
 		JS: d.js, Addr: addr, PublicURL: publicURL, Collector: collector, PublishURL: publish,
-		Signer: d.signer, EdgeKey: d.secrets.EdgeKey, ViewerSalt: d.secrets.ViewerSalt, Geo: d.geo,
+		Signer: d.signer, EdgeKey: d.secrets.EdgeKey, CDNKeys: d.secrets.cdnKeys(os.Environ()), ViewerSalt: d.secrets.ViewerSalt, Geo: d.geo,
 		Logger: d.log("router"), Registerer: d.reg,
 	})
 	if err != nil {

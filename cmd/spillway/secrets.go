@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/spillway-live/spillway/schemas/token"
 )
@@ -23,6 +24,8 @@ type secrets struct {
 	ViewerSalt []byte `json:"viewer_salt"`
 	// AdminToken guards what changes things over HTTP.
 	AdminToken string `json:"admin_token"`
+	// CDNKeys are the keys of CDNs that sign addresses in their own way, by name (cdn set --token-key).
+	CDNKeys map[string]string `json:"cdn_keys,omitempty"`
 }
 
 // loadSecrets reads <dataDir>/secrets.json and makes it where it is missing.
@@ -61,6 +64,26 @@ func makeSecrets(dataDir, path string) (*secrets, error) {
 		return nil, fmt.Errorf("make secrets: %w", err)
 	}
 	return s, nil
+}
+
+// cdnKeyEnv is the prefix of environment variables that hold keys of CDNs:
+// SPILLWAY_CDN_KEY_<NAME>, with the name in capitals and _ for -.
+const cdnKeyEnv = "SPILLWAY_CDN_KEY_"
+
+// cdnKeys gives the keys of CDNs by name; the environment goes first.
+func (s *secrets) cdnKeys(env []string) map[string][]byte {
+	out := map[string][]byte{}
+	for name, key := range s.CDNKeys {
+		out[name] = []byte(key)
+	}
+	for _, e := range env {
+		name, key, _ := strings.Cut(e, "=")
+		if name, ok := strings.CutPrefix(name, cdnKeyEnv); ok {
+			out[strings.ToLower(name)] = []byte(key)
+			out[strings.ToLower(strings.ReplaceAll(name, "_", "-"))] = []byte(key)
+		}
+	}
+	return out
 }
 
 func (s *secrets) signer() (*token.Signer, error) { return token.NewSigner(s.TokenKey) }

@@ -22,6 +22,8 @@ const (
 	// first byte: an origin that hangs must be left in between.
 	blockingTimeout = 8 * time.Second
 	fetchTimeout    = 4 * time.Second
+	// A router may wait 8 s for a camera that it wakes.
+	playTimeout = 10 * time.Second
 	maxBackOff      = 10 * time.Second
 )
 
@@ -128,7 +130,8 @@ func (p *pool) get(ctx context.Context, path, query string, header http.Header, 
 			if ctx.Err() != nil {
 				return nil, ctx.Err()
 			}
-			if err == nil && o.status < 500 {
+			// 504 says that a camera did not answer: another server would wait as long for it.
+			if err == nil && (o.status < 500 || o.status == http.StatusGatewayTimeout) {
 				p.report(s, true, time.Now())
 				return o, nil
 			}

@@ -187,7 +187,7 @@ func (e *Edge) multivariant(x *exchange, r *http.Request, p, tok string) {
 	if x.line.ISP != "" {
 		h.Set(geo.HeaderISP, x.line.ISP)
 	}
-	o, err := e.routers.get(x.ctx, p, q.Encode(), h, fetchTimeout)
+	o, err := e.routers.get(x.ctx, p, q.Encode(), h, playTimeout)
 	if err != nil {
 		x.fail(err)
 		return

@@ -13,6 +13,7 @@ import (
 
 	"github.com/spillway-live/spillway/schemas"
 	"github.com/spillway-live/spillway/schemas/token"
+	"github.com/spillway-live/spillway/schemas/token/scheme"
 	"github.com/spillway-live/spillway/workers/hls"
 	"github.com/spillway-live/spillway/workers/router/policy"
 )
@@ -22,7 +23,7 @@ const (
 	maxViewerName = 128
 	maxNeighbours = 8
 	headerCDN     = "X-Spillway-CDN"
-	headerEdgeKey = "X-Spillway-Edge-Key"
+	headerEdgeKey = schemas.HeaderEdgeKey
 )
 
 // Handler answers the router's requests.
@@ -104,7 +105,7 @@ func (r *Router) request(q *http.Request, v url.Values, k schemas.StreamKey) (re
 			return request{}, refuse(http.StatusBadRequest, "%v", err)
 		}
 	}
-	return request{k: k, viewer: r.hashViewer(viewer), pin: pin, place: r.s.Geo.Lookup(q)}, nil
+	return request{k: k, viewer: r.hashViewer(viewer), key: playKey(q, v), pin: pin, place: r.s.Geo.Lookup(q)}, nil
 }
 
 func (r *Router) dispatch(w http.ResponseWriter, q *http.Request, v url.Values) error {
@@ -117,11 +118,7 @@ func (r *Router) dispatch(w http.ResponseWriter, q *http.Request, v url.Values) 
 	if v.Get("publish") == "1" {
 		return r.dispatchPublish(w, in, now)
 	}
-	state, err := r.live(k, now)
-	if err != nil {
-		return err
-	}
-	o, err := r.open(in, state, now)
+	o, _, err := r.begin(q.Context(), in, now)
 	if err != nil {
 		return err
 	}
@@ -136,12 +133,18 @@ func (r *Router) dispatch(w http.ResponseWriter, q *http.Request, v url.Values) 
 		if name == "" || near == k {
 			continue
 		}
-		state, err := r.live(near, now)
-		if err != nil {
-			continue // a stream that is gone is no reason to refuse the one that is asked for
-		}
 		in.k = near
-		o, err := r.open(in, state, now)
+		// One that is gone or private is no reason to refuse the one that is asked
+		// for, and none is woken: it is not watched yet.
+		g, err := r.admit(&in, now)
+		if err != nil {
+			continue
+		}
+		state, err := r.live(g.Key, now)
+		if err != nil {
+			continue
+		}
+		o, err := r.open(in, g, state, now)
 		if err != nil {
 			continue
 		}
@@ -171,9 +174,19 @@ func (r *Router) dispatchAnswer(o *opened) schemas.Dispatch {
 		Clock:     r.s.Clock, Arms: c.Arms, Params: o.params,
 	}
 	for _, x := range o.answer.Candidates[:o.answer.Eligible] {
-		if cdn := r.t.cdn(x.CDN); cdn != nil {
-			d.Candidates = append(d.Candidates, schemas.DispatchCandidate{CDN: x.CDN, URL: cdn.BaseURL + "/t/" + o.token + path, Score: x.Score})
+		cdn := r.t.cdn(x.CDN)
+		if cdn == nil {
+			continue
 		}
+		base, ok := r.sessionBase(cdn, o)
+		if !ok {
+			continue
+		}
+		u := base + path
+		if cdn.TokenScheme != "" && cdn.TokenScheme != (scheme.Spillway{}).Name() {
+			u += "?s=" + o.token // that CDN's own token does not say whose session it is
+		}
+		d.Candidates = append(d.Candidates, schemas.DispatchCandidate{CDN: x.CDN, URL: u, Score: x.Score})
 	}
 	return d
 }
@@ -231,33 +244,36 @@ func (r *Router) multivariant(w http.ResponseWriter, q *http.Request, v url.Valu
 		if c.App != k.App || c.Stream != k.Stream {
 			return refuse(http.StatusForbidden, "the token is for %s/%s, not for %s", c.App, c.Stream, k)
 		}
+		a, err := r.stillMay(&c, now)
+		if err != nil {
+			return err
+		}
 		// A session goes on however long its publisher is gone.
-		if state = r.t.stream(k); state == nil || len(state.Epoch.Tracks) == 0 {
+		if state = r.t.stream(a.Key); state == nil || len(state.Epoch.Tracks) == 0 {
 			return refuse(http.StatusNotFound, "stream %s is unknown", k)
 		}
 		if o, err = r.reopen(c, tok, edge, state, now); err != nil {
 			return err
 		}
 	} else {
-		var err error
-		if state, err = r.live(k, now); err != nil {
-			return err
-		}
 		in, err := r.request(q, v, k)
 		if err != nil {
 			return err
 		}
-		if o, err = r.open(in, state, now); err != nil {
+		if o, state, err = r.begin(q.Context(), in, now); err != nil {
 			return err
 		}
 		r.expose(&o.claims, o.arms, now)
 		r.record(schemas.DecisionMultivariant, &o.claims, &o.answer, "", now)
 	}
 	m := hls.FromState(state)
+	m.Key = k // a share plays under its own name
 	m.SteeringURI = r.steeringURI(o.token)
 	for _, c := range o.answer.Candidates[:o.answer.Eligible] {
 		if cdn := r.t.cdn(c.CDN); cdn != nil {
-			m.Pathways = append(m.Pathways, hls.Pathway{ID: c.CDN, BaseURL: cdn.BaseURL + "/t/" + o.token})
+			if base, ok := r.sessionBase(cdn, o); ok {
+				m.Pathways = append(m.Pathways, hls.Pathway{ID: c.CDN, BaseURL: base})
+			}
 		}
 	}
 	w.Header().Set("Content-Type", hls.TypePlaylist)
@@ -311,6 +327,10 @@ func (r *Router) steering(w http.ResponseWriter, _ *http.Request, v url.Values) 
 	if err != nil {
 		return err
 	}
+	access, err := r.stillMay(&c, now)
+	if err != nil {
+		return err
+	}
 	assigned, stored, _ := r.load.where(c.SessionID)
 	current := pathway(v)
 	if r.t.cdn(current) == nil { // absent, or not one of ours
@@ -322,7 +342,7 @@ func (r *Router) steering(w http.ResponseWriter, _ *http.Request, v url.Values) 
 	if c.Pinned {
 		pin = c.CDN
 	}
-	a, err := r.decide(&c, r.params(c.Arms), pin, current, r.t.stream(schemas.StreamKey{App: c.App, Stream: c.Stream}), now)
+	a, err := r.decide(&c, r.params(c.Arms), pin, current, r.t.stream(access.Key), now)
 	if err != nil {
 		return err
 	}

@@ -8,7 +8,7 @@ import (
 )
 
 type metrics struct {
-	answers                       *prometheus.CounterVec
+	answers, woken                *prometheus.CounterVec
 	unchanged, published, dropped prometheus.Counter
 }
 
@@ -18,6 +18,7 @@ func newMetrics(reg prometheus.Registerer, l *load) (*metrics, error) {
 	}
 	m := &metrics{
 		answers:   prometheus.NewCounterVec(opts("answers_total", "Requests answered, by kind and HTTP status."), []string{"kind", "status"}),
+		woken:     prometheus.NewCounterVec(opts("woken_total", "Play requests that waited for a camera pulled on demand, by how it went: live or silent."), []string{"outcome"}),
 		unchanged: prometheus.NewCounter(opts("steering_unchanged_total", "Steering answers that repeated the last one and were not stored.")),
 		published: prometheus.NewCounter(opts("records_published_total", "Decisions and exposures acknowledged by the bus.")),
 		dropped:   prometheus.NewCounter(opts("records_dropped_total", "Decisions and exposures dropped because too many waited for the bus.")),
@@ -26,7 +27,7 @@ func newMetrics(reg prometheus.Registerer, l *load) (*metrics, error) {
 		return m, nil
 	}
 	return m, errors.Join(
-		reg.Register(m.answers), reg.Register(m.unchanged), reg.Register(m.published), reg.Register(m.dropped),
+		reg.Register(m.answers), reg.Register(m.woken), reg.Register(m.unchanged), reg.Register(m.published), reg.Register(m.dropped),
 		reg.Register(viewersCollector{l, prometheus.NewDesc("spillway_router_viewers", "Sessions on each CDN, as the router knows it.", []string{"cdn"}, nil)}),
 	)
 }

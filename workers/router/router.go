@@ -13,7 +13,8 @@
 // decision is published with its reasons, except a steering answer that repeats
 // the last one, which is counted and stored once a minute; a change of the
 // registry is in the next answer; steering is never answered 429, which would
-// end steering in hls.js; tokens cannot be guessed or altered; an address is
+// end steering in hls.js; a private stream is begun with a play key only, and a
+// share that has ended plays no more; tokens cannot be guessed or altered; an address is
 // used for place and rate and kept nowhere.
 //
 // It leaves out the health of CDNs: players leave a failing pathway by
@@ -61,10 +62,16 @@ type Settings struct {
 	EdgeKey string
 	// ViewerSalt hashes viewer ids, at least 16 bytes.
 	ViewerSalt []byte
+	// CDNKeys are the keys of CDNs that sign in their own way, by the name that
+	// schemas.CDN.TokenKey gives. A CDN whose key is missing is in no answer.
+	CDNKeys map[string][]byte
 	// Geo places viewers; default: headers from loopback only.
 	Geo *geo.Locator
 	// TokenTTL is how long a session may last; default 12 h.
 	TokenTTL time.Duration
+	// WakeLimit is how long a play request waits for a camera that is pulled on
+	// demand; default 8 s, which players still wait for.
+	WakeLimit time.Duration
 	// SteeringTTL is when players ask again; default 10 s, at least 1 s.
 	SteeringTTL time.Duration
 	// PeerRate and PeerBurst limit requests of one client address, per second;
@@ -112,6 +119,9 @@ func New(s Settings) (*Router, error) {
 	if s.SteeringTTL < time.Second {
 		return nil, fmt.Errorf("router: SteeringTTL %v: players count whole seconds, at least 1", s.SteeringTTL)
 	}
+	if s.WakeLimit == 0 {
+		s.WakeLimit = 8 * time.Second
+	}
 	if s.AliveWindow == 0 {
 		s.AliveWindow = 90 * time.Second
 	}
@@ -142,6 +152,7 @@ func New(s Settings) (*Router, error) {
 		return nil, fmt.Errorf("router: %w", err)
 	}
 	r.t = newTables(s.JS, s.Logger)
+	r.t.usable = r.usableCDNs
 	r.out = newPublisher(s.JS, s.Logger, r.m)
 	if r.ln, err = net.Listen("tcp", s.Addr); err != nil {
 		return nil, fmt.Errorf("router: listen on %s: %w; choose another port, 0 for any", s.Addr, err)
@@ -175,7 +186,7 @@ func (r *Router) Run(ctx context.Context) error {
 	g.Go(func() error { return r.load.run(gctx, func() { loaded <- struct{}{} }) })
 	srv := &http.Server{
 		Handler: r.Handler(), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second,
-		WriteTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 16 << 10,
+		WriteTimeout: r.s.WakeLimit + 10*time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 16 << 10,
 		ErrorLog: slog.NewLogLogger(r.s.Logger.Handler(), slog.LevelDebug),
 	}
 	outDone := make(chan struct{})

@@ -1,6 +1,7 @@
 package router
 
 import (
+	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -132,6 +133,7 @@ func (r *Router) live(k schemas.StreamKey, now time.Time) (*schemas.StreamState,
 type request struct {
 	k      schemas.StreamKey
 	viewer string // hashed
+	key    string // play key, not checked yet
 	pin    string
 	place  geo.Place
 }
@@ -145,18 +147,35 @@ type opened struct {
 	answer policy.Answer
 }
 
+// begin admits a viewer, wakes the stream where it sleeps, and opens a session.
+func (r *Router) begin(ctx context.Context, in request, now time.Time) (*opened, *schemas.StreamState, error) {
+	g, err := r.admit(&in, now)
+	if err != nil {
+		return nil, nil, err
+	}
+	state, err := r.awake(ctx, g.Key, now)
+	if err != nil {
+		return nil, nil, err
+	}
+	o, err := r.open(in, g, state, now)
+	return o, state, err
+}
+
 // open makes a session: arms, decision, token.
-func (r *Router) open(q request, state *schemas.StreamState, now time.Time) (*opened, error) {
+func (r *Router) open(q request, g grant, state *schemas.StreamState, now time.Time) (*opened, error) {
 	if q.pin != "" {
 		if c := r.t.cdn(q.pin); c == nil || c.State == schemas.CDNOff {
 			return nil, refuse(http.StatusNotFound, "CDN %.64q is not in service: leave pin out, or choose another", q.pin)
 		}
 	}
 	o := &opened{claims: token.Session{
-		SessionID: newSessionID(), App: q.k.App, Stream: q.k.Stream, ViewerID: q.viewer,
+		SessionID: newSessionID(), App: q.k.App, Stream: q.k.Stream, ViewerID: g.viewer, Keyed: g.keyed,
 		Pinned: q.pin != "", Region: q.place.Region, ISP: q.place.ISP, ExpiresUnix: now.Add(r.s.TokenTTL).Unix(),
 	}}
-	o.arms = r.arms(o.claims.SessionID, q.viewer, q.k)
+	if g.endsUnix != 0 {
+		o.claims.ExpiresUnix = min(o.claims.ExpiresUnix, g.endsUnix)
+	}
+	o.arms = r.arms(o.claims.SessionID, g.viewer, q.k)
 	o.claims.Arms = armsText(o.arms)
 	o.params = r.params(o.claims.Arms)
 	var err error

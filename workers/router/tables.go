@@ -15,12 +15,19 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/spillway-live/spillway/schemas"
+	"github.com/spillway-live/spillway/schemas/access"
+	"github.com/spillway-live/spillway/schemas/mirror"
 )
 
 // tables are the buckets the router answers from, followed as they change.
 type tables struct {
 	js     jetstream.JetStream
 	logger *slog.Logger
+	// usable leaves out CDNs that cannot be answered with.
+	usable  func([]schemas.CDN) []schemas.CDN
+	access  *access.Table
+	sources *mirror.Table[*schemas.Source]
+	pulls   *mirror.Table[*schemas.PullState]
 
 	cdns        atomic.Pointer[[]schemas.CDN]
 	experiments atomic.Pointer[[]*schemas.Experiment] // running, by name
@@ -29,7 +36,13 @@ type tables struct {
 }
 
 func newTables(js jetstream.JetStream, logger *slog.Logger) *tables {
-	t := &tables{js: js, logger: logger, streams: map[string]*schemas.StreamState{}}
+	t := &tables{
+		js: js, logger: logger, streams: map[string]*schemas.StreamState{},
+		usable:  func(c []schemas.CDN) []schemas.CDN { return c },
+		access:  access.New(logger),
+		sources: mirror.New(schemas.BucketSources, schemas.ParseSource, logger),
+		pulls:   mirror.New(schemas.BucketPulls, schemas.ParsePullState, logger),
+	}
 	t.cdns.Store(&[]schemas.CDN{})
 	t.experiments.Store(&[]*schemas.Experiment{})
 	return t
@@ -75,9 +88,23 @@ func (t *tables) run(ctx context.Context, loaded func()) error {
 	follow(schemas.BucketCDNs, t.followCDNs)
 	follow(schemas.BucketExperiments, t.followExperiments)
 	follow(schemas.BucketStreams, t.followStreams)
+	g.Go(func() error { return t.access.Run(ctx, t.js) })
+	g.Go(func() error { return t.sources.Run(ctx, t.js) })
+	g.Go(func() error { return t.pulls.Run(ctx, t.js) })
 	go func() {
 		all := make(chan struct{})
-		go func() { first.Wait(); close(all) }()
+		go func() {
+			first.Wait()
+			// Nobody may be answered before it is known what is private.
+			if t.access.Wait(ctx) != nil {
+				return
+			}
+			select {
+			case <-t.sources.Ready():
+				close(all)
+			case <-ctx.Done():
+			}
+		}()
 		select {
 		case <-all:
 			loaded()
@@ -160,6 +187,7 @@ func (t *tables) followCDNs() follower {
 				list = append(list, c)
 			}
 			sort.Slice(list, func(i, j int) bool { return list[i].Name < list[j].Name })
+			list = t.usable(list)
 			t.cdns.Store(&list)
 		},
 	}
