@@ -24,7 +24,7 @@ const (
 	fetchTimeout    = 4 * time.Second
 	// A router may wait 8 s for a camera that it wakes.
 	playTimeout = 10 * time.Second
-	maxBackOff      = 10 * time.Second
+	maxBackOff  = 10 * time.Second
 )
 
 // pool is a set of equal servers, used in turn; those that failed come last
