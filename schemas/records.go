@@ -21,6 +21,10 @@ const (
 	EventBackPressure     EventKind = "back_pressure"
 	EventExperimentChange EventKind = "experiment_changed"
 	EventWorkerLost       EventKind = "packager_covered"
+	// EventTranscodeFailed: an encoder ended by itself or gave what cannot be used; it is started again.
+	EventTranscodeFailed EventKind = "transcode_failed"
+	// EventTranscodeBehind: an encoder fell behind real time; a rendition was left out for it.
+	EventTranscodeBehind EventKind = "transcode_behind"
 )
 
 // Event is something that happened to a stream, CDN or worker; it lands in the

@@ -44,9 +44,7 @@ func TestProbe(t *testing.T) {
 			}
 			for _, part := range pl.parts {
 				b := appendInput(nil, part.samples, func(pts int64) bool {
-					b := appendInput(nil, part.samples, func(pts int64) bool {
-						return i > 0 && (part.frag.SegmentStart || i == 13) && pts == part.samples[0].pts()
-					})
+					return i > 0 && (part.frag.SegmentStart || i == 13) && pts == part.samples[0].pts()
 				})
 				if _, err := pr.in.Write(b); err != nil {
 					t.Error(err)

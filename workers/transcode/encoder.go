@@ -46,16 +46,19 @@ const maxPixels = 8192 * 4320
 
 // arguments gives ffmpeg's command line. Only pipes may be opened, and only
 // what a chunk can hold is demuxed and decoded.
-func (e *Encoder) arguments(rungs []rung, fps float64) []string {
+func (e *Encoder) arguments(codec string, rungs []rung, fps float64) []string {
 	a := []string{
 		"-hide_banner", "-loglevel", "error", "-nostdin", "-nostats", "-max_alloc", strconv.Itoa(512 << 20),
-		"-protocol_whitelist", "pipe", "-format_whitelist", "mov", "-codec_whitelist", "h264,hevc",
+		"-protocol_whitelist", "pipe", "-format_whitelist", "mov", "-codec_whitelist", "h264,hevc,libdav1d,libaom-av1,av1",
 		// The init segment says all that is to be known: nothing is read ahead to find out more.
 		"-nofind_stream_info", "-fflags", "nobuffer", "-max_pixels", strconv.Itoa(maxPixels),
 		// Threads that decode several frames at once would keep frames back.
 		"-thread_type", "slice", "-threads", "2",
-		"-copyts", "-f", "mov", "-i", "pipe:0",
 	}
+	if strings.HasPrefix(codec, "av01") {
+		a = append(a, "-flags", "low_delay") // dav1d keeps frames back otherwise
+	}
+	a = append(a, "-copyts", "-f", "mov", "-i", "pipe:0")
 	rate := max(1, int(math.Round(fps*1000)))
 	for i, r := range rungs {
 		b := strconv.FormatInt(r.bps, 10)
@@ -116,7 +119,7 @@ func (e *Encoder) start(ctx context.Context, init []byte, source *schemas.TrackI
 	if e.Nice > 0 {
 		nice = strconv.Itoa(e.Nice)
 	}
-	args := e.arguments(rungs, fps)
+	args := e.arguments(source.Codec, rungs, fps)
 	for i := range args {
 		args[i] = strings.ReplaceAll(args[i], "timebase", strconv.FormatUint(2*uint64(source.Timescale), 10))
 	}
@@ -208,7 +211,7 @@ func (s *source) next() (frame, error) {
 		if n%int64(den) != 0 {
 			return frame{}, fmt.Errorf("%w: time %d in 1/%d s is not one of the source's", errMismatch, p.pts, den)
 		}
-		au, err := cut.ParseAVC(p.data, 4)
+		au, err := cut.ParseVideo(cut.H264, p.data, 0)
 		if err != nil {
 			return frame{}, fmt.Errorf("%w: %w", errNUT, err)
 		}
@@ -222,11 +225,11 @@ func (s *source) next() (frame, error) {
 // track describes what the rung's frames need to be decoded, with the source's
 // timescale and part target. A frame must have been read.
 func (s *source) track(source *schemas.TrackInfo) (schemas.TrackInfo, []byte, error) {
-	ps, err := cut.ParseAVC(s.nut.extra, 4)
+	ps, err := cut.ParseVideo(cut.H264, s.nut.extra, 0)
 	if err != nil {
 		return schemas.TrackInfo{}, nil, fmt.Errorf("%w: %w", errNUT, err)
 	}
-	t, err := cut.VideoTrack(ps.SPS, ps.PPS, source.FPS, source.PartTargetUs)
+	t, err := cut.NewVideoTrack(&cut.VideoConfig{Codec: cut.H264, SPS: ps.SPS, PPS: ps.PPS, MorePPS: ps.MorePPS, FPS: source.FPS}, source.PartTargetUs)
 	if err != nil {
 		return schemas.TrackInfo{}, nil, fmt.Errorf("%w: %w", errNUT, err)
 	}

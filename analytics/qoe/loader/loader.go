@@ -10,7 +10,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/spillway-live/spillway/analytics/qoe/lease"
+	"github.com/spillway-live/spillway/schemas/lease"
 	"github.com/spillway-live/spillway/schemas"
 	"github.com/spillway-live/spillway/schemas/clickhouse"
 )

@@ -32,7 +32,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/spillway-live/spillway/analytics/qoe/lease"
+	"github.com/spillway-live/spillway/schemas/lease"
 	"github.com/spillway-live/spillway/analytics/qoe/session"
 	"github.com/spillway-live/spillway/schemas"
 )

@@ -1,9 +1,10 @@
-// Package lease shares a fixed set of partitions among the processes of a role
-// through a JetStream key-value bucket.
+// Package lease shares a set of partitions among the processes of a role
+// through a JetStream key-value bucket. The set is fixed, or changes while the
+// processes run (streams that are worked on).
 //
 // It promises: every partition has a holder within about two lease times as
-// long as one process lives, holders are balanced to within one partition, and
-// a clean stop hands over at once. A holder is judged dead by whoever watches
+// long as one process lives that has room, holders are balanced by their
+// capacity to within one partition, and a clean stop hands over at once. A holder is judged dead by whoever watches
 // it, on the watcher's own clock, so clocks need not agree. It does not promise
 // that two holders never overlap: whoever writes on behalf of a partition must
 // fence its writes (expected sequence, compare-and-set).
@@ -17,7 +18,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -30,6 +33,15 @@ type Pool struct {
 	KV    jetstream.KeyValue
 	Role  string   // names the keys: lease.<role>.<partition>
 	Names []string // the partitions; the same in every process of the role
+	// NamesNow, if set, gives the partitions instead of Names at every round, in
+	// any order. Processes may differ for a moment. A name may hold dots but is not "member".
+	NamesNow func() []string
+	// Capacity is this process's weight when partitions are shared out; default 1.
+	Capacity int
+	// Max bounds the partitions held at once; 0: not bounded.
+	Max int
+	// Fits, if set, is asked before a partition is taken beside those held; false leaves it to others.
+	Fits func(ctx context.Context, name string, held []string) bool
 	// Work runs while the partition is held. Its context ends when the lease is
 	// lost or the pool stops; an error makes it start anew after a pause, here or elsewhere.
 	Work   func(ctx context.Context, name string) error
@@ -51,6 +63,7 @@ type held struct {
 	done    chan struct{} // closed when Work has returned
 	err     error         // of Work, valid once done is closed
 	release bool          // given up for balance or shutdown
+	gone    bool          // the partition is no more
 }
 
 type runner struct {
@@ -65,6 +78,7 @@ type runner struct {
 // nil after a clean stop; errors are those of the bucket at the start.
 func (p Pool) Run(ctx context.Context) error {
 	p.TTL = cmp.Or(p.TTL, 3*time.Second)
+	p.Capacity = max(1, p.Capacity)
 	if p.Logger == nil {
 		p.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -137,24 +151,31 @@ func (r *runner) snapshot() map[string]seen {
 func (r *runner) round(ctx context.Context) {
 	opCtx, cancel := context.WithTimeout(ctx, r.TTL/2)
 	defer cancel()
-	if _, err := r.KV.PutString(opCtx, r.memberKey(), "alive"); err != nil && ctx.Err() == nil {
+	if _, err := r.KV.PutString(opCtx, r.memberKey(), strconv.Itoa(r.Capacity)); err != nil && ctx.Err() == nil {
 		r.Logger.Warn("cannot announce membership", "role", r.Role, "err", err)
 	}
 	r.renew(opCtx, ctx)
+	names := r.Names
+	if r.NamesNow != nil {
+		names = slices.Sorted(slices.Values(r.NamesNow()))
+	}
 	known, now := r.snapshot(), time.Now()
-	members := 1 // this one, whether its own announcement has come back or not
+	all := r.Capacity // this one's, whether its own announcement has come back or not
 	for k, s := range known {
 		if strings.HasPrefix(k, "lease."+r.Role+".member.") && k != r.memberKey() {
 			if now.Sub(s.at) < r.TTL {
-				members++
+				all += capacityOf(s.value)
 			} else if now.Sub(s.at) > 20*r.TTL {
 				_ = r.KV.Delete(opCtx, k, jetstream.LastRevision(s.rev))
 			}
 		}
 	}
-	fair := (len(r.Names) + members - 1) / members
-	r.giveUp(opCtx, fair)
-	for _, name := range r.Names {
+	fair := (len(names)*r.Capacity + all - 1) / all
+	if r.Max > 0 {
+		fair = min(fair, r.Max)
+	}
+	r.giveUp(opCtx, names, fair)
+	for _, name := range names {
 		if len(r.mine) >= fair {
 			return
 		}
@@ -163,6 +184,9 @@ func (r *runner) round(ctx context.Context) {
 		}
 		s, exists := known[r.key(name)]
 		if exists && s.value != "" && now.Sub(s.at) < r.TTL {
+			continue
+		}
+		if r.Fits != nil && !r.Fits(opCtx, name, slices.Collect(maps.Keys(r.mine))) {
 			continue
 		}
 		rev, err := r.KV.Update(opCtx, r.key(name), []byte(r.ID), s.rev)
@@ -221,24 +245,48 @@ func (r *runner) drop(opCtx context.Context, name string, h *held) {
 	if !h.release {
 		r.pause[name] = time.Now().Add(r.TTL / 3)
 	}
-	if _, err := r.KV.Update(opCtx, r.key(name), nil, h.rev); err != nil {
+	var err error
+	if h.gone {
+		err = r.KV.Delete(opCtx, r.key(name), jetstream.LastRevision(h.rev))
+	} else {
+		_, err = r.KV.Update(opCtx, r.key(name), nil, h.rev)
+	}
+	if err != nil {
 		r.Logger.Debug("lease not freed", "role", r.Role, "partition", name, "err", err)
 	}
 }
 
-// giveUp hands partitions over until no more than fair are held.
-func (r *runner) giveUp(opCtx context.Context, fair int) {
-	for _, name := range slices.Backward(r.Names) {
+// giveUp hands over partitions that are no more, and others until no more than fair are held.
+func (r *runner) giveUp(opCtx context.Context, names []string, fair int) {
+	end := func(name string, h *held) {
+		h.release = true
+		h.cancel()
+		<-h.done
+		r.drop(opCtx, name, h)
+	}
+	for name, h := range r.mine {
+		if !slices.Contains(names, name) {
+			h.gone = true
+			end(name, h)
+			delete(r.pause, name)
+		}
+	}
+	for _, name := range slices.Backward(names) {
 		if len(r.mine) <= fair {
 			return
 		}
 		if h := r.mine[name]; h != nil {
-			h.release = true
-			h.cancel()
-			<-h.done
-			r.drop(opCtx, name, h)
+			end(name, h)
 		}
 	}
+}
+
+// capacityOf reads a member's announcement; earlier versions said "alive".
+func capacityOf(value string) int {
+	if n, err := strconv.Atoi(value); err == nil && n > 0 {
+		return n
+	}
+	return 1
 }
 
 // leave hands everything over at a clean stop.

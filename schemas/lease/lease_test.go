@@ -7,8 +7,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/spillway-live/spillway/analytics/qoe/lease"
 	"github.com/spillway-live/spillway/schemas"
+	"github.com/spillway-live/spillway/schemas/lease"
 	"github.com/spillway-live/spillway/testenv/bus/bustest"
 )
 
@@ -118,5 +118,58 @@ func TestPartitionsAreSharedAndTakenOver(t *testing.T) {
 	}
 	if n, _ := bd.counts(names); len(n) != 0 {
 		t.Errorf("work goes on after the stop: %v", n)
+	}
+}
+
+// Streams that come and go: shared by capacity, bounded, and given up when they are no more.
+func TestNamesChange(t *testing.T) {
+	b := bustest.Start(t)
+	kv, err := b.JS.KeyValue(t.Context(), schemas.BucketLedger)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var mu sync.Mutex
+	var names []string
+	set := func(n ...string) {
+		mu.Lock()
+		defer mu.Unlock()
+		names = n
+	}
+	now := func() []string {
+		mu.Lock()
+		defer mu.Unlock()
+		return names
+	}
+	bd := &board{holders: map[string]map[string]bool{}}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 2)
+	start := func(id string, capacity, most int) {
+		go func() {
+			done <- lease.Pool{
+				KV: kv, Role: "streams", NamesNow: now, Work: bd.work(id), TTL: time.Second, ID: id, Capacity: capacity, Max: most,
+				Fits: func(_ context.Context, name string, _ []string) bool { return name != "never" },
+			}.Run(ctx)
+		}()
+	}
+	start("big", 3, 0)
+	start("small", 1, 1)
+	set("live.a", "live.b", "live.c", "live.d")
+	until(t, "three and one", func() bool { n, ok := bd.counts(now()); return ok && n["big"] == 3 && n["small"] == 1 })
+	set("live.a", "live.e", "never")
+	until(t, "what is no more is given up, what does not fit is left", func() bool {
+		_, ok := bd.counts([]string{"live.a", "live.e"})
+		rest, _ := bd.counts([]string{"live.b", "live.c", "live.d", "never"})
+		return ok && len(rest) == 0
+	})
+	set()
+	until(t, "nothing is held", func() bool {
+		n, _ := bd.counts([]string{"live.a", "live.e"})
+		return len(n) == 0
+	})
+	cancel()
+	for range 2 {
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
 	}
 }
