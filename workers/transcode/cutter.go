@@ -262,3 +262,13 @@ func frameFlags(key bool) uint32 {
 	}
 	return flagsNonSync
 }
+
+// oldest gives when the oldest chunk that is not complete arrived; zero without one.
+func (c *cutter) oldest() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.due) == 0 {
+		return time.Time{}
+	}
+	return c.due[0].arrived
+}
