@@ -15,6 +15,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
 
 	"github.com/spillway-live/spillway/schemas"
 	"github.com/spillway-live/spillway/schemas/demand"
@@ -325,10 +326,26 @@ func decode(t testing.TB, file []byte) int {
 	return n
 }
 
-func bySeq(chunks []made) map[uint64]made {
+// source gives the chunks of last's epoch, up to it, by number.
+func (f *follower) source(last made) map[uint64]made {
+	f.t.Helper()
 	out := map[uint64]made{}
-	for _, c := range chunks {
-		out[c.Seq] = c
+	for {
+		c := f.next(1)[0]
+		if c.Epoch == last.Epoch {
+			out[c.Seq] = c
+		}
+		if c.Epoch == last.Epoch && c.Seq >= last.Seq {
+			return out
+		}
 	}
-	return out
+}
+
+func counter(t testing.TB, c prometheus.Counter) float64 {
+	t.Helper()
+	var m dto.Metric
+	if err := c.Write(&m); err != nil {
+		t.Fatal(err)
+	}
+	return m.GetCounter().GetValue()
 }
