@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"testing"
 	"time"
 
@@ -255,7 +256,7 @@ func compare(t testing.TB, js jetstream.JetStream, got []made, source map[uint64
 		for k, f := range c.Fragments {
 			want := video[k]
 			want.Offset, want.Size, want.InitID, want.Independent = f.Offset, f.Size, f.InitID, f.Independent
-			if f != want {
+			if !reflect.DeepEqual(f, want) {
 				t.Errorf("chunk %s, part %d: %+v, want %+v", c.ContentID(), k, f, want)
 			}
 			if f.SegmentStart && !f.Independent {
