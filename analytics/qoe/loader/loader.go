@@ -10,9 +10,9 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/spillway-live/spillway/schemas/lease"
 	"github.com/spillway-live/spillway/schemas"
 	"github.com/spillway-live/spillway/schemas/clickhouse"
+	"github.com/spillway-live/spillway/schemas/lease"
 )
 
 // Settings of the service.

@@ -32,9 +32,9 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/spillway-live/spillway/schemas/lease"
 	"github.com/spillway-live/spillway/analytics/qoe/session"
 	"github.com/spillway-live/spillway/schemas"
+	"github.com/spillway-live/spillway/schemas/lease"
 )
 
 // Headers of this package's messages, beside those of schemas.
