@@ -23,7 +23,10 @@ var pure = map[string]bool{
 	"ingest/cut":                   true,
 	"ingest/geo":                   true, // reads one file at start, then only answers from memory
 	"workers/archive":              true,
+	"workers/cmaf":                 true,
+	"workers/dash":                 true,
 	"workers/hls":                  true,
+	"workers/ts":                   true,
 	"workers/router/policy":        true,
 }
 

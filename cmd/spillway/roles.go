@@ -75,9 +75,9 @@ func (d *deps) originRole(addr, edgeNetworks string) (role, string, error) {
 	return role{"origin", o.Run}, httpURL(l.Addr()), nil
 }
 
-func (d *deps) routerRole(addr, publicURL, collector, publish string) (role, *router.Router, error) {
+func (d *deps) routerRole(addr, publicURL, collector, publish string, origins []string) (role, *router.Router, error) {
 	r, err := router.New(router.Settings{
-		JS: d.js, Addr: addr, PublicURL: publicURL, Collector: collector, PublishURL: publish,
+		JS: d.js, Addr: addr, PublicURL: publicURL, Collector: collector, PublishURL: publish, Origins: origins,
 		Signer: d.signer, EdgeKey: d.secrets.EdgeKey, CDNKeys: d.secrets.cdnKeys(os.Environ()), ViewerSalt: d.secrets.ViewerSalt, Geo: d.geo,
 		Logger: d.log("router"), Registerer: d.reg,
 	})

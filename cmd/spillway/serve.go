@@ -149,14 +149,15 @@ func (c *commands) roleCommands() []*ffcli.Command {
 		}
 		return one(r, err)
 	})
-	var routerAddr, routerPublic, routerCollector, routerPublish string
+	var routerAddr, routerPublic, routerCollector, routerPublish, routerOrigins string
 	add("router", "answer dispatch, multivariant playlists and steering", func(fs *flag.FlagSet) {
 		addr(&routerAddr, "HTTP", "127.0.0.1:8091")(fs)
 		fs.StringVar(&routerPublic, "public-url", "", "`URL` where players reach it (default: the address listened on)")
 		fs.StringVar(&routerCollector, "collector-url", "", "base `URL` of the collector as players reach it")
 		fs.StringVar(&routerPublish, "publish-url", "", "template of publish `URL`s, with {app}, {stream} and {cdn}")
+		fs.StringVar(&routerOrigins, "origins", "", "base `URL`s of origins, separated by commas: without them there is no DASH")
 	}, func(d *deps) ([]role, error) {
-		r, _, err := d.routerRole(routerAddr, routerPublic, routerCollector, routerPublish)
+		r, _, err := d.routerRole(routerAddr, routerPublic, routerCollector, routerPublish, splitList(routerOrigins))
 		return one(r, err)
 	})
 	var pic pictureFlags

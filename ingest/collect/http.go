@@ -54,9 +54,15 @@ func (c *Collector) clock(w http.ResponseWriter, r *http.Request, received time.
 		return notAllowed(w, "GET, HEAD, OPTIONS")
 	}
 	h := w.Header()
-	h.Set("Content-Type", "application/json")
 	h.Set("Cache-Control", "no-store")
 	h.Set("Timing-Allow-Origin", "*")
+	if r.URL.RawQuery != "" && r.URL.Query().Get("form") == "xsdate" {
+		// urn:mpeg:dash:utc:http-xsdate:2014, which DASH players read.
+		h.Set("Content-Type", "text/plain; charset=utf-8")
+		_, _ = io.WriteString(w, c.s.Now().UTC().Format("2006-01-02T15:04:05.000000Z")) // nobody to tell
+		return http.StatusOK
+	}
+	h.Set("Content-Type", "application/json")
 	b := append(make([]byte, 0, 80), `{"received_ms":`...)
 	b = appendMs(b, received)
 	b = append(b, `,"sent_ms":`...)

@@ -23,6 +23,7 @@ type object struct {
 	age    time.Duration // how old it was then
 	fresh  time.Duration // how long it may be kept from at; 0: not at all
 	shared bool          // requests that waited together may share it
+	grow   *growing      // instead of body, while it is still arriving
 }
 
 func (o *object) size() int64 { return int64(len(o.body)) + 1024 }

@@ -152,8 +152,15 @@ func (p *pool) get(ctx context.Context, path, query string, header http.Header, 
 }
 
 func (p *pool) one(ctx context.Context, base, path, query string, header http.Header, timeout time.Duration) (*object, error) {
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
+	ctx, cancel := context.WithCancel(ctx)
+	late := time.AfterFunc(timeout, cancel)
+	growing := false
+	defer func() {
+		if !growing {
+			late.Stop()
+			cancel()
+		}
+	}()
 	u := base + path
 	if query != "" {
 		u += "?" + query
@@ -171,14 +178,23 @@ func (p *pool) one(ctx context.Context, base, path, query string, header http.He
 		if errors.As(err, &u) {
 			err = u.Err // without the address, which may hold a token
 		}
-		return nil, fmt.Errorf("%s %s: %w", p.what, base, err)
+		return nil, fmt.Errorf("%s %s: %w", p.what, base, timedOut(err, late))
 	}
-	defer res.Body.Close()
-	body, err := readBody(res)
-	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", path, err)
+	o := &object{status: res.StatusCode, header: http.Header{}, at: time.Now()}
+	if growing = res.ContentLength < 0 && res.StatusCode == http.StatusOK && late.Reset(streamTimeout); growing {
+		o.grow = newGrowing()
+		go func() {
+			defer cancel()
+			defer late.Stop()
+			defer res.Body.Close()
+			o.grow.read(res.Body)
+		}()
+	} else {
+		defer res.Body.Close()
+		if o.body, err = readBody(res); err != nil {
+			return nil, fmt.Errorf("read %s: %w", path, timedOut(err, late))
+		}
 	}
-	o := &object{status: res.StatusCode, header: http.Header{}, body: body, at: time.Now()}
 	o.fresh, o.age, o.shared = freshness(o.status, res.Header)
 	for _, k := range kept {
 		k = http.CanonicalHeaderKey(k)
@@ -187,6 +203,14 @@ func (p *pool) one(ctx context.Context, base, path, query string, header http.He
 		}
 	}
 	return o, nil
+}
+
+// timedOut tells a cancellation by the timer from one by the viewer.
+func timedOut(err error, late *time.Timer) error {
+	if errors.Is(err, context.Canceled) && !late.Stop() {
+		return fmt.Errorf("%w: %w", context.DeadlineExceeded, err)
+	}
+	return err
 }
 
 func readBody(res *http.Response) ([]byte, error) {
@@ -284,6 +308,14 @@ func (f *flights) start(key, path, query string, timeout time.Duration) *flight 
 	go func() {
 		defer cancel()
 		o, err := f.origins.get(ctx, path, query, f.header, timeout)
+		if err == nil && o.grow != nil {
+			f.mu.Lock()
+			fl.obj = o
+			f.mu.Unlock()
+			close(fl.done)
+			f.grown(key, fl, o)
+			return
+		}
 		f.mu.Lock()
 		fl.obj, fl.err = o, err
 		if err == nil && o.fresh > 0 {
@@ -296,6 +328,22 @@ func (f *flights) start(key, path, query string, timeout time.Duration) *flight 
 		close(fl.done)
 	}()
 	return fl
+}
+
+// grown keeps a flight whose body is arriving where others find it, and the
+// whole object once it is there.
+func (f *flights) grown(key string, fl *flight, o *object) {
+	<-o.grow.done
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if b, _, err, _ := o.grow.from(0); err == nil && o.fresh > 0 {
+		whole := *o
+		whole.grow, whole.body = nil, b
+		f.cache.put(key, &whole)
+	}
+	if f.byKey[key] == fl {
+		delete(f.byKey, key)
+	}
 }
 
 func (f *flights) leave(key string, fl *flight) {

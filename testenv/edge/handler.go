@@ -20,9 +20,12 @@ const (
 	maxPath  = 2048 // path with token prefix, bytes
 	maxQuery = 4096
 	maxAgent = 256
-	// manifest is the per-session playlist that the router writes.
+	// manifest is the one that a viewer without a token is told of.
 	manifest = "multivariant.m3u8"
 )
+
+// manifests are those that the router writes for each session.
+var manifests = map[string]bool{manifest: true, "ts.m3u8": true, "manifest.mpd": true}
 
 var cmcdHeaders = []string{"CMCD-Request", "CMCD-Object", "CMCD-Status", "CMCD-Session"}
 
@@ -133,7 +136,7 @@ func (e *Edge) route(x *exchange, r *http.Request, p, tok string, claims token.S
 		x.refuse(http.StatusForbidden, "the token is for "+claims.App+"/"+claims.Stream+", not for "+k.String())
 		return
 	}
-	if len(f) == 3 && f[2] == manifest {
+	if len(f) == 3 && manifests[f[2]] {
 		e.multivariant(x, r, p, tok)
 		return
 	}
@@ -274,6 +277,10 @@ func (x *exchange) send(r *http.Request, o *object) {
 		h.Set("X-Cache", "miss")
 	}
 	h.Set("Age", strconv.FormatInt(int64((o.age+time.Since(o.at))/time.Second), 10))
+	if o.grow != nil {
+		x.sendGrowing(r, o.grow)
+		return
+	}
 	if o.status == http.StatusOK {
 		http.ServeContent(x, r, "", time.Time{}, bytes.NewReader(o.body))
 		return

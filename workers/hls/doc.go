@@ -13,6 +13,7 @@ const (
 	TypePlaylist = "application/vnd.apple.mpegurl"
 	TypeSteering = "application/vnd.apple.steering-list"
 	TypeMP4      = "video/mp4"
+	TypeTS       = "video/mp2t"
 	TypeAudioMP4 = "audio/mp4"
 )
 
@@ -20,4 +21,10 @@ const (
 const (
 	MultivariantName = "multivariant.m3u8"
 	PlaylistName     = "playlist.m3u8"
+	// TSName is the multivariant playlist over MPEG-TS; TSFolder stands where the
+	// track does in the paths of its media.
+	TSName   = "ts.m3u8"
+	TSFolder = "ts"
+	// IFramesName is the playlist of a picture track's key frames.
+	IFramesName = "iframes.m3u8"
 )

@@ -47,6 +47,8 @@ type Multivariant struct {
 	SteeringURI string
 	// IndependentSegments: every segment starts with a key frame.
 	IndependentSegments bool
+	// TS: the variants are muxed MPEG-TS, for players that know nothing else.
+	TS bool
 }
 
 // FromState gives the multivariant playlist of a stream without pathways:
@@ -78,7 +80,11 @@ func (m *Multivariant) Append(b []byte) []byte {
 	if len(paths) == 0 {
 		paths = []Pathway{{}}
 	}
-	b = append(b, "#EXTM3U\n#EXT-X-VERSION:9\n"...)
+	if m.TS {
+		b = append(b, "#EXTM3U\n#EXT-X-VERSION:3\n"...)
+	} else {
+		b = append(b, "#EXTM3U\n#EXT-X-VERSION:9\n"...)
+	}
 	if m.IndependentSegments {
 		b = append(b, "#EXT-X-INDEPENDENT-SEGMENTS\n"...)
 	}
@@ -95,7 +101,7 @@ func (m *Multivariant) Append(b []byte) []byte {
 	}
 	for i := range paths {
 		for j := range m.Variants {
-			if v := &m.Variants[j]; v.Video != nil && v.Audio != nil {
+			if v := &m.Variants[j]; v.Video != nil && v.Audio != nil && !m.TS {
 				b = m.appendAudio(b, &paths[i], v)
 			}
 		}
@@ -164,7 +170,7 @@ func (m *Multivariant) appendVariant(b []byte, p *Pathway, v *Variant) []byte {
 			b = append(b, ",FRAME-RATE="...)
 			b = strconv.AppendFloat(b, v.Video.FPS, 'f', 3, 64)
 		}
-		if v.Audio != nil {
+		if v.Audio != nil && !m.TS {
 			b = append(b, ",AUDIO=\""...)
 			b = append(b, groupID(p, v)...)
 			b = append(b, '"')
@@ -201,7 +207,11 @@ func (m *Multivariant) appendURI(b []byte, p *Pathway, rendition string, t schem
 	}
 	b = append(b, rendition...)
 	b = append(b, '/')
-	b = append(b, t...)
+	if m.TS {
+		b = append(b, TSFolder...)
+	} else {
+		b = append(b, t...)
+	}
 	b = append(b, '/')
 	return append(b, PlaylistName...)
 }

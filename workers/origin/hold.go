@@ -113,8 +113,12 @@ func (o *Origin) serveMedia(w http.ResponseWriter, r *http.Request, t target) {
 			return
 		}
 		data, ok, later := tr.find(t.id)
-		wake := tr.changed
+		wake, begun := tr.changed, tr.inProgress(t.id)
 		f.mu.Unlock()
+		if begun != nil && r.Method == http.MethodGet && !conditional(r.Header) {
+			o.serveInProgress(w, r, t, f, tr, begun, hold)
+			return
+		}
 		switch left := o.HoldLimit - time.Since(start); {
 		case ok:
 			sendMedia(w, r, t, mediaName(t.id), data)

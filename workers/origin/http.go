@@ -42,6 +42,9 @@ func parsePath(path string) (t target, ok bool) {
 	if t.key.Check() != nil {
 		return t, false
 	}
+	if formatPath(p, &t) {
+		return t, true
+	}
 	if len(p) == 3 {
 		t.kind = "multivariant"
 		return t, p[2] == hls.MultivariantName
@@ -122,6 +125,9 @@ func (o *Origin) serve(rw http.ResponseWriter, r *http.Request) {
 }
 
 func (o *Origin) serveTarget(w http.ResponseWriter, r *http.Request, t target) {
+	if o.serveFormat(w, r, t) {
+		return
+	}
 	switch t.kind {
 	case "multivariant":
 		o.serveMultivariant(w, r, t)
@@ -154,27 +160,17 @@ func (o *Origin) serveMultivariant(w http.ResponseWriter, r *http.Request, t tar
 }
 
 func (o *Origin) serveInit(w http.ResponseWriter, r *http.Request, t target) {
-	b, ok := o.inits.get(t.initID)
-	if !ok {
-		ctx, cancel := context.WithTimeout(r.Context(), 5*time.Second)
-		defer cancel()
-		e, err := o.initsKV.Get(ctx, t.initID)
-		if err != nil {
-			if errors.Is(err, jetstream.ErrKeyNotFound) {
-				refuse(w, http.StatusNotFound, cacheShort, "no such init segment")
-				return
-			}
-			o.fail(w, r, err)
-			return
-		}
-		b = e.Value()
-		if schemas.InitID(b) != t.initID {
-			o.m.corrupt.Inc()
-			o.Logger.Error("init segment is damaged", "init", t.initID)
-			refuse(w, http.StatusServiceUnavailable, cacheNever, "the init segment is damaged")
-			return
-		}
-		o.inits.put(t.initID, b)
+	b, err := o.initBytes(r.Context(), t.initID)
+	switch {
+	case errors.Is(err, jetstream.ErrKeyNotFound):
+		refuse(w, http.StatusNotFound, cacheShort, "no such init segment")
+		return
+	case errors.Is(err, errDamagedInit):
+		refuse(w, http.StatusServiceUnavailable, cacheNever, err.Error())
+		return
+	case err != nil:
+		o.fail(w, r, err)
+		return
 	}
 	sendMedia(w, r, t, t.initID, b)
 }

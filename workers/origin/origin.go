@@ -20,6 +20,7 @@ import (
 
 	"github.com/spillway-live/spillway/schemas"
 	"github.com/spillway-live/spillway/schemas/access"
+	"github.com/spillway-live/spillway/workers/cmaf"
 	"github.com/spillway-live/spillway/workers/hls"
 )
 
@@ -74,6 +75,7 @@ type Origin struct {
 	streams, initsKV jetstream.KeyValue
 	positions        jetstream.KeyValue
 	inits            *lru[[]byte]
+	initInfos        *lru[*cmaf.Init]
 	states           *lru[cachedState]
 	unknown          *lru[time.Time]
 
@@ -107,6 +109,7 @@ func (o *Origin) defaults() error {
 	// Enough for a window of the longest segments, what stays fetchable behind it,
 	// and a segment cut off by the start.
 	o.history = time.Duration(int64(o.WindowSegments+2)*schemas.SegmentMaxUs+o.window.keepUs) * time.Microsecond
+	o.initInfos = newLRU[*cmaf.Init](1024)
 	o.inits, o.states, o.unknown = newLRU[[]byte](1024), newLRU[cachedState](4096), newLRU[time.Time](4096)
 	o.feeds = map[schemas.StreamKey]*feed{}
 	var err error

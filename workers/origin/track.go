@@ -41,6 +41,7 @@ type segment struct {
 	cut  int64 // microseconds, sum of the parts
 	data []byte
 	raw  [][]byte
+	line *schemas.Line // where its run stands in time; nil: not known
 }
 
 // window says how much a track lists and keeps.
@@ -300,7 +301,7 @@ func (t *track) append(p *piece) {
 			Epoch: p.id.epoch, MSN: p.id.msn, InitID: p.h.InitID, DiscontinuitySeq: p.h.DiscontinuitySeq,
 			Discontinuity: p.h.Discontinuity || t.begun && len(t.segs) > 0 && p.id.epoch != t.last.epoch,
 			WallUnixUs:    p.h.WallUnixUs,
-		}})
+		}, line: p.h.Line})
 	}
 	s := t.segs[len(t.segs)-1]
 	s.Parts = append(s.Parts, hls.Part{DurationUs: p.h.DurationUs, Independent: p.h.Independent, Gap: p.gap})

@@ -14,6 +14,7 @@ import (
 	"github.com/spillway-live/spillway/schemas"
 	"github.com/spillway-live/spillway/schemas/token"
 	"github.com/spillway-live/spillway/schemas/token/scheme"
+	"github.com/spillway-live/spillway/workers/dash"
 	"github.com/spillway-live/spillway/workers/hls"
 	"github.com/spillway-live/spillway/workers/router/policy"
 )
@@ -30,8 +31,14 @@ const (
 func (r *Router) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v1/dispatch", r.answer("dispatch", r.dispatch))
-	mux.HandleFunc("GET /v1/play/{app}/{stream}/multivariant.m3u8", r.answer("multivariant", r.play))
-	mux.HandleFunc("GET /{app}/{stream}/multivariant.m3u8", r.answer("edge", r.playThroughEdge))
+	for name, write := range map[string]writeManifest{
+		hls.MultivariantName: r.multivariant, hls.TSName: r.multivariant, dash.ManifestName: r.manifest,
+	} {
+		mux.HandleFunc("GET /v1/play/{app}/{stream}/"+name, r.answer("multivariant", func(w http.ResponseWriter, q *http.Request, v url.Values) error {
+			return write(w, q, v, "")
+		}))
+		mux.HandleFunc("GET /{app}/{stream}/"+name, r.answer("edge", r.throughEdge(write)))
+	}
 	mux.HandleFunc("GET /v1/steering", r.answer("steering", r.steering))
 	mux.HandleFunc("OPTIONS /", func(w http.ResponseWriter, _ *http.Request) {
 		cors(w.Header())
@@ -210,64 +217,88 @@ func (r *Router) dispatchPublish(w http.ResponseWriter, in request, now time.Tim
 	return writeJSON(w, &d)
 }
 
-func (r *Router) play(w http.ResponseWriter, q *http.Request, v url.Values) error {
-	return r.multivariant(w, q, v, "")
+// writeManifest answers one format of a session's manifest; edge is the one that asks for it, if any.
+type writeManifest func(w http.ResponseWriter, q *http.Request, v url.Values, edge string) error
+
+// throughEdge answers an edge on behalf of its viewer, who chose that CDN by
+// asking it: the session is pinned to it.
+func (r *Router) throughEdge(write writeManifest) func(http.ResponseWriter, *http.Request, url.Values) error {
+	return func(w http.ResponseWriter, q *http.Request, v url.Values) error {
+		cdn, err := r.edge(q)
+		if err != nil {
+			return err
+		}
+		v.Set("pin", cdn)
+		return write(w, q, v, cdn)
+	}
 }
 
-// playThroughEdge answers an edge on behalf of its viewer, who chose that CDN
-// by asking it: the session is pinned to it.
-func (r *Router) playThroughEdge(w http.ResponseWriter, q *http.Request, v url.Values) error {
+// edge gives the CDN of the edge that asks.
+func (r *Router) edge(q *http.Request) (string, error) {
 	// Hashed, so that the comparison does not tell the key's length either.
 	got, want := sha256.Sum256([]byte(q.Header.Get(headerEdgeKey))), sha256.Sum256([]byte(r.s.EdgeKey))
 	if r.s.EdgeKey == "" || subtle.ConstantTimeCompare(got[:], want[:]) != 1 {
-		return refuse(http.StatusForbidden, "this address is for edges: players ask /v1/play/<application>/<stream>/multivariant.m3u8 or an edge")
+		return "", refuse(http.StatusForbidden, "this address is for edges: players ask /v1/play/<application>/<stream>/multivariant.m3u8 or an edge")
 	}
 	cdn := q.Header.Get(headerCDN)
 	if err := schemas.CheckName(headerCDN, cdn); err != nil {
-		return refuse(http.StatusBadRequest, "%v", err)
+		return "", refuse(http.StatusBadRequest, "%v", err)
 	}
-	v.Set("pin", cdn)
-	return r.multivariant(w, q, v, cdn)
+	return cdn, nil
 }
 
-// multivariant writes a session's playlist; edge is the one that asks for it, if any.
-func (r *Router) multivariant(w http.ResponseWriter, q *http.Request, v url.Values, edge string) error {
+// enter finds the session that asks for a manifest, or opens one. again: its
+// player asks for the same manifest over and over.
+func (r *Router) enter(q *http.Request, v url.Values, edge string, again bool) (*opened, *schemas.StreamState, error) {
 	now := time.Now()
-	k := schemas.StreamKey{App: q.PathValue("app"), Stream: q.PathValue("stream")}
-	var o *opened
-	var state *schemas.StreamState
+	k := key(q)
 	if tok := v.Get("s"); tok != "" {
 		c, err := r.session(tok, now)
 		if err != nil {
-			return err
+			return nil, nil, err
 		}
 		if c.App != k.App || c.Stream != k.Stream {
-			return refuse(http.StatusForbidden, "the token is for %s/%s, not for %s", c.App, c.Stream, k)
+			return nil, nil, refuse(http.StatusForbidden, "the token is for %s/%s, not for %s", c.App, c.Stream, k)
 		}
 		a, err := r.stillMay(&c, now)
 		if err != nil {
-			return err
+			return nil, nil, err
 		}
 		// A session goes on however long its publisher is gone.
-		if state = r.t.stream(a.Key); state == nil || len(state.Epoch.Tracks) == 0 {
-			return refuse(http.StatusNotFound, "stream %s is unknown", k)
+		state := r.t.stream(a.Key)
+		if state == nil || len(state.Epoch.Tracks) == 0 {
+			return nil, nil, refuse(http.StatusNotFound, "stream %s is unknown", k)
 		}
-		if o, err = r.reopen(c, tok, edge, state, now); err != nil {
-			return err
-		}
-	} else {
-		in, err := r.request(q, v, k)
-		if err != nil {
-			return err
-		}
-		if o, state, err = r.begin(q.Context(), in, now); err != nil {
-			return err
-		}
-		r.expose(&o.claims, o.arms, now)
-		r.record(schemas.DecisionMultivariant, &o.claims, &o.answer, "", now)
+		o, err := r.reopen(c, tok, edge, state, again, now)
+		return o, state, err
+	}
+	in, err := r.request(q, v, k)
+	if err != nil {
+		return nil, nil, err
+	}
+	o, state, err := r.begin(q.Context(), in, now)
+	if err != nil {
+		return nil, nil, err
+	}
+	r.expose(&o.claims, o.arms, now)
+	r.record(schemas.DecisionMultivariant, &o.claims, &o.answer, "", now)
+	return o, state, nil
+}
+
+// key is the address asked for; a share plays under its own.
+func key(q *http.Request) schemas.StreamKey {
+	return schemas.StreamKey{App: q.PathValue("app"), Stream: q.PathValue("stream")}
+}
+
+// multivariant writes a session's HLS playlist.
+func (r *Router) multivariant(w http.ResponseWriter, q *http.Request, v url.Values, edge string) error {
+	o, state, err := r.enter(q, v, edge, false)
+	if err != nil {
+		return err
 	}
 	m := hls.FromState(state)
-	m.Key = k // a share plays under its own name
+	m.Key = key(q)
+	m.TS = strings.HasSuffix(q.URL.Path, "/"+hls.TSName)
 	m.SteeringURI = r.steeringURI(o.token)
 	for _, c := range o.answer.Candidates[:o.answer.Eligible] {
 		if cdn := r.t.cdn(c.CDN); cdn != nil {
@@ -282,8 +313,8 @@ func (r *Router) multivariant(w http.ResponseWriter, q *http.Request, v url.Valu
 }
 
 // reopen decides anew for a session that exists.
-func (r *Router) reopen(c token.Session, tok, edge string, state *schemas.StreamState, now time.Time) (*opened, error) {
-	current, _, known := r.load.where(c.SessionID)
+func (r *Router) reopen(c token.Session, tok, edge string, state *schemas.StreamState, again bool, now time.Time) (*opened, error) {
+	current, stored, known := r.load.where(c.SessionID)
 	previous := current
 	if edge != "" {
 		current = edge
@@ -301,6 +332,10 @@ func (r *Router) reopen(c token.Session, tok, edge string, state *schemas.Stream
 	}
 	if !known {
 		r.exposeAgain(&c, now)
+	}
+	if again && o.answer.Chosen == previous && now.Sub(stored) < r.refreshEvery() {
+		r.m.unchanged.Inc()
+		return o, nil
 	}
 	r.record(schemas.DecisionMultivariant, &c, &o.answer, previous, now)
 	return o, nil

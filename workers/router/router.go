@@ -2,6 +2,7 @@
 //
 //	GET /v1/dispatch?app=&stream=[&viewer=][&neighbours=a,b][&pin=cdn][&publish=1]
 //	GET /v1/play/<app>/<stream>/multivariant.m3u8[?s=<token>][&viewer=][&pin=cdn]
+//	GET /v1/play/<app>/<stream>/ts.m3u8, .../manifest.mpd   likewise: HLS with MPEG-TS, DASH
 //	GET /v1/steering?s=<token>
 //	GET /<app>/<stream>/multivariant.m3u8   (edges only, with X-Spillway-CDN and X-Spillway-Edge-Key)
 //
@@ -53,6 +54,8 @@ type Settings struct {
 	Collector string
 	// Clock is the URL of the time endpoint; default <Collector>/v1/clock.
 	Clock string
+	// Origins are base URLs of origins, whose MPDs the sessions' are made of; none: no DASH.
+	Origins []string
 	// PublishURL is the template of publish addresses, with {app}, {stream} and
 	// {cdn}; empty: ?publish=1 names CDNs without addresses.
 	PublishURL string
@@ -94,6 +97,7 @@ type Router struct {
 	out   *publisher
 	m     *metrics
 	peers *peers
+	mpds  *mpds
 	ready chan struct{}
 }
 
@@ -138,7 +142,7 @@ func New(s Settings) (*Router, error) {
 	if s.Logger == nil {
 		s.Logger = slog.New(slog.DiscardHandler)
 	}
-	r := &Router{s: s, peers: newPeers(rate.Limit(s.PeerRate), s.PeerBurst), ready: make(chan struct{})}
+	r := &Router{s: s, peers: newPeers(rate.Limit(s.PeerRate), s.PeerBurst), mpds: newMPDs(s.Origins, s.EdgeKey), ready: make(chan struct{})}
 	if r.s.Geo == nil {
 		g, err := geo.Open(geo.Settings{})
 		if err != nil {

@@ -122,8 +122,9 @@ func parse(b []byte) (*Clip, error) {
 		s.Duration = 1024
 	}
 	// The muxer cannot know the last frame's; the clip repeats at a constant rate.
-	for _, s := range c.video.samples {
+	for i, s := range c.video.samples {
 		s.Duration = c.video.scale / FPS
+		s.IsNonSyncSample = i%60 != 0 // told by first_sample_flags, which the reader does not know
 	}
 	return c, nil
 }
@@ -158,6 +159,8 @@ type Publisher struct {
 	// Discontinuity marks the epoch's first parts.
 	Discontinuity bool
 	CDN           string
+	// Irregular: the length of segments is not told ahead.
+	Irregular bool
 
 	parts       int // video parts cut
 	audioFrames int // audio frames cut
@@ -276,7 +279,11 @@ func (p *Publisher) line(start bool) *schemas.Line {
 	if !start {
 		return nil
 	}
-	return &schemas.Line{FirstMSN: p.FirstMSN, ZeroUnixUs: p.Start.UnixMicro(), SegmentUs: SegmentParts * PartFrames * 1_000_000 / FPS}
+	l := &schemas.Line{FirstMSN: p.FirstMSN, ZeroUnixUs: p.Start.UnixMicro(), SegmentUs: SegmentParts * PartFrames * 1_000_000 / FPS}
+	if p.Irregular {
+		l.SegmentUs = 0
+	}
+	return l
 }
 
 func (p *Publisher) wall(seconds float64) int64 {
