@@ -26,7 +26,6 @@ var pure = map[string]bool{
 	"workers/cmaf":                 true,
 	"workers/dash":                 true,
 	"workers/hls":                  true,
-	"workers/ts":                   true,
 	"workers/router/policy":        true,
 }
 
