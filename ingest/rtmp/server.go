@@ -2,6 +2,7 @@ package rtmp
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -11,14 +12,19 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/spillway-live/spillway/ingest/publish"
 )
 
 // Settings of a Server.
 type Settings struct {
-	// Listen is host:port; default 127.0.0.1:1935. Port 0 takes a free one.
+	// Listen is host:port; default 127.0.0.1:1935. Port 0 takes a free one; "off" takes none.
 	Listen string
+	// ListenTLS is host:port for rtmps://, with TLS from the first byte; empty: none.
+	// It needs TLS: certificates and the least version.
+	ListenTLS string
+	TLS       *tls.Config
 	// Publish takes the publications. Required; it must run.
 	Publish *publish.Service
 	// MaxConns bounds connections, MaxConnsPerPeer those of one address that have
@@ -41,6 +47,9 @@ type Settings struct {
 func (s *Settings) defaults() error {
 	if s.Publish == nil {
 		return errors.New("rtmp: Publish is nil")
+	}
+	if s.ListenTLS != "" && s.TLS == nil {
+		return errors.New("rtmp: TLS is nil: RTMPS needs a certificate")
 	}
 	def := func(p *time.Duration, d time.Duration) {
 		if *p == 0 {
@@ -68,8 +77,11 @@ func (s *Settings) defaults() error {
 	return nil
 }
 
-// Protocol is the name of RTMP in events, metrics and epochs.
-const Protocol = "rtmp"
+// Names of RTMP, plain and over TLS, in events, metrics and epochs.
+const (
+	Protocol    = "rtmp"
+	ProtocolTLS = "rtmps"
+)
 
 // Server takes publishers.
 type Server struct {
@@ -77,8 +89,8 @@ type Server struct {
 	log   *slog.Logger
 	gauge prometheus.Gauge // open connections
 
-	ready chan struct{}
-	addr  net.Addr
+	ready       chan struct{}
+	addr, addrS net.Addr
 
 	mu    sync.Mutex
 	conns int
@@ -104,31 +116,65 @@ func New(s Settings) (*Server, error) {
 func (s *Server) Ready() <-chan struct{} { return s.ready }
 
 // Addr is where the server listens; it waits until it does. After Run has failed before that, it never returns.
+// It is nil where only TLS is spoken.
 func (s *Server) Addr() net.Addr {
 	<-s.ready
 	return s.addr
 }
 
+// AddrTLS is where rtmps:// is taken, nil where it is not; it waits as [Server.Addr] does.
+func (s *Server) AddrTLS() net.Addr {
+	<-s.ready
+	return s.addrS
+}
+
 // Run serves until ctx ends, then ends publications (their last chunks are
 // published) and returns.
 func (s *Server) Run(ctx context.Context) error {
-	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", s.s.Listen)
-	if err != nil {
-		return fmt.Errorf("rtmp: listen on %s: %w: stop what uses the port, or choose another, 0 for any", s.s.Listen, err)
+	var listeners []net.Listener
+	defer func() {
+		for _, l := range listeners {
+			l.Close()
+		}
+	}()
+	open := func(addr string) (net.Addr, error) {
+		l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", addr)
+		if err != nil {
+			return nil, fmt.Errorf("rtmp: listen on %s: %w: stop what uses the port, or choose another, 0 for any", addr, err)
+		}
+		listeners = append(listeners, l)
+		return l.Addr(), nil
 	}
-	s.addr = l.Addr()
+	var encryption []*tls.Config // of each listener
+	var err error
+	if s.s.Listen != "off" {
+		if s.addr, err = open(s.s.Listen); err != nil {
+			return err
+		}
+		encryption = append(encryption, nil)
+		s.log.Info("rtmp ingest listens", "addr", s.addr.String())
+	}
+	if s.s.ListenTLS != "" {
+		if s.addrS, err = open(s.s.ListenTLS); err != nil {
+			return err
+		}
+		encryption = append(encryption, s.s.TLS)
+		s.log.Info("rtmps ingest listens", "addr", s.addrS.String())
+	}
 	close(s.ready)
-	s.log.Info("rtmp ingest listens", "addr", s.addr.String())
-	stop := context.AfterFunc(ctx, func() { l.Close() }) // connections watch ctx themselves
-	defer stop()
+	g, ctx := errgroup.WithContext(ctx)
 	var conns sync.WaitGroup
-	err = s.accept(ctx, l, &conns)
-	l.Close()
+	for i, l := range listeners {
+		defer context.AfterFunc(ctx, func() { l.Close() })() // connections watch ctx themselves
+		g.Go(func() error { return s.accept(ctx, l, encryption[i], &conns) })
+	}
+	g.Go(func() error { <-ctx.Done(); return nil })
+	err = g.Wait()
 	conns.Wait()
 	return err
 }
 
-func (s *Server) accept(ctx context.Context, l net.Listener, wg *sync.WaitGroup) error {
+func (s *Server) accept(ctx context.Context, l net.Listener, encryption *tls.Config, wg *sync.WaitGroup) error {
 	pause := 5 * time.Millisecond
 	for {
 		c, err := l.Accept()
@@ -154,7 +200,7 @@ func (s *Server) accept(ctx context.Context, l net.Listener, wg *sync.WaitGroup)
 		}
 		wg.Go(func() {
 			defer s.leave(peer)
-			newConn(s, c, peer).serve(ctx)
+			newConn(s, c, peer, encryption).serve(ctx)
 		})
 	}
 }
