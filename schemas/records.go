@@ -15,6 +15,7 @@ const (
 	EventStreamStarted    EventKind = "stream_started"
 	EventStreamEnded      EventKind = "stream_ended"
 	EventPublishRefused   EventKind = "publish_refused"
+	EventSecondPublisher  EventKind = "second_publisher"
 	EventPictureFailed    EventKind = "picture_failed"
 	EventCDNFault         EventKind = "cdn_fault"
 	EventCDNChanged       EventKind = "cdn_changed"

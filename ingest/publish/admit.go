@@ -2,12 +2,14 @@ package publish
 
 import (
 	"context"
+	"fmt"
 	"net/netip"
 	"time"
 
 	"golang.org/x/time/rate"
 
 	"github.com/spillway-live/spillway/schemas"
+	"github.com/spillway-live/spillway/schemas/token"
 )
 
 // Request is what a peer says of itself when it wants to publish.
@@ -32,15 +34,21 @@ type Request struct {
 // Admit decides whether a peer may publish. A refusal is a [*Refused], counted,
 // logged and told as an event already: the protocol only tells it to its peer.
 //
+// The publish key, or a loopback address, decides first, then the application's
+// publish hook, then its rule for second publishers; asking takes a few seconds at
+// most. Whoever is admitted stays so: a key that expires ends nothing.
+//
 // When ctx ends, so does the publication, with [ErrShutdown]: give the context of
-// the protocol's server. A stream that already has a publisher changes hands when
+// the protocol's server. Where the newest publisher has a stream, it changes hands when
 // the new one's media begins, not here.
 func (s *Service) Admit(ctx context.Context, r Request) (*Publication, error) {
-	if why := s.judge(&r); why != nil {
-		s.Refuse(r, why, true)
+	app, why, noise := s.judge(ctx, &r)
+	if why != nil {
+		s.Refuse(r, why, noise)
 		return nil, why
 	}
 	p := s.newPublication(r)
+	p.exclusive = app.SecondPublisher == schemas.SecondRefused
 	if !s.enter(p) {
 		why := Refuse("shutdown", ErrShutdown.Error())
 		s.Refuse(r, why, true)
@@ -51,19 +59,35 @@ func (s *Service) Admit(ctx context.Context, r Request) (*Publication, error) {
 	return p, nil
 }
 
-// judge checks a request, and completes its CDN.
-func (s *Service) judge(r *Request) *Refused {
+// judge checks a request, and completes its CDN. why is nil where the peer may
+// publish; noise tells that anybody could cause the refusal.
+func (s *Service) judge(ctx context.Context, r *Request) (app *schemas.AppSettings, why *Refused, noise bool) {
 	if err := r.Key.Check(); err != nil {
-		return Refuse("name", err.Error())
+		return nil, Refuse("name", err.Error()), true
 	}
 	if r.CDN != "" {
 		if err := schemas.CheckName("CDN name", r.CDN); err != nil {
-			return Refuse("name", err.Error())
+			return nil, Refuse("name", err.Error()), true
 		}
 	}
+	var claims *token.Publish
 	if !r.Trusted {
-		if _, err := s.s.Auth.check(r.PublishKey, r.Key, r.Peer, time.Now()); err != nil {
-			return Refuse("key", err.Error())
+		var err error
+		if claims, err = s.s.Auth.check(r.PublishKey, r.Key, r.Peer, time.Now()); err != nil {
+			return nil, Refuse("key", err.Error()), true
+		}
+	}
+	if app, why = s.settings(ctx, r.Key); why != nil {
+		return nil, why, true
+	}
+	if app.PublishHookURL != "" && !r.Trusted {
+		cdn, why := s.hook.ask(ctx, app.PublishHookURL, question{App: r.Key.App, Stream: r.Key.Stream, Protocol: r.Protocol,
+			Peer: r.Peer.String(), CDN: r.CDN, Key: claims})
+		if why != nil {
+			return nil, why, true
+		}
+		if cdn != "" {
+			r.CDN = cdn
 		}
 	}
 	if r.CDN == "" && s.s.DefaultCDN != nil {
@@ -73,7 +97,25 @@ func (s *Service) judge(r *Request) *Refused {
 			r.CDN = ""
 		}
 	}
-	return nil
+	if app.SecondPublisher == schemas.SecondRefused {
+		why = s.occupied(ctx, r)
+	}
+	return app, why, false
+}
+
+// settingsTimeout is how long an admission waits for the applications' settings after a start.
+const settingsTimeout = 5 * time.Second
+
+// settings gives what holds for a stream. Nobody is admitted before they are known: they may refuse.
+func (s *Service) settings(ctx context.Context, k schemas.StreamKey) (*schemas.AppSettings, *Refused) {
+	wait, cancel := context.WithTimeout(ctx, settingsTimeout)
+	defer cancel()
+	select {
+	case <-s.apps.Ready():
+		return schemas.SettingsOf(k, s.apps.Get), nil
+	case <-wait.Done():
+		return nil, Refuse("bus", fmt.Sprintf("the applications' settings could not be read within %s: try again", settingsTimeout))
+	}
 }
 
 func (s *Service) newPublication(r Request) *Publication {

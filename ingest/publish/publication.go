@@ -25,6 +25,8 @@ type Publication struct {
 	log   *slog.Logger
 	count counters
 	begun time.Time
+	// exclusive: it does not take the stream from another.
+	exclusive bool
 
 	life    context.Context // ends when the publication must; its cause is why
 	end     context.CancelCauseFunc
@@ -179,20 +181,10 @@ func (p *Publication) place(f *cut.Frame, audio bool) error {
 		return nil
 	}
 	p.stats.frame(f, audio)
-	err := p.cut(f, audio)
-	var jump *cut.JumpError
-	if errors.As(err, &jump) {
-		p.stats.jump()
-		if err := p.reopen(jump.Error()); err != nil {
+	if err := p.cut(f, audio); err != nil {
+		if err = p.mend(err, f, audio); err != nil {
 			return err
 		}
-		err = p.cut(f, audio)
-	}
-	if errors.Is(err, cut.ErrTooLarge) {
-		return Refuse("too_large", err.Error())
-	}
-	if err != nil {
-		return err
 	}
 	if !p.cutter.Started() && time.Since(p.keyless) > startWithin {
 		return errNoKeyFrame
@@ -237,6 +229,23 @@ func (p *Publication) turn(f *cut.Frame, audio bool) (ready bool, err error) {
 		return false, nil
 	}
 	return true, nil
+}
+
+// mend does what can be done about an error of the cutter: after a jump of the
+// timestamps a new epoch opens. mu is held.
+func (p *Publication) mend(err error, f *cut.Frame, audio bool) error {
+	var jump *cut.JumpError
+	if errors.As(err, &jump) {
+		p.stats.jump()
+		if err := p.reopen(jump.Error()); err != nil {
+			return err
+		}
+		err = p.cut(f, audio)
+	}
+	if errors.Is(err, cut.ErrTooLarge) {
+		return Refuse("too_large", err.Error())
+	}
+	return err
 }
 
 func (p *Publication) cut(f *cut.Frame, audio bool) error {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/spillway-live/spillway/ingest/report"
 	"github.com/spillway-live/spillway/schemas"
+	"github.com/spillway-live/spillway/schemas/mirror"
 )
 
 // Settings of a Service.
@@ -24,6 +25,8 @@ type Settings struct {
 	Auth Auth
 	// DefaultCDN names the CDN of a publisher that names none; nil leaves it empty.
 	DefaultCDN func(peer netip.Addr, k schemas.StreamKey) string
+	// HookTimeout is how long an application's publish hook may take, each of two times; default 3 s.
+	HookTimeout time.Duration
 	// PartUs is the part target T, microseconds; default 200,000.
 	PartUs int64
 	// BusTimeout ends a publication whose media the bus has not taken for so long; default 30 s.
@@ -37,6 +40,9 @@ type Settings struct {
 func (s *Settings) defaults() error {
 	if s.JetStream == nil {
 		return errors.New("publish: JetStream is nil")
+	}
+	if s.HookTimeout == 0 {
+		s.HookTimeout = 3 * time.Second
 	}
 	if s.BusTimeout == 0 {
 		s.BusTimeout = 30 * time.Second
@@ -60,6 +66,8 @@ type Service struct {
 	report  *report.Reporter
 	metrics *metrics
 	bus     *busHandles
+	apps    *mirror.Table[*schemas.AppSettings]
+	hook    *hook
 	noise   noise
 	pool    sync.Pool // *[]byte of payloads
 
@@ -88,6 +96,7 @@ func New(ctx context.Context, s Settings) (*Service, error) {
 		return nil, err
 	}
 	svc := &Service{s: s, log: s.Logger, report: r, metrics: m, bus: b,
+		apps: mirror.New(schemas.BucketApps, schemas.ParseAppSettings, s.Logger), hook: newHook(s.HookTimeout),
 		all: map[*Publication]struct{}{}, left: make(chan struct{}), current: map[schemas.StreamKey]*Publication{}}
 	svc.pool.New = func() any { b := make([]byte, 0, 128<<10); return &b }
 	return svc, nil
@@ -100,7 +109,7 @@ const (
 	leaveTimeout = drainTimeout + time.Second
 )
 
-// Run sends reports until ctx ends. Then it stops all publications with
+// Run sends reports and follows the applications' settings until ctx ends. Then it stops all publications with
 // [ErrShutdown], waits until their protocols have ended them (their last chunks
 // are published) and returns.
 func (s *Service) Run(ctx context.Context) error {
@@ -108,6 +117,7 @@ func (s *Service) Run(ctx context.Context) error {
 	defer stop()
 	var wg sync.WaitGroup
 	wg.Go(func() { _ = s.report.Run(reporting) })
+	wg.Go(func() { _ = s.apps.Run(ctx, s.s.JetStream) })
 	<-ctx.Done()
 	s.shutDown()
 	stop()
@@ -155,39 +165,4 @@ func (s *Service) leave(p *Publication) {
 	if s.closed && len(s.all) == 0 {
 		close(s.left)
 	}
-}
-
-// claim makes p the publication of its stream. The one before is closed: the
-// newest wins. It waits, for a while, until that one has published its end.
-func (s *Service) claim(p *Publication) {
-	s.mu.Lock()
-	old := s.current[p.req.Key]
-	s.current[p.req.Key] = p
-	s.mu.Unlock()
-	p.count.active.Inc()
-	if old == nil {
-		return
-	}
-	old.stop(fmt.Errorf("replaced by a newer publisher from %s", p.req.Peer))
-	select {
-	case <-old.ended:
-	case <-time.After(3 * time.Second): // the fence refuses whatever it still sends
-	}
-}
-
-func (s *Service) release(p *Publication) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.current[p.req.Key] == p {
-		delete(s.current, p.req.Key)
-	}
-	p.count.active.Dec()
-}
-
-// replaced tells whether a newer publication of this process has p's stream.
-func (s *Service) replaced(p *Publication) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	q := s.current[p.req.Key]
-	return q != nil && q != p
 }

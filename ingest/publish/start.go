@@ -83,8 +83,13 @@ func (p *Publication) collect(f *cut.Frame, audio bool) error {
 // begin takes the stream over, continues its numbering and opens the first epoch. mu is held.
 func (p *Publication) begin() error {
 	p.waiting.Stop()
-	p.s.claim(p)
+	if err := p.s.claim(p); err != nil {
+		return err
+	}
 	num, err := p.numbering()
+	if err == nil && p.exclusive {
+		err = p.alone()
+	}
 	if err != nil {
 		p.s.release(p)
 		return err
@@ -93,7 +98,10 @@ func (p *Publication) begin() error {
 	out.log, out.limit, out.pool = p.log, p.s.s.BusTimeout, &p.s.pool
 	out.onTrap, out.onOpen = p.trapped, p.opened
 	out.onFail = func(err error) {
-		p.taken.Store(err == ErrTakenOver)
+		if err == ErrTakenOver {
+			p.taken.Store(true)
+			p.s.tellSecond(&p.req, &Request{Key: p.req.Key}, "took_over")
+		}
 		p.stop(err)
 	}
 	out.onSent = func(_ *schemas.Chunk, n int) {
@@ -106,6 +114,21 @@ func (p *Publication) begin() error {
 	go out.run(p.work)
 	go p.keep(p.work)
 	return p.openEpoch()
+}
+
+// alone refuses the publication if another process has begun to publish the
+// stream since the admission. One that begins later meets the fence.
+func (p *Publication) alone() error {
+	ctx, cancel := context.WithCancel(p.work)
+	defer cancel()
+	defer context.AfterFunc(p.life, cancel)()
+	if st, err := p.s.elsewhere(ctx, p.req.Key); st != nil {
+		p.s.tellSecond(&Request{Key: p.req.Key, Protocol: st.Epoch.Protocol, CDN: st.Epoch.CDN}, &p.req, "refused")
+		return secondRefused(p.req.Key, st.Epoch.Protocol)
+	} else if err != nil {
+		return Refuse("bus", fmt.Sprintf("the bus could not be asked whether %s has a publisher: %v", p.req.Key, err))
+	}
+	return nil
 }
 
 // numbering asks the bus where the stream's numbers stand, again and again while it is away.

@@ -114,7 +114,7 @@ const initsEvery = 24 * time.Hour // inits are forgotten after a week
 // keep writes state, position and telemetry until the publication is done.
 func (p *Publication) keep(ctx context.Context) {
 	defer close(p.kept)
-	every := time.NewTicker(time.Second)
+	every := time.NewTicker(heartbeat)
 	defer every.Stop()
 	var saved string
 	report := newRowMaker(p)

@@ -101,6 +101,7 @@ func TestNewestWins(t *testing.T) {
 	if out := <-old; !strings.Contains(out, "replaced by a newer publisher") {
 		t.Errorf("the old publisher was told %q", out)
 	}
+	e.until("both are told as an event", func() bool { return e.secondPublishers("took_over") == 1 })
 	e.until("the second ends", func() bool { st, _ := e.state(demo); return !st.Live && st.Epoch.Epoch == 2 })
 	e.record(demo)
 	found := false
@@ -127,6 +128,7 @@ func TestNewestWinsAcrossProcesses(t *testing.T) {
 	if out := <-old; !strings.Contains(out, "taken over") {
 		t.Errorf("the old publisher was told %q", out)
 	}
+	e.until("the overtaken one's process tells", func() bool { return e.secondPublishers("took_over") == 1 })
 	e.until("the second ends", func() bool { st, _ := e.state(demo); return !st.Live && st.Epoch.Epoch == 2 })
 	e.record(demo)
 }

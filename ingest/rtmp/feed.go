@@ -31,25 +31,36 @@ func (f *feed) run() error {
 			return f.n.endReason(err)
 		}
 		t, err := f.demux.take(m, now)
-		switch {
-		case errors.Is(err, cut.ErrBitstream):
-			if f.malformed++; f.malformed > maxMalformed {
-				return publish.Refuse("bitstream", fmt.Sprintf("%d video frames in a row are malformed: %v", f.malformed, err))
+		if err != nil {
+			if err := f.bad(err); err != nil {
+				return err
 			}
 			continue
-		case errors.As(err, new(*publish.Refused)):
-			return err
-		case err != nil:
-			return publish.Refuse("protocol", fmt.Sprintf("protocol error: %.200s", err))
-		case t.end:
+		}
+		if t.end {
 			return publish.ErrEnded
-		case t.video:
+		}
+		if t.video {
 			f.malformed = 0
 		}
 		if err := f.give(&t); err != nil {
 			return err
 		}
 	}
+}
+
+// bad decides on a message that could not be taken: nil means that the stream may go on.
+func (f *feed) bad(err error) error {
+	if errors.Is(err, cut.ErrBitstream) {
+		if f.malformed++; f.malformed > maxMalformed {
+			return publish.Refuse("bitstream", fmt.Sprintf("%d video frames in a row are malformed: %v", f.malformed, err))
+		}
+		return nil
+	}
+	if errors.As(err, new(*publish.Refused)) {
+		return err
+	}
+	return publish.Refuse("protocol", fmt.Sprintf("protocol error: %.200s", err))
 }
 
 // give passes on what one message held.

@@ -11,6 +11,7 @@ import (
 )
 
 func TestRTMPS(t *testing.T) {
+	t.Parallel()
 	cert, key := certstest.Write(t, t.TempDir(), "ingest")
 	files, err := certs.Open(cert, key, nil)
 	if err != nil {
