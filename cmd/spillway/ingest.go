@@ -2,11 +2,16 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
+	"errors"
 	"flag"
+	"fmt"
+	"log/slog"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/spillway-live/spillway/ingest/certs"
 	"github.com/spillway-live/spillway/ingest/publish"
 	"github.com/spillway-live/spillway/ingest/rtmp"
 )
@@ -14,15 +19,43 @@ import (
 // busTimeout bounds what a role asks of the bus before it runs.
 const busTimeout = 20 * time.Second
 
-// ingestFlags are the settings of ingest when it runs alone.
+// ingestFlags are the settings of ingest.
 type ingestFlags struct {
 	rtmp string
 	open bool
+	encryptedFlags
 }
 
 func (f *ingestFlags) register(fs *flag.FlagSet) {
-	fs.StringVar(&f.rtmp, "listen", "127.0.0.1:1935", "`HOST:PORT` for RTMP")
+	fs.StringVar(&f.rtmp, "listen", "127.0.0.1:1935", "`HOST:PORT` for RTMP; off: none")
 	fs.BoolVar(&f.open, "open-publish", false, "let publishers on this machine push without a key")
+	f.encryptedFlags.register(fs)
+}
+
+// encryptedFlags are the settings of publishing over TLS.
+type encryptedFlags struct {
+	rtmps, cert, key string
+}
+
+func (f *encryptedFlags) register(fs *flag.FlagSet) {
+	fs.StringVar(&f.rtmps, "rtmps", "", "`HOST:PORT` for RTMP over TLS (default: none); needs --tls-cert and --tls-key")
+	fs.StringVar(&f.cert, "tls-cert", "", "PEM `file` of the certificate, with its chain; read again when it changes")
+	fs.StringVar(&f.key, "tls-key", "", "PEM `file` of the certificate's key")
+}
+
+// config gives the certificate for TLS; nil where nothing is encrypted.
+func (f *encryptedFlags) config(logger *slog.Logger) (*tls.Config, error) {
+	switch {
+	case f.rtmps == "" && f.cert == "" && f.key == "":
+		return nil, nil
+	case f.cert == "" || f.key == "":
+		return nil, errors.New("TLS needs both --tls-cert and --tls-key")
+	}
+	files, err := certs.Open(f.cert, f.key, logger)
+	if err != nil {
+		return nil, fmt.Errorf("--tls-cert, --tls-key: %w", err)
+	}
+	return files.Config(), nil
 }
 
 // ingestServers are the servers of one ingest process: every protocol's, over one [publish.Service].
@@ -40,6 +73,10 @@ func (s *ingestServers) run(ctx context.Context) error {
 
 // ingestRole takes publishers over every protocol.
 func (d *deps) ingestRole(ctx context.Context, f ingestFlags) (role, *ingestServers, error) {
+	encryption, err := f.config(d.log("ingest"))
+	if err != nil {
+		return role{}, nil, err
+	}
 	p, err := publish.New(ctx, publish.Settings{
 		JetStream: d.js, Auth: publish.Auth{Keys: d.signer, OpenLoopback: f.open},
 		DefaultCDN: firstCDN(d.js), Logger: d.log("ingest"), Registerer: d.reg,
@@ -47,7 +84,7 @@ func (d *deps) ingestRole(ctx context.Context, f ingestFlags) (role, *ingestServ
 	if err != nil {
 		return role{}, nil, err
 	}
-	r, err := rtmp.New(rtmp.Settings{Listen: f.rtmp, Publish: p, Logger: d.log("ingest"), Registerer: d.reg})
+	r, err := rtmp.New(rtmp.Settings{Listen: f.rtmp, ListenTLS: f.rtmps, TLS: encryption, Publish: p, Logger: d.log("ingest"), Registerer: d.reg})
 	if err != nil {
 		return role{}, nil, err
 	}

@@ -52,6 +52,7 @@ type upFlags struct {
 	cdns    string
 	geo     string
 	profile string
+	tls     encryptedFlags
 
 	rtmp, console, router, collector, origin, natsPort, chTCP, chHTTP port
 }
@@ -66,6 +67,7 @@ func (f *upFlags) register(fs *flag.FlagSet) {
 	fs.BoolVar(&f.openPub, "open-publish", true, "let publishers on this machine push without a key")
 	fs.StringVar(&f.geo, "geo", "", "MaxMind-format `files`, comma-separated, that place viewers")
 	fs.StringVar(&f.cdns, "cdns", "a,b,c", "`names` of the CDN edges to run")
+	f.tls.register(fs)
 	fs.StringVar(&f.profile, "cpuprofile", "", "`file` for a CPU profile of this process, in pprof's form")
 	for _, p := range []struct {
 		port               *port
@@ -301,7 +303,7 @@ func (s *system) startIngest(ctx ctx) error {
 	if err != nil {
 		return err
 	}
-	r, in, err := s.d.ingestRole(ctx, ingestFlags{rtmp: addr, open: s.f.openPub})
+	r, in, err := s.d.ingestRole(ctx, ingestFlags{rtmp: addr, open: s.f.openPub, encryptedFlags: s.f.tls})
 	if err != nil {
 		return err
 	}

@@ -145,7 +145,7 @@ ORDER BY step, reason_code`, Columns: cols(at("step"), text("reason_code"), of("
 					Description: "Refused publishers, back-pressure, pictures that failed, workers lost.",
 					SQL: `SELECT time, kind, concat(app, '/', stream) AS name, reason
 FROM events
-WHERE $__timeFilter(time) AND kind IN ('publish_refused', 'back_pressure', 'picture_failed', 'packager_covered', 'cdn_fault', 'cdn_changed')
+WHERE $__timeFilter(time) AND kind IN ('publish_refused', 'second_publisher', 'back_pressure', 'picture_failed', 'packager_covered', 'cdn_fault', 'cdn_changed')
 ORDER BY time DESC
 LIMIT 100`, Columns: cols(at("time"), text("kind"), text("name"), text("reason"))},
 			}},
