@@ -27,10 +27,14 @@ const (
 // ClockSource says where a chunk's wall-clock comes from.
 type ClockSource string
 
-// Clock sources, best first. Only arrival exists until publishers' own clocks are read.
+// Clock sources, best first. All but arrival are times of capture; all but synced
+// come from a clock whose offset ingest estimates (docs/contracts.md, Clocks).
 const (
-	ClockCapture ClockSource = "capture" // publisher's own clock, corrected
-	ClockArrival ClockSource = "arrival" // time of arrival at ingest, jitter removed
+	ClockSynced   ClockSource = "synced"   // publisher's clock, which it has set by ours
+	ClockCapture  ClockSource = "capture"  // publisher's own clock, with each frame (SEI, RTP), corrected
+	ClockTimecode ClockSource = "timecode" // time codes of the pictures, corrected
+	ClockMetadata ClockSource = "metadata" // clock in messages beside the media (RTMP), corrected
+	ClockArrival  ClockSource = "arrival"  // time of arrival at ingest, jitter removed
 )
 
 // Chunk is the header of one MEDIA message of kind chunk: about 200 ms of one
@@ -52,7 +56,9 @@ type Chunk struct {
 	CDN string `json:"cdn,omitempty"`
 	// ReceivedUnixUs is when ingest had the last byte of the chunk's first sample, Unix microseconds.
 	ReceivedUnixUs int64 `json:"recv_us"`
-	// Clock and ClockBoundUs say what the fragments' WallUnixUs rest on and how far they may be off, microseconds.
+	// Clock and ClockBoundUs say what the fragments' WallUnixUs rest on and how far
+	// they may be off, microseconds: from the time of capture or, with ClockArrival,
+	// from the arrival of a frame that waited in no queue.
 	Clock        ClockSource `json:"clock"`
 	ClockBoundUs int64       `json:"clock_bound_us"`
 	Fragments    []Fragment  `json:"frags"`

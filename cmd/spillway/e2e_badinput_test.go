@@ -117,14 +117,14 @@ func badPublishers(t *testing.T, u *upProgram, key string) {
 		{"no key", func(t *testing.T) { publish(t, "nokey", h264) }, "nokey", "publish key is missing"},
 		{"wrong key", func(t *testing.T) { publish(t, "wrongkey?key=x"+key[1:], h264) }, "wrongkey", "publish key"},
 		{"key of another stream", func(t *testing.T) { publish(t, "another?key="+key, h264) }, "another", "publish key"},
-		{"HEVC", func(t *testing.T) {
+		{"VP9", func(t *testing.T) {
 			// Enhanced RTMP; with a good key of its own.
-			code, k, stderr := command(t, u.env, nil, "key", "live/hevc")
+			code, k, stderr := command(t, u.env, nil, "key", "live/vp9")
 			if code != 0 {
 				t.Fatal(stderr)
 			}
-			publish(t, "hevc?key="+strings.TrimSpace(k), &gortmplib.Track{Codec: &codecs.H265{}})
-		}, "hevc", "HEVC is not taken yet"},
+			publish(t, "vp9?key="+strings.TrimSpace(k), &gortmplib.Track{Codec: &codecs.VP9{}})
+		}, "vp9", "VP9 is not taken"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			began := time.Now()

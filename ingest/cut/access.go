@@ -22,6 +22,8 @@ type AccessUnit struct {
 	VPS, SPS, PPS  []byte
 	MorePPS        [][]byte
 	SequenceHeader []byte
+	// Mark is the time of capture that the unit carries, if any: see [MarkReader].
+	Mark Mark
 }
 
 // ErrBitstream is wrapped by errors about access units that cannot be taken.
@@ -37,9 +39,13 @@ const maxPPS = 64
 // four-byte lengths, and for AV1, the result reuses data's memory and changes its
 // content; nothing is allocated but copies of configurations. Errors wrap [ErrBitstream].
 func ParseVideo(codec Codec, data []byte, lengthSize int) (AccessUnit, error) {
+	return parseVideo(codec, data, lengthSize, nil)
+}
+
+func parseVideo(codec Codec, data []byte, lengthSize int, marks *MarkReader) (AccessUnit, error) {
 	switch codec {
 	case AV1:
-		return parseAV1(data)
+		return parseAV1(data, marks)
 	case H264, H265:
 	default:
 		return AccessUnit{}, fmt.Errorf("%w: %q is no video codec known here", ErrBitstream, codec)
@@ -60,10 +66,10 @@ func ParseVideo(codec Codec, data []byte, lengthSize int) (AccessUnit, error) {
 		}
 		data = conv
 	}
-	return parseNALUnits(codec, data)
+	return parseNALUnits(codec, data, marks)
 }
 
-func parseNALUnits(codec Codec, au []byte) (AccessUnit, error) {
+func parseNALUnits(codec Codec, au []byte, marks *MarkReader) (AccessUnit, error) {
 	var out AccessUnit
 	w := 0
 	for r := 0; r < len(au); {
@@ -81,9 +87,9 @@ func parseNALUnits(codec Codec, au []byte) (AccessUnit, error) {
 		}
 		keep := false
 		if codec == H264 {
-			keep = out.avcUnit(unit[4:])
+			keep = out.avcUnit(unit[4:], marks)
 		} else {
-			keep = out.hevcUnit(unit[4:])
+			keep = out.hevcUnit(unit[4:], marks)
 		}
 		if !keep {
 			continue
@@ -118,6 +124,7 @@ func (a *AccessUnit) addPPS(p []byte) {
 // H.264 NAL unit types (ITU-T H.264 table 7-1) that ingest looks at.
 const (
 	avcIDR    = 5
+	avcSEI    = 6
 	avcSPS    = 7
 	avcPPS    = 8
 	avcAUD    = 9
@@ -125,7 +132,7 @@ const (
 )
 
 // avcUnit notes what an H.264 NAL unit is and tells whether an avc1 sample keeps it.
-func (a *AccessUnit) avcUnit(u []byte) bool {
+func (a *AccessUnit) avcUnit(u []byte, marks *MarkReader) bool {
 	switch typ := u[0] & 0x1f; typ {
 	case avcSPS:
 		a.SPS = bytes.Clone(u)
@@ -135,6 +142,8 @@ func (a *AccessUnit) avcUnit(u []byte) bool {
 		return false
 	case avcAUD, avcFiller:
 		return false
+	case avcSEI:
+		marks.avc(u[1:], &a.Mark)
 	default:
 		if typ >= 1 && typ <= avcIDR {
 			a.Picture = true
@@ -154,10 +163,11 @@ const (
 	hevcPPS    = 34
 	hevcAUD    = 35
 	hevcFiller = 38
+	hevcSEI    = 39 // prefix
 )
 
 // hevcUnit notes what an H.265 NAL unit is and tells whether an hvc1 sample keeps it.
-func (a *AccessUnit) hevcUnit(u []byte) bool {
+func (a *AccessUnit) hevcUnit(u []byte, marks *MarkReader) bool {
 	if len(u) < 2 { // shorter than its header
 		return false
 	}
@@ -173,6 +183,8 @@ func (a *AccessUnit) hevcUnit(u []byte) bool {
 		return false
 	case hevcAUD, hevcFiller:
 		return false
+	case hevcSEI:
+		marks.hevc(u[2:], &a.Mark)
 	default:
 		if typ < hevcVCLEnd {
 			a.Picture = true

@@ -11,6 +11,7 @@ const (
 	obuTemporalDelimiter = 2
 	obuFrameHeader       = 3
 	obuTileGroup         = 4
+	obuMetadata          = 5
 	obuFrame             = 6
 	obuPadding           = 15
 )
@@ -82,7 +83,7 @@ func (u obu) withSize(b []byte) []byte {
 	return append(out, b[u.head:u.head+u.size]...)
 }
 
-func parseAV1(tu []byte) (AccessUnit, error) {
+func parseAV1(tu []byte, marks *MarkReader) (AccessUnit, error) {
 	var out AccessUnit
 	w, begun := 0, false
 	data := tu
@@ -99,6 +100,8 @@ func parseAV1(tu []byte) (AccessUnit, error) {
 			continue
 		case obuSequenceHeader:
 			out.SequenceHeader = bytes.Clone(u.withSize(unit))
+		case obuMetadata:
+			marks.av1(payload, &out.Mark)
 		case obuFrameHeader, obuFrame:
 			// show_existing_frame 0, frame_type 0 (key), show_frame 1 (AV1 5.9.2).
 			out.Key = out.Key || !begun && len(payload) > 0 && payload[0]&0xf0 == 0x10

@@ -84,6 +84,8 @@ var ErrTooLarge = errors.New("frame is too large")
 type Counters struct {
 	Repaired uint64 // frames whose timestamps were repaired
 	Dropped  uint64 // frames that could not be used: before the first key frame, or overlapping
+	// Clock counts capture times that were not believed: implausible, off their line, or drifting.
+	Clock uint64
 }
 
 // Cutter cuts one epoch. Not safe for concurrent use.
@@ -142,7 +144,7 @@ func New(s Settings) (*Cutter, error) {
 	if s.Buffer == nil {
 		s.Buffer = func(n int) []byte { return make([]byte, 0, n) }
 	}
-	c := &Cutter{s: s, clock: wallClock{grain: s.GrainUs}}
+	c := &Cutter{s: s, clock: newWallClock(s.GrainUs)}
 	if s.Video != nil {
 		c.video = newTrack(s.Video, s.PartUs, s.Discontinuity)
 		c.pace = newPacer(c.video.scale, s.Video.interval, s.GrainUs)
@@ -162,7 +164,15 @@ func New(s Settings) (*Cutter, error) {
 func (c *Cutter) Started() bool { return c.started }
 
 // Counters gives what had to be repaired or dropped so far.
-func (c *Cutter) Counters() Counters { return c.counters }
+func (c *Cutter) Counters() Counters {
+	n := c.counters
+	n.Clock = c.clock.capture.dropped
+	return n
+}
+
+// SetRoundTrip tells the least round trip to the publisher known so far (of SRT, RTCP
+// or the TCP socket), microseconds: half of it is the delay that arrival hides.
+func (c *Cutter) SetRoundTrip(us int64) { c.clock.capture.rttUs = max(0, us) }
 
 // Seq is the number of chunks so far.
 func (c *Cutter) Seq() uint64 { return c.seq }
@@ -221,7 +231,7 @@ func (c *Cutter) Video(f Frame) error {
 		}
 	}
 	v.begun, v.lastArrived = true, f.ArrivedUs
-	c.clock.observe(f.ArrivedUs, us+f.CTSUs)
+	c.clock.observe(&f, us+f.CTSUs)
 	c.placeVideo(f, us)
 	v.lastUs = us
 	c.sync()
@@ -384,7 +394,7 @@ func (c *Cutter) placeAudio(f Frame) error {
 	}
 	a.begun, a.lastUs, a.lastArrived = true, us, f.ArrivedUs
 	if c.video == nil {
-		c.clock.observe(f.ArrivedUs, us)
+		c.clock.observe(&f, us)
 	}
 	if len(a.open) == 0 {
 		if n := c.count.correction(); n > 0 {

@@ -146,8 +146,15 @@ type layout struct {
 	flags    uint32
 	perEntry int
 	first    bool // first_sample_flags
-	size     int  // of moof and mdat
+	size     int  // of prft, moof and mdat
 	moof     int
+}
+
+// reference is what a fragment's prft box says.
+type reference struct {
+	wallUs   int64  // Unix microseconds ...
+	pts      uint64 // ... at this presentation time, track units
+	captured bool   // wallUs is a time of capture
 }
 
 func layoutOf(samples []sample) layout {
@@ -184,7 +191,7 @@ func layoutOf(samples []sample) layout {
 		trun += 4
 	}
 	l.moof = 8 + 16 + 8 + 24 + 20 + trun
-	l.size = l.moof + 8 + body
+	l.size = prftBytes + l.moof + 8 + body
 	return l
 }
 
@@ -195,14 +202,39 @@ func flagsOf(key bool) uint32 {
 	return flagsNonSync
 }
 
-// appendFragment writes moof and mdat of samples whose first is decoded at base.
-func appendFragment(b []byte, l layout, samples []sample, base uint64, number uint32) []byte {
+// Flags of a prft box (ISO/IEC 14496-12, 8.16.5).
+const (
+	prftEncoderInput = 0
+	prftCaptured     = 24
+	prftBytes        = 32
+)
+
+// ntpUnixSeconds is the Unix epoch on the NTP scale (RFC 5905, figure 4).
+const ntpUnixSeconds = 2_208_988_800
+
+// ntp gives a Unix time in microseconds as an NTP timestamp: seconds and 1/2^32 s.
+func ntp(us int64) uint64 {
+	s := floorDiv(us, 1_000_000)
+	return uint64(s+ntpUnixSeconds)<<32 | uint64(us-s*1_000_000)<<32/1_000_000
+}
+
+// appendFragment writes prft, moof and mdat of samples whose first is decoded at base.
+func appendFragment(b []byte, l layout, samples []sample, base uint64, number uint32, ref reference) []byte {
 	be := binary.BigEndian
 	head := func(size uint32, name string) {
 		b = be.AppendUint32(b, size)
 		b = append(b, name...)
 	}
 	trunSize := uint32(l.moof - (8 + 16 + 8 + 24 + 20))
+	head(prftBytes, "prft")
+	flags := uint32(prftEncoderInput)
+	if ref.captured {
+		flags = prftCaptured
+	}
+	b = be.AppendUint32(b, 1<<24|flags)
+	b = be.AppendUint32(b, trackID)
+	b = be.AppendUint64(b, ntp(ref.wallUs))
+	b = be.AppendUint64(b, ref.pts)
 	head(uint32(l.moof), "moof")
 	head(16, "mfhd")
 	b = be.AppendUint32(b, 0)
@@ -236,7 +268,7 @@ func appendFragment(b []byte, l layout, samples []sample, base uint64, number ui
 			b = be.AppendUint32(b, uint32(s.cto))
 		}
 	}
-	head(uint32(l.size-l.moof), "mdat")
+	head(uint32(l.size-l.moof-prftBytes), "mdat")
 	for i := range samples {
 		b = append(b, samples[i].data...)
 	}

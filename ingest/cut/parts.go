@@ -39,6 +39,7 @@ type part struct {
 	base    uint64
 	dur     uint64
 	number  uint32
+	ref     reference
 	frag    schemas.Fragment
 }
 
@@ -154,14 +155,16 @@ func (c *Cutter) closePart(t *track, segmentEnd bool) {
 	}
 	first := &t.open[0]
 	l := layoutOf(t.open)
-	pts := t.us(t.openBase + uint64(first.cto))
+	pts := t.openBase + uint64(first.cto)
+	wall := c.clock.wall(t.us(pts))
 	t.number++
 	t.ready = append(t.ready, part{
 		samples: t.open, layout: l, base: t.openBase, dur: t.openDur, number: t.number,
+		ref: reference{wallUs: wall, pts: pts, captured: c.clock.source() != schemas.ClockArrival},
 		frag: schemas.Fragment{
 			Track: t.info.Track, MSN: t.info.FirstMSN + t.segments, Part: t.part, Size: l.size, InitID: t.info.InitID,
 			BaseTime: t.openBase, Duration: t.openDur, Timescale: uint32(t.scale), Samples: len(t.open),
-			WallUnixUs: c.clock.wall(pts), Independent: first.key,
+			WallUnixUs: wall, Independent: first.key,
 			SegmentStart: t.part == 0, SegmentEnd: segmentEnd, Discontinuity: t.disc,
 		},
 	})
@@ -263,7 +266,7 @@ func (c *Cutter) emit() {
 		payload := c.s.Buffer(size)[:0]
 		received := parts[0].samples[0].arrived
 		for _, p := range parts {
-			payload = appendFragment(payload, p.layout, p.samples, p.base, p.number)
+			payload = appendFragment(payload, p.layout, p.samples, p.base, p.number, p.ref)
 			t := c.video
 			if p.frag.Track == schemas.Audio {
 				t = c.audio
@@ -274,7 +277,7 @@ func (c *Cutter) emit() {
 		ch := &schemas.Chunk{
 			App: c.s.App, Stream: c.s.Stream, Rendition: c.s.Rendition, Epoch: c.s.Epoch, Seq: c.seq,
 			DiscontinuitySeq: c.s.DiscontinuitySeq, CDN: c.s.CDN, ReceivedUnixUs: received,
-			Clock: schemas.ClockArrival, ClockBoundUs: c.clock.bound(), Fragments: frags,
+			Clock: c.clock.source(), ClockBoundUs: c.clock.bound(), Fragments: frags,
 		}
 		c.seq++
 		c.s.Emit(ch, payload)

@@ -154,8 +154,8 @@ func TestRefusals(t *testing.T) {
 		{"expired key", "live/demo?key=" + late, "token has expired", source{seconds: 1}},
 		{"bad stream name", "live/a.b?key=" + right, "only A-Z a-z 0-9 _ -", source{seconds: 1}},
 		{"bad CDN", "live/demo?cdn=a.b&key=" + right, "CDN name", source{seconds: 1}},
-		{"sorenson", "live/demo?key=" + right, "Sorenson H.263 is not taken yet", codec("-c:v", "flv1")},
-		{"mp3", "live/demo?key=" + right, "MP3 is not taken yet", source{rate: 44100, novideo: true, seconds: 20, realtime: true, extra: []string{"-c:a", "libmp3lame"}}},
+		{"sorenson", "live/demo?key=" + right, "Sorenson H.263 is not taken", codec("-c:v", "flv1")},
+		{"mp3", "live/demo?key=" + right, "MP3 is not taken", source{rate: 44100, novideo: true, seconds: 20, realtime: true, extra: []string{"-c:a", "libmp3lame"}}},
 	} {
 		out, err := tc.s.publish(t.Context(), e.url(tc.path))
 		if err == nil {

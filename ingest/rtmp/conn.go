@@ -221,7 +221,9 @@ func (n *conn) publish(pub *publish.Publication) error {
 		case <-over:
 		}
 	})
-	err := (&feed{n: n, pub: pub}).run()
+	f := &feed{n: n, pub: pub}
+	f.demux.onSkip = func(reason string) { n.s.skipped.WithLabelValues(reason).Inc() }
+	err := f.run()
 	close(over)
 	watch.Wait() // nothing sets deadlines behind the farewell's back
 	return err

@@ -82,7 +82,7 @@ func FuzzMessages(f *testing.F) {
 				}
 				c, check = nil, cutcheck.Checker{}
 			}
-			if c == nil && (d.videoCfg != nil || d.audioCfg != nil) {
+			if c == nil && (d.video.cfg != nil || d.audio.cfg != nil) {
 				video, audio, err := tracks(&d)
 				if err != nil {
 					return
@@ -98,9 +98,9 @@ func FuzzMessages(f *testing.F) {
 			}
 			switch {
 			case c == nil:
-			case got.video && d.videoCfg != nil:
+			case got.video && d.video.cfg != nil:
 				err = c.Video(got.frame)
-			case got.audio && d.audioCfg != nil:
+			case got.audio && d.audio.cfg != nil:
 				err = c.Audio(got.frame)
 			}
 			var jump *cut.JumpError
@@ -116,15 +116,15 @@ func FuzzMessages(f *testing.F) {
 
 // tracks makes tracks of the configurations.
 func tracks(d *demux) (video, audio *cut.Track, err error) {
-	if d.videoCfg != nil {
-		c := *d.videoCfg
-		c.FPS = d.fps
+	if d.video.cfg != nil {
+		c := *d.video.cfg
+		c.FPS = d.meta.fps
 		if video, err = cut.NewVideoTrack(&c, schemas.DefaultPartTargetUs); err != nil {
 			return nil, nil, err
 		}
 	}
-	if d.audioCfg != nil {
-		audio, err = cut.NewAudioTrack(d.audioCfg, schemas.DefaultPartTargetUs)
+	if d.audio.cfg != nil {
+		audio, err = cut.NewAudioTrack(d.audio.cfg, schemas.DefaultPartTargetUs)
 	}
 	return video, audio, err
 }

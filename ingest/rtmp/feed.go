@@ -66,10 +66,10 @@ func (f *feed) bad(err error) error {
 // give passes on what one message held.
 func (f *feed) give(t *taken) error {
 	d := &f.demux
-	if d.meta && !f.announced {
+	if d.meta.come && !f.announced {
 		f.announced = true
-		f.pub.Expect(d.wantVideo, d.wantAud)
-		f.pub.Encoder(d.encoder)
+		f.pub.Expect(d.meta.wantVideo, d.meta.wantAudio)
+		f.pub.Encoder(d.meta.encoder)
 		t.config = true // the frame rate belongs to the configuration
 	}
 	if t.config {
@@ -88,15 +88,15 @@ func (f *feed) give(t *taken) error {
 
 func (f *feed) configure() error {
 	d := &f.demux
-	if d.videoCfg != nil {
-		c := *d.videoCfg
-		c.FPS = d.fps
+	if d.video.cfg != nil {
+		c := *d.video.cfg
+		c.FPS = d.meta.fps
 		if err := f.pub.Video(&c); err != nil {
 			return err
 		}
 	}
-	if d.audioCfg != nil {
-		return f.pub.Audio(d.audioCfg)
+	if d.audio.cfg != nil {
+		return f.pub.Audio(d.audio.cfg)
 	}
 	return nil
 }

@@ -35,6 +35,25 @@ type env struct {
 	srv  *rtmp.Server
 	keys *token.Signer
 	log  *lockedBuffer
+	reg  *prometheus.Registry // of the last server
+}
+
+// counter sums a metric over its labels.
+func (e *env) counter(name string) float64 {
+	e.t.Helper()
+	all, err := e.reg.Gather()
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	sum := 0.0
+	for _, f := range all {
+		if f.GetName() == name {
+			for _, m := range f.GetMetric() {
+				sum += m.GetCounter().GetValue()
+			}
+		}
+	}
+	return sum
 }
 
 type lockedBuffer struct {
@@ -74,10 +93,11 @@ func (e *env) serve(change func(*settings)) (stop func()) {
 	if e.keys, err = token.NewSigner([]byte("0123456789abcdef0123456789abcdef")); err != nil {
 		e.t.Fatal(err)
 	}
+	e.reg = prometheus.NewRegistry()
 	s := settings{Settings: publish.Settings{
 		JetStream: e.bus.JS, Auth: publish.Auth{Keys: e.keys, OpenLoopback: true}, TelemetryEvery: 500 * time.Millisecond,
 	}}
-	s.Logger, s.Registerer = slog.New(slog.NewTextHandler(e.log, nil)), prometheus.NewRegistry()
+	s.Logger, s.Registerer = slog.New(slog.NewTextHandler(e.log, nil)), e.reg
 	s.rtmp = rtmp.Settings{Listen: "127.0.0.1:0", Logger: s.Logger, Registerer: s.Registerer}
 	if change != nil {
 		change(&s)

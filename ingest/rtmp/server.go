@@ -85,9 +85,10 @@ const (
 
 // Server takes publishers.
 type Server struct {
-	s     Settings
-	log   *slog.Logger
-	gauge prometheus.Gauge // open connections
+	s       Settings
+	log     *slog.Logger
+	gauge   prometheus.Gauge       // open connections
+	skipped *prometheus.CounterVec // what was passed over, by reason
 
 	ready       chan struct{}
 	addr, addrS net.Addr
@@ -103,10 +104,14 @@ func New(s Settings) (*Server, error) {
 		return nil, err
 	}
 	srv := &Server{s: s, log: s.Logger, ready: make(chan struct{}), peers: map[netip.Addr]int{},
-		gauge: prometheus.NewGauge(prometheus.GaugeOpts{Namespace: "spillway", Subsystem: "rtmp", Name: "connections", Help: "Open connections."})}
+		gauge: prometheus.NewGauge(prometheus.GaugeOpts{Namespace: "spillway", Subsystem: "rtmp", Name: "connections", Help: "Open connections."}),
+		skipped: prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "spillway", Subsystem: "rtmp", Name: "skipped_total",
+			Help: "What was passed over in tags with a FourCC, by reason: track (other than 0), modex, color_info, channel_layout."}, []string{"reason"})}
 	if s.Registerer != nil {
-		if err := s.Registerer.Register(srv.gauge); err != nil {
-			return nil, fmt.Errorf("rtmp: register metrics: %w", err)
+		for _, c := range []prometheus.Collector{srv.gauge, srv.skipped} {
+			if err := s.Registerer.Register(c); err != nil {
+				return nil, fmt.Errorf("rtmp: register metrics: %w", err)
+			}
 		}
 	}
 	return srv, nil

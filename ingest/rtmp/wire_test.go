@@ -209,10 +209,10 @@ func TestHostilePublishers(t *testing.T) {
 				p.send(9, i*40, picture(false))
 			}
 		}, ""},
-		"HEVC":           {func(p *puppet) { p.send(9, 0, []byte("\x90hvc1abc")) }, "HEVC is not taken yet"},
-		"HEVC as in FLV": {func(p *puppet) { p.send(9, 0, []byte{0x1c, 0, 0, 0, 0, 1}) }, "HEVC is not taken yet"},
-		"AV1":            {func(p *puppet) { p.send(9, 0, []byte("\x90av01abc")) }, "AV1 is not taken yet"},
-		"Opus":           {func(p *puppet) { p.send(8, 0, []byte("\x90Opusabc")) }, "Opus is not taken yet"},
+		"HEVC":           {func(p *puppet) { p.send(9, 0, []byte("\x90hvc1abc")) }, "HEVC configuration: "},
+		"HEVC as in FLV": {func(p *puppet) { p.send(9, 0, []byte{0x1c, 0, 0, 0, 0, 1}) }, "HEVC configuration: "},
+		"AV1":            {func(p *puppet) { p.send(9, 0, []byte("\x90av01abc")) }, "AV1 configuration: "},
+		"Opus":           {func(p *puppet) { p.send(8, 0, []byte("\x90Opusabc")) }, "Opus configuration: "},
 		"bad AAC":        {func(p *puppet) { p.send(8, 0, []byte{0xaf, 0, 0xff, 0xff}) }, "AAC configuration"},
 		"bad SPS":        {func(p *puppet) { p.send(9, 0, avcConfig(pps360)[:20]) }, "H.264 configuration"},
 		"a frame beyond a chunk": {func(p *puppet) {

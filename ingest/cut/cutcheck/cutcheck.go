@@ -186,6 +186,13 @@ func checkBytes(f *schemas.Fragment, data []byte) error {
 		return fmt.Errorf("not exactly one moof and mdat")
 	}
 	fr := file.Segments[0].Fragments[0]
+	prft, ok := file.Children[0].(*mp4.PrftBox)
+	if !ok || len(file.Children) != 3 {
+		return fmt.Errorf("not a prft, a moof and an mdat box")
+	}
+	if err := checkPrft(f, prft); err != nil {
+		return err
+	}
 	if len(fr.Moof.Trafs) != 1 {
 		return fmt.Errorf("%d tracks in a fragment", len(fr.Moof.Trafs))
 	}
@@ -195,6 +202,10 @@ func checkBytes(f *schemas.Fragment, data []byte) error {
 	samples, err := fr.GetFullSamples(nil)
 	if err != nil {
 		return fmt.Errorf("read samples: %w", err)
+	}
+	if len(samples) > 0 && prft.MediaTime != uint64(int64(samples[0].DecodeTime)+int64(samples[0].CompositionTimeOffset)) {
+		return fmt.Errorf("prft is about media time %d: the first sample is presented at %d", prft.MediaTime,
+			int64(samples[0].DecodeTime)+int64(samples[0].CompositionTimeOffset))
 	}
 	if len(samples) != f.Samples {
 		return fmt.Errorf("%d samples, header says %d", len(samples), f.Samples)
@@ -214,6 +225,17 @@ func checkBytes(f *schemas.Fragment, data []byte) error {
 	}
 	if samples[0].IsSync() != f.Independent {
 		return fmt.Errorf("first sample sync %t, header says %t", samples[0].IsSync(), f.Independent)
+	}
+	return nil
+}
+
+// checkPrft compares the producer reference time with the header's wall-clock.
+func checkPrft(f *schemas.Fragment, prft *mp4.PrftBox) error {
+	const ntpUnixSeconds = 2_208_988_800
+	ntp := uint64(prft.NTPTimestamp)
+	us := int64(ntp>>32-ntpUnixSeconds)*1_000_000 + int64((ntp&0xffffffff)*1_000_000>>32)
+	if d := f.WallUnixUs - us; d < 0 || d > 1 { // the fraction of 2^-32 s is rounded down twice
+		return fmt.Errorf("prft says %d us, header says %d", us, f.WallUnixUs)
 	}
 	return nil
 }
