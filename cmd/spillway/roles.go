@@ -20,8 +20,10 @@ import (
 	"github.com/spillway-live/spillway/schemas/token"
 	"github.com/spillway-live/spillway/workers/origin"
 	"github.com/spillway-live/spillway/workers/packager"
+	"github.com/spillway-live/spillway/workers/recorder"
 	"github.com/spillway-live/spillway/workers/router"
 	"github.com/spillway-live/spillway/workers/screenshot"
+	"github.com/spillway-live/spillway/workers/store"
 )
 
 // deps is what roles are built from: an open bus, secrets, where to log and count.
@@ -58,7 +60,25 @@ func (d *deps) packagerRole() role {
 	return role{"packager", packager.Runner(d.js, d.log("packager"), d.reg).Run}
 }
 
-func (d *deps) originRole(addr, edgeNetworks string) (role, string, error) {
+// openStore opens the object store that --store names; empty: none.
+func openStore(ctx context.Context, address string) (store.Objects, error) {
+	if address == "" {
+		return nil, nil
+	}
+	o, err := store.OpenURL(ctx, address)
+	if err != nil {
+		return nil, fmt.Errorf("--store: %w", err)
+	}
+	return o, nil
+}
+
+// recorderRole keeps what the streams whose settings want it were.
+func (d *deps) recorderRole(o store.Objects) role {
+	r := &recorder.Recorder{JetStream: d.js, Store: o, Logger: d.log("recorder"), Registerer: d.reg}
+	return role{"recorder", r.Run}
+}
+
+func (d *deps) originRole(addr, edgeNetworks string, objects store.Objects) (role, string, error) {
 	var edges []netip.Prefix
 	for _, n := range splitList(edgeNetworks) {
 		p, err := netip.ParsePrefix(strings.TrimSpace(n))
@@ -71,7 +91,7 @@ func (d *deps) originRole(addr, edgeNetworks string) (role, string, error) {
 	if err != nil {
 		return role{}, "", err
 	}
-	o := &origin.Origin{JetStream: d.js, Listener: l, EdgeKey: d.secrets.EdgeKey, EdgeNetworks: edges, Logger: d.log("origin"), Registerer: d.reg}
+	o := &origin.Origin{JetStream: d.js, Listener: l, EdgeKey: d.secrets.EdgeKey, EdgeNetworks: edges, Store: objects, Logger: d.log("origin"), Registerer: d.reg}
 	return role{"origin", o.Run}, httpURL(l.Addr()), nil
 }
 

@@ -138,16 +138,34 @@ func (c *commands) roleCommands() []*ffcli.Command {
 		return one(r, err)
 	})
 	add("packager", "make parts of chunks", nil, func(d *deps) ([]role, error) { return one(d.packagerRole(), nil) })
-	var originAddr, edgeNetworks string
+	const storeHelp = "`URL` of the object store of what viewers may seek back to: file:///PATH or s3://BUCKET/PREFIX?endpoint=https://HOST&region=R (credentials: environment or ~/.aws/credentials)"
+	var originAddr, edgeNetworks, originStore, recorderStore string
 	add("origin", "serve playlists, parts and segments", func(fs *flag.FlagSet) {
 		addr(&originAddr, "HTTP", "127.0.0.1:8090")(fs)
 		fs.StringVar(&edgeNetworks, "edge-networks", "", "`networks` of edges that bring no key, comma-separated, e.g. 192.0.2.0/24: private streams are given to edges only")
+		fs.StringVar(&originStore, "store", "", storeHelp)
 	}, func(d *deps) ([]role, error) {
-		r, u, err := d.originRole(originAddr, edgeNetworks)
+		objects, err := openStore(context.Background(), originStore)
+		if err != nil {
+			return nil, err
+		}
+		r, u, err := d.originRole(originAddr, edgeNetworks, objects)
 		if err == nil {
 			d.logger.Info("origin", "url", u)
 		}
 		return one(r, err)
+	})
+	add("recorder", "keep what streams were, so that viewers can seek back", func(fs *flag.FlagSet) {
+		fs.StringVar(&recorderStore, "store", "", storeHelp)
+	}, func(d *deps) ([]role, error) {
+		objects, err := openStore(context.Background(), recorderStore)
+		if err != nil {
+			return nil, err
+		}
+		if objects == nil {
+			return nil, errors.New("--store is missing: a recorder needs an object store, file:///PATH or s3://BUCKET/PREFIX?endpoint=https://HOST")
+		}
+		return one(d.recorderRole(objects), nil)
 	})
 	var routerAddr, routerPublic, routerCollector, routerPublish, routerOrigins string
 	add("router", "answer dispatch, multivariant playlists and steering", func(fs *flag.FlagSet) {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -28,12 +29,13 @@ import (
 	"github.com/spillway-live/spillway/testenv/edge"
 	"github.com/spillway-live/spillway/testenv/geodb"
 	"github.com/spillway-live/spillway/testenv/publisher"
+	"github.com/spillway-live/spillway/workers/store"
 )
 
 // The parts of "spillway up", in the order in which they start. They stop in
 // reverse, so nothing that was accepted is lost on the way down:
 //
-//	bus ─ ClickHouse ─ loader ─ sessioniser ─ collector ─ ingest ─ packager ─ origin
+//	bus ─ ClickHouse ─ loader ─ sessioniser ─ collector ─ ingest ─ packager ─ recorder ─ origin
 //	   ─ router ─ screenshot ─ console ─ edges a, b, c ─ demo publisher ─ viewers
 const (
 	demoApp    = "live"
@@ -50,6 +52,7 @@ type upFlags struct {
 	viewers int
 	openPub bool
 	cdns    string
+	store   string
 	geo     string
 	profile string
 	tls     encryptedFlags
@@ -66,6 +69,7 @@ func (f *upFlags) register(fs *flag.FlagSet) {
 	fs.IntVar(&f.viewers, "viewers", 5, "demo viewers on every CDN")
 	fs.BoolVar(&f.openPub, "open-publish", true, "let publishers on this machine push without a key")
 	fs.StringVar(&f.geo, "geo", "", "MaxMind-format `files`, comma-separated, that place viewers")
+	fs.StringVar(&f.store, "store", "", "`URL` of the object store of what viewers may seek back to: file:///PATH or s3://BUCKET/PREFIX?endpoint=https://HOST&region=R (default: a folder of the data directory)")
 	fs.StringVar(&f.cdns, "cdns", "a,b,c", "`names` of the CDN edges to run")
 	f.tls.register(fs)
 	fs.StringVar(&f.profile, "cpuprofile", "", "`file` for a CPU profile of this process, in pprof's form")
@@ -156,7 +160,7 @@ func (c *commands) up(ctx ctx, f *upFlags) (err error) {
 }
 
 // upRoles are what --only chooses from.
-const upRoles = "loader sessioniser collector ingest packager origin router screenshot console edge demo"
+const upRoles = "loader sessioniser collector ingest packager recorder origin router screenshot console edge demo"
 
 // check refuses settings that would quietly leave something out.
 func (f *upFlags) check() error {
@@ -224,6 +228,7 @@ func (s *system) start(ctx ctx, dir string) error {
 		{"collector", s.startCollector},
 		{"ingest", s.startIngest},
 		{"packager", func(context.Context) error { s.add(s.d.packagerRole()); return nil }},
+		{"recorder", s.startRecorder},
 		{"origin", s.startOrigin},
 		{"router", s.startRouter},
 		{"screenshot", s.startScreenshot},
@@ -328,12 +333,40 @@ func (s *system) startScreenshot(ctx) error {
 	return nil
 }
 
-func (s *system) startOrigin(ctx) error {
+// objects opens the store of what viewers may seek back to, under the data
+// directory unless --store says otherwise.
+func (s *system) objects(ctx ctx) (store.Objects, error) {
+	address := s.f.store
+	if address == "" {
+		dir, err := filepath.Abs(filepath.Join(s.d.dataDir, "store"))
+		if err != nil {
+			return nil, fmt.Errorf("find the data directory: %w", err)
+		}
+		address = (&url.URL{Scheme: "file", Path: dir}).String()
+	}
+	return openStore(ctx, address)
+}
+
+// startRecorder costs nothing until a stream's settings ask for it.
+func (s *system) startRecorder(ctx ctx) error {
+	o, err := s.objects(ctx)
+	if err != nil {
+		return err
+	}
+	s.add(s.d.recorderRole(o))
+	return nil
+}
+
+func (s *system) startOrigin(ctx ctx) error {
+	objects, err := s.objects(ctx)
+	if err != nil {
+		return err
+	}
 	addr, err := s.f.origin.choose("origin", s.logger)
 	if err != nil {
 		return err
 	}
-	r, u, err := s.d.originRole(addr, "")
+	r, u, err := s.d.originRole(addr, "", objects)
 	if err != nil {
 		return err
 	}

@@ -45,6 +45,8 @@ type Multivariant struct {
 	// SteeringURI is the content-steering server's; empty writes no steering tag.
 	// It must be absolute when BaseURLs are: shaka does not resolve relative ones.
 	SteeringURI string
+	// Playlist is the file name of the media playlists; default [PlaylistName]. Not used over MPEG-TS.
+	Playlist string
 	// IndependentSegments: every segment starts with a key frame.
 	IndependentSegments bool
 	// TS: the variants are muxed MPEG-TS, for players that know nothing else.
@@ -213,6 +215,9 @@ func (m *Multivariant) appendURI(b []byte, p *Pathway, rendition string, t schem
 		b = append(b, t...)
 	}
 	b = append(b, '/')
+	if m.Playlist != "" && !m.TS {
+		return append(b, m.Playlist...)
+	}
 	return append(b, PlaylistName...)
 }
 

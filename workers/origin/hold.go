@@ -97,7 +97,9 @@ func (f *feed) mayHave(_ context.Context, t target) bool {
 func (o *Origin) serveMedia(w http.ResponseWriter, r *http.Request, t target) {
 	f, release, err := o.watch(r.Context(), t.key)
 	if err != nil {
-		o.fail(w, r, err)
+		if !o.serveStored(w, r, t) {
+			o.fail(w, r, err)
+		}
 		return
 	}
 	defer release()
@@ -109,7 +111,9 @@ func (o *Origin) serveMedia(w http.ResponseWriter, r *http.Request, t target) {
 		tr := f.tracks[trackName{t.rendition, t.track}]
 		if tr == nil {
 			f.mu.Unlock()
-			refuse(w, http.StatusNotFound, cacheShort, "the stream has no such track")
+			if !o.serveStored(w, r, t) {
+				refuse(w, http.StatusNotFound, cacheShort, "the stream has no such track")
+			}
 			return
 		}
 		data, ok, later := tr.find(t.id)
@@ -124,7 +128,9 @@ func (o *Origin) serveMedia(w http.ResponseWriter, r *http.Request, t target) {
 			sendMedia(w, r, t, mediaName(t.id), data)
 			return
 		case !later || left <= 0:
-			refuse(w, http.StatusNotFound, cacheShort, "no such part or segment, or no longer")
+			if !o.serveStored(w, r, t) {
+				refuse(w, http.StatusNotFound, cacheShort, "no such part or segment, or no longer")
+			}
 			return
 		default:
 			if !hold.wait(wake, left) {

@@ -18,7 +18,7 @@ const allowedMethods = "GET, HEAD, OPTIONS"
 
 // target is what a path names.
 type target struct {
-	kind      string // multivariant, playlist, init, part, segment
+	kind      string // multivariant, playlist, dvr, init, part, segment
 	key       schemas.StreamKey
 	rendition string
 	track     schemas.Track
@@ -54,8 +54,12 @@ func parsePath(path string) (t target, ok bool) {
 		return t, false
 	}
 	file := p[4]
-	if file == hls.PlaylistName {
+	switch file {
+	case hls.PlaylistName:
 		t.kind = "playlist"
+		return t, true
+	case hls.DVRName:
+		t.kind = "dvr"
 		return t, true
 	}
 	if id, isInit := strings.CutPrefix(file, "init-"); isInit {
@@ -133,6 +137,8 @@ func (o *Origin) serveTarget(w http.ResponseWriter, r *http.Request, t target) {
 		o.serveMultivariant(w, r, t)
 	case "playlist":
 		o.servePlaylist(w, r, t)
+	case "dvr":
+		o.serveDVR(w, r, t)
 	case "init":
 		o.serveInit(w, r, t)
 	default:
@@ -148,7 +154,11 @@ func (o *Origin) serveMultivariant(w http.ResponseWriter, r *http.Request, t tar
 	ctx, cancel := context.WithTimeout(r.Context(), 5*time.Second)
 	defer cancel()
 	s, err := o.state(ctx, t.key)
-	if err == nil && (len(s.Epoch.Tracks) == 0 || time.Since(time.UnixMicro(s.UpdatedUnixUs)) > goneAfter) {
+	back := time.Duration(0) // what can still be seen of a stream that is gone
+	if r.URL.Query().Get("dvr") == "1" {
+		back = o.dvrWindow(t.key)
+	}
+	if err == nil && (len(s.Epoch.Tracks) == 0 || time.Since(time.UnixMicro(s.UpdatedUnixUs)) > max(goneAfter, back)) {
 		err = errUnknown
 	}
 	if err != nil {
@@ -156,11 +166,21 @@ func (o *Origin) serveMultivariant(w http.ResponseWriter, r *http.Request, t tar
 		return
 	}
 	m := hls.FromState(s)
+	if back > 0 {
+		m.Playlist = hls.DVRName
+	}
 	sendPlaylist(w, r, m.Append(nil), cacheShort)
 }
 
 func (o *Origin) serveInit(w http.ResponseWriter, r *http.Request, t target) {
 	b, err := o.initBytes(r.Context(), t.initID)
+	if err != nil {
+		// The bus forgets init segments after a week; what was recorded has its own.
+		if stored, ok := o.storedInit(r.Context(), t); ok {
+			o.inits.put(t.initID, stored)
+			b, err = stored, nil
+		}
+	}
 	switch {
 	case errors.Is(err, jetstream.ErrKeyNotFound):
 		refuse(w, http.StatusNotFound, cacheShort, "no such init segment")

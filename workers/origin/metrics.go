@@ -11,6 +11,8 @@ type metrics struct {
 	bytes                            *prometheus.CounterVec
 	conns                            prometheus.Gauge
 	turnedAway, slow                 prometheus.Counter
+	storeReads, storeFails           prometheus.Counter
+	storeReading, storeAway          prometheus.Gauge
 	held                             prometheus.Gauge
 	watched                          prometheus.Gauge
 	received, covered, lost, corrupt prometheus.Counter
@@ -30,17 +32,21 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 			Help: "HTTP requests answered, by object and status code."}, []string{"object", "code"}),
 		bytes: prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "spillway", Subsystem: "origin", Name: "sent_bytes_total",
 			Help: "Bytes of answers' bodies, by object."}, []string{"object"}),
-		conns:      gauge("connections", "Open HTTP connections."),
-		turnedAway: counter("turned_away_total", "Requests answered 503 because the origin, or their peer, had too many connections."),
-		slow:       counter("slow_readers_total", "Answers cut off because their reader took too little for too long."),
-		held:       gauge("held_requests", "Requests held until a part exists."),
-		watched:    gauge("watched_streams", "Streams read from the bus because somebody asks for them."),
-		received:   counter("parts_received_total", "Parts received from packagers."),
-		covered:    counter("chunks_covered_total", "Chunks packaged here because their parts did not come in time."),
-		lost:       counter("chunks_lost_total", "Chunks that could not be packaged at all; their parts are listed as gaps."),
-		corrupt:    counter("parts_corrupt_total", "Parts passed over because their bytes or header were damaged."),
-		refetched:  counter("messages_refetched_total", "Messages read back from MEDIA because the bus's announcement of them did not come."),
-		dropped:    counter("messages_dropped_total", "Messages dropped because too many waited to be taken; chunks among them are read back from MEDIA."),
+		conns:        gauge("connections", "Open HTTP connections."),
+		turnedAway:   counter("turned_away_total", "Requests answered 503 because the origin, or their peer, had too many connections."),
+		slow:         counter("slow_readers_total", "Answers cut off because their reader took too little for too long."),
+		held:         gauge("held_requests", "Requests held until a part exists."),
+		watched:      gauge("watched_streams", "Streams read from the bus because somebody asks for them."),
+		received:     counter("parts_received_total", "Parts received from packagers."),
+		covered:      counter("chunks_covered_total", "Chunks packaged here because their parts did not come in time."),
+		lost:         counter("chunks_lost_total", "Chunks that could not be packaged at all; their parts are listed as gaps."),
+		corrupt:      counter("parts_corrupt_total", "Parts passed over because their bytes or header were damaged."),
+		refetched:    counter("messages_refetched_total", "Messages read back from MEDIA because the bus's announcement of them did not come."),
+		dropped:      counter("messages_dropped_total", "Messages dropped because too many waited to be taken; chunks among them are read back from MEDIA."),
+		storeReads:   counter("store_reads_total", "Segments and init segments read from the object store."),
+		storeFails:   counter("store_failures_total", "Reads and lists of the object store that failed."),
+		storeReading: gauge("store_reading", "Objects being read from the object store."),
+		storeAway:    gauge("store_away", "1 while the object store cannot be listed: what is further back than the window cannot be seen."),
 		delay: prometheus.NewHistogram(prometheus.HistogramOpts{Namespace: "spillway", Subsystem: "origin", Name: "part_delay_seconds",
 			Help: "Time from ingest's receipt of a chunk to its part being listed here, seconds.", Buckets: prometheus.ExponentialBuckets(0.001, 2, 13)}),
 		holding: prometheus.NewHistogram(prometheus.HistogramOpts{Namespace: "spillway", Subsystem: "origin", Name: "hold_seconds",
@@ -56,6 +62,8 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 	m.lost, m.corrupt = shared(reg, m.lost, &err), shared(reg, m.corrupt, &err)
 	m.conns, m.turnedAway, m.slow = shared(reg, m.conns, &err), shared(reg, m.turnedAway, &err), shared(reg, m.slow, &err)
 	m.refetched, m.dropped = shared(reg, m.refetched, &err), shared(reg, m.dropped, &err)
+	m.storeReads, m.storeFails = shared(reg, m.storeReads, &err), shared(reg, m.storeFails, &err)
+	m.storeReading, m.storeAway = shared(reg, m.storeReading, &err), shared(reg, m.storeAway, &err)
 	m.delay, m.holding = shared(reg, m.delay, &err), shared(reg, m.holding, &err)
 	return m, err
 }

@@ -22,6 +22,7 @@ import (
 	"github.com/spillway-live/spillway/schemas/access"
 	"github.com/spillway-live/spillway/workers/cmaf"
 	"github.com/spillway-live/spillway/workers/hls"
+	"github.com/spillway-live/spillway/workers/store"
 )
 
 // Role is the origin's name in metrics and logs.
@@ -59,8 +60,13 @@ type Origin struct {
 	// where they are. Private streams are given to them only; with neither, to nobody.
 	EdgeKey      string
 	EdgeNetworks []netip.Prefix
-	Logger       *slog.Logger
-	Registerer   prometheus.Registerer
+	// Store holds what recorders wrote of streams with AppSettings.DVRSec; nil:
+	// no stream can be seen further back than the window.
+	Store store.Objects
+	// StoreReads bounds the objects read from Store at once; default 32.
+	StoreReads int
+	Logger     *slog.Logger
+	Registerer prometheus.Registerer
 
 	window  window
 	history time.Duration
@@ -68,6 +74,7 @@ type Origin struct {
 	work    context.Context
 	access  *access.Table
 	fetches fetches
+	dvr     *dvr // nil without Store
 	// stopping: requests are still answered, but no more should come.
 	stopping atomic.Bool
 
@@ -100,6 +107,7 @@ func (o *Origin) defaults() error {
 	set(&o.MaxConns, 20_000)
 	set(&o.MaxConnsPerPeer, 5_000)
 	set(&o.SlowAfter, 20*time.Second)
+	set(&o.StoreReads, 32)
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -159,6 +167,7 @@ func (o *Origin) Run(ctx context.Context) error {
 		select {
 		case <-sweep.C:
 			o.dropIdle(time.Now())
+			o.dvr.dropIdle(time.Now())
 			continue
 		case now := <-late.C:
 			for _, f := range o.watched() {
@@ -199,7 +208,10 @@ func (o *Origin) open(ctx context.Context) (err error) {
 			return fmt.Errorf("open bucket %s: %w", name, err)
 		}
 	}
-	return o.followAccess(ctx)
+	if err := o.followAccess(ctx); err != nil {
+		return err
+	}
+	return o.openDVR(ctx)
 }
 
 // unknownFor is how long a name that is not on the bus is answered 404 without

@@ -299,6 +299,9 @@ func (r *Router) multivariant(w http.ResponseWriter, q *http.Request, v url.Valu
 	m := hls.FromState(state)
 	m.Key = key(q)
 	m.TS = strings.HasSuffix(q.URL.Path, "/"+hls.TSName)
+	if v.Get("dvr") == "1" {
+		m.Playlist = hls.DVRName
+	}
 	m.SteeringURI = r.steeringURI(o.token)
 	for _, c := range o.answer.Candidates[:o.answer.Eligible] {
 		if cdn := r.t.cdn(c.CDN); cdn != nil {
