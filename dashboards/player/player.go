@@ -53,6 +53,9 @@ func Handler(routerURL string) (http.Handler, error) {
 	return mux, nil
 }
 
+// HLSJS gives the source of the vendored hls.js, for pages of tests and benchmarks.
+func HLSJS() ([]byte, error) { return static.ReadFile("static/vendor/hls-1.7.4.min.js") }
+
 func cached(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Cache-Control", "max-age=300")

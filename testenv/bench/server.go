@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/url"
 	"os"
 	"os/exec"
 	"strings"
@@ -91,10 +92,13 @@ type Spillway struct {
 	// CPUProfile is a file for a profile of the server, in pprof's form; none when empty. It costs a little
 	// CPU time itself, and every run replaces it.
 	CPUProfile string
+	// Edge puts a router and one CDN edge before the origin; PlayURL is then that of the edge.
+	Edge bool
 }
 
 const (
 	ownApplication  = "live"
+	ownEdge         = "a"
 	ownStartTimeout = 30 * time.Second
 	// ownStopGrace is above the five seconds in which "spillway up" promises to stop.
 	ownStopGrace = 8 * time.Second
@@ -117,9 +121,10 @@ type own struct {
 	dir     string
 	version string
 	ready   struct {
-		Push   string `json:"push"`
-		Origin string `json:"origin"`
-		NATS   string `json:"nats"`
+		Push   string            `json:"push"`
+		Origin string            `json:"origin"`
+		NATS   string            `json:"nats"`
+		HLS    map[string]string `json:"hls"`
 	}
 }
 
@@ -134,7 +139,11 @@ func (s Spillway) start(ctx context.Context) (_ *own, err error) {
 			o.Stop()
 		}
 	}()
-	args := []string{"up", "--no-demo", "--only", "ingest,packager,origin", "--data", o.dir + "/data", "--json", "--log-level", "warn"}
+	roles := "ingest,packager,origin"
+	if s.Edge {
+		roles += ",router,edge"
+	}
+	args := []string{"up", "--no-demo", "--only", roles, "--cdns", ownEdge, "--data", o.dir + "/data", "--json", "--log-level", "warn"}
 	for _, port := range []string{"rtmp", "console", "router", "collector", "origin", "nats-port"} {
 		args = append(args, "--"+port, "0")
 	}
@@ -191,7 +200,11 @@ func (s Spillway) start(ctx context.Context) (_ *own, err error) {
 func (o *own) Version() string                 { return o.version }
 func (o *own) PublishURL(stream string) string { return o.ready.Push + "/" + stream }
 func (o *own) PlayURL(stream string) string {
-	return o.ready.Origin + "/" + ownApplication + "/" + stream + "/multivariant.m3u8"
+	base := o.ready.Origin
+	if u, err := url.Parse(o.ready.HLS[ownEdge]); err == nil && u.Host != "" {
+		base = u.Scheme + "://" + u.Host
+	}
+	return base + "/" + ownApplication + "/" + stream + "/multivariant.m3u8"
 }
 func (o *own) PID() int              { return o.process.PID() }
 func (o *own) Done() <-chan struct{} { return o.process.Done() }

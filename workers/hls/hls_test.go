@@ -64,7 +64,10 @@ func window(first uint64, n, open int, back uint64) hls.Media {
 }
 
 func TestMediaGolden(t *testing.T) {
+	ended := window(100, 9, 0, 1000)
+	ended.Ended = true
 	for name, m := range map[string]hls.Media{
+		"media_ended.m3u8":     ended,
 		"media_open.m3u8":      window(100, 4, 3, 102),
 		"media_closed.m3u8":    window(100, 9, 0, 1000),
 		"media_disc_left.m3u8": window(103, 4, 1, 102),

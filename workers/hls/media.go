@@ -30,7 +30,17 @@ type Media struct {
 	PartHoldBackUs int64
 	// Segments have consecutive MSNs; only the last may be incomplete, and then
 	// it has at least one part. At least one is required.
+	//
+	// A last segment that is complete is listed like one that is not, by its parts
+	// alone: its EXTINF and URI come together with the first part of the next
+	// segment. hls.js 1.7 takes a complete segment for loaded when no more than
+	// 0.2 s of it are missing, so one that learned of the last part and of the end
+	// at once could pass over that part, and stalled for ten seconds
+	// (docs/decisions/0031-a-segment-ends-with-the-next-part.md).
 	Segments []Segment
+	// Ended: no segment is about to follow, because the publisher left. A complete
+	// last segment is then listed as such.
+	Ended bool
 	// Reports tell of the stream's other playlists.
 	Reports []Report
 }
@@ -204,7 +214,7 @@ func (m *Media) appendSegments(b []byte, skip int) []byte {
 		if after <= PartWindowUs || !s.Complete {
 			b = appendParts(b, s)
 		}
-		if s.Complete {
+		if s.Complete && (m.Ended || i < len(m.Segments)-1) {
 			if s.gap() {
 				b = append(b, "#EXT-X-GAP\n"...)
 			}

@@ -21,9 +21,6 @@ func (f *feed) look(now time.Time) {
 		if len(t.pending) > 0 {
 			f.moved(t, func() { t.advance(now) })
 		}
-		if now.Sub(t.unsaid) > tick {
-			t.say() // its chunk's other part is late
-		}
 	}
 }
 

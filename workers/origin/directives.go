@@ -101,8 +101,9 @@ func (t *track) reach(d directives) (reach, string) {
 	case d.msn < newest.msn:
 		return reached, ""
 	case d.msn == newest.msn && t.closed:
-		// All of it is listed; a part past the end is part 0 of the next segment.
-		if d.hasPart && d.part > newest.part {
+		// All parts are listed; the segment itself is with part 0 of the next one,
+		// which is also what a part past the end stands for.
+		if d.hasPart && d.part > newest.part || !d.hasPart && !t.over() {
 			return toCome, ""
 		}
 		return reached, ""

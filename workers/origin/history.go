@@ -54,9 +54,6 @@ func (f *feed) open(ctx context.Context) error {
 	}
 	f.mu.Lock()
 	f.past = true
-	for _, t := range f.tracks {
-		t.say()
-	}
 	f.mu.Unlock()
 	f.heard.Store(time.Now().UnixNano())
 	return nil

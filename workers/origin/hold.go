@@ -62,7 +62,7 @@ func (o *Origin) servePlaylist(w http.ResponseWriter, r *http.Request, t target)
 		if wake == nil || left <= 0 {
 			var b []byte
 			if tr != nil && tr.begun {
-				b = tr.playlist(d.skip)
+				b = tr.answer(d)
 			}
 			f.mu.Unlock()
 			switch {

@@ -70,8 +70,6 @@ type track struct {
 
 	pending map[partID]*piece // arrived before the parts in front of them
 	waiting map[partID]string // parts that MEDIA has announced, and their chunk
-	from    string            // chunk of the last part
-	unsaid  time.Time         // when a part was appended that those who wait have not been told of; zero: none
 	// MEDIA has announced every part from announcedFrom to announced; its order is that of the publisher.
 	announcedFrom, announced partID
 	// mediaEpoch is the highest epoch that MEDIA has shown; ended the epoch whose end it has shown.
@@ -129,8 +127,12 @@ func (t *track) sawEpoch(epoch uint32, now time.Time) {
 
 // sawEnd notes that the publisher left: nothing follows in this epoch.
 func (t *track) sawEnd(epoch uint32, now time.Time) {
+	was := t.over()
 	t.ended = max(t.ended, epoch)
 	t.advance(now)
+	if !was && t.over() {
+		t.announce()
+	}
 }
 
 // offer takes a part that arrived, in whatever order.
@@ -200,23 +202,15 @@ func (t *track) advance(now time.Time) {
 	}
 	if appended {
 		t.trim()
-		t.full, t.delta, t.unsaid = nil, nil, now
-		// A chunk that ends a segment often has two parts of a track, the last one
-		// short. hls.js 1.7, told of them one right after the other, can miss the
-		// second and stall for ten seconds; told of both at once it does not.
-		if chunk, ok := t.waiting[t.next()]; !ok || chunk != t.from {
-			t.say()
-		}
+		t.announce()
 	}
 }
 
-// say wakes those who wait for what was appended.
-func (t *track) say() {
-	if !t.unsaid.IsZero() {
-		t.unsaid = time.Time{}
-		close(t.changed)
-		t.changed = make(chan struct{})
-	}
+// announce wakes those who wait: the playlist changed.
+func (t *track) announce() {
+	t.full, t.delta = nil, nil
+	close(t.changed)
+	t.changed = make(chan struct{})
 }
 
 func (t *track) step(now time.Time) bool {
@@ -307,7 +301,7 @@ func (t *track) append(p *piece) {
 	s.Parts = append(s.Parts, hls.Part{DurationUs: p.h.DurationUs, Independent: p.h.Independent, Gap: p.gap})
 	s.raw = append(s.raw, p.data)
 	s.cut += p.h.DurationUs
-	t.begun, t.closed, t.last, t.from = true, false, p.id, p.h.ContentID
+	t.begun, t.closed, t.last = true, false, p.id
 	delete(t.pending, p.id)
 	delete(t.waiting, p.id)
 	for k := range t.pending {
@@ -410,14 +404,13 @@ func hasGap(s *segment) bool {
 	return false
 }
 
+// over reports whether the publisher of the last segment has left.
+func (t *track) over() bool { return t.closed && t.ended >= t.last.epoch }
+
 // playlist renders what is listed now; the bytes must not be changed.
 func (t *track) playlist(delta bool) []byte {
 	if t.full == nil {
-		m := hls.Media{PartTargetUs: t.targetUs, Reports: t.reports}
-		m.Segments = make([]hls.Segment, 0, len(t.segs)-t.first)
-		for _, s := range t.segs[t.first:] {
-			m.Segments = append(m.Segments, s.Segment)
-		}
+		m := t.media(len(t.segs))
 		t.full = m.Append(make([]byte, 0, 8<<10))
 		t.delta = t.full
 		if m.Skippable() > 0 {
@@ -430,8 +423,32 @@ func (t *track) playlist(delta bool) []byte {
 	return t.full
 }
 
+// media is what the playlist lists of the segments before index end.
+func (t *track) media(end int) *hls.Media {
+	m := &hls.Media{PartTargetUs: t.targetUs, Reports: t.reports, Ended: end == len(t.segs) && t.over()}
+	m.Segments = make([]hls.Segment, 0, end-t.first)
+	for _, s := range t.segs[t.first:end] {
+		m.Segments = append(m.Segments, s.Segment)
+	}
+	return m
+}
+
+// answer renders the playlist for directives that it meets. Whoever asks for the
+// last part of a segment gets the playlist as it was when that part was the
+// newest, even when the next segment has begun since: see hls.Media.Segments.
+func (t *track) answer(d directives) []byte {
+	n := len(t.segs) - 1
+	if n <= t.first || !d.hasPart || d.msn != t.segs[n-1].MSN || d.part != len(t.segs[n-1].Parts)-1 {
+		return t.playlist(d.skip)
+	}
+	if d.skip {
+		return t.media(n).AppendDelta(nil)
+	}
+	return t.media(n).Append(nil)
+}
+
 // listed reports whether the playlist has segments that are complete.
-func (t *track) listed() bool { return len(t.segs) > 1 || len(t.segs) == 1 && t.closed }
+func (t *track) listed() bool { return len(t.segs) > 1 || t.over() }
 
 // lastMSN is that of the last complete segment; without one, the number before the first.
 func (t *track) lastMSN() uint64 {

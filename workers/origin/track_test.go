@@ -185,7 +185,7 @@ func TestReach(t *testing.T) {
 		}
 	}
 	closed := play(t, script(1)[:70], script(1)[:70]) // 46 is complete, 47 has not begun
-	for query, want := range map[string]reach{"_HLS_msn=46&_HLS_part=10": toCome, "_HLS_msn=46": reached, "_HLS_msn=47&_HLS_part=0": toCome, "_HLS_msn=48": toCome, "_HLS_msn=49": tooFar} {
+	for query, want := range map[string]reach{"_HLS_msn=46&_HLS_part=10": toCome, "_HLS_msn=46": toCome, "_HLS_msn=46&_HLS_part=9": reached, "_HLS_msn=47&_HLS_part=0": toCome, "_HLS_msn=48": toCome, "_HLS_msn=49": tooFar} {
 		d, err := parseDirectives(query)
 		if err != nil {
 			t.Fatal(err)
@@ -199,32 +199,39 @@ func TestReach(t *testing.T) {
 	}
 }
 
-// Two parts of one chunk are told together; hls.js can miss the second otherwise.
-func TestPartsOfOneChunkAreToldTogether(t *testing.T) {
-	bus := script(1)[:10]
-	now := time.Unix(1_790_000_000, 0)
-	tr := newTrack("src", schemas.Video, testWindow, 200_000)
-	for i, p := range bus {
-		chunk := fmt.Sprint("chunk", min(i, 8)) // 8 and 9 are of one
-		p.h.ContentID = chunk
-		tr.expect(p.id, p.h.SegmentStart, chunk)
-	}
-	for i, p := range bus {
-		wake := tr.changed
-		tr.offer(p, now)
-		told := wake != tr.changed
-		if want := i != 8; told != want {
-			t.Errorf("part %d: waiters told: %t", i, told)
+// hls.js takes a complete segment for loaded when its last part is missing: it
+// must learn of that part before it learns that the segment is complete.
+func TestLastPartIsToldBeforeTheSegmentsEnd(t *testing.T) {
+	tr := play(t, script(1)[:70], script(1)[:70]) // 46 has all ten parts, 47 has not begun
+	last, end := []byte("\"1-46.9.m4s\""), []byte("\n1-46.m4s\n")
+	check := func(what string, b []byte, complete bool) {
+		t.Helper()
+		if !bytes.Contains(b, last) || bytes.Contains(b, end) != complete {
+			t.Errorf("%s: the last part must be listed, the segment: %t\n%s", what, complete, b)
 		}
 	}
-	late := newTrack("src", schemas.Video, testWindow, 200_000)
-	late.expect(bus[0].id, true, "x")
-	late.expect(bus[1].id, false, "x")
-	p := *bus[0]
-	p.h.ContentID = "x"
-	wake := late.changed
-	late.offer(&p, now)
-	if late.say(); wake == late.changed {
-		t.Error("waiters are never told of the first part when the second is late")
+	at := directives{hasMSN: true, hasPart: true, msn: 46, part: 9}
+	check("all parts are here", tr.playlist(false), false)
+	was := tr.answer(at)
+
+	next := *script(1)[70]
+	tr.offer(&next, time.Unix(1_790_000_100, 0))
+	check("the next segment has begun", tr.playlist(false), true)
+	check("asked for the last part late", tr.answer(at), false)
+	if late := tr.answer(at); !bytes.Equal(late, was) {
+		t.Errorf("asked late, the playlist is not what it was: was\n%s\nis\n%s", was, late)
+	}
+	at.skip = true
+	check("asked for the last part late, with delta update", tr.answer(at), false)
+	check("asked for a part before", tr.answer(directives{hasMSN: true, hasPart: true, msn: 46, part: 8}), true)
+	check("asked past the end", tr.answer(directives{hasMSN: true, hasPart: true, msn: 46, part: 10}), true)
+	check("asked for the segment", tr.answer(directives{hasMSN: true, msn: 46}), true)
+
+	ended := play(t, script(1)[:70], script(1)[:70])
+	wake := ended.changed
+	ended.sawEnd(1, time.Unix(1_790_000_100, 0))
+	check("the publisher left", ended.playlist(false), true)
+	if wake == ended.changed {
+		t.Error("those who wait are not told that the last segment is complete")
 	}
 }
