@@ -424,9 +424,8 @@ func (c *Cutter) placeAudio(f Frame) error {
 
 // audioSegmentDue tells, when a part is full, whether audio's segment ends with
 // it: at the first whole part that reaches video's boundary, or, without video,
-// at the least length. A shorter last part of its own would end exactly there,
-// but hls.js 1.7.4 now and then misses a part shorter than its tolerance of
-// 100 ms and then stalls for ten seconds (seen in one view of three).
+// at the least length. A shorter last part of its own would end exactly there, at
+// the cost of a request more for every segment.
 func (c *Cutter) audioSegmentDue() bool {
 	a := c.audio
 	if c.video == nil {

@@ -137,9 +137,9 @@ func TestSlowReadersHoldBoundedMemory(t *testing.T) {
 	last := f.push(8)
 	wait := func(msn int) {
 		t.Helper()
-		until(t, "the segment is listed", func() bool {
+		until(t, "the segment's last part is listed", func() bool {
 			a := get(t, o.url+videoPath+"playlist.m3u8")
-			return a.code == 200 && strings.Contains(string(a.body), "\n"+schemas.SegmentFileName(1, uint64(msn))+"\n")
+			return a.code == 200 && strings.Contains(string(a.body), fmt.Sprintf("1-%d.%d.m4s", msn, fatParts-1))
 		})
 	}
 	wait(last)
