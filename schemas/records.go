@@ -26,6 +26,8 @@ const (
 	EventTranscodeFailed EventKind = "transcode_failed"
 	// EventTranscodeBehind: an encoder fell behind real time; a rendition was left out for it.
 	EventTranscodeBehind EventKind = "transcode_behind"
+	// EventPullFailed: a camera that is pulled failed; told for the first failure of a row.
+	EventPullFailed EventKind = "pull_failed"
 )
 
 // Event is something that happened to a stream, CDN or worker; it lands in the
