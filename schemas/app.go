@@ -1,6 +1,7 @@
 package schemas
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/url"
@@ -278,4 +279,43 @@ type RenditionState struct {
 	// AverageBps and PeakBps are measured, bits per second, as in [PublisherStats].
 	AverageBps int64 `json:"average_bps"`
 	PeakBps    int64 `json:"peak_bps"`
+}
+
+// RenditionFreshFor is how long a RenditionState holds without being written again.
+const RenditionFreshFor = 5 * time.Second
+
+// Fresh reports whether the rendition is being made, of whatever epoch.
+func (r *RenditionState) Fresh(now time.Time) bool {
+	return r.Live && now.Sub(time.UnixMicro(r.UpdatedUnixUs)) < RenditionFreshFor
+}
+
+// LiveIn reports whether the rendition is being made of the stream's current epoch.
+func (r *RenditionState) LiveIn(s *StreamState, now time.Time) bool {
+	return r.Fresh(now) && r.Epoch.Epoch == s.Epoch.Epoch && r.App == s.App && r.Stream == s.Stream
+}
+
+// ParseRenditionState reads an entry of the bucket renditions.
+func ParseRenditionState(key string, value []byte) (*RenditionState, error) {
+	var r RenditionState
+	if err := json.Unmarshal(value, &r); err != nil {
+		return nil, err
+	}
+	if err := (StreamKey{r.App, r.Stream}).Check(); err != nil {
+		return nil, err
+	}
+	if err := CheckName("rendition", r.Rendition); err != nil {
+		return nil, err
+	}
+	if want := r.App + "." + r.Stream + "." + r.Rendition; key != want {
+		return nil, fmt.Errorf("the rendition under key %s is %s", key, want)
+	}
+	if len(r.Epoch.Tracks) == 0 {
+		return nil, errors.New("epoch has no track")
+	}
+	for i := range r.Epoch.Tracks {
+		if err := r.Epoch.Tracks[i].Track.Check(); err != nil {
+			return nil, err
+		}
+	}
+	return &r, nil
 }

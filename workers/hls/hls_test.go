@@ -153,17 +153,25 @@ func TestMultivariantGolden(t *testing.T) {
 	steered.SteeringURI = "http://127.0.0.1:9000/v1/steering?s=tok"
 	golden(t, "multivariant_steered.m3u8", steered.Append(nil))
 
+	low := func(name string, w, h int, average, peak int64) *schemas.RenditionState {
+		return &schemas.RenditionState{App: "live", Stream: "one", Rendition: name, AverageBps: average, PeakBps: peak, Epoch: schemas.EpochOpen{
+			Rendition: name, Tracks: []schemas.TrackInfo{{Track: schemas.Video, Codec: "avc1.64001e", Width: w, Height: h, FPS: 29.97}}}}
+	}
+	ladder := hls.FromState(state(), low("480p", 854, 480, 900_000, 1_100_000), low("240p", 426, 240, 300_000, 350_000))
+	ladder.Pathways = steered.Pathways[:2]
+	golden(t, "multivariant_ladder.m3u8", ladder.Append(nil))
+
 	s := state()
 	s.Epoch.Tracks = s.Epoch.Tracks[1:]
 	s.Stats = schemas.PublisherStats{KeyframeMs: 9000}
 	audio := hls.FromState(s)
 	golden(t, "multivariant_audio.m3u8", audio.Append(nil))
 
-	for name, m := range map[string]hls.Multivariant{"plain": plain, "steered": steered, "audio": audio} {
+	for name, m := range map[string]hls.Multivariant{"plain": plain, "steered": steered, "audio": audio, "ladder": ladder} {
 		var p playlist.Multivariant
 		if err := p.Unmarshal(m.Append(nil)); err != nil {
 			t.Errorf("%s: %v", name, err)
-		} else if want := max(1, len(m.Pathways)); len(p.Variants) != want {
+		} else if want := len(m.Variants) * max(1, len(m.Pathways)); len(p.Variants) != want {
 			t.Errorf("%s: %d variants, not %d", name, len(p.Variants), want)
 		}
 	}

@@ -1,6 +1,8 @@
 package hls
 
 import (
+	"cmp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -28,6 +30,8 @@ type Variant struct {
 	PeakBps, AverageBps int64
 	// Video and Audio are nil where the rendition has no such track.
 	Video, Audio *schemas.TrackInfo
+	// AudioOf is the rendition whose audio is played with it; empty: its own.
+	AudioOf string
 }
 
 // unmeasuredBps is the BANDWIDTH, a required attribute, of a variant in its
@@ -54,26 +58,69 @@ type Multivariant struct {
 }
 
 // FromState gives the multivariant playlist of a stream without pathways:
-// set Pathways and SteeringURI as needed.
-func FromState(s *schemas.StreamState) Multivariant {
+// set Pathways and SteeringURI as needed. made is what the pipeline makes of it
+// now (schemas/renditions); it plays with the publisher's audio.
+func FromState(s *schemas.StreamState, made ...*schemas.RenditionState) Multivariant {
 	v := Variant{Rendition: s.Epoch.Rendition, PeakBps: s.Stats.PeakBps, AverageBps: s.Stats.VideoBps + s.Stats.AudioBps}
 	if v.Rendition == "" {
 		v.Rendition = schemas.SourceRendition
 	}
-	for i := range s.Epoch.Tracks {
-		switch t := &s.Epoch.Tracks[i]; t.Track {
-		case schemas.Video:
-			v.Video = t
-		case schemas.Audio:
-			v.Audio = t
+	v.Video, v.Audio = trackOf(&s.Epoch, schemas.Video), trackOf(&s.Epoch, schemas.Audio)
+	variants := []Variant{v}
+	for _, r := range made {
+		if t := trackOf(&r.Epoch, schemas.Video); t != nil {
+			variants = append(variants, Variant{
+				Rendition: r.Rendition, PeakBps: r.PeakBps + s.Stats.AudioBps, AverageBps: r.AverageBps + s.Stats.AudioBps,
+				Video: t, Audio: v.Audio, AudioOf: v.Rendition,
+			})
 		}
 	}
 	return Multivariant{
-		Key: s.Key(), Variants: []Variant{v},
+		Key: s.Key(), Variants: inOrder(variants),
 		// A publisher with key frames further apart than the longest segment has
 		// segments that start without one.
 		IndependentSegments: s.Stats.KeyframeMs <= schemas.SegmentMaxUs/1000,
 	}
+}
+
+func trackOf(e *schemas.EpochOpen, kind schemas.Track) *schemas.TrackInfo {
+	for i := range e.Tracks {
+		if e.Tracks[i].Track == kind {
+			return &e.Tracks[i]
+		}
+	}
+	return nil
+}
+
+// startBps: players begin with the first variant, and those that cannot change
+// stay with it; a higher one would make many wait.
+const startBps = 3_000_000
+
+// inOrder puts the variants from high to low, but first the highest that most can play.
+func inOrder(v []Variant) []Variant {
+	slices.SortStableFunc(v, func(a, b Variant) int { return cmp.Compare(b.bandwidth(), a.bandwidth()) })
+	first := slices.IndexFunc(v, func(v Variant) bool { return v.bandwidth() <= startBps })
+	if first < 0 {
+		first = len(v) - 1
+	}
+	out := append(make([]Variant, 0, len(v)), v[first])
+	return append(append(out, v[:first]...), v[first+1:]...)
+}
+
+// bandwidth is the BANDWIDTH attribute.
+func (v *Variant) bandwidth() int64 {
+	if v.PeakBps <= 0 {
+		return max(v.AverageBps, unmeasuredBps)
+	}
+	return max(v.PeakBps, v.AverageBps)
+}
+
+// audio is the rendition whose audio is played.
+func (v *Variant) audio() string {
+	if v.AudioOf != "" {
+		return v.AudioOf
+	}
+	return v.Rendition
 }
 
 // Append writes the playlist.
@@ -103,7 +150,7 @@ func (m *Multivariant) Append(b []byte) []byte {
 	}
 	for i := range paths {
 		for j := range m.Variants {
-			if v := &m.Variants[j]; v.Video != nil && v.Audio != nil && !m.TS {
+			if v := &m.Variants[j]; v.Video != nil && v.Audio != nil && v.audio() == v.Rendition && !m.TS {
 				b = m.appendAudio(b, &paths[i], v)
 			}
 		}
@@ -138,12 +185,11 @@ func (m *Multivariant) appendVariant(b []byte, p *Pathway, v *Variant) []byte {
 	if v.Video == nil && v.Audio == nil {
 		return b
 	}
-	peak := v.PeakBps
-	if peak <= 0 {
-		peak = max(v.AverageBps, unmeasuredBps)
+	if m.TS && v.audio() != v.Rendition {
+		return b // muxed, it would have no sound
 	}
 	b = append(b, "#EXT-X-STREAM-INF:BANDWIDTH="...)
-	b = strconv.AppendInt(b, max(peak, v.AverageBps), 10)
+	b = strconv.AppendInt(b, v.bandwidth(), 10)
 	if v.AverageBps > 0 {
 		b = append(b, ",AVERAGE-BANDWIDTH="...)
 		b = strconv.AppendInt(b, v.AverageBps, 10)
@@ -193,9 +239,9 @@ func (m *Multivariant) appendVariant(b []byte, p *Pathway, v *Variant) []byte {
 
 func groupID(p *Pathway, v *Variant) string {
 	if p.ID == "" {
-		return "audio-" + v.Rendition
+		return "audio-" + v.audio()
 	}
-	return "audio-" + v.Rendition + "-" + p.ID
+	return "audio-" + v.audio() + "-" + p.ID
 }
 
 func (m *Multivariant) appendURI(b []byte, p *Pathway, rendition string, t schemas.Track) []byte {

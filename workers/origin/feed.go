@@ -155,6 +155,9 @@ func (f *feed) track(name trackName) *track {
 		return nil
 	}
 	target := f.targets[name]
+	if target == 0 { // what is made of the publisher's rendition has the same parts
+		target = f.targets[trackName{schemas.SourceRendition, name.kind}]
+	}
 	if target <= 0 || target > 10_000_000 {
 		target = schemas.DefaultPartTargetUs
 	}

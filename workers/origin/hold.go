@@ -31,6 +31,10 @@ func (o *Origin) servePlaylist(w http.ResponseWriter, r *http.Request, t target)
 	hold := newHold(o, r.Context())
 	defer hold.end()
 	for {
+		if o.retired(r.Context(), t) {
+			refuse(w, http.StatusNotFound, cacheShort, "rendition "+t.rendition+" is made no more: take another one of the multivariant playlist")
+			return
+		}
 		f.mu.Lock()
 		tr := f.tracks[trackName{t.rendition, t.track}]
 		var wake <-chan struct{}
@@ -76,6 +80,9 @@ func (o *Origin) servePlaylist(w http.ResponseWriter, r *http.Request, t target)
 			return
 		}
 		f.mu.Unlock()
+		if t.rendition != schemas.SourceRendition {
+			left = min(left, retiredLook)
+		}
 		if !hold.wait(wake, left) {
 			// Stopping, or the client is gone; another origin has the answer.
 			refuse(w, http.StatusServiceUnavailable, cacheNever, "the origin is stopping")

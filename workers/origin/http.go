@@ -165,7 +165,11 @@ func (o *Origin) serveMultivariant(w http.ResponseWriter, r *http.Request, t tar
 		o.fail(w, r, err)
 		return
 	}
-	m := hls.FromState(s)
+	var made []*schemas.RenditionState
+	if back == 0 { // the past holds them only where somebody watched
+		made = o.made.Of(s, time.Now())
+	}
+	m := hls.FromState(s, made...)
 	if back > 0 {
 		m.Playlist = hls.DVRName
 	}

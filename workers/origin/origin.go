@@ -21,6 +21,8 @@ import (
 	"github.com/spillway-live/spillway/schemas"
 	"github.com/spillway-live/spillway/schemas/access"
 	"github.com/spillway-live/spillway/workers/cmaf"
+	"github.com/spillway-live/spillway/schemas/demand"
+	"github.com/spillway-live/spillway/schemas/renditions"
 	"github.com/spillway-live/spillway/workers/hls"
 	"github.com/spillway-live/spillway/workers/store"
 )
@@ -88,6 +90,8 @@ type Origin struct {
 
 	mu    sync.Mutex
 	feeds map[schemas.StreamKey]*feed
+
+	made *renditions.Table
 }
 
 // fetches counts work in the background so that Run can wait for it.
@@ -160,14 +164,18 @@ func (o *Origin) Run(ctx context.Context) error {
 	}
 	served := make(chan error, 1)
 	go func() { served <- srv.Serve(o.Listener) }()
-	sweep, late := time.NewTicker(o.IdleAfter/8), time.NewTicker(tick)
+	sweep, late, say := time.NewTicker(o.IdleAfter/8), time.NewTicker(tick), time.NewTicker(demand.Every)
 	defer sweep.Stop()
 	defer late.Stop()
+	defer say.Stop()
 	for {
 		select {
 		case <-sweep.C:
 			o.dropIdle(time.Now())
 			o.dvr.dropIdle(time.Now())
+			continue
+		case now := <-say.C:
+			o.sayWatched(now)
 			continue
 		case now := <-late.C:
 			for _, f := range o.watched() {
@@ -207,6 +215,9 @@ func (o *Origin) open(ctx context.Context) (err error) {
 		if *b, err = o.JetStream.KeyValue(ctx, name); err != nil {
 			return fmt.Errorf("open bucket %s: %w", name, err)
 		}
+	}
+	if err := o.followRenditions(ctx); err != nil {
+		return err
 	}
 	if err := o.followAccess(ctx); err != nil {
 		return err

@@ -296,7 +296,11 @@ func (r *Router) multivariant(w http.ResponseWriter, q *http.Request, v url.Valu
 	if err != nil {
 		return err
 	}
-	m := hls.FromState(state)
+	var made []*schemas.RenditionState
+	if v.Get("dvr") != "1" { // the past holds them only where somebody watched
+		made = r.t.made.Of(state, time.Now())
+	}
+	m := hls.FromState(state, made...)
 	m.Key = key(q)
 	m.TS = strings.HasSuffix(q.URL.Path, "/"+hls.TSName)
 	if v.Get("dvr") == "1" {

@@ -17,6 +17,7 @@ import (
 	"github.com/spillway-live/spillway/schemas"
 	"github.com/spillway-live/spillway/schemas/access"
 	"github.com/spillway-live/spillway/schemas/mirror"
+	"github.com/spillway-live/spillway/schemas/renditions"
 )
 
 // tables are the buckets the router answers from, followed as they change.
@@ -28,6 +29,7 @@ type tables struct {
 	access  *access.Table
 	sources *mirror.Table[*schemas.Source]
 	pulls   *mirror.Table[*schemas.PullState]
+	made    *renditions.Table
 
 	cdns        atomic.Pointer[[]schemas.CDN]
 	experiments atomic.Pointer[[]*schemas.Experiment] // running, by name
@@ -42,6 +44,7 @@ func newTables(js jetstream.JetStream, logger *slog.Logger) *tables {
 		access:  access.New(logger),
 		sources: mirror.New(schemas.BucketSources, schemas.ParseSource, logger),
 		pulls:   mirror.New(schemas.BucketPulls, schemas.ParsePullState, logger),
+		made:    renditions.New(logger),
 	}
 	t.cdns.Store(&[]schemas.CDN{})
 	t.experiments.Store(&[]*schemas.Experiment{})
@@ -91,6 +94,7 @@ func (t *tables) run(ctx context.Context, loaded func()) error {
 	g.Go(func() error { return t.access.Run(ctx, t.js) })
 	g.Go(func() error { return t.sources.Run(ctx, t.js) })
 	g.Go(func() error { return t.pulls.Run(ctx, t.js) })
+	g.Go(func() error { return t.made.Run(ctx, t.js) })
 	go func() {
 		all := make(chan struct{})
 		go func() {

@@ -26,7 +26,8 @@ type outlet struct {
 	epoch  uint32
 	seq    uint64
 	had    bool
-	opened bool // the epoch's opening, or a chunk of it, is the last message
+	opened bool   // the epoch's opening, or a chunk of it, is the last message
+	initID string // of the last chunk
 	// known is what the last maker of the rendition said of it; nil if nobody has.
 	known *schemas.RenditionState
 }
@@ -65,6 +66,9 @@ func (o *outlet) learn(m *jetstream.RawStreamMsg) {
 		var c schemas.Chunk
 		if json.Unmarshal([]byte(m.Header.Get(schemas.HeaderChunk)), &c) == nil {
 			o.epoch, o.seq, o.had, o.opened = c.Epoch, c.Seq, true, true
+			if len(c.Fragments) > 0 {
+				o.initID = c.Fragments[0].InitID
+			}
 		}
 	case schemas.KindEpoch:
 		var e schemas.EpochOpen

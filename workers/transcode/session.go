@@ -30,8 +30,10 @@ type session struct {
 
 	lastOut atomic.Int64 // Unix ns when the encoder last gave a frame
 	kicked  chan struct{}
-	ended   atomic.Bool    // the source has; what is in the encoder comes out
-	outputs sync.WaitGroup // rungs at work
+	began   time.Time
+	was     map[string]schemas.RenditionState // what was made before, by rung
+	ended   atomic.Bool                       // the source has; what is in the encoder comes out
+	outputs sync.WaitGroup                    // rungs at work
 }
 
 // output is one rung of a session.
@@ -251,6 +253,9 @@ func (s *session) finish(ctx context.Context, reason string) {
 	}
 }
 
+// restartFor is how long a rendition counts as made while its encoder is started anew.
+const restartFor = 10 * time.Second
+
 // keep writes the renditions' states while they are made.
 func (s *session) keep(ctx context.Context) {
 	t := time.NewTicker(time.Second)
@@ -263,7 +268,11 @@ func (s *session) keep(ctx context.Context) {
 		case <-t.C:
 		}
 		for _, o := range s.outs {
-			if st, ok := o.said(); ok {
+			st, ok := o.said()
+			if was, before := s.was[o.rung.name]; !ok && before && time.Since(s.began) < restartFor {
+				st, ok = was, true // it goes on in a moment, with another epoch perhaps
+			}
+			if ok {
 				put, cancel := context.WithTimeout(ctx, 2*time.Second)
 				if err := s.w.putState(put, &st); err != nil && ctx.Err() == nil {
 					s.log.Debug("rendition state not written", "rendition", o.rung.name, "err", err)
@@ -343,10 +352,13 @@ func (o *output) publish(ctx context.Context, r *rendered, track *schemas.TrackI
 	m.delay.Observe(time.Since(r.arrived).Seconds())
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	whole := !o.join.fresh
 	for i := range c.Fragments {
 		o.rate.add(c.Fragments[i].Size, c.Fragments[i].DurationUs())
+		whole = whole || c.Fragments[i].SegmentEnd
 	}
-	if !o.state.Live {
+	// Players take a playlist without a whole segment for broken: it is announced with one.
+	if !o.state.Live && whole {
 		o.state.Live = true
 		select {
 		case o.s.kicked <- struct{}{}:
@@ -367,8 +379,7 @@ func (o *output) mayJoin(r *rendered, track *schemas.TrackInfo) bool {
 	if seq == o.join.seq {
 		from = o.join.part
 	}
-	old := o.outlet.known
-	same := old != nil && len(old.Epoch.Tracks) == 1 && old.Epoch.Tracks[0].InitID == track.InitID
+	same := o.outlet.initID == track.InitID
 	for ; from < len(r.parts); from++ {
 		// In the middle of a segment only what decodes with the segment's own init segment.
 		if r.parts[from][0].key && (r.planned.parts[from].frag.SegmentStart || !o.join.fresh && same) {
@@ -398,7 +409,7 @@ func (o *output) open(ctx context.Context, r *rendered, track *schemas.TrackInfo
 	o.state = schemas.RenditionState{App: o.s.key.App, Stream: o.s.key.Stream, Rendition: o.rung.name, Epoch: e}
 	o.rate = rate{peak: o.rung.bps}
 	o.mu.Unlock()
-	if o.outlet.opened && o.outlet.epoch == e.Epoch && old != nil && old.Epoch.Epoch == e.Epoch && old.Epoch.Tracks[0].InitID == track.InitID {
+	if o.outlet.had && o.outlet.epoch == e.Epoch && o.outlet.initID == track.InitID {
 		return nil
 	}
 	return o.outlet.open(ctx, &e)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os/exec"
 	"runtime"
 	"slices"
@@ -298,7 +299,7 @@ func (j *job) session(ctx context.Context) error {
 	j.w.mu.Lock()
 	j.w.loads[j.key] = pixelRate(rungs, track)
 	j.w.mu.Unlock()
-	s := &session{w: j.w, key: j.key, log: j.log, source: track, epoch: &state.Epoch, rungs: rungs, kicked: make(chan struct{}, 1)}
+	s := &session{w: j.w, key: j.key, log: j.log, source: track, epoch: &state.Epoch, rungs: rungs, kicked: make(chan struct{}, 1), began: time.Now(), was: maps.Clone(j.made)}
 	err = s.run(ctx)
 	for _, o := range s.outs {
 		if st, ok := o.said(); ok {
