@@ -20,9 +20,9 @@ import (
 
 	"github.com/spillway-live/spillway/schemas"
 	"github.com/spillway-live/spillway/schemas/access"
-	"github.com/spillway-live/spillway/workers/cmaf"
 	"github.com/spillway-live/spillway/schemas/demand"
 	"github.com/spillway-live/spillway/schemas/renditions"
+	"github.com/spillway-live/spillway/workers/cmaf"
 	"github.com/spillway-live/spillway/workers/hls"
 	"github.com/spillway-live/spillway/workers/store"
 )
