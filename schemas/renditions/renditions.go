@@ -48,9 +48,9 @@ func (t *Table) Of(s *schemas.StreamState, now time.Time) []*schemas.RenditionSt
 	return out
 }
 
-// Retired reports whether a rendition that was made is made no more, although
-// the stream is live. Of one that never was it knows nothing: false.
-func (t *Table) Retired(s *schemas.StreamState, rendition string, now time.Time) bool {
-	r, ok := t.all.Get(s.Key().KVKey() + "." + rendition)
+// Retired reports whether a rendition that was made is made no more. Of one that
+// never was it knows nothing: false.
+func (t *Table) Retired(k schemas.StreamKey, rendition string, now time.Time) bool {
+	r, ok := t.all.Get(k.KVKey() + "." + rendition)
 	return ok && !r.Fresh(now)
 }

@@ -110,6 +110,9 @@ func (f *feed) runs() []dashRun {
 		if t == lead || !t.begun || name.kind == schemas.Audio && sound && name.rendition != schemas.SourceRendition {
 			continue
 		}
+		if f.o.made.Retired(f.key, name.rendition, time.Now()) {
+			continue
+		}
 		for _, rt := range t.runs() {
 			s := rt.segs[0]
 			for i := range out {

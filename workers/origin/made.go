@@ -52,5 +52,5 @@ func (o *Origin) retired(ctx context.Context, t target) bool {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
 	s, err := o.state(ctx, t.key)
-	return err == nil && alive(s, now) && o.made.Retired(s, t.rendition, now)
+	return err == nil && alive(s, now) && o.made.Retired(t.key, t.rendition, now)
 }
