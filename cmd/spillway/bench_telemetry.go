@@ -1,0 +1,189 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	chgo "github.com/ClickHouse/clickhouse-go/v2"
+	"github.com/peterbourgon/ff/v3/ffcli"
+
+	"github.com/spillway-live/spillway/testenv/bench/telemetry"
+	"github.com/spillway-live/spillway/testenv/child"
+	"github.com/spillway-live/spillway/testenv/clickhouse"
+)
+
+type benchTelemetryFlags struct {
+	base       // of which only logging and the file of settings apply
+	rate       int
+	perPost    int
+	sessions   int
+	conns      int
+	window     time.Duration
+	compare    bool
+	temp       string
+	cpuProfile string
+}
+
+func (f *benchTelemetryFlags) register(fs *flag.FlagSet) {
+	fs.IntVar(&f.rate, "rate", 80_000, "events a second")
+	fs.IntVar(&f.perPost, "per-post", 20, "events of a POST")
+	fs.IntVar(&f.sessions, "sessions", 40_000, "playback sessions, which post in turn")
+	fs.IntVar(&f.conns, "connections", 64, "connections to the collector")
+	fs.DurationVar(&f.window, "window", time.Minute, "how long the load lasts")
+	fs.BoolVar(&f.compare, "compare", true, "send the same rows to ClickHouse as JSONEachRow, too")
+	fs.StringVar(&f.temp, "temp", "", "`directory` for bus and ClickHouse, removed afterwards (default: "+os.TempDir()+")")
+	fs.StringVar(&f.cpuProfile, "cpuprofile", "", "`file` for a CPU profile of our processes")
+	fs.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
+	fs.StringVar(&f.logFormat, "log-format", "text", "text or json")
+	fs.String("config", "", "`file` of settings: one \"flag value\" a line")
+}
+
+func (c *commands) benchTelemetry() *ffcli.Command {
+	var f benchTelemetryFlags
+	return c.command("bench telemetry", "", "CPU of a telemetry event from POST to roll-up, and how long that takes, as JSON", 0, f.register, func(ctx ctx, _ []string) error {
+		return c.runBenchTelemetry(ctx, &f)
+	})
+}
+
+func (c *commands) runBenchTelemetry(ctx ctx, f *benchTelemetryFlags) error {
+	logger, err := f.logger(c.stderr)
+	if err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp(f.temp, "spillway-bench-telemetry-")
+	if err != nil {
+		return fmt.Errorf("make its directory: %w", err)
+	}
+	defer os.RemoveAll(dir)
+	ch, err := clickhouse.Start(ctx, clickhouse.Options{DataDir: filepath.Join(dir, "clickhouse"), Logger: logger, Progress: c.stderr})
+	if err != nil {
+		return err
+	}
+	defer func() {
+		stop, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		_ = ch.Stop(stop)
+	}()
+	data := filepath.Join(dir, "data")
+	sec, err := loadSecrets(data)
+	if err != nil {
+		return err
+	}
+	signer, err := sec.signer()
+	if err != nil {
+		return err
+	}
+	srv, err := startTelemetryServer(ctx, f, data, ch.NativeURL(clickhouse.Admin))
+	if err != nil {
+		return err
+	}
+	defer srv.process.Stop(15 * time.Second)
+	o, err := chgo.ParseDSN(ch.NativeURL(clickhouse.Admin))
+	if err != nil {
+		return err
+	}
+	conn, err := chgo.Open(o)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	s := telemetry.Settings{
+		CollectorURL: srv.ready.Collector, Sign: signer.SignSession, ClickHouse: conn,
+		ServerPID: srv.process.PID(), ClickHousePID: ch.PID(),
+		EventsPerSecond: f.rate, PerPost: f.perPost, Sessions: f.sessions, Conns: f.conns, Window: f.window, Logger: logger,
+	}
+	if f.compare {
+		s.ClickHouseHTTP = ch.HTTPURL(clickhouse.Admin)
+	}
+	rep, err := telemetry.Run(ctx, s)
+	if rep != nil {
+		out := json.NewEncoder(c.stdout)
+		out.SetIndent("", "  ")
+		err = errors.Join(err, out.Encode(rep))
+	}
+	if err != nil {
+		return fmt.Errorf("%w; the servers said: %s", err, strings.TrimSpace(srv.output.String()))
+	}
+	return nil
+}
+
+// telemetryServer is a "spillway up" with the roles of telemetry alone.
+type telemetryServer struct {
+	process *child.Process
+	output  *child.Tail
+	ready   runFile
+}
+
+func startTelemetryServer(ctx ctx, f *benchTelemetryFlags, data, clickhouseURL string) (*telemetryServer, error) {
+	binary, err := os.Executable()
+	if err != nil {
+		return nil, fmt.Errorf("find this program to run it as the server: %w", err)
+	}
+	args := []string{
+		"up", "--no-demo", "--only", "collector,sessioniser,loader", "--data", data, "--json", "--log-level", "warn",
+		"--clickhouse", clickhouseURL,
+	}
+	for _, port := range []string{"rtmp", "console", "router", "collector", "origin", "nats-port"} {
+		args = append(args, "--"+port, "0")
+	}
+	if f.cpuProfile != "" {
+		path, err := filepath.Abs(f.cpuProfile)
+		if err != nil {
+			return nil, fmt.Errorf("--cpuprofile: %w", err)
+		}
+		args = append(args, "--cpuprofile", path)
+	}
+	cmd := exec.Command(binary, args...)
+	for _, v := range os.Environ() { // the caller's own settings must not reach it
+		if !strings.HasPrefix(v, "SPILLWAY_") {
+			cmd.Env = append(cmd.Env, v)
+		}
+	}
+	s := &telemetryServer{output: &child.Tail{}}
+	r, w, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	cmd.Stdout, cmd.Stderr = w, s.output
+	s.process, err = child.Start(cmd)
+	w.Close()
+	if err != nil {
+		r.Close()
+		return nil, err
+	}
+	line := make(chan error, 1)
+	go func() {
+		defer r.Close()
+		text, err := bufio.NewReader(io.LimitReader(r, 1<<20)).ReadBytes('\n')
+		if err == nil {
+			err = json.Unmarshal(text, &s.ready)
+		}
+		line <- err
+		_, _ = io.Copy(io.Discard, r) // a full pipe would stop it
+	}()
+	select {
+	case err = <-line:
+	case <-time.After(time.Minute):
+		err = errors.New("not ready after a minute")
+	case <-ctx.Done():
+		err = ctx.Err()
+	}
+	if err == nil && s.ready.Collector == "" {
+		err = errors.New("its line of JSON lacks the collector")
+	}
+	if err != nil {
+		s.process.Stop(5 * time.Second)
+		return nil, fmt.Errorf("start the servers: %w: they said: %s", err, strings.TrimSpace(s.output.String()))
+	}
+	return s, nil
+}
