@@ -122,6 +122,7 @@ func optAny[V any](o Opt[V]) any {
 type Table[T any] struct {
 	Columns  []Column[T]
 	schema   *arrow.Schema
+	byName   map[string]int
 	encoders sync.Pool // *encoder[T]
 }
 
@@ -153,7 +154,11 @@ func NewTable[T any](cols ...Column[T]) *Table[T] {
 		typ, nullable := arrowType(c.Kind)
 		fields[i] = arrow.Field{Name: c.Name, Type: typ, Nullable: nullable}
 	}
-	return &Table[T]{Columns: cols, schema: arrow.NewSchema(fields, nil)}
+	t := &Table[T]{Columns: cols, schema: arrow.NewSchema(fields, nil), byName: map[string]int{}}
+	for i := range cols {
+		t.byName[cols[i].Name] = i
+	}
+	return t
 }
 
 // Schema is the Arrow schema of a batch in which every column has a value.

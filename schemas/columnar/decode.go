@@ -1,160 +1,97 @@
 package columnar
 
-import (
-	"bytes"
-	"errors"
-	"fmt"
-	"io"
+// Decode reads what Encode wrote, as rows. See [Table.Read] for what it takes.
+func (t *Table[T]) Decode(data []byte) ([]T, error) { return t.DecodeColumns(data, nil, nil) }
 
-	"github.com/apache/arrow/go/v15/arrow"
-	"github.com/apache/arrow/go/v15/arrow/array"
-	"github.com/apache/arrow/go/v15/arrow/ipc"
-)
-
-// Decode reads what Encode wrote. Columns are matched by name: unknown ones are
-// skipped and missing ones stay absent, so older and newer programs read each
-// other's batches. Errors name the column.
-func (t *Table[T]) Decode(data []byte) (rows []T, err error) {
-	// The Arrow reader trusts offsets inside the message; damaged bytes can make it panic.
-	defer func() {
-		if p := recover(); p != nil {
-			rows, err = nil, fmt.Errorf("decode batch: damaged Arrow data: %v", p)
-		}
-	}()
-	r, err := ipc.NewReader(bytes.NewReader(data))
+// DecodeColumns is Decode for some columns only: those for which want is true,
+// by the column's place in the table; nil wants all. Rows are appended to rows,
+// which may be memory of rows that are no longer used. Strings of a column share
+// memory: copy one that is kept for long.
+func (t *Table[T]) DecodeColumns(data []byte, want []bool, rows []T) ([]T, error) {
+	batches, err := t.Read(data)
 	if err != nil {
-		return nil, fmt.Errorf("decode batch: %w", err)
+		return nil, err
 	}
-	defer r.Release()
-	byName := make(map[string]int, len(t.Columns))
-	for i := range t.Columns {
-		byName[t.Columns[i].Name] = i
-	}
-	for r.Next() {
-		rec := r.Record()
-		n := int(rec.NumRows())
-		if n < 0 || len(rows)+n > MaxRows {
-			return nil, fmt.Errorf("decode batch: more than %d rows", MaxRows)
-		}
+	for _, b := range batches {
 		base := len(rows)
-		rows = append(rows, make([]T, n)...)
-		for j, f := range rec.Schema().Fields() {
-			i, ok := byName[f.Name]
-			if !ok {
-				continue
-			}
-			if err := t.Columns[i].fill(rec.Column(j), rows[base:]); err != nil {
-				return nil, fmt.Errorf("decode batch: column %s: %w", f.Name, err)
+		rows = grow(rows, b.Rows)
+		for i := range t.Columns {
+			if (want == nil || want[i]) && b.cols[i].Present {
+				t.Columns[i].fill(&b.cols[i], rows[base:])
 			}
 		}
-	}
-	if err := r.Err(); err != nil && !errors.Is(err, io.EOF) {
-		return nil, fmt.Errorf("decode batch: %w", err)
-	}
-	if len(rows) == 0 {
-		return nil, errors.New("decode batch: no rows")
 	}
 	return rows, nil
 }
 
-func (c *Column[T]) fill(a arrow.Array, rows []T) error {
-	if a.Len() != len(rows) {
-		return fmt.Errorf("%d values for %d rows", a.Len(), len(rows))
+// grow appends n zero elements.
+func grow[T any](s []T, n int) []T {
+	k := len(s)
+	if cap(s)-k < n {
+		return append(s, make([]T, n)...)
 	}
-	mismatch := func() error { return fmt.Errorf("type %s does not fit", a.DataType()) }
+	s = s[:k+n]
+	clear(s[k:])
+	return s
+}
+
+// Want gives the argument of DecodeColumns for these columns; it panics on a name that is not one.
+func (t *Table[T]) Want(names ...string) []bool {
+	want := make([]bool, len(t.Columns))
+	for _, n := range names {
+		i, ok := t.byName[n]
+		if !ok {
+			panic("columnar: no column " + n)
+		}
+		want[i] = true
+	}
+	return want
+}
+
+func (c *Column[T]) fill(v *Values, rows []T) {
 	switch c.Kind {
 	case KindStr:
-		switch a := a.(type) {
-		case *array.Dictionary:
-			values, ok := a.Dictionary().(*array.String)
-			if !ok {
-				return mismatch()
+		// One copy of the column's text, shared by its rows.
+		text := string(v.Text)
+		for i := range rows {
+			if v.Has(i) {
+				k := v.Index[i]
+				*c.str(&rows[i]) = text[v.Offsets[k]:v.Offsets[k+1]]
 			}
-			// One copy of each distinct value, shared by its rows.
-			strs := make([]string, values.Len())
-			for i := range strs {
-				strs[i] = string(append([]byte(nil), values.Value(i)...))
-			}
-			for i := range rows {
-				if a.IsValid(i) {
-					*c.str(&rows[i]) = strs[a.GetValueIndex(i)]
-				}
-			}
-		case *array.String:
-			for i := range rows {
-				if a.IsValid(i) {
-					*c.str(&rows[i]) = string(append([]byte(nil), a.Value(i)...))
-				}
-			}
-		default:
-			return mismatch()
 		}
 	case KindI64:
-		v, ok := a.(*array.Int64)
-		if !ok {
-			return mismatch()
-		}
-		for i, x := range v.Int64Values() {
+		for i, x := range v.I64 {
 			*c.i64(&rows[i]) = x
 		}
 	case KindOptI64:
-		v, ok := a.(*array.Int64)
-		if !ok {
-			return mismatch()
-		}
-		for i, x := range v.Int64Values() {
-			if v.IsValid(i) {
+		for i, x := range v.I64 {
+			if v.Has(i) {
 				*c.oi64(&rows[i]) = Some(x)
 			}
 		}
 	case KindOptI32:
-		v, ok := a.(*array.Int32)
-		if !ok {
-			return mismatch()
-		}
-		for i, x := range v.Int32Values() {
-			if v.IsValid(i) {
+		for i, x := range v.I32 {
+			if v.Has(i) {
 				*c.oi32(&rows[i]) = Some(x)
 			}
 		}
 	case KindOptF64:
-		v, ok := a.(*array.Float64)
-		if !ok {
-			return mismatch()
-		}
-		for i, x := range v.Float64Values() {
-			if v.IsValid(i) {
+		for i, x := range v.F64 {
+			if v.Has(i) {
 				*c.of64(&rows[i]) = Some(x)
 			}
 		}
 	case KindOptBool:
-		v, ok := a.(*array.Boolean)
-		if !ok {
-			return mismatch()
-		}
 		for i := range rows {
-			if v.IsValid(i) {
-				*c.ob(&rows[i]) = Some(v.Value(i))
+			if v.Has(i) {
+				*c.ob(&rows[i]) = Some(v.Bit[i>>3]&(1<<(i&7)) != 0)
 			}
 		}
 	default:
-		l, ok := a.(*array.List)
-		if !ok {
-			return mismatch()
-		}
-		v, ok := l.ListValues().(*array.Int64)
-		if !ok {
-			return mismatch()
-		}
 		for i := range rows {
-			if !l.IsValid(i) {
-				continue
-			}
-			from, to := l.ValueOffsets(i)
-			if to > from {
-				*c.list(&rows[i]) = append([]int64(nil), v.Int64Values()[from:to]...)
+			if from, to := v.Offsets[i], v.Offsets[i+1]; to > from {
+				*c.list(&rows[i]) = append([]int64(nil), v.I64[from:to]...)
 			}
 		}
 	}
-	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/ClickHouse/ch-go/proto"
 
 	"github.com/spillway-live/spillway/schemas"
+	"github.com/spillway-live/spillway/schemas/columnar"
 )
 
 const dayMs = 24 * 60 * 60 * 1000
@@ -21,62 +22,85 @@ func clampMs(ms, atMs int64) (int64, bool) {
 	return ms, false
 }
 
+// telemetryBlock collects telemetry rows.
 type telemetryBlock struct {
-	*tableColumns[schemas.Telemetry]
+	*tableColumns
+	received, ts *i64Column
 }
 
-func newTelemetry() builder { return telemetryBlock{newTableColumns(schemas.TelemetryTable())} }
+var telemetryTable = schemas.TelemetryTable()
+
+func newTelemetry() builder {
+	c := newTableColumns(telemetryTable)
+	return telemetryBlock{c, c.i64("received_us"), c.i64("ts_ms")}
+}
 
 func (b telemetryBlock) add(data []byte, partition int, seq uint64, atMs int64) (n, mended int, err error) {
-	rows, err := schemas.DecodeTelemetry(data)
-	if err != nil {
-		return 0, 0, err
-	}
-	for i := range rows {
-		r := &rows[i]
-		was := *r
-		if ms, bad := clampMs(r.ReceivedUnixUs/1000, atMs); bad {
-			r.ReceivedUnixUs = ms * 1000
-		}
-		// ts has an alias as a time, which must have a value.
-		if r.TsUnixMs < 0 || r.TsUnixMs > atMs+400*dayMs {
-			r.TsUnixMs = r.ReceivedUnixUs / 1000
-		}
-		if r.ReceivedUnixUs != was.ReceivedUnixUs || r.TsUnixMs != was.TsUnixMs {
-			mended++
-		}
-	}
-	b.append(rows, partition, seq)
-	return len(rows), mended, nil
-}
-
-type sliceBlock struct {
-	*tableColumns[schemas.Slice]
-}
-
-func newSlices() builder { return sliceBlock{newTableColumns(schemas.SliceTable())} }
-
-func (b sliceBlock) add(data []byte, partition int, seq uint64, atMs int64) (n, mended int, err error) {
-	rows, err := schemas.DecodeSlices(data)
-	if err != nil {
-		return 0, 0, err
-	}
-	for i := range rows {
-		r := &rows[i]
-		ms, bad := clampMs(r.TimeUnixMs, atMs)
-		r.TimeUnixMs = ms
-		// The views' sumMap refuses lists of different length.
-		for _, h := range []struct{ bins, counts *[]int64 }{{&r.FirstScreenBins, &r.FirstScreenCounts}, {&r.LatencyBins, &r.LatencyCounts}} {
-			if n := min(len(*h.bins), len(*h.counts)); n != max(len(*h.bins), len(*h.counts)) {
-				*h.bins, *h.counts, bad = (*h.bins)[:n], (*h.counts)[:n], true
+	return b.take(telemetryTable.Read, data, partition, seq, func(from int) (mended int) {
+		for i := from; i < len(b.received.ColInt64); i++ {
+			received, ts := &b.received.ColInt64[i], &b.ts.ColInt64[i]
+			ms, bad := clampMs(*received/1000, atMs)
+			if bad {
+				*received = ms * 1000
+			}
+			// ts has an alias as a time, which must have a value.
+			if *ts < 0 || *ts > atMs+400*dayMs {
+				*ts, bad = *received/1000, true
+			}
+			if bad {
+				mended++
 			}
 		}
-		if bad {
-			mended++
+		return mended
+	})
+}
+
+// sliceBlock collects session slices.
+type sliceBlock struct {
+	*tableColumns
+	time *i64Column
+	hist [2]struct{ bins, counts *list }
+}
+
+var sliceTable = schemas.SliceTable()
+
+func newSlices() builder {
+	c := newTableColumns(sliceTable)
+	b := sliceBlock{tableColumns: c, time: c.i64("time_ms")}
+	b.hist[0].bins, b.hist[0].counts = c.list("first_screen_bins"), c.list("first_screen_counts")
+	b.hist[1].bins, b.hist[1].counts = c.list("latency_bins"), c.list("latency_counts")
+	return b
+}
+
+func (b sliceBlock) add(data []byte, partition int, seq uint64, atMs int64) (n, mended int, err error) {
+	return b.take(sliceTable.Read, data, partition, seq, func(from int) (mended int) {
+		times := b.time.ColInt64
+		for i := from; i < len(times); i++ {
+			ms, bad := clampMs(times[i], atMs)
+			times[i] = ms
+			if bad {
+				mended++
+			}
 		}
+		// The views' sumMap refuses lists of different length.
+		for _, h := range b.hist {
+			mended += sameLengths(h.bins, h.counts, from)
+		}
+		return mended
+	})
+}
+
+// take reads a message into the columns, or nothing of it; mend looks at the rows from the given one on.
+func (c *tableColumns) take(read func([]byte) ([]*columnar.Batch, error), data []byte, partition int, seq uint64, mend func(from int) int) (n, mended int, err error) {
+	batches, err := read(data)
+	if err != nil {
+		return 0, 0, err
 	}
-	b.append(rows, partition, seq)
-	return len(rows), mended, nil
+	from := c.rows()
+	for _, b := range batches {
+		c.append(b, partition, seq, c.rows()-from)
+	}
+	return c.rows() - from, mend(from), nil
 }
 
 // recordBlock collects JSON records, one a message.
@@ -112,8 +136,8 @@ func (b *recordBlock) put(name string, col proto.ColInput) {
 	b.resets = append(b.resets, col.(proto.Resettable))
 }
 
-func (b *recordBlock) dict(name string) *dict {
-	d := newDict()
+func (b *recordBlock) dict(name string) *words {
+	d := newWords()
 	b.put(name, d)
 	return d
 }
