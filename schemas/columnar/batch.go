@@ -10,6 +10,7 @@ import (
 	"github.com/apache/arrow/go/v15/arrow"
 	"github.com/apache/arrow/go/v15/arrow/array"
 	"github.com/apache/arrow/go/v15/arrow/ipc"
+	"github.com/apache/arrow/go/v15/arrow/memory"
 )
 
 // Batch is one decoded record batch, column by column, for readers that do not
@@ -89,9 +90,31 @@ func damaged(err *error) {
 	}
 }
 
+// bounded refuses memory that a batch of its message's size has no use for: damaged lengths must not take the process down.
+type bounded struct {
+	memory.GoAllocator
+	limit int
+}
+
+func (b *bounded) Allocate(n int) []byte {
+	b.check(n)
+	return b.GoAllocator.Allocate(n)
+}
+
+func (b *bounded) Reallocate(n int, old []byte) []byte {
+	b.check(n)
+	return b.GoAllocator.Reallocate(n, old)
+}
+
+func (b *bounded) check(n int) {
+	if n < 0 || n > b.limit {
+		panic(fmt.Sprintf("it says that it holds %d bytes", n))
+	}
+}
+
 func openStream(data []byte) (r *ipc.Reader, err error) {
 	defer damaged(&err)
-	if r, err = ipc.NewReader(bytes.NewReader(data)); err != nil {
+	if r, err = ipc.NewReader(bytes.NewReader(data), ipc.WithAllocator(&bounded{limit: 4*len(data) + 1<<20})); err != nil {
 		return nil, fmt.Errorf("decode batch: %w", err)
 	}
 	return r, nil

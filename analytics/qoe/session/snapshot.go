@@ -55,6 +55,7 @@ func Restore(r io.Reader, c Config) (*Table, error) {
 		if o.ID == "" || t.byID[o.ID] != nil {
 			return nil, fmt.Errorf("read session snapshot: session id %q is empty or there twice", o.ID)
 		}
+		t.share(&o.D)
 		t.byID[o.ID] = o
 		t.order = append(t.order, o)
 		if !o.Closed {
@@ -62,4 +63,14 @@ func Restore(r io.Reader, c Config) (*Table, error) {
 		}
 	}
 	return t, nil
+}
+
+// share makes the dimensions of a session those of others where they are equal.
+func (t *Table) share(d *dims) {
+	for _, p := range []*string{
+		&d.App, &d.Stream, &d.CDN, &d.Server, &d.Protocol, &d.Region, &d.ISP, &d.Country,
+		&d.Device, &d.OS, &d.Client, &d.ClientVer, &d.Network, &d.Arms,
+	} {
+		*p = t.word(*p)
+	}
 }

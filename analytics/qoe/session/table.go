@@ -16,11 +16,28 @@ type Table struct {
 	stats Stats
 	open  int
 	last  int64 // stream time of the last tick
+	words map[string]string
+}
+
+// maxWords bounds the words that sessions share; further ones are copied for each.
+const maxWords = 100_000
+
+// word gives a copy of s that does not hold on to the memory of the batch it came
+// in, and that equal words share: a session's dimensions are mostly those of others.
+func (t *Table) word(s string) string {
+	w, ok := t.words[s]
+	if !ok {
+		w = strings.Clone(s)
+		if len(t.words) < maxWords {
+			t.words[w] = w
+		}
+	}
+	return w
 }
 
 // New makes an empty Table.
 func New(c Config) *Table {
-	return &Table{cfg: c.withDefaults(), byID: map[string]*one{}}
+	return &Table{cfg: c.withDefaults(), byID: map[string]*one{}, words: map[string]string{}}
 }
 
 // Stats are the counts since New or Restore.
@@ -31,6 +48,17 @@ func (t *Table) Open() int { return t.open }
 
 // Remembered is the number of sessions held, closed ones included.
 func (t *Table) Remembered() int { return len(t.order) }
+
+// Columns says which columns of schemas.TelemetryTable the table looks at, for
+// columnar.Table.DecodeColumns; the others may be absent from the rows.
+func Columns() []bool { return columns }
+
+var columns = schemas.TelemetryTable().Want(
+	"received_us", "ts_ms", "source", "event", "session_id", "viewer_id", "app", "stream", "cdn", "server", "region", "isp",
+	"country", "device", "os", "client", "client_version", "network_type", "protocol", "object_type", "state", "arms",
+	"url_host", "url_path", "detail", "seq", "bitrate_kbps", "played_bitrate_kbps", "live_latency_ms", "e2e_latency_ms",
+	"dropped_frames", "response_code", "bytes", "last_byte_ms",
+)
 
 // Add takes rows that arrived at the given stream time, Unix milliseconds. The
 // rows are kept until the next Tick and must not be changed before.
@@ -48,7 +76,7 @@ func (t *Table) Add(rows []schemas.Telemetry, streamMs int64) {
 				t.stats.Overflow++
 				continue
 			}
-			o = &one{ID: r.SessionID, FirstMs: streamMs, SeenMs: streamMs, SentMs: streamMs}
+			o = &one{ID: strings.Clone(r.SessionID), FirstMs: streamMs, SeenMs: streamMs, SentMs: streamMs}
 			o.L.Sessions = 1
 			t.byID[o.ID] = o
 			t.order = append(t.order, o)
@@ -141,7 +169,7 @@ func (t *Table) take(o *one, streamMs int64, out []schemas.Slice) []schemas.Slic
 			t.stats.Duplicates++
 			continue
 		}
-		if d := newDims(o, x.R); d != o.D {
+		if d := t.dims(o, x.R); d != o.D {
 			if d.Arms != o.D.Arms && o.SentL.Sessions > 0 {
 				out = append(out, o.retract(streamMs))
 			}
@@ -334,21 +362,22 @@ func (o *one) bitrate(kbps int32, feed func(event)) {
 	}
 }
 
-// newDims gives the session's dimensions after r.
-func newDims(o *one, r *schemas.Telemetry) dims {
+// dims gives the session's dimensions after r.
+func (t *Table) dims(o *one, r *schemas.Telemetry) dims {
 	d := o.D
 	set := func(p *string, v string) {
-		if v != "" {
-			*p = v
+		if v != "" && *p != v {
+			*p = t.word(v)
 		}
 	}
 	once := func(p *string, v string) {
-		if *p == "" {
-			*p = v
+		if *p == "" && v != "" {
+			*p = t.word(v)
 		}
 	}
 	if r.App != "" && r.Stream != "" {
-		d.App, d.Stream = r.App, r.Stream
+		set(&d.App, r.App)
+		set(&d.Stream, r.Stream)
 	}
 	edge := r.Source == schemas.SourceCMCDRequest || r.Source == schemas.SourceCDNLog
 	// Audio may come from elsewhere for a moment; the picture decides where a session is.
@@ -359,12 +388,14 @@ func newDims(o *one, r *schemas.Telemetry) dims {
 			o.L.CDNMoves++
 		}
 		o.CDNKnown = true
-		d.CDN = r.CDN
+		set(&d.CDN, r.CDN)
 		set(&d.Server, r.Server)
 	case !o.CDNKnown:
 		set(&d.CDN, r.CDN)
 	}
-	once(&d.ViewerID, r.ViewerID)
+	if d.ViewerID == "" {
+		d.ViewerID = strings.Clone(r.ViewerID)
+	}
 	once(&d.Arms, r.Arms)
 	once(&d.Region, r.Region)
 	once(&d.ISP, r.ISP)

@@ -14,6 +14,8 @@ import (
 	"github.com/spillway-live/spillway/schemas"
 )
 
+var telemetryTable = schemas.TelemetryTable()
+
 // maxFutureMs is how far ahead of the bus's own clock a row may move stream time.
 const maxFutureMs = 1000
 
@@ -138,7 +140,7 @@ func (r *reader) handle(ctx context.Context, msg jetstream.Msg) error {
 		r.m.duplicateBatches.WithLabelValues(r.label).Inc()
 		producer = ""
 	} else {
-		rows, err = schemas.DecodeTelemetry(msg.Data())
+		rows, err = telemetryTable.DecodeColumns(msg.Data(), session.Columns(), nil)
 		if err != nil {
 			if err := r.bury(ctx, msg, seq, err); err != nil {
 				return err
