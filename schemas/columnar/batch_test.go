@@ -4,7 +4,13 @@ import (
 	"bytes"
 	"encoding/binary"
 	"reflect"
+	"strings"
 	"testing"
+
+	"github.com/apache/arrow/go/v15/arrow"
+	"github.com/apache/arrow/go/v15/arrow/array"
+	"github.com/apache/arrow/go/v15/arrow/ipc"
+	"github.com/apache/arrow/go/v15/arrow/memory"
 
 	"github.com/spillway-live/spillway/schemas/columnar"
 )
@@ -114,32 +120,69 @@ func TestSomeColumnsIntoOldMemory(t *testing.T) {
 	}
 }
 
-// FuzzRead changes bytes of a batch: it is read, or refused with an error; what is read can be looked at.
-func FuzzRead(f *testing.F) {
-	data, err := things.Encode(sample(20))
-	if err != nil {
-		f.Fatal(err)
+// TestReadersAreNotLedOutOfAColumn: what another writer put wrong is refused with the column's name, and a
+// length that a damaged message claims is not allocated.
+func TestReadersAreNotLedOutOfAColumn(t *testing.T) {
+	stream := func(name string, a arrow.Array) []byte {
+		t.Helper()
+		schema := arrow.NewSchema([]arrow.Field{{Name: name, Type: a.DataType(), Nullable: true}}, nil)
+		rec := array.NewRecord(schema, []arrow.Array{a}, int64(a.Len()))
+		defer rec.Release()
+		var out bytes.Buffer
+		w := ipc.NewWriter(&out, ipc.WithSchema(schema))
+		if err := w.Write(rec); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.Close(); err != nil {
+			t.Fatal(err)
+		}
+		return out.Bytes()
 	}
-	f.Add(0, uint64(0))
-	f.Add(len(data)/2, uint64(1<<40))
-	f.Fuzz(func(t *testing.T, at int, x uint64) {
-		d := bytes.Clone(data)
-		if at >= 0 && at+8 <= len(d) {
-			binary.LittleEndian.PutUint64(d[at:], binary.LittleEndian.Uint64(d[at:])^x)
+	dict := &arrow.DictionaryType{IndexType: arrow.PrimitiveTypes.Int32, ValueType: arrow.BinaryTypes.String}
+	words := func(index ...int32) arrow.Array {
+		ib := array.NewInt32Builder(memory.DefaultAllocator)
+		ib.AppendValues(index, nil)
+		sb := array.NewStringBuilder(memory.DefaultAllocator)
+		sb.AppendValues([]string{"a", "b"}, nil)
+		return array.NewDictionaryArray(dict, ib.NewArray(), sb.NewArray())
+	}
+	floats := array.NewFloat64Builder(memory.DefaultAllocator)
+	floats.AppendValues([]float64{1, 2}, nil)
+	plain := array.NewStringBuilder(memory.DefaultAllocator)
+	plain.AppendValues([]string{"x", "", "y"}, []bool{true, false, true})
+	for _, c := range []struct {
+		name string
+		data []byte
+		want string // in the error; empty: it is read
+	}{
+		{"good words", stream("name", words(0, 1, 1)), ""},
+		{"plain strings", stream("name", plain.NewArray()), ""},
+		{"word beyond the dictionary", stream("name", words(0, 2)), "name: row 1: place 2 in a dictionary of 2"},
+		{"word before it", stream("name", words(-1)), "name: row 0: place -1"},
+		{"another type", stream("at", floats.NewArray()), "at: type float64"},
+		{"unknown column", stream("later", words(0)), ""},
+		{"nothing", nil, "decode batch"},
+		{"cut short", stream("name", words(0, 1))[:200], "decode batch"},
+	} {
+		_, err := things.Read(c.data)
+		switch {
+		case c.want == "" && err != nil:
+			t.Errorf("%s: %v", c.name, err)
+		case c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)):
+			t.Errorf("%s: error %v lacks %q", c.name, err, c.want)
 		}
-		batches, err := things.Read(d)
-		if err != nil {
-			return
+	}
+	// A body's length stands in its message's metadata; make each number that could be it a terabyte.
+	data, refused := stream("name", words(0, 1, 1)), false
+	for n := uint64(8); n <= 256; n += 8 {
+		big := bytes.ReplaceAll(data, binary.LittleEndian.AppendUint64(nil, n), binary.LittleEndian.AppendUint64(nil, 1<<40))
+		if bytes.Equal(big, data) {
+			continue
 		}
-		for _, b := range batches {
-			for i := range b.Rows {
-				if v := b.Column(0); v.Has(i) {
-					_ = v.Word(int(v.Index[i]))
-				}
-			}
-		}
-		if _, err := things.Decode(d); err != nil {
-			t.Fatalf("read, but not decoded: %v", err)
-		}
-	})
+		_, err := things.Read(big)
+		refused = refused || err != nil && strings.Contains(err.Error(), "holds 1099511627")
+	}
+	if !refused {
+		t.Error("no batch that claims a terabyte was refused for that")
+	}
 }
