@@ -55,7 +55,7 @@ func (s *Service) Admit(ctx context.Context, r Request) (*Publication, error) {
 		return nil, why
 	}
 	p.unwatch = context.AfterFunc(ctx, func() { p.stop(ErrShutdown) })
-	p.waiting = time.AfterFunc(startWithin, func() { p.stop(errNoMedia) })
+	p.waiting = time.AfterFunc(s.s.StartTimeout, func() { p.stop(p.noMedia()) })
 	return p, nil
 }
 

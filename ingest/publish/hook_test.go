@@ -9,7 +9,9 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+	"unicode/utf8"
 
+	"github.com/spillway-live/spillway/schemas"
 	"github.com/spillway-live/spillway/schemas/token"
 )
 
@@ -93,4 +95,22 @@ func TestHookAnswers(t *testing.T) {
 	if _, why := newHook(time.Second).ask(t.Context(), srv.URL, asked); why == nil || !strings.Contains(why.Reason, "could not decide") {
 		t.Errorf("nobody listens: %v", why)
 	}
+}
+
+// FuzzHookAnswer gives arbitrary answers to what reads them.
+func FuzzHookAnswer(f *testing.F) {
+	f.Add("application/json", 200, []byte(`{"cdn":"b"}`))
+	f.Add("text/plain; charset=utf-8", 403, []byte("no\r\n\x00\xff\x1b[31m"))
+	f.Add("application/json", 404, []byte(strings.Repeat("é", 300)))
+	f.Fuzz(func(t *testing.T, kind string, status int, answer []byte) {
+		if cdn, why := admitted(kind, answer); cdn != "" && (why != nil || schemas.CheckName("CDN name", cdn) != nil) {
+			t.Errorf("CDN %q", cdn)
+		} else if why != nil && len(why.Reason) > 400 {
+			t.Errorf("%d bytes of reason", len(why.Reason))
+		}
+		s := refusal(status, answer)
+		if s == "" || len(s) > maxHookReason+60 || !utf8.ValidString(s) || strings.ContainsFunc(s, func(r rune) bool { return r < ' ' }) {
+			t.Errorf("reason %q", s)
+		}
+	})
 }

@@ -3,7 +3,6 @@ package publish
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"strings"
 	"sync"
@@ -186,14 +185,12 @@ func (p *Publication) place(f *cut.Frame, audio bool) error {
 			return err
 		}
 	}
-	if !p.cutter.Started() && time.Since(p.keyless) > startWithin {
-		return errNoKeyFrame
+	if !p.cutter.Started() && time.Since(p.keyless) > p.s.s.StartTimeout {
+		return p.noKeyFrame()
 	}
 	p.arm()
 	return nil
 }
-
-var errNoKeyFrame = Refuse("no_key_frame", fmt.Sprintf("no key frame (IDR) within %s: set a key frame interval of 2 s", startWithin))
 
 // maxHeld bounds the audio frames that wait for a changed configuration's epoch.
 const maxHeld = 256
@@ -214,8 +211,8 @@ func (p *Publication) turn(f *cut.Frame, audio bool) (ready bool, err error) {
 			}
 		}
 		return true, nil
-	case time.Since(p.keyless) > startWithin:
-		return false, errNoKeyFrame
+	case time.Since(p.keyless) > p.s.s.StartTimeout:
+		return false, p.noKeyFrame()
 	case audio && differs(p.now.audio, p.in.audio):
 		if len(p.held) == maxHeld {
 			copy(p.held, p.held[1:])

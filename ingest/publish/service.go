@@ -29,6 +29,8 @@ type Settings struct {
 	HookTimeout time.Duration
 	// PartUs is the part target T, microseconds; default 200,000.
 	PartUs int64
+	// StartTimeout is the longest wait for usable media, and for a key frame; default 10 s.
+	StartTimeout time.Duration
 	// BusTimeout ends a publication whose media the bus has not taken for so long; default 30 s.
 	BusTimeout time.Duration
 	// TelemetryEvery is the interval of publisher telemetry rows; default 5 s.
@@ -43,6 +45,9 @@ func (s *Settings) defaults() error {
 	}
 	if s.HookTimeout == 0 {
 		s.HookTimeout = 3 * time.Second
+	}
+	if s.StartTimeout == 0 {
+		s.StartTimeout = 10 * time.Second
 	}
 	if s.BusTimeout == 0 {
 		s.BusTimeout = 30 * time.Second

@@ -10,8 +10,6 @@ import (
 )
 
 const (
-	// startWithin is the longest wait for configurations and the first key frame.
-	startWithin = 10 * time.Second
 	// How much media of one track is kept for the other's configuration: where it
 	// was announced, and where nothing was announced.
 	announcedUs, unannouncedUs = 3_000_000, 500_000
@@ -19,7 +17,13 @@ const (
 	maxPendingBytes            = 8 << 20
 )
 
-var errNoMedia = Refuse("no_media", fmt.Sprintf("no media that can be used within %s", startWithin))
+func (p *Publication) noMedia() error {
+	return Refuse("no_media", fmt.Sprintf("no media that can be used within %s", p.s.s.StartTimeout))
+}
+
+func (p *Publication) noKeyFrame() error {
+	return Refuse("no_key_frame", fmt.Sprintf("no key frame (IDR) within %s: set a key frame interval of 2 s", p.s.s.StartTimeout))
+}
 
 // startState is what is known before the first epoch.
 type startState struct {

@@ -26,6 +26,7 @@ func (e *env) mustPublish(s source, path string) {
 }
 
 func TestReconnectContinues(t *testing.T) {
+	t.Parallel()
 	e := start(t, schemas.BusSettings{}, nil)
 	s := source{rate: 48000, seconds: 5}
 	e.mustPublish(s, "live/demo")
@@ -59,6 +60,7 @@ func TestReconnectContinues(t *testing.T) {
 
 // A publisher and its ingest that die leave no end; the numbers are read from MEDIA.
 func TestDeathLeavesNoHole(t *testing.T) {
+	t.Parallel()
 	e := start(t, schemas.BusSettings{}, nil)
 	ctx, kill := context.WithCancel(t.Context())
 	done := make(chan struct{})
@@ -90,6 +92,7 @@ func TestDeathLeavesNoHole(t *testing.T) {
 }
 
 func TestNewestWins(t *testing.T) {
+	t.Parallel()
 	e := start(t, schemas.BusSettings{}, nil)
 	old := make(chan string, 1)
 	go func() {
@@ -115,6 +118,7 @@ func TestNewestWins(t *testing.T) {
 
 // Two ingest processes: the fence on the subject tells the older one.
 func TestNewestWinsAcrossProcesses(t *testing.T) {
+	t.Parallel()
 	e := start(t, schemas.BusSettings{}, nil)
 	old := make(chan string, 1)
 	first := e.url("live/demo")
@@ -134,6 +138,7 @@ func TestNewestWinsAcrossProcesses(t *testing.T) {
 }
 
 func TestRefusals(t *testing.T) {
+	t.Parallel()
 	e := start(t, schemas.BusSettings{}, func(s *settings) { s.Auth.OpenLoopback = false })
 	right, err := e.keys.SignPublish(token.Publish{App: "live", Stream: "demo", ExpiresUnix: time.Now().Add(time.Hour).Unix()})
 	if err != nil {
@@ -220,6 +225,7 @@ func TestGarbageIsRefusedAndNotRepeated(t *testing.T) {
 var noisy = []string{"-vf", "noise=alls=100:allf=t", "-b:v", "3M", "-maxrate", "3M", "-bufsize", "1M"}
 
 func TestStoreFullHoldsBack(t *testing.T) {
+	t.Parallel()
 	e := start(t, schemas.BusSettings{MediaMaxBytes: 1 << 20}, nil)
 	done := make(chan error, 1)
 	go func() {
@@ -258,6 +264,7 @@ func TestStoreFullHoldsBack(t *testing.T) {
 }
 
 func TestBusAwayTooLongEndsPublication(t *testing.T) {
+	t.Parallel()
 	e := start(t, schemas.BusSettings{MediaMaxBytes: 200 << 10}, func(s *settings) { s.BusTimeout = time.Second })
 	out, err := source{seconds: 20, size: "640x360", realtime: true, extra: noisy}.publish(t.Context(), e.url("live/demo"))
 	if err == nil || !strings.Contains(out, "has not taken media") {
@@ -270,6 +277,7 @@ func TestBusAwayTooLongEndsPublication(t *testing.T) {
 }
 
 func TestSilentPublisherIsClosed(t *testing.T) {
+	t.Parallel()
 	e := start(t, schemas.BusSettings{}, func(s *settings) { s.rtmp.ReadTimeout = 500 * time.Millisecond })
 	cmd := exec.Command("ffmpeg", append(source{seconds: 60, realtime: true}.args(), "-f", "flv", e.url("live/demo"))...)
 	if err := cmd.Start(); err != nil {
@@ -291,6 +299,7 @@ func TestSilentPublisherIsClosed(t *testing.T) {
 // A server that stops publishes what it holds and leaves no end: the publisher may
 // go on elsewhere.
 func TestShutdownIsNoEnd(t *testing.T) {
+	t.Parallel()
 	e := &env{t: t, bus: bustest.Start(t), log: &lockedBuffer{}}
 	stop := e.serve(func(s *settings) {
 		s.DefaultCDN = func(netip.Addr, schemas.StreamKey) string { return "b" }
@@ -318,6 +327,7 @@ func TestShutdownIsNoEnd(t *testing.T) {
 }
 
 func TestStateTelemetryAndDelay(t *testing.T) {
+	t.Parallel()
 	e := start(t, schemas.BusSettings{}, nil)
 	e.mustPublish(source{rate: 48000, seconds: 5, realtime: true, size: "640x360"}, "live/demo?cdn=a")
 	st := e.waitEnd(demo)

@@ -15,6 +15,7 @@ import (
 // The bus goes away in the middle of a publication and comes back with its data:
 // every picture arrives, in order, in the same epoch.
 func TestBusRestart(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	srv, err := bus.Start(bus.Options{DataDir: dir})
 	if err != nil {
