@@ -131,6 +131,12 @@ func cacheQuery(raw string) string {
 	return b.String()
 }
 
+// microFresh is how long an answer with max-age=0 is given to others who ask
+// the same: a live playlist without directives changes with each part of 200 ms,
+// and without this every viewer who joins costs the origin requests. Seconds, the
+// unit of Cache-Control, are too coarse for it; other CDNs call it micro-caching.
+const microFresh = 200 * time.Millisecond
+
 // freshness reads Cache-Control and Age of an answer (RFC 9111). Only what
 // allows it explicitly is kept; failures of the origin never are.
 func freshness(status int, h http.Header) (fresh, age time.Duration, shared bool) {
@@ -159,6 +165,9 @@ func freshness(status int, h http.Header) (fresh, age time.Duration, shared bool
 	}
 	if n, err := strconv.ParseInt(h.Get("Age"), 10, 32); err == nil && n > 0 {
 		age = time.Duration(n) * time.Second
+	}
+	if keep && maxAge == 0 && status == http.StatusOK && age == 0 {
+		return microFresh, age, shared
 	}
 	if !keep || maxAge <= 0 {
 		return 0, age, shared

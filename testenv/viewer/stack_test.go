@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/spillway-live/spillway/ingest/collect"
 	"github.com/spillway-live/spillway/ingest/publish"
@@ -31,6 +32,8 @@ type stack struct {
 	bus   *bustest.Bus
 	edges map[string]*edge.Edge
 	rtmp  string
+	// origin counts what the origin was asked for.
+	origin *prometheus.Registry
 
 	stopPublisher func()
 	r             *router.Router
@@ -109,7 +112,8 @@ func newStack(t testing.TB) *stack {
 		FilterSubjects: []string{"media.>"}, DeliverNew: true,
 	}).Run)
 	ol := s.listen()
-	s.run("origin", (&origin.Origin{JetStream: s.bus.JS, Listener: ol}).Run)
+	s.origin = prometheus.NewRegistry()
+	s.run("origin", (&origin.Origin{JetStream: s.bus.JS, Listener: ol, Registerer: s.origin}).Run)
 	s.r, err = router.New(router.Settings{JS: s.bus.JS, Signer: signer, EdgeKey: "sesame", ViewerSalt: make([]byte, 16), Collector: collector, SteeringTTL: time.Second})
 	s.must(err)
 	s.run("router", s.r.Run)

@@ -1,0 +1,115 @@
+package viewer_test
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/spillway-live/spillway/schemas"
+	"github.com/spillway-live/spillway/testenv/viewer"
+)
+
+// requestsAt reads what the origin counted, by object, and how far the stream
+// is, in chunks of 200 ms.
+func requestsAt(t testing.TB, s *stack) (byObject map[string]float64, chunks float64) {
+	t.Helper()
+	families, err := s.origin.Gather()
+	s.must(err)
+	byObject = map[string]float64{}
+	for _, f := range families {
+		if f.GetName() != "spillway_origin_requests_total" {
+			continue
+		}
+		for _, m := range f.Metric {
+			for _, l := range m.Label {
+				if l.GetName() == "object" {
+					byObject[l.GetValue()] += m.Counter.GetValue()
+				}
+			}
+		}
+	}
+	// A thousand viewers who join at once may keep the bus from answering in time.
+	eventually(t, "the bus says how far the stream is", func() bool {
+		media, err := s.bus.JS.Stream(t.Context(), schemas.StreamMedia)
+		if err == nil {
+			chunks = float64(media.CachedInfo().State.LastSeq)
+		}
+		return err == nil
+	})
+	return byObject, chunks
+}
+
+// originRequests lets viewers watch for a while and gives the requests to the
+// origin for each chunk of media, joins included, by object.
+func originRequests(t testing.TB, s *stack, viewers int) (perChunk map[string]float64, edge uint64) {
+	t.Helper()
+	const span = 30 // chunks, six seconds
+	p := &viewer.Pool{
+		Config: viewer.Config{Dispatch: s.r.URL(), App: "live", Stream: "demo", WholeSegments: true, ReportEvery: time.Hour},
+		CDNs:   []string{"a", "b"}, PerCDN: viewers / 2, StayMin: time.Hour, StayMax: time.Hour, Seed: 1,
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	before, from := requestsAt(t, s)
+	asked := func() uint64 { return s.edges["a"].Stats().Requests + s.edges["b"].Stats().Requests }
+	edgeBefore := asked()
+	go func() { done <- p.Run(ctx) }()
+	eventually(t, "everyone watches", func() bool { return s.edges["a"].Stats().Viewers+s.edges["b"].Stats().Viewers >= viewers })
+	_, joined := requestsAt(t, s)
+	var after map[string]float64
+	var to float64 // when everyone has watched for a while
+	eventually(t, "six seconds of media", func() bool { after, to = requestsAt(t, s); return to-joined >= span })
+	edge = asked() - edgeBefore
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	perChunk = map[string]float64{}
+	for k, n := range after {
+		perChunk[k] = (n - before[k]) / (to - from)
+	}
+	return perChunk, edge
+}
+
+// What an origin is asked for depends on the media, not on how many watch:
+// edges join equal requests. The benchmark does it with a thousand.
+func TestOriginRequestsDoNotGrowWithViewers(t *testing.T) {
+	s := newStack(t)
+	few, fewEdge := originRequests(t, s, 10)
+	many, manyEdge := originRequests(t, s, 200)
+	t.Logf("10 viewers: %d requests to edges, to the origin for each chunk %v; 200: %d, %v", fewEdge, few, manyEdge, many)
+	if manyEdge < 5*fewEdge {
+		t.Errorf("the edges were asked %d times by 200 viewers, %d by 10", manyEdge, fewEdge)
+	}
+	for kind := range many {
+		// Each of two edges asks once for each version and object; more viewers are
+		// spread over more versions of what few asked for, but no further.
+		if limit := 2*few[kind] + 1; many[kind] > limit {
+			t.Errorf("%s: %.2f requests for each chunk with 200 viewers, %.2f with 10", kind, many[kind], few[kind])
+		}
+	}
+	if len(many) == 0 || many["other"] > 0 {
+		t.Errorf("asked for: %v", many)
+	}
+}
+
+// BenchmarkOriginRequests gives the requests to the origin for each chunk of
+// media, 200 ms, with 10, 100 and 1,000 viewers of whole segments on two edges.
+func BenchmarkOriginRequests(b *testing.B) {
+	for _, n := range []int{10, 100, 1000} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			s := newStack(b)
+			for b.Loop() {
+				per, edge := originRequests(b, s, n)
+				all := 0.0
+				for kind, x := range per {
+					b.ReportMetric(x, kind+"/chunk")
+					all += x
+				}
+				b.ReportMetric(all, "requests/chunk")
+				b.ReportMetric(float64(edge), "edge-requests")
+			}
+		})
+	}
+}
