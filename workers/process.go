@@ -219,9 +219,18 @@ func message(o *Output) *nats.Msg {
 // maxReason bounds the reason of a dead letter, bytes.
 const maxReason = 2048
 
-// bury puts a message in the stream DEAD and acknowledges it. The bus's own
-// headers are left behind, or they would govern the dead letter too.
+// bury puts a message in the stream DEAD and acknowledges it.
 func (r *Runner) bury(ctx context.Context, it item, cause error) {
+	if err := r.deadLetter(ctx, it, cause); err != nil {
+		r.retry([]item{it}, fmt.Errorf("dead-letter (%w) of a message rejected because: %w", err, cause))
+		return
+	}
+	r.ack([]item{it})
+}
+
+// deadLetter puts a message in the stream DEAD. The bus's own headers are left
+// behind, or they would govern the dead letter too.
+func (r *Runner) deadLetter(ctx context.Context, it item, cause error) error {
 	h := make(nats.Header, len(it.msg.Header)+2)
 	for k, v := range it.msg.Header {
 		if !strings.HasPrefix(k, "Nats-") {
@@ -244,10 +253,9 @@ func (r *Runner) bury(ctx context.Context, it item, cause error) {
 		MsgID: "d/" + r.Role + "/" + r.Stream + "/" + strconv.FormatUint(it.msg.Seq, 10),
 	}
 	if err := Publish(ctx, r.JetStream, []Output{dead}, r.PublishTimeout); err != nil {
-		r.retry([]item{it}, fmt.Errorf("dead-letter (%w) of a message rejected because: %w", err, cause))
-		return
+		return err
 	}
 	r.Logger.Warn("message rejected", "subject", it.msg.Subject, "seq", it.msg.Seq, "reason", reason)
 	r.m.rejected.Inc()
-	r.ack([]item{it})
+	return nil
 }

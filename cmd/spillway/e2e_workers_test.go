@@ -94,13 +94,14 @@ func TestKilledWorkersAreNotNoticed(t *testing.T) {
 		return launch(t, env, append([]string{args[0], "--data", dir}, args[1:]...)...)
 	}
 	startPackager := func() packagerProcess {
-		p := packagerProcess{program: role("packager", "--metrics", "127.0.0.1:0")}
+		p := packagerProcess{program: role("packager", "--package", "always", "--metrics", "127.0.0.1:0")}
 		p.metrics = p.waitLog(`msg=metrics url=(\S+)`)
 		p.waitLog(`msg="role runs"`)
 		return p
 	}
 	packagers := []packagerProcess{startPackager(), startPackager(), startPackager()}
-	origins := []*program{role("origin", "--listen", "127.0.0.1:0"), role("origin", "--listen", "127.0.0.1:0")}
+	// One takes packagers' parts, which is the one that is killed; the other cuts the same itself.
+	origins := []*program{role("origin", "--parts", "packagers", "--listen", "127.0.0.1:0"), role("origin", "--listen", "127.0.0.1:0")}
 	var originURLs []string
 	for _, o := range origins {
 		originURLs = append(originURLs, o.waitLog(`msg=origin url=(\S+)`))

@@ -56,8 +56,11 @@ func listen(what, addr string) (net.Listener, error) {
 
 func httpURL(a net.Addr) string { return "http://" + a.String() }
 
-func (d *deps) packagerRole() role {
-	return role{"packager", packager.Runner(d.js, d.log("packager"), d.reg).Run}
+// packagerRole makes parts of streams whose parts are asked for, or of all.
+func (d *deps) packagerRole(f mediaFlags) (role, error) {
+	always, err := f.always()
+	p := &packager.Packager{JetStream: d.js, Always: always, Logger: d.log("packager"), Registerer: d.reg}
+	return role{"packager", p.Run}, err
 }
 
 // openStore opens the object store that --store names; empty: none.
@@ -78,7 +81,11 @@ func (d *deps) recorderRole(o store.Objects) role {
 	return role{"recorder", r.Run}
 }
 
-func (d *deps) originRole(addr, edgeNetworks string, objects store.Objects) (role, string, error) {
+func (d *deps) originRole(addr, edgeNetworks string, objects store.Objects, f mediaFlags) (role, string, error) {
+	packagers, err := f.packagers()
+	if err != nil {
+		return role{}, "", err
+	}
 	var edges []netip.Prefix
 	for _, n := range splitList(edgeNetworks) {
 		p, err := netip.ParsePrefix(strings.TrimSpace(n))
@@ -91,7 +98,7 @@ func (d *deps) originRole(addr, edgeNetworks string, objects store.Objects) (rol
 	if err != nil {
 		return role{}, "", err
 	}
-	o := &origin.Origin{JetStream: d.js, Listener: l, EdgeKey: d.secrets.EdgeKey, EdgeNetworks: edges, Store: objects, Logger: d.log("origin"), Registerer: d.reg}
+	o := &origin.Origin{JetStream: d.js, Listener: l, UsePackagers: packagers, EdgeKey: d.secrets.EdgeKey, EdgeNetworks: edges, Store: objects, Logger: d.log("origin"), Registerer: d.reg}
 	return role{"origin", o.Run}, httpURL(l.Addr()), nil
 }
 

@@ -137,11 +137,13 @@ func (c *commands) roleCommands() []*ffcli.Command {
 		r, _, err := d.ingestRole(ctx, in)
 		return one(r, err)
 	})
-	add("packager", "make parts of chunks", nil, func(d *deps) ([]role, error) { return one(d.packagerRole(), nil) })
+	var media mediaFlags
+	add("packager", "make parts of chunks", media.registerPackager, func(d *deps) ([]role, error) { return one(d.packagerRole(media)) })
 	const storeHelp = "`URL` of the object store of what viewers may seek back to: file:///PATH or s3://BUCKET/PREFIX?endpoint=https://HOST&region=R (credentials: environment or ~/.aws/credentials)"
 	var originAddr, edgeNetworks, originStore, recorderStore string
 	add("origin", "serve playlists, parts and segments", func(fs *flag.FlagSet) {
 		addr(&originAddr, "HTTP", "127.0.0.1:8090")(fs)
+		media.registerOrigin(fs)
 		fs.StringVar(&edgeNetworks, "edge-networks", "", "`networks` of edges that bring no key, comma-separated, e.g. 192.0.2.0/24: private streams are given to edges only")
 		fs.StringVar(&originStore, "store", "", storeHelp)
 	}, func(d *deps) ([]role, error) {
@@ -149,7 +151,7 @@ func (c *commands) roleCommands() []*ffcli.Command {
 		if err != nil {
 			return nil, err
 		}
-		r, u, err := d.originRole(originAddr, edgeNetworks, objects)
+		r, u, err := d.originRole(originAddr, edgeNetworks, objects, media)
 		if err == nil {
 			d.logger.Info("origin", "url", u)
 		}

@@ -56,6 +56,7 @@ type upFlags struct {
 	geo     string
 	profile string
 	tls     encryptedFlags
+	media   mediaFlags
 
 	rtmp, console, router, collector, origin, natsPort, chTCP, chHTTP port
 }
@@ -67,6 +68,8 @@ func (f *upFlags) register(fs *flag.FlagSet) {
 	fs.BoolVar(&f.asJSON, "json", false, "print one line of JSON on standard output when ready")
 	fs.StringVar(&f.only, "only", "", "run only these `roles`, comma-separated, e.g. ingest,packager,origin")
 	fs.IntVar(&f.viewers, "viewers", 5, "demo viewers on every CDN")
+	f.media.registerPackager(fs)
+	f.media.registerOrigin(fs)
 	fs.BoolVar(&f.openPub, "open-publish", true, "let publishers on this machine push without a key")
 	fs.StringVar(&f.geo, "geo", "", "MaxMind-format `files`, comma-separated, that place viewers")
 	fs.StringVar(&f.store, "store", "", "`URL` of the object store of what viewers may seek back to: file:///PATH or s3://BUCKET/PREFIX?endpoint=https://HOST&region=R (default: a folder of the data directory)")
@@ -227,7 +230,13 @@ func (s *system) start(ctx ctx, dir string) error {
 		{"loader sessioniser", s.startAnalytics},
 		{"collector", s.startCollector},
 		{"ingest", s.startIngest},
-		{"packager", func(context.Context) error { s.add(s.d.packagerRole()); return nil }},
+		{"packager", func(context.Context) error {
+			r, err := s.d.packagerRole(s.f.media)
+			if err == nil {
+				s.add(r)
+			}
+			return err
+		}},
 		{"recorder", s.startRecorder},
 		{"origin", s.startOrigin},
 		{"router", s.startRouter},
@@ -366,7 +375,7 @@ func (s *system) startOrigin(ctx ctx) error {
 	if err != nil {
 		return err
 	}
-	r, u, err := s.d.originRole(addr, "", objects)
+	r, u, err := s.d.originRole(addr, "", objects, s.f.media)
 	if err != nil {
 		return err
 	}

@@ -28,12 +28,21 @@ const (
 // Subject is demand.<app>.<stream>.
 func Subject(k schemas.StreamKey) string { return "demand." + k.App + "." + k.Stream }
 
+// PartsSubject is partsdemand.<app>.<stream>: an origin that takes packagers'
+// parts says so, for packagers work only then.
+func PartsSubject(k schemas.StreamKey) string { return "partsdemand." + k.App + "." + k.Stream }
+
+// SayParts tells packagers that the stream's parts are wanted now. It does not wait for the bus.
+func SayParts(nc *nats.Conn, k schemas.StreamKey) error { return say(nc, k, PartsSubject(k)) }
+
 // Say tells everybody that the stream is wanted now. It does not wait for the bus.
-func Say(nc *nats.Conn, k schemas.StreamKey) error {
+func Say(nc *nats.Conn, k schemas.StreamKey) error { return say(nc, k, Subject(k)) }
+
+func say(nc *nats.Conn, k schemas.StreamKey, subject string) error {
 	if err := k.Check(); err != nil {
 		return err
 	}
-	if err := nc.Publish(Subject(k), nil); err != nil {
+	if err := nc.Publish(subject, nil); err != nil {
 		return fmt.Errorf("say that %s is watched: %w", k, err)
 	}
 	return nil
@@ -41,7 +50,8 @@ func Say(nc *nats.Conn, k schemas.StreamKey) error {
 
 // Watched knows what is wanted. Safe for concurrent use.
 type Watched struct {
-	nc *nats.Conn
+	nc     *nats.Conn
+	filter string
 
 	mu    sync.Mutex
 	until map[schemas.StreamKey]time.Time
@@ -51,12 +61,19 @@ type Watched struct {
 // Listen begins to listen; Run must be called too. began, which may be nil, is
 // called for each stream when it begins to be wanted; it must not block.
 func Listen(nc *nats.Conn, began func(schemas.StreamKey)) *Watched {
-	return &Watched{nc: nc, until: map[schemas.StreamKey]time.Time{}, first: began}
+	return &Watched{nc: nc, filter: "demand.*.*", until: map[schemas.StreamKey]time.Time{}, first: began}
+}
+
+// ListenParts is Listen for what [SayParts] says.
+func ListenParts(nc *nats.Conn, began func(schemas.StreamKey)) *Watched {
+	w := Listen(nc, began)
+	w.filter = "partsdemand.*.*"
+	return w
 }
 
 // Run listens until ctx ends, and then returns nil.
 func (w *Watched) Run(ctx context.Context) error {
-	sub, err := w.nc.Subscribe("demand.*.*", func(m *nats.Msg) { w.heard(m.Subject, time.Now()) })
+	sub, err := w.nc.Subscribe(w.filter, func(m *nats.Msg) { w.heard(m.Subject, time.Now()) })
 	if err != nil {
 		return fmt.Errorf("listen for demand: %w", err)
 	}

@@ -143,7 +143,7 @@ func (s Spillway) start(ctx context.Context) (_ *own, err error) {
 	if s.Edge {
 		roles += ",router,edge"
 	}
-	args := []string{"up", "--no-demo", "--only", roles, "--cdns", ownEdge, "--data", o.dir + "/data", "--json", "--log-level", "warn"}
+	args := []string{"up", "--no-demo", "--only", roles, "--package", "always", "--cdns", ownEdge, "--data", o.dir + "/data", "--json", "--log-level", "warn"}
 	for _, port := range []string{"rtmp", "console", "router", "collector", "origin", "nats-port"} {
 		args = append(args, "--"+port, "0")
 	}

@@ -19,7 +19,6 @@ import (
 	"github.com/spillway-live/spillway/testenv/bus/bustest"
 	"github.com/spillway-live/spillway/testenv/edge"
 	"github.com/spillway-live/spillway/testenv/publisher"
-	"github.com/spillway-live/spillway/workers"
 	"github.com/spillway-live/spillway/workers/origin"
 	"github.com/spillway-live/spillway/workers/packager"
 	"github.com/spillway-live/spillway/workers/router"
@@ -107,10 +106,7 @@ func newStack(t testing.TB) *stack {
 	in, err := rtmp.New(rtmp.Settings{Listen: "127.0.0.1:0", Publish: pub})
 	s.must(err)
 	s.run("ingest", in.Run)
-	s.run("packager", (&workers.Runner{
-		JetStream: s.bus.JS, Handler: packager.New(), Role: "packager", Stream: schemas.StreamMedia,
-		FilterSubjects: []string{"media.>"}, DeliverNew: true,
-	}).Run)
+	s.run("packager", (&packager.Packager{JetStream: s.bus.JS}).Run)
 	ol := s.listen()
 	s.origin = prometheus.NewRegistry()
 	s.run("origin", (&origin.Origin{JetStream: s.bus.JS, Listener: ol, Registerer: s.origin}).Run)

@@ -10,6 +10,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/spillway-live/spillway/schemas"
+	"github.com/spillway-live/spillway/schemas/demand"
 	"github.com/spillway-live/spillway/workers/hls"
 	"github.com/spillway-live/spillway/workers/packager"
 )
@@ -89,6 +90,7 @@ func (f *feed) run(ctx context.Context) {
 	if f.err != nil {
 		return
 	}
+	f.say()
 	t := time.NewTicker(silence)
 	defer t.Stop()
 	for {
@@ -101,6 +103,18 @@ func (f *feed) run(ctx context.Context) {
 				f.catchUp(ctx)
 			}
 		}
+	}
+}
+
+// say tells whoever works only for watched streams that this one is.
+func (f *feed) say() {
+	nc := f.o.JetStream.Conn()
+	err := demand.Say(nc, f.key)
+	if f.o.UsePackagers {
+		err = errors.Join(err, demand.SayParts(nc, f.key))
+	}
+	if err != nil {
+		f.o.Logger.Debug("say who is watched", "stream", f.key.String(), "err", err)
 	}
 }
 

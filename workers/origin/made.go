@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"github.com/spillway-live/spillway/schemas"
-	"github.com/spillway-live/spillway/schemas/demand"
 	"github.com/spillway-live/spillway/schemas/renditions"
 )
 
@@ -19,9 +18,7 @@ func (o *Origin) sayWatched(now time.Time) {
 		if f.users.Load() == 0 && now.Sub(time.Unix(0, f.lastUse.Load())) > watchedFor {
 			continue
 		}
-		if err := demand.Say(o.JetStream.Conn(), f.key); err != nil {
-			o.Logger.Debug("demand not said", "stream", f.key.String(), "err", err) // said again in a second
-		}
+		f.say()
 	}
 }
 

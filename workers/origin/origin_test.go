@@ -18,7 +18,6 @@ import (
 
 	"github.com/spillway-live/spillway/schemas"
 	"github.com/spillway-live/spillway/testenv/bus/bustest"
-	"github.com/spillway-live/spillway/workers"
 	"github.com/spillway-live/spillway/workers/packager"
 	"github.com/spillway-live/spillway/workers/workerstest/media"
 )
@@ -65,7 +64,7 @@ func (l testLog) Write(b []byte) (int, error) {
 func pack(t testing.TB, js jetstream.JetStream) (stop func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	r := &workers.Runner{JetStream: js, Handler: packager.New(), Role: packager.Role, Stream: schemas.StreamMedia, FilterSubjects: []string{"media.>"}}
+	r := &packager.Packager{JetStream: js, Always: true, Registerer: prometheus.NewRegistry()}
 	done := make(chan error, 1)
 	go func() { done <- r.Run(ctx) }()
 	stop = sync.OnceFunc(func() {

@@ -34,7 +34,7 @@ func paced(t *testing.T, p *media.Publisher, js jetstream.JetStream, n int, d ti
 }
 
 // crash runs a packager on a connection of its own that dies while it holds a
-// chunk, as a killed process would: nothing is given back.
+// chunk, as a killed process would: what it was given is lost.
 func crash(t *testing.T, b *bustest.Bus, after int64) {
 	t.Helper()
 	nc, err := b.Server.Connect("crash", nil)
@@ -48,16 +48,16 @@ func crash(t *testing.T, b *bustest.Bus, after int64) {
 	var n atomic.Int64
 	h := packager.New()
 	ctx, cancel := context.WithCancel(context.Background())
-	r := &workers.Runner{JetStream: js, Role: packager.Role, Stream: schemas.StreamMedia, FilterSubjects: []string{"media.>"}, DrainDeadline: time.Millisecond,
+	l := &workers.Live{JetStream: js, Role: packager.Role,
 		Handler: workers.HandlerFunc(func(ctx context.Context, m []workers.Message) ([]workers.Output, error) {
 			if n.Add(1) > after {
 				nc.Close()
-				<-ctx.Done()
+				return nil, nil
 			}
 			return h.Handle(ctx, m)
 		})}
 	done := make(chan error, 1)
-	go func() { done <- r.Run(ctx) }()
+	go func() { done <- l.Run(ctx, nil, func() []string { return []string{"chunks.>"} }) }()
 	t.Cleanup(func() { cancel(); <-done })
 }
 
@@ -81,6 +81,9 @@ func TestPackagerLossDoesNotShow(t *testing.T) {
 		if err := wait(); err != nil {
 			t.Fatalf("player %d: %v", i, err)
 		}
+	}
+	if gauge(o1.m.received) == 0 || gauge(o1.m.covered) == 0 {
+		t.Errorf("%g parts came from packagers, %g chunks were covered", gauge(o1.m.received), gauge(o1.m.covered))
 	}
 	if n := len(video1.parts); n != 150 {
 		t.Errorf("%d video parts of 150", n)

@@ -11,11 +11,8 @@ package packager
 import (
 	"context"
 	"fmt"
-	"log/slog"
 
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
-	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/spillway-live/spillway/schemas"
 	"github.com/spillway-live/spillway/workers"
@@ -26,15 +23,6 @@ const Role = "packager"
 
 // New gives the handler. It has no state.
 func New() workers.Handler { return workers.Each(handle) }
-
-// Runner gives the settings of the packager's runner: four chunks at a time in
-// each process, pulled one by one so that processes share evenly.
-func Runner(js jetstream.JetStream, logger *slog.Logger, reg prometheus.Registerer) *workers.Runner {
-	return &workers.Runner{
-		JetStream: js, Handler: New(), Role: Role, Stream: schemas.StreamMedia, FilterSubjects: []string{"media.>"},
-		Concurrency: 4, Logger: logger, Registerer: reg,
-	}
-}
 
 func handle(_ context.Context, m workers.Message) ([]workers.Output, error) {
 	switch kind := m.Header.Get(schemas.HeaderKind); kind {
