@@ -326,6 +326,31 @@ func (c *Cutter) keyMayFollow() bool {
 	return v.end+near >= c.lastKeyAt+c.lastGOP
 }
 
+// keyIsNext tells whether the next frame is a key frame, as far as one can know: the
+// last two groups of pictures had the same length and the current one has it now.
+func (c *Cutter) keyIsNext() bool {
+	if c.lastGOP == 0 || c.lastGOP != c.prevGOP {
+		return false
+	}
+	near := c.video.lastSampleDur() / 2
+	due := c.lastKeyAt + c.lastGOP
+	return c.video.end+near >= due && c.video.end <= due+near
+}
+
+// closeLate finishes a full part whose successor is late. Where the next frame is a
+// key frame by all that is known, the part ends its segment, so that readers need
+// not wait for the next one's start to learn it. Should that frame be none after
+// all, one segment begins without a key frame, as at the longest length.
+func (c *Cutter) closeLate() {
+	v := c.video
+	if len(v.open) == 0 || !c.keyIsNext() {
+		c.closePart(v, false)
+		return
+	}
+	c.closeSegment(v)
+	c.bounds = append(c.bounds, bound{us: v.us(v.end), index: v.segments})
+}
+
 // Audio takes an audio frame.
 func (c *Cutter) Audio(f Frame) error {
 	if c.audio == nil {
@@ -496,7 +521,7 @@ func (c *Cutter) Deadline() int64 {
 func (c *Cutter) Tick(now int64) {
 	c.now = max(c.now, now)
 	if c.fullUntil != 0 && c.now >= c.fullUntil {
-		c.closePart(c.video, false)
+		c.closeLate()
 	}
 	if c.waitUntil != 0 && c.now >= c.waitUntil {
 		c.emit()

@@ -356,3 +356,32 @@ func TestDroppedFramesLeaveNoHole(t *testing.T) {
 		}
 	}
 }
+
+// Key frames that come late, as large ones do, leave no segment without an end: their place is known.
+func TestLateKeyFramesEndSegments(t *testing.T) {
+	for _, regular := range []bool{true, false} {
+		d := newDriver(t, testVideo(t, 30), nil)
+		key, late := int64(0), int64(0)
+		for i := range int64(1800) {
+			f := feedFrame{Frame: Frame{DTSUs: i * 100_000 / 3 / 1000 * 1000, Data: make([]byte, 100)}}
+			if i == key {
+				f.Key = true
+				key += 60
+				if !regular {
+					key += i % 7 * 6
+				}
+				late = 300_000 // and all that follow it
+			} else if late > 0 {
+				late -= 10_000
+			}
+			f.ArrivedUs = epoch0 + i*100_000/3 + late
+			d.add(f)
+		}
+		d.cutter.Finish()
+		v := d.check.Tracks[schemas.Video]
+		// The first groups show their length; what cannot be foreseen may lack its end.
+		if regular && (v.Ended < v.Segments-3 || v.Keys != v.Segments || v.Segments < 29) || !regular && v.Keys < v.Segments/2 {
+			t.Errorf("regular %t: %+v", regular, v)
+		}
+	}
+}

@@ -58,6 +58,11 @@ func FuzzMessages(f *testing.F) {
 	key := []byte{9, 0x17, 1, 0, 0, 0, 0, 0, 0, 4, 0x65, 1, 2, 3}
 	add(append([]byte{9}, config...), []byte{8, 0xaf, 0, 0x11, 0x90}, key, key, []byte{8, 0xaf, 1, 1}, key)
 	add([]byte{18, 2, 0, 10, 'o', 'n', 'M', 'e', 't', 'a', 'D', 'a', 't', 'a', 3, 0, 0, 9}, []byte{9, 0x90, 'h', 'v', 'c', '1'}, []byte{20, 2, 0, 1, 'x'})
+	opus := append([]byte{8, 0x90}, "OpusOpusHead\x01\x02\x38\x01\x80\xbb\x00\x00\x00\x00\x00"...)
+	add(opus, []byte{8, 0x91, 'O', 'p', 'u', 's', 0xfc, 1}, []byte{8, 0x95, 0x01, 'O', 'p', 'u', 's', 0, 0xfc, 1}, []byte{8, 0x97, 2, 0, 0, 9, 1, 'O', 'p', 'u', 's', 0xfc, 1})
+	add([]byte{9, 0x90, 'a', 'v', '0', '1', 0x81, 0, 12, 0}, []byte{9, 0x93, 'a', 'v', '0', '1', 0x12, 0, 0x0a, 11, 0, 0, 0, 0x42, 0xab, 0xbf, 0xc3, 0x70, 0x0b, 0xe0, 1, 0x32, 2, 0x10, 1})
+	add([]byte{9, 0x96, 0x20, 'h', 'v', 'c', '1', 0, 0, 0, 1, 1, 'a', 'v', '0', '1', 1, 0, 0, 1, 2}, []byte{9, 0x97, 2, 0, 0, 9, 0x51, 0, 7, 3, 'a', 'v', 'c', '1', 1}, []byte{9, 0x94, 2, 0, 1, 'c'})
+	add([]byte{18, 2, 0, 4, 'o', 'n', 'F', 'I', 3, 0, 2, 's', 'd', 2, 0, 10, '2', '1', '-', '1', '1', '-', '2', '0', '2', '6', 0, 2, 's', 't', 2, 0, 8, '1', '2', ':', '0', '0', ':', '0', '0', 0, 0, 9})
 	f.Fuzz(func(t *testing.T, data []byte) {
 		var d demux
 		var c *cut.Cutter
