@@ -129,7 +129,7 @@ func TestCodecs(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			clip := cuttest.Encode(t, 5, tc.video, tc.audio)
+			clip := cuttest.Encode(t, 3, tc.video, tc.audio)
 			for _, grain := range []int64{1000, 11} {
 				media, check, tracks := cutClip(t, clip, grain)
 				for _, tr := range tracks {

@@ -1,7 +1,8 @@
 // Package cut turns the frames of one publication into chunks by the cutting
-// rules of docs/contracts.md: parts of k frames that never exceed the part
-// target (but for a frame that covers dropped ones), segments that close at key frames, media sequence numbers of the
-// tracks in step. It also writes the CMAF bytes (init segments, moof+mdat).
+// rules of docs/contracts.md: parts of k frames that never exceed the part target
+// (but for a frame that covers dropped ones), segments that close at key frames,
+// media sequence numbers of the tracks in step. It reads access units of every
+// codec and writes the CMAF bytes (init segments, prft+moof+mdat).
 //
 // It is pure: no I/O, no goroutine, no clock of its own (arrival times and ticks
 // are passed in), and equal input gives equal output. It promises that decode
@@ -12,19 +13,23 @@
 //
 // # Timestamps
 //
-// RTMP gives whole milliseconds. While a video track keeps a constant rate (at
-// least four intervals within 2 ms of a line) frames are put on that line, so
-// a frame's duration is known when it arrives and a part closes with its last
-// frame, without waiting. Otherwise a frame waits for the next one, which tells
-// its duration exactly: one frame interval of delay. AAC frames are counted, so
+// Timestamps come in microseconds with the resolution of their protocol
+// (Settings.GrainUs; RTMP has milliseconds). While a video track keeps a constant
+// rate (at least four intervals within two grains of a line) frames are put on that
+// line, so a frame's duration is known when it arrives and a part closes with its
+// last frame, without waiting. Otherwise a frame waits for the next one, which tells
+// its duration exactly: one frame interval of delay. Audio frames are counted, so
 // durations are exact. A slow difference between line and publisher's clock is
 // followed by shortening durations by a thousandth, or by a hole of about a
 // millisecond between parts; lengthening would push parts past their target.
+// Protocols that carry presentation times only find decode times with [DecodeTimes].
 //
 // # Wall clock
 //
-// The wall-clock of a media time is the least of (arrival - presentation time)
-// over a sliding window of 16 s, followed at 5 ms per second at most, so it is
-// nearly linear in media time and close to the arrival of a frame that waited in
-// no queue. It does not know the delay inside the publisher.
+// The wall-clock of a media time is the publisher's time of capture where frames
+// carry one (Frame.CaptureUs, [MarkReader]), with the offset of its clock estimated
+// by the minimum-delay method, and otherwise the least of (arrival - presentation
+// time) over a sliding window of 16 s, followed at 5 ms per second at most, so it is
+// nearly linear in media time and close to the arrival of a frame that waited in no
+// queue. docs/contracts.md, Clocks, says what is believed and what a bound contains.
 package cut

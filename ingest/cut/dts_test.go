@@ -19,7 +19,7 @@ func TestDecodeTimes(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			clip := cuttest.Encode(t, 5, args, nil)
+			clip := cuttest.Encode(t, 3, args, nil)
 			d := cut.NewDecodeTimes(clip.VideoConfig.Codec)
 			last := int64(-1 << 62)
 			for i := range clip.Video {

@@ -126,7 +126,7 @@ func TestHourOfSkew(t *testing.T) {
 
 // TestRandomTimestamps gives streams of random faults to cutters.
 func TestRandomTimestamps(t *testing.T) {
-	for seed := range uint64(16) {
+	for seed := range uint64(12) {
 		rng := rand.New(rand.NewPCG(seed, 99))
 		fps := []float64{30, 25, 60, 24000. / 1001, 12.5, 0}[rng.IntN(6)]
 		audioRate := []int{48000, 44100}[rng.IntN(2)]
@@ -135,8 +135,8 @@ func TestRandomTimestamps(t *testing.T) {
 			fps = 20 // and its intervals vary
 		}
 		var unwrap Unwrap
-		shift := int64(1)<<32 - int64(rng.IntN(60_000)) // wraps within the first minute
-		frames := (feed{fps: fps, gop: 1 + rng.IntN(int(fps*5)), rate: audioRate, seconds: 60, jitter: func() int64 { return rng.Int64N(50_000) }}).frames()
+		shift := int64(1)<<32 - int64(rng.IntN(30_000)) // wraps on the way
+		frames := (feed{fps: fps, gop: 1 + rng.IntN(int(fps*5)), rate: audioRate, seconds: 40, jitter: func() int64 { return rng.Int64N(50_000) }}).frames()
 		size, jumped := 1000, false
 		for i := 0; i < len(frames); i++ {
 			f := frames[i]

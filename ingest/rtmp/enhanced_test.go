@@ -253,3 +253,28 @@ func TestOtherCodecsAreNamed(t *testing.T) {
 		}
 	}
 }
+
+// TestPublishersClock: what a publisher says of its clock is what viewers are told.
+func TestPublishersClock(t *testing.T) {
+	e := start(t, schemas.BusSettings{}, nil)
+	p := e.puppet("live#demo")
+	began := time.Now().UnixMicro()
+	p.send(9, 0, avcConfig(pps360))
+	for i := range uint32(100) {
+		sei := cut.ClockMessage(cut.H264, began-5_000_000+int64(i)*40_000, cut.Capture{Synchronised: true, BoundUs: 3000})
+		tag := picture(i%50 == 0)
+		unit := append(binary.BigEndian.AppendUint32(nil, uint32(len(sei))), sei...)
+		p.send(9, i*40, append(append(append([]byte(nil), tag[:5]...), unit...), tag[5:]...))
+	}
+	p.nc.Close()
+	e.waitEnd(demo)
+	r := e.record(demo)
+	for _, c := range r.chunks {
+		for _, f := range c.Fragments {
+			want := began - 5_000_000 + int64(f.BaseTime)*1_000_000/int64(f.Timescale)
+			if d := f.WallUnixUs - want; c.Clock != schemas.ClockSynced || c.ClockBoundUs > 5_000 || d > c.ClockBoundUs || -d > c.ClockBoundUs {
+				t.Fatalf("chunk %d: clock %s, %d us off, bound %d", c.Seq, c.Clock, d, c.ClockBoundUs)
+			}
+		}
+	}
+}
