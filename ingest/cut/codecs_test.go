@@ -158,6 +158,9 @@ func TestCodecs(t *testing.T) {
 					if st := check.Tracks[tr.Info.Track]; st.HolesUs > 2000 || st.Short > 2 {
 						t.Errorf("grain %d: %+v", grain, st)
 					}
+					if grain != 1000 {
+						continue
+					}
 					if got := decode(t, media[tr.Info.Track]); got < want-less-1 || got > want {
 						t.Errorf("grain %d: %d %s frames of %d are decoded", grain, got, tr.Info.Track, want)
 					}
