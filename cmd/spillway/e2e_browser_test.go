@@ -197,13 +197,18 @@ func TestBrowserPlaysAndTelemetryAgrees(t *testing.T) {
 	}
 
 	t.Run("picture clock agrees with EXT-X-PROGRAM-DATE-TIME", func(t *testing.T) {
-		var off, latency []float64
+		// On a busy machine the publisher leaves out frames, and ingest lets the next picture begin where the last
+		// one ended: that one is early by what is missing. Such pictures are single. An error of the mapping is not:
+		// it moves by 5 ms a second at most (ingest/cut), so it shows in the median of any few seconds.
+		const few = 15
+		var off, latency, errs []float64
 		for _, s := range page.Samples {
 			off = append(off, math.Abs(s.Capture-s.PDT))
 			if d := math.Abs(s.Capture - s.PDT); d > 100 {
 				t.Logf("the frame of %.0f was at %.0f by the playlist: %.0f ms off, %.0f ms after the first", s.Capture, s.PDT, d, s.At-page.Samples[0].At)
 			}
 			latency = append(latency, s.At-s.Capture)
+			errs = append(errs, s.Capture-s.PDT)
 		}
 		if len(off) < 50 || page.Unread > len(off)/10 {
 			t.Fatalf("%d frames were read and %d could not be", len(off), page.Unread)
@@ -211,8 +216,13 @@ func TestBrowserPlaysAndTelemetryAgrees(t *testing.T) {
 		slices.Sort(off)
 		t.Logf("true latency %.0f ms (mean of %d frames); capture time off the playlist's by %.0f ms (median), %.0f ms (95 %%), %.0f ms (most)",
 			mean(latency), len(off), off[len(off)/2], off[len(off)*95/100], off[len(off)-1])
-		if p95 := off[len(off)*95/100]; p95 > 100 {
-			t.Errorf("capture time and EXT-X-PROGRAM-DATE-TIME differ by %.0f ms in 5 %% of the frames", p95)
+		for i := 0; i+few <= len(errs); i++ {
+			window := slices.Sorted(slices.Values(errs[i : i+few]))
+			if m := window[few/2]; math.Abs(m) > 100 {
+				t.Errorf("capture time and EXT-X-PROGRAM-DATE-TIME differ by %.0f ms (median of %d frames in a row, %.1f s after the first)",
+					m, few, (page.Samples[i].At-page.Samples[0].At)/1000)
+				break
+			}
 		}
 	})
 
