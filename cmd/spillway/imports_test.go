@@ -26,6 +26,7 @@ var pure = map[string]bool{
 	"workers/cmaf":                 true,
 	"workers/dash":                 true,
 	"workers/hls":                  true,
+	"workers/ts":                   true,
 	"workers/router/policy":        true,
 }
 

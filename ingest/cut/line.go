@@ -14,8 +14,8 @@ type line struct {
 	n         int      // of opens in use
 }
 
-// equalUs: two segments this near in length are equal.
-const equalUs = 5_000
+// equalUs: two segments this near in length are equal, up to a late frame.
+const equalUs = 50_000
 
 // open notes that the leading track opens its segment index at media time us,
 // and that audio's next one is audioIndex.
@@ -49,16 +49,21 @@ func (l *line) open(us, offset int64, index, audioIndex uint64) {
 	l.cur, l.begun, l.index, l.audio = next, true, index, audioIndex
 }
 
-// regular gives the length of the last two segments if they had the same.
+// regular gives the length of the last two segments if they had the same. That
+// of an epoch's first one is believed at once, so that new streams soon play
+// with low latency.
 func (l *line) regular() int64 {
-	if l.n < 3 {
+	switch {
+	case l.n < 2:
 		return 0
+	case l.n == 2:
+		return l.opens[1] - l.opens[0]
 	}
 	a, b := l.opens[1]-l.opens[0], l.opens[2]-l.opens[1]
 	if d := a - b; d > equalUs || d < -equalUs {
 		return 0
 	}
-	return b
+	return (a + b) / 2
 }
 
 // openSegment runs when t opens a segment at a media time.

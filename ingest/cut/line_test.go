@@ -50,7 +50,7 @@ func TestLineBeginsANewRun(t *testing.T) {
 	for range 5 {
 		open(2_000_000, 0, i)
 	}
-	if l.cur.ID != 1 || l.cur.SegmentUs != 2_000_000 || l.cur.StartUs != 4_000_000 || l.index != 2 {
+	if l.cur.ID != 1 || l.cur.SegmentUs != 2_000_000 || l.cur.StartUs != 2_000_000 || l.index != 1 {
 		t.Fatalf("regular: %+v", l)
 	}
 	if c := open(2_000_000, schemas.LineLateUs, i); c.ID != 1 {

@@ -160,7 +160,48 @@ func (m *Multivariant) Append(b []byte) []byte {
 			b = m.appendVariant(b, &paths[i], &m.Variants[j])
 		}
 	}
+	for i := range paths {
+		for j := range m.Variants {
+			if v := &m.Variants[j]; v.Video != nil && !m.TS {
+				b = m.appendIFrames(b, &paths[i], v)
+			}
+		}
+	}
 	return b
+}
+
+// appendIFrames names the playlist of key frames. Its bandwidth is not measured:
+// the variant's own is an upper bound.
+func (m *Multivariant) appendIFrames(b []byte, p *Pathway, v *Variant) []byte {
+	peak := v.PeakBps
+	if peak <= 0 {
+		peak = max(v.AverageBps, unmeasuredBps)
+	}
+	b = append(b, "#EXT-X-I-FRAME-STREAM-INF:BANDWIDTH="...)
+	b = strconv.AppendInt(b, max(peak, v.AverageBps), 10)
+	if v.Video.Codec != "" {
+		b = append(b, ",CODECS=\""...)
+		b = append(b, quotable(v.Video.Codec)...)
+		b = append(b, '"')
+	}
+	if v.Video.Width > 0 && v.Video.Height > 0 {
+		b = append(b, ",RESOLUTION="...)
+		b = strconv.AppendInt(b, int64(v.Video.Width), 10)
+		b = append(b, 'x')
+		b = strconv.AppendInt(b, int64(v.Video.Height), 10)
+	}
+	b = append(b, ",STABLE-VARIANT-ID=\""...)
+	b = append(b, v.Rendition...)
+	b = append(b, "-iframes\""...)
+	if p.ID != "" {
+		b = append(b, ",PATHWAY-ID=\""...)
+		b = append(b, p.ID...)
+		b = append(b, '"')
+	}
+	b = append(b, ",URI=\""...)
+	b = m.appendBase(b, p, v.Rendition, schemas.Video)
+	b = append(b, IFramesName...)
+	return append(b, "\"\n"...)
 }
 
 // appendAudio writes the audio group of one variant on one pathway: a player
@@ -245,6 +286,15 @@ func groupID(p *Pathway, v *Variant) string {
 }
 
 func (m *Multivariant) appendURI(b []byte, p *Pathway, rendition string, t schemas.Track) []byte {
+	b = m.appendBase(b, p, rendition, t)
+	if m.Playlist != "" && !m.TS {
+		return append(b, m.Playlist...)
+	}
+	return append(b, PlaylistName...)
+}
+
+// appendBase writes the folder of a track's playlist.
+func (m *Multivariant) appendBase(b []byte, p *Pathway, rendition string, t schemas.Track) []byte {
 	if p.BaseURL != "" {
 		b = append(b, quotable(p.BaseURL)...)
 		b = append(b, '/')
@@ -260,11 +310,7 @@ func (m *Multivariant) appendURI(b []byte, p *Pathway, rendition string, t schem
 	} else {
 		b = append(b, t...)
 	}
-	b = append(b, '/')
-	if m.Playlist != "" && !m.TS {
-		return append(b, m.Playlist...)
-	}
-	return append(b, PlaylistName...)
+	return append(b, '/')
 }
 
 // quotable removes what a quoted string or a line of a playlist cannot hold.

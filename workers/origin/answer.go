@@ -132,6 +132,9 @@ func mediaHeader(w http.ResponseWriter, r *http.Request, t target, tag string) {
 	if t.track == schemas.Audio {
 		h["Content-Type"] = []string{hls.TypeAudioMP4}
 	}
+	if t.track == hls.TSFolder {
+		h["Content-Type"] = []string{hls.TypeTS}
+	}
 	h["Cache-Control"] = []string{cacheMedia}
 	h["Etag"] = []string{tag}
 	if strings.Count(r.Header.Get("Range"), ",") >= maxRanges {

@@ -12,6 +12,7 @@ import (
 	"github.com/spillway-live/spillway/schemas"
 	"github.com/spillway-live/spillway/workers/cmaf"
 	"github.com/spillway-live/spillway/workers/dash"
+	"github.com/spillway-live/spillway/workers/hls"
 )
 
 // formatPath reads the paths of the formats beside LL-HLS; p are the path's elements.
@@ -22,12 +23,15 @@ func formatPath(p []string, t *target) bool {
 			t.kind = "mpd"
 		case dash.ClockName:
 			t.kind = "clock"
+		case hls.TSName:
+			t.kind = "ts_multivariant"
 		default:
 			return false
 		}
 		return true
 	}
-	return false
+	t.rendition, t.track = p[2], schemas.Track(p[3])
+	return schemas.CheckName("rendition", t.rendition) == nil && parsePlain(p[4], t)
 }
 
 // serveFormat answers what formatPath has read; false for anything else.
@@ -35,6 +39,12 @@ func (o *Origin) serveFormat(w http.ResponseWriter, r *http.Request, t target) b
 	switch t.kind {
 	case "mpd":
 		o.serveMPD(w, r, t)
+	case "ts_multivariant":
+		o.serveTSMultivariant(w, r, t)
+	case "ts_playlist", "iframes":
+		o.servePlainPlaylist(w, r, t)
+	case "ts", "iframe":
+		o.servePlain(w, r, t)
 	case "clock":
 		sendText(w, r, "text/plain; charset=utf-8", cacheNever, []byte(dash.DateTime(time.Now())))
 	default:

@@ -378,7 +378,7 @@ func check(t *testing.T, playlist string) {
 	if !ok || len(m.Variants) != 3 || len(m.Renditions) != 3 {
 		t.Errorf("not a multivariant playlist with three pathways:\n%s", playlist)
 	}
-	if strings.Count(playlist, ",PATHWAY-ID=") != 4 { // the steering tag's and each variant's
+	if strings.Count(playlist, ",PATHWAY-ID=") != 7 { // the steering tag's, each variant's and each playlist's of key frames
 		t.Errorf("a variant has no PATHWAY-ID:\n%s", playlist)
 	}
 }
