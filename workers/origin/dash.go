@@ -33,7 +33,7 @@ func (o *Origin) serveMPD(w http.ResponseWriter, r *http.Request, t target) {
 	}) {
 		return
 	}
-	m := dash.MPD{WindowUs: o.window.us}
+	m := dash.MPD{WindowUs: o.mpdReachUs(r.Context(), t, f)}
 	for i := range runs {
 		p, err := o.period(r.Context(), runs, i)
 		if err != nil {

@@ -135,6 +135,27 @@ func (o *Origin) serveDVR(w http.ResponseWriter, r *http.Request, t target) {
 	sendPlaylist(w, r, b, cache)
 }
 
+// mpdReachUs is timeShiftBufferDepth, microseconds: as far back as the leading
+// track is recorded. Segments of a run are named by numbers, so the MPD itself
+// stays as short as it was.
+func (o *Origin) mpdReachUs(ctx context.Context, t target, f *feed) int64 {
+	f.mu.Lock()
+	lead := f.leading()
+	f.mu.Unlock()
+	if lead == nil {
+		return o.window.us
+	}
+	t.rendition, t.track = lead.rendition, lead.kind
+	s := o.shelf(t)
+	if s == nil {
+		return o.window.us
+	}
+	s.refresh(ctx)
+	// Whole tens of seconds, so that versions and origins seldom differ in it alone.
+	reach := s.reach(f.complete(t)).Truncate(10 * time.Second)
+	return max(o.window.us, reach.Microseconds())
+}
+
 // waitSegment holds a request until the segment it names is complete. reached is
 // false after HoldLimit; why says what is wrong with the request; ok is false
 // when it ended.

@@ -30,6 +30,7 @@ type shelf struct {
 
 	made        madeOf
 	full, delta []byte
+	length      time.Duration // of all that is listed
 }
 
 // memorised is a segment that was complete in memory. Until lists can have it,
@@ -41,10 +42,11 @@ type memorised struct {
 
 // madeOf says what a rendered playlist was made of.
 type madeOf struct {
-	rev   uint64
-	epoch uint32
-	msn   uint64
-	n     int
+	rev    uint64
+	window int64
+	epoch  uint32
+	msn    uint64
+	n      int
 }
 
 const (
@@ -230,26 +232,47 @@ func (s *shelf) initKey(ctx context.Context, id string) (string, bool) {
 func (s *shelf) playlist(live []hls.DVRSegment, delta bool) []byte {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	made := madeOf{rev: s.rev, n: len(live)}
-	if n := len(live); n > 0 {
-		made.epoch, made.msn = live[n-1].Epoch, live[n-1].MSN
-	}
-	if s.full == nil || made != s.made {
-		list := s.arrange(live)
-		if len(list) == 0 {
-			return nil
-		}
-		s.first = max(s.first, list[0].MSN)
-		d := hls.DVR{Segments: list}
-		s.full = d.Append(nil)
-		s.delta = d.AppendDelta(nil)
-		s.made = made
-		s.memorise(live)
+	if !s.render(live) {
+		return nil
 	}
 	if delta {
 		return s.delta
 	}
 	return s.full
+}
+
+// reach is how far back the playlist reaches.
+func (s *shelf) reach(live []hls.DVRSegment) time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.render(live) {
+		return 0
+	}
+	return s.length
+}
+
+// render makes both forms of the playlist anew where something has changed. It
+// is false when there is nothing to list. The lock is held.
+func (s *shelf) render(live []hls.DVRSegment) bool {
+	made := madeOf{rev: s.rev, window: s.window.Load(), n: len(live)}
+	if n := len(live); n > 0 {
+		made.epoch, made.msn = live[n-1].Epoch, live[n-1].MSN
+	}
+	if s.full != nil && made == s.made {
+		return true
+	}
+	list := s.arrange(live)
+	if len(list) == 0 {
+		return false
+	}
+	s.first = max(s.first, list[0].MSN)
+	d := hls.DVR{Segments: list}
+	s.full, s.delta, s.made, s.length = d.Append(nil), d.AppendDelta(nil), made, 0
+	for i := range list {
+		s.length += time.Duration(list[i].DurationUs) * time.Microsecond
+	}
+	s.memorise(live)
+	return true
 }
 
 // memorise keeps what is in memory now: it may have left memory before a list
