@@ -150,6 +150,10 @@ func TestSeekBack(t *testing.T) {
 	if !bytes.Contains(mv.body, []byte("src/video/dvr.m3u8")) || !bytes.Contains(mv.body, []byte(`src/audio/dvr.m3u8"`)) {
 		t.Errorf("multivariant:\n%s", mv.body)
 	}
+	// DASH players count back from live: the MPD says how far they may.
+	if m := get(t, o.url+"/live/one/manifest.mpd"); !bytes.Contains(m.body, []byte(` timeShiftBufferDepth="PT80S"`)) || !bytes.Contains(m.body, []byte(`media="src/video/1-$Number$.m4s" startNumber="5"`)) {
+		t.Errorf("MPD of 80 s that are recorded: %d\n%s", m.code, m.body)
+	}
 	for _, path := range []string{"1-999.m4s", "2-5.m4s", "1-5.0.m4s"} {
 		if a := get(t, o.url+videoPath+path); a.code != 404 {
 			t.Errorf("%s: %d", path, a.code)
