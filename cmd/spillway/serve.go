@@ -140,6 +140,10 @@ func (c *commands) roleCommands() []*ffcli.Command {
 	var media mediaFlags
 	add("packager", "make parts of chunks", media.registerPackager, func(d *deps) ([]role, error) { return one(d.packagerRole(media)) })
 	const storeHelp = "`URL` of the object store of what viewers may seek back to: file:///PATH or s3://BUCKET/PREFIX?endpoint=https://HOST&region=R (credentials: environment or ~/.aws/credentials)"
+	var transcoder transcoderFlags
+	add("transcoder", "make the renditions of streams that are watched", transcoder.register, func(d *deps) ([]role, error) {
+		return one(d.transcoderRole(&transcoder), nil)
+	})
 	var originAddr, edgeNetworks, originStore, recorderStore string
 	add("origin", "serve playlists, parts and segments", func(fs *flag.FlagSet) {
 		addr(&originAddr, "HTTP", "127.0.0.1:8090")(fs)

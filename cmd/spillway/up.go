@@ -35,7 +35,7 @@ import (
 // The parts of "spillway up", in the order in which they start. They stop in
 // reverse, so nothing that was accepted is lost on the way down:
 //
-//	bus ─ ClickHouse ─ loader ─ sessioniser ─ collector ─ ingest ─ packager ─ recorder ─ origin
+//	bus ─ ClickHouse ─ loader ─ sessioniser ─ collector ─ ingest ─ packager ─ recorder ─ transcoder ─ origin
 //	   ─ router ─ screenshot ─ console ─ edges a, b, c ─ demo publisher ─ viewers
 const (
 	demoApp    = "live"
@@ -55,6 +55,7 @@ type upFlags struct {
 	store   string
 	geo     string
 	profile string
+	ladder  string
 	tls     encryptedFlags
 	media   mediaFlags
 
@@ -67,6 +68,7 @@ func (f *upFlags) register(fs *flag.FlagSet) {
 	fs.StringVar(&f.input, "input", "", "media `file` to publish in a loop instead of the test card")
 	fs.BoolVar(&f.asJSON, "json", false, "print one line of JSON on standard output when ready")
 	fs.StringVar(&f.only, "only", "", "run only these `roles`, comma-separated, e.g. ingest,packager,origin")
+	fs.StringVar(&f.ladder, "ladder", "", "renditions of streams of the demo application, `480p:900k,240p:300k`, made while they are watched (default: as \"spillway app set\" left it)")
 	fs.IntVar(&f.viewers, "viewers", 5, "demo viewers on every CDN")
 	f.media.registerPackager(fs)
 	f.media.registerOrigin(fs)
@@ -163,7 +165,7 @@ func (c *commands) up(ctx ctx, f *upFlags) (err error) {
 }
 
 // upRoles are what --only chooses from.
-const upRoles = "loader sessioniser collector ingest packager recorder origin router screenshot console edge demo"
+const upRoles = "loader sessioniser collector ingest packager recorder transcoder origin router screenshot console edge demo"
 
 // check refuses settings that would quietly leave something out.
 func (f *upFlags) check() error {
@@ -238,6 +240,7 @@ func (s *system) start(ctx ctx, dir string) error {
 			return err
 		}},
 		{"recorder", s.startRecorder},
+		{"transcoder", s.startTranscoder},
 		{"origin", s.startOrigin},
 		{"router", s.startRouter},
 		{"screenshot", s.startScreenshot},
