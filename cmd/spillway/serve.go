@@ -39,6 +39,7 @@ func (c *commands) serveRole(ctx ctx, f *roleFlags, name string, build func(d *d
 	if err != nil {
 		return err
 	}
+	tuneMemory()
 	sec, err := loadSecrets(f.runDataDir())
 	if err != nil {
 		return err

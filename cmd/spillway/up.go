@@ -128,6 +128,7 @@ func (c *commands) up(ctx ctx, f *upFlags) (err error) {
 	if err := f.check(); err != nil {
 		return err
 	}
+	tuneMemory()
 	dir := f.dataDir()
 	release, err := lockDataDir(dir)
 	if err != nil {

@@ -175,7 +175,7 @@ func (o *Origin) period(ctx context.Context, runs []dashRun, i int) (dash.Period
 			}
 			d.Segments = append(d.Segments, dash.Segment{MSN: s.MSN, Start: start, Duration: end - start})
 			if end > start {
-				d.BandwidthBps = max(d.BandwidthBps, int64(float64(len(s.data))*8*float64(info.Timescale)/float64(end-start)))
+				d.BandwidthBps = max(d.BandwidthBps, int64(float64(s.size())*8*float64(info.Timescale)/float64(end-start)))
 			}
 		}
 		d.BandwidthBps = roundUp(d.BandwidthBps)

@@ -1,6 +1,7 @@
 package origin
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"sync"
@@ -228,6 +229,9 @@ func (f *feed) chunk(m *message) {
 func (f *feed) cut(c *schemas.Chunk, data []byte) {
 	for i := range c.Fragments {
 		p, b := packager.Part(c, data, i)
+		if len(b) < len(data)/4 {
+			b = bytes.Clone(b) // sound would keep a whole chunk's memory when the picture has let go of it
+		}
 		f.offer(&p, b, false)
 	}
 }

@@ -34,8 +34,7 @@ type piece struct {
 	gap  bool
 }
 
-// segment is a media segment in memory. Once it is complete its parts' data
-// alias one buffer.
+// segment is a media segment in memory.
 type segment struct {
 	hls.Segment
 	cut  int64 // microseconds, sum of the parts
@@ -319,25 +318,39 @@ func (t *track) append(p *piece) {
 	}
 }
 
-// close completes the last segment and moves its bytes into one buffer, which
-// also lets go of the bus's messages.
+// close completes the last segment.
 func (t *track) close() {
 	if t.closed {
 		return
 	}
 	t.closed = true
-	s := t.segs[len(t.segs)-1]
-	s.Complete = true
+	t.segs[len(t.segs)-1].Complete = true
+}
+
+// size is the sum of the parts' bytes.
+func (s *segment) size() int {
 	n := 0
 	for _, b := range s.raw {
 		n += len(b)
 	}
-	s.data = make([]byte, 0, n)
-	for i, b := range s.raw {
-		at := len(s.data)
-		s.data = append(s.data, b...)
-		s.raw[i] = s.data[at:len(s.data):len(s.data)]
+	return n
+}
+
+// whole gives a complete segment's bytes. They are put together when they are
+// first asked for, which low-latency players seldom do, and kept once: the parts
+// alias them from then on, which lets go of the bus's messages.
+func (s *segment) whole() []byte {
+	if s.data == nil {
+		s.data = make([]byte, 0, s.size())
+		raw := make([][]byte, len(s.raw)) // the old one may be in use by a reader of the parts
+		for i, b := range s.raw {
+			at := len(s.data)
+			s.data = append(s.data, b...)
+			raw[i] = s.data[at:len(s.data):len(s.data)]
+		}
+		s.raw = raw
 	}
+	return s.data
 }
 
 // trim moves the window on and forgets what can no longer be fetched. Where the
@@ -379,7 +392,10 @@ func (t *track) find(id partID) (data []byte, ok, later bool) {
 			continue
 		}
 		if id.part < 0 {
-			return s.data, s.Complete && !hasGap(s), !s.Complete
+			if !s.Complete || hasGap(s) {
+				return nil, false, !s.Complete
+			}
+			return s.whole(), true, false
 		}
 		if id.part < len(s.raw) {
 			return s.raw[id.part], !s.Parts[id.part].Gap, false
