@@ -42,7 +42,8 @@ func (p *Publication) openEpoch() error {
 	if err != nil {
 		return err
 	}
-	p.cutter, p.fixed = c, 0
+	c.SetRoundTrip(p.tripUs)
+	p.cutter, p.fixed, p.unclear = c, 0, 0
 	p.stats.newEpoch()
 	open := *p.open // the outlet has its own copy
 	p.out.push(item{kind: schemas.KindEpoch, open: &open, inits: inits})

@@ -11,6 +11,7 @@ type metrics struct {
 	active                              *prometheus.GaugeVec
 	refused                             *prometheus.CounterVec
 	chunks, bytes, traps, epochs, fixed *prometheus.CounterVec
+	clock                               *prometheus.CounterVec
 }
 
 func newMetrics(r prometheus.Registerer) (*metrics, error) {
@@ -27,11 +28,12 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		traps:   counter("back_pressure_total", "Incidents in which the bus did not take media."),
 		epochs:  counter("epochs_total", "Epochs opened."),
 		fixed:   counter("frames_repaired_total", "Frames whose timestamps were repaired, or that could not be used."),
+		clock:   counter("clock_discarded_total", "Capture times of publishers that were not believed."),
 	}
 	if r == nil {
 		return m, nil
 	}
-	for _, c := range []prometheus.Collector{m.active, m.refused, m.chunks, m.bytes, m.traps, m.epochs, m.fixed} {
+	for _, c := range []prometheus.Collector{m.active, m.refused, m.chunks, m.bytes, m.traps, m.epochs, m.fixed, m.clock} {
 		if err := r.Register(c); err != nil {
 			return nil, fmt.Errorf("publish: register metrics: %w", err)
 		}
@@ -43,11 +45,13 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 type counters struct {
 	active                              prometheus.Gauge
 	chunks, bytes, traps, epochs, fixed prometheus.Counter
+	clock                               prometheus.Counter
 }
 
 func (m *metrics) of(protocol string) counters {
 	return counters{
 		active: m.active.WithLabelValues(protocol), chunks: m.chunks.WithLabelValues(protocol), bytes: m.bytes.WithLabelValues(protocol),
 		traps: m.traps.WithLabelValues(protocol), epochs: m.epochs.WithLabelValues(protocol), fixed: m.fixed.WithLabelValues(protocol),
+		clock: m.clock.WithLabelValues(protocol),
 	}
 }

@@ -52,6 +52,8 @@ type Publication struct {
 	due     int64 // of timer, Unix microseconds
 	over    bool
 	fixed   uint64    // repairs of this epoch, as counted in the metric
+	unclear uint64    // capture times of this epoch that were not believed, likewise
+	tripUs  int64     // least round trip to the publisher; 0: not known
 	keyless time.Time // since when a key frame is awaited
 
 	stats     stats
@@ -252,11 +254,30 @@ func (p *Publication) cut(f *cut.Frame, audio bool) error {
 	return p.cutter.Video(*f)
 }
 
+// RoundTrip tells the least round trip to the publisher itself, not to a relay
+// between, that the protocol has measured so far, microseconds. It narrows the bound
+// of the publisher's clock.
+func (p *Publication) RoundTrip(us int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if us <= 0 || p.tripUs > 0 && us >= p.tripUs {
+		return
+	}
+	p.tripUs = us
+	if p.cutter != nil {
+		p.cutter.SetRoundTrip(us)
+	}
+}
+
 // arm sets the timer for what the cutter must let go. mu is held.
 func (p *Publication) arm() {
 	if c := p.cutter.Counters(); c.Dropped+c.Repaired > p.fixed {
 		p.count.fixed.Add(float64(c.Dropped + c.Repaired - p.fixed))
 		p.fixed = c.Dropped + c.Repaired
+	}
+	if n := p.cutter.Counters().Clock; n > p.unclear {
+		p.count.clock.Add(float64(n - p.unclear))
+		p.unclear = n
 	}
 	d := p.cutter.Deadline()
 	if d == 0 || d == p.due {
