@@ -138,6 +138,12 @@ func (c *commands) roleCommands() []*ffcli.Command {
 		r, _, err := d.ingestRole(ctx, in)
 		return one(r, err)
 	})
+	add("puller", "pull cameras (RTSP), on demand or always; see spillway source", nil, func(d *deps) ([]role, error) {
+		ctx, cancel := context.WithTimeout(context.Background(), busTimeout)
+		defer cancel()
+		r, err := d.pullerRole(ctx, nil)
+		return one(r, err)
+	})
 	var media mediaFlags
 	add("packager", "make parts of chunks", media.registerPackager, func(d *deps) ([]role, error) { return one(d.packagerRole(media)) })
 	const storeHelp = "`URL` of the object store of what viewers may seek back to: file:///PATH or s3://BUCKET/PREFIX?endpoint=https://HOST&region=R (credentials: environment or ~/.aws/credentials)"

@@ -35,7 +35,7 @@ import (
 // The parts of "spillway up", in the order in which they start. They stop in
 // reverse, so nothing that was accepted is lost on the way down:
 //
-//	bus ─ ClickHouse ─ loader ─ sessioniser ─ collector ─ ingest ─ packager ─ recorder ─ transcoder ─ origin
+//	bus ─ ClickHouse ─ loader ─ sessioniser ─ collector ─ ingest ─ puller ─ packager ─ recorder ─ transcoder ─ origin
 //	   ─ router ─ screenshot ─ console ─ edges a, b, c ─ demo publisher ─ viewers
 const (
 	demoApp    = "live"
@@ -117,6 +117,7 @@ type system struct {
 	nc     *nats.Conn
 	reg    *prometheus.Registry
 	edges  []*edge.Edge
+	ingest *ingestServers // nil when it does not run here
 	ch     *clickhouse.Server
 }
 
@@ -166,7 +167,7 @@ func (c *commands) up(ctx ctx, f *upFlags) (err error) {
 }
 
 // upRoles are what --only chooses from.
-const upRoles = "loader sessioniser collector ingest packager recorder transcoder origin router screenshot console edge demo"
+const upRoles = "loader sessioniser collector ingest puller packager recorder transcoder origin router screenshot console edge demo"
 
 // check refuses settings that would quietly leave something out.
 func (f *upFlags) check() error {
@@ -233,6 +234,7 @@ func (s *system) start(ctx ctx, dir string) error {
 		{"loader sessioniser", s.startAnalytics},
 		{"collector", s.startCollector},
 		{"ingest", s.startIngest},
+		{"puller", s.startPuller},
 		{"packager", func(context.Context) error {
 			r, err := s.d.packagerRole(s.f.media)
 			if err == nil {
@@ -326,6 +328,7 @@ func (s *system) startIngest(ctx ctx) error {
 		return err
 	}
 	s.add(r)
+	s.ingest = in
 	select {
 	case <-in.rtmp.Ready():
 		s.run.Push = "rtmp://" + in.rtmp.Addr().String() + "/" + demoApp

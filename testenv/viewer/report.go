@@ -158,7 +158,7 @@ func ask(ctx context.Context, c *Config) (schemas.Dispatch, error) {
 		u.Path = "/v1/dispatch"
 	}
 	q := u.Query()
-	for k, v := range map[string]string{"app": c.App, "stream": c.Stream, "viewer": c.Viewer, "pin": c.CDN} {
+	for k, v := range map[string]string{"app": c.App, "stream": c.Stream, "viewer": c.Viewer, "pin": c.CDN, "key": c.PlayKey} {
 		if v != "" {
 			q.Set(k, v)
 		}

@@ -38,6 +38,8 @@ type Config struct {
 	App, Stream  string
 	// Viewer is what the application calls the viewer; may be empty.
 	Viewer string
+	// PlayKey opens a private stream.
+	PlayKey string
 	// CDN pins the view: it starts there, ignores steering and never leaves.
 	CDN string
 	// Region and ISP are claimed by trusted headers (loopback only).

@@ -35,7 +35,7 @@ function viewer() {
 async function dispatch() {
   const config = await (await fetch('/play/config.json')).json();
   const q = new URLSearchParams({ app, stream, viewer: viewer() });
-  if (params.get('pin')) q.set('pin', params.get('pin'));
+  for (const p of ['pin', 'key']) if (params.get(p)) q.set(p, params.get(p));
   const r = await fetch(config.router + '/v1/dispatch?' + q, { credentials: 'omit' });
   const body = await r.json();
   if (!r.ok) throw new Error(body.error || 'the router answered ' + r.status);
