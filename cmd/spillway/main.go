@@ -69,7 +69,7 @@ func newCommands(stdin io.Reader, stdout, stderr io.Writer) *commands {
 		Name:       "spillway",
 		ShortUsage: "spillway <subcommand> [flags]",
 		ShortHelp:  "live video on a message bus, measured",
-		LongHelp: "\"spillway up\" runs everything on this machine. The roles (ingest, packager, origin, router,\n" +
+		LongHelp: "\"spillway up\" runs everything on this machine. The roles (ingest, puller, packager, origin, router,\n" +
 			"screenshot, collector, sessioniser, loader, edge, console) run alone with --nats and --clickhouse.\n" +
 			"Every flag can also be set as an environment variable (--data is SPILLWAY_DATA) or in a file given by --config.",
 		FlagSet:     fs,
