@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"strings"
@@ -276,5 +277,61 @@ func TestStoreFails(t *testing.T) {
 	}
 	if a := get(t, late.url+videoPath+"1-10.m4s"); a.code != 404 {
 		t.Errorf("a gap: %d", a.code)
+	}
+}
+
+// slowStore gives nothing until it is let go.
+type slowStore struct {
+	store.Objects
+	held chan struct{} // one for each read that waits
+	free chan struct{}
+}
+
+func (s *slowStore) Open(ctx context.Context, k string, offset, n int64) (io.ReadCloser, error) {
+	s.held <- struct{}{}
+	select {
+	case <-s.free:
+		return s.Objects.Open(ctx, k, offset, n)
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// A store that is slow takes up the places for reading from it and nothing else.
+func TestSlowStoreHoldsUpNothingElse(t *testing.T) {
+	t.Parallel()
+	b := bustest.Start(t)
+	objects := shelfOf(t)
+	putJSON(t, b.JS, schemas.BucketApps, key.App, schemas.AppSettings{DVRSec: 600})
+	record(t, b.JS, objects)
+	slow := &slowStore{Objects: objects, held: make(chan struct{}, 8), free: make(chan struct{})}
+	o := run(t, b.JS, func(o *Origin) { o.Store, o.StoreReads = slow, 1 })
+	pack(t, b.JS)
+	push(t, publisher(t, media.Load(t), b.JS), b.JS, 80*seconds+1)
+	until(t, "everything is recorded", func() bool { return recordedVideo(t, objects) >= 40 })
+	listed(t, o, "playlist.m3u8?_HLS_msn=45&_HLS_part=0")
+	first := make(chan answer, 1)
+	go func() {
+		a, err := fetch(t.Context(), http.MethodGet, o.url+videoPath+"1-5.m4s")
+		if err != nil {
+			t.Error(err)
+		}
+		first <- a
+	}()
+	<-slow.held
+	if a := get(t, o.url+videoPath+"1-6.m4s"); a.code != 503 || a.header.Get("Retry-After") == "" {
+		t.Errorf("no place to read: %d %s", a.code, a.body)
+	}
+	for _, path := range []string{"playlist.m3u8", "dvr.m3u8", "1-44.m4s"} {
+		if a := get(t, o.url+videoPath+path); a.code != 200 {
+			t.Errorf("%s: %d", path, a.code)
+		}
+	}
+	close(slow.free)
+	if a := <-first; a.code != 200 || len(a.body) == 0 {
+		t.Errorf("the read that waited: %d", a.code)
+	}
+	if a := get(t, o.url+videoPath+"1-6.m4s"); a.code != 200 {
+		t.Errorf("afterwards: %d", a.code)
 	}
 }
