@@ -1,9 +1,69 @@
 package cut
 
 import (
+	"bytes"
+	"encoding/binary"
 	"errors"
+	"slices"
 	"testing"
+
+	"github.com/bluenviron/mediacommon/v2/pkg/codecs/mpeg4audio"
 )
+
+// Encoders with several picture parameter sets repeat all of them, or some: neither is a change.
+func TestSeveralPPS(t *testing.T) {
+	pps2 := []byte{0x68, 0x5b, 0x83, 0xf2}
+	c := VideoConfig{Codec: H264, SPS: testSPS, PPS: testPPS, MorePPS: [][]byte{pps2}}
+	tr, err := NewVideoTrack(&c, 200_000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Contains(tr.Init, slices.Concat([]byte{2, 0, 4}, testPPS, []byte{0, 4}, pps2)) {
+		t.Error("the init segment does not hold both")
+	}
+	au := func(units ...[]byte) []byte {
+		var b []byte
+		for _, u := range append(units, []byte{0x65, 1}) {
+			b = append(binary.BigEndian.AppendUint32(b, uint32(len(u))), u...)
+		}
+		return b
+	}
+	for name, tc := range map[string]struct {
+		units  [][]byte
+		change bool
+	}{
+		"all":             {[][]byte{testSPS, testPPS, pps2}, false},
+		"all, repeated":   {[][]byte{testPPS, pps2, testPPS, pps2}, false},
+		"the first":       {[][]byte{testPPS}, false},
+		"the second":      {[][]byte{pps2}, false},
+		"none":            {nil, false},
+		"another":         {[][]byte{testPPS, {0x68, 1, 2, 3}}, true},
+		"other SPS":       {[][]byte{append(bytes.Clone(testSPS), 1)}, true},
+		"one that is new": {[][]byte{{0x68, 1, 2, 3}}, true},
+	} {
+		a, err := ParseVideo(H264, au(tc.units...), 4)
+		if err != nil {
+			t.Fatal(err)
+		}
+		n := c.Clone()
+		if got := n.Update(&a); got != tc.change || n.Equal(&c) == tc.change {
+			t.Errorf("%s: changed %t", name, got)
+		}
+	}
+}
+
+// HE-AAC is named by its extension and keeps the core's rate.
+func TestHEAAC(t *testing.T) {
+	a := &mpeg4audio.AudioSpecificConfig{Type: mpeg4audio.ObjectTypeAACLC, ExtensionType: mpeg4audio.ObjectTypeSBR,
+		SampleRate: 24000, ExtensionSampleRate: 48000, ChannelConfig: 2, ChannelCount: 2}
+	tr, err := NewAudioTrack(&AudioConfig{Codec: AAC, AAC: a}, 200_000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if tr.Info.Codec != "mp4a.40.5" || tr.Info.Timescale != 24000 || tr.Info.PartTargetUs != 170_667 {
+		t.Errorf("%+v", tr.Info)
+	}
+}
 
 func FuzzParseVideo(f *testing.F) {
 	f.Add([]byte{0, 0, 0, 2, 0x65, 1, 0, 0, 0, 1, 0x67}, 4, uint8(0))

@@ -119,6 +119,7 @@ func TestCodecs(t *testing.T) {
 		"H.264 high 10":       {video: with(cuttest.H264, "-pix_fmt", "yuv420p10le"), videoCodec: `avc1\.6e00[0-9a-f]{2}`},
 		"H.264 high 4:4:4":    {video: with(cuttest.H264, "-pix_fmt", "yuv444p"), videoCodec: `avc1\.f400[0-9a-f]{2}`},
 		"H.265, B, Opus":      {video: cuttest.H265, audio: cuttest.Opus, videoCodec: `hvc1\.1\.6\.L60\.90`, audioCodec: "opus"},
+		"H.265, open GOP":     {video: with(cuttest.H265, "-x265-params", "log-level=error:bframes=3:keyint=25:min-keyint=25:scenecut=0:open-gop=1"), videoCodec: `hvc1\.1\.6\.L60\.90`},
 		"H.265 main 10":       {video: with(cuttest.H265, "-pix_fmt", "yuv420p10le"), videoCodec: `hvc1\.2\.4\.L60\.90`},
 		"AV1, Opus":           {video: cuttest.AV1, audio: cuttest.Opus, videoCodec: `av01\.0\.0\dM\.08(\..*)?`, audioCodec: "opus"},
 		"AV1 10 bit":          {video: with(cuttest.AV1, "-pix_fmt", "yuv420p10le"), videoCodec: `av01\.0\.0\dM\.10(\..*)?`},

@@ -112,6 +112,7 @@ type Cutter struct {
 	lastDur uint64
 
 	lastKeyAt, lastGOP, prevGOP uint64 // key frames' decode times, to foresee the next
+	keyOffset                   int32  // presentation minus decode time of the last one
 
 	waitUntil int64 // finished parts go at this time; 0: none wait
 	fullUntil int64 // a full video part that may be its segment's last goes at this time
@@ -300,6 +301,7 @@ func (c *Cutter) putVideo(s sample, at uint64) {
 	}
 	if s.key {
 		c.lastGOP, c.prevGOP, c.lastKeyAt = at-c.lastKeyAt, c.lastGOP, at
+		c.keyOffset = s.cto
 	}
 	c.put(v, s, at)
 	if !v.full(next) {
@@ -348,7 +350,7 @@ func (c *Cutter) closeLate() {
 		return
 	}
 	c.closeSegment(v)
-	c.bounds = append(c.bounds, bound{us: v.us(v.end), index: v.segments})
+	c.bounds = append(c.bounds, bound{us: v.us(v.end) + v.us(uint64(c.keyOffset)), index: v.segments})
 }
 
 // Audio takes an audio frame.
