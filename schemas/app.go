@@ -230,6 +230,21 @@ func (s *Share) Ended(now time.Time) string {
 	return ""
 }
 
+// MayBecome says why next may not be stored in the place of s, which is nil
+// where the address is new: an address is never given to something else, and
+// what was withdrawn stays so, because old tokens of it may be about.
+func (s *Share) MayBecome(next *Share) error {
+	switch {
+	case s == nil:
+		return nil
+	case s.Key() != next.Key():
+		return fmt.Errorf("the address is taken by a share of %s, ended or not: choose another", s.Key())
+	case s.WithdrawnUnix != 0 && next.WithdrawnUnix == 0:
+		return errors.New("the share was withdrawn and its address is not used again: choose another")
+	}
+	return nil
+}
+
 // Key gives the stream that is shared.
 func (s *Share) Key() StreamKey { return StreamKey{s.App, s.Stream} }
 

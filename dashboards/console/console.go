@@ -8,6 +8,8 @@
 //	GET /<app>/<stream>/picture.jpg            latest picture
 //	GET /v1/pictures/<app>/<stream>?from=&to=  history (JSON), /<seq>.jpg one picture
 //	PUT /v1/cdns/<name>/state                  {"state":"draining"}, with the admin token
+//	GET /v1/settings/apps|sources|shares       all entries, without passwords; with the admin token
+//	PUT, DELETE /v1/settings/<bucket>/<key>    one entry, as in the bucket; with the admin token
 //	GET /healthz  /metrics
 //
 // and whatever the play page's handler serves under /play and /assets/player/.

@@ -3,7 +3,6 @@ package console
 import (
 	"bytes"
 	"crypto/sha256"
-	"crypto/subtle"
 	"embed"
 	"encoding/hex"
 	"encoding/json"
@@ -84,6 +83,7 @@ func (c *Console) handler() http.Handler {
 		answer(w, map[string]any{"cdns": v.CDNs, "totals": v.Totals, "bus": v.Bus, "clickhouse": v.Click})
 	})
 	mux.HandleFunc("PUT /v1/cdns/{name}/state", c.setState)
+	c.settings(mux)
 	mux.HandleFunc("GET /v1/pictures/{app}/{stream}", c.serveHistory)
 	mux.HandleFunc("GET /v1/pictures/{app}/{stream}/{picture}", c.serveOne)
 	mux.HandleFunc("GET /healthz", c.healthz)
@@ -173,11 +173,7 @@ func refuse(w http.ResponseWriter, status int, why string) {
 
 // setState answers PUT /v1/cdns/<name>/state.
 func (c *Console) setState(w http.ResponseWriter, r *http.Request) {
-	given := sha256.Sum256([]byte(strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")))
-	want := sha256.Sum256([]byte(c.s.AdminToken))
-	if c.s.AdminToken == "" || subtle.ConstantTimeCompare(given[:], want[:]) != 1 {
-		w.Header().Set("WWW-Authenticate", "Bearer")
-		refuse(w, http.StatusUnauthorized, "send the admin token: Authorization: Bearer <token>")
+	if !c.admin(w, r) {
 		return
 	}
 	name := r.PathValue("name")

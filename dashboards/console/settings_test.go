@@ -1,0 +1,59 @@
+package console
+
+import (
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/spillway-live/spillway/testenv/bus/bustest"
+)
+
+func TestSettingsOverHTTP(t *testing.T) {
+	t.Parallel()
+	b := bustest.Start(t)
+	c := start(t, Settings{JetStream: b.JS, ClickHouse: nowhere, AdminToken: "sesame"})
+	do := func(method, path, token, body string) (int, string) {
+		t.Helper()
+		r, err := http.NewRequestWithContext(t.Context(), method, c.URL()+"/v1/settings/"+path, strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Authorization", "Bearer "+token)
+		resp, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		text, err := io.ReadAll(resp.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return resp.StatusCode, string(text)
+	}
+	for _, x := range []struct {
+		method, path, token, body string
+		want                      int
+		says                      string
+	}{
+		{"PUT", "apps/home", "guess", `{"private":true}`, 401, "admin token"},
+		{"GET", "sources", "", ``, 401, "admin token"},
+		{"DELETE", "apps/home", "guess", ``, 401, "admin token"},
+		{"PUT", "apps/home", "sesame", `{"privat":true}`, 400, "privat"},
+		{"PUT", "apps/home", "sesame", `{"private":true}`, 204, ""},
+		{"GET", "apps", "sesame", ``, 200, `"home":{"private":true}`},
+		{"DELETE", "apps/home", "sesame", ``, 204, ""},
+		{"DELETE", "apps/home", "sesame", ``, 404, "no such entry"},
+		{"PUT", "sources/home.door", "sesame", `{"url":"rtsp://admin:hunter2@10.0.0.9/1","on_demand":true}`, 204, ""},
+		{"GET", "sources", "sesame", ``, 200, "admin:xxxxx@10.0.0.9"},
+		{"PUT", "shares/home.link", "sesame", `{"app":"home","stream":"door"}`, 204, ""},
+		{"PUT", "shares/home.link", "sesame", `{"app":"home","stream":"garden"}`, 409, "choose another"},
+		{"PUT", "shares/home.link", "sesame", `{"app":"home","stream":"door","withdrawn":1795000000}`, 204, ""},
+		{"PUT", "shares/home.link", "sesame", `{"app":"home","stream":"door"}`, 409, "withdrawn"},
+		{"DELETE", "shares/home.link", "sesame", ``, 409, "withdrawn"},
+	} {
+		if code, text := do(x.method, x.path, x.token, x.body); code != x.want || !strings.Contains(text, x.says) || strings.Contains(text, "hunter2") {
+			t.Errorf("%s %s %s: %d %s, want %d with %q", x.method, x.path, x.body, code, text, x.want, x.says)
+		}
+	}
+}
