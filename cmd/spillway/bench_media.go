@@ -25,7 +25,7 @@ func (c *commands) benchCommand() *ffcli.Command {
 
 type benchMediaFlags struct {
 	base       // of which only logging and the file of settings apply
-	publishers int
+	publishers string
 	seconds    int
 	kbps       int
 	readers    string
@@ -38,7 +38,7 @@ type benchMediaFlags struct {
 }
 
 func (f *benchMediaFlags) register(fs *flag.FlagSet) {
-	fs.IntVar(&f.publishers, "publishers", 20, "RTMP publishers at once")
+	fs.StringVar(&f.publishers, "publishers", "20", "RTMP publishers at once; several numbers, comma-separated, show how the cost grows")
 	fs.IntVar(&f.seconds, "seconds", 30, "how long CPU time and latency are counted, in each run")
 	fs.IntVar(&f.kbps, "kbps", 2600, "bit rate of every stream, kbit/s, picture and sound")
 	fs.StringVar(&f.readers, "readers", "0,1", "LL-HLS readers per stream; several, comma-separated, are measured one after the other")
@@ -69,6 +69,10 @@ func (c *commands) runBenchMedia(ctx ctx, f *benchMediaFlags) error {
 	if err != nil {
 		return fmt.Errorf("--readers %q: %w", f.readers, err)
 	}
+	publishers, err := numbers(f.publishers)
+	if err != nil {
+		return fmt.Errorf("--publishers %q: %w", f.publishers, err)
+	}
 	binary, err := os.Executable()
 	if err != nil {
 		return fmt.Errorf("find this program to run it as the server: %w", err)
@@ -97,10 +101,17 @@ func (c *commands) runBenchMedia(ctx ctx, f *benchMediaFlags) error {
 	if f.nginx != "" {
 		servers = append(servers, bench.NginxRTMP(f.nginx))
 	}
-	rep, err := bench.Run(ctx, bench.Settings{
-		Clip: f.clip, Publishers: f.publishers, Window: time.Duration(f.seconds) * time.Second, Readers: readers,
+	settings := bench.Settings{
+		Clip: f.clip, Window: time.Duration(f.seconds) * time.Second, Readers: readers,
 		Rounds: f.rounds, Servers: servers, Logger: logger,
-	})
+	}
+	var rep any
+	if len(publishers) == 1 {
+		settings.Publishers = publishers[0]
+		rep, err = bench.Run(ctx, settings)
+	} else {
+		rep, err = bench.Grow(ctx, settings, publishers)
+	}
 	if err != nil {
 		return err
 	}

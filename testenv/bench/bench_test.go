@@ -140,3 +140,18 @@ func TestMachineIsRead(t *testing.T) {
 		t.Errorf("%+v, %v", a, err)
 	}
 }
+
+func TestPoints(t *testing.T) {
+	late := Range{Median: 7}
+	r := Report{Publishers: 4, Seconds: 10, Summary: []Summary{
+		{Server: "a", CPUSeconds: Range{Median: 2}, PeakRSSBytes: Range{Median: 5}},
+		{Server: "b", ReadersPerStream: 1, CPUSeconds: Range{Median: 4}, LatencyP50Ms: &late, LatencyP95Ms: &late},
+	}}
+	p := r.points()
+	if len(p) != 2 || p[0].MsPerStreamSecond != 50 || p[0].PeakRSSBytes != 5 || p[0].LatencyP50Ms != nil {
+		t.Fatalf("%+v", p)
+	}
+	if p[1].MsPerStreamSecond != 100 || p[1].Publishers != 4 || p[1].LatencyP50Ms == nil || *p[1].LatencyP95Ms != 7 {
+		t.Errorf("%+v", p[1])
+	}
+}
