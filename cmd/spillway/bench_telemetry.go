@@ -38,7 +38,7 @@ func (f *benchTelemetryFlags) register(fs *flag.FlagSet) {
 	fs.IntVar(&f.rate, "rate", 80_000, "events a second")
 	fs.IntVar(&f.perPost, "per-post", 20, "events of a POST")
 	fs.IntVar(&f.sessions, "sessions", 40_000, "playback sessions, which post in turn")
-	fs.IntVar(&f.conns, "connections", 64, "connections to the collector")
+	fs.IntVar(&f.conns, "connections", 1000, "connections to the collector")
 	fs.DurationVar(&f.window, "window", time.Minute, "how long the load lasts")
 	fs.BoolVar(&f.compare, "compare", true, "send the same rows to ClickHouse as JSONEachRow, too")
 	fs.StringVar(&f.temp, "temp", "", "`directory` for bus and ClickHouse, removed afterwards (default: "+os.TempDir()+")")

@@ -34,7 +34,7 @@ type Settings struct {
 	SpoolDir string
 	// MaxSpoolBytes bounds the spool; default 1 GiB.
 	MaxSpoolBytes int64
-	// BatchRows and FlushAfter bound a batch; defaults 4,000 rows and 60 ms.
+	// BatchRows and FlushAfter bound a batch; defaults 4,000 rows and 200 ms.
 	BatchRows  int
 	FlushAfter time.Duration
 	// SpoolAfter is how long the bus may keep a batch waiting; default 1 s.

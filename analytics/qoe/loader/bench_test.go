@@ -97,7 +97,7 @@ func BenchmarkPipeline(b *testing.B) {
 		return sessioniser.Run(ctx, sessioniser.Settings{JetStream: r.js})
 	}, "", sent)
 	s := r.settings()
-	s.FlushEvery = 500 * time.Millisecond
+	s.FlushEvery, s.FlushRawEvery = 500*time.Millisecond, 0
 	stage("loader", func(ctx context.Context) error { return loader.Run(ctx, s) },
 		"SELECT toInt64(count()) + (SELECT sum(reports) FROM spillway.rollup_minute) FROM spillway.telemetry", 2*sent)
 	var slices int64
@@ -181,7 +181,7 @@ func BenchmarkVisible(b *testing.B) {
 	r := newRig(b)
 	ctx, cancel := context.WithCancel(context.Background())
 	s := r.settings()
-	s.FlushEvery = 0
+	s.FlushEvery, s.FlushRawEvery = 0, 0
 	ends := make(chan error, 2)
 	go func() { ends <- sessioniser.Run(ctx, sessioniser.Settings{JetStream: r.js}) }()
 	go func() { ends <- loader.Run(ctx, s) }()

@@ -64,7 +64,7 @@ func (r *rig) settings() loader.Settings {
 	return loader.Settings{
 		JetStream:  r.js,
 		ClickHouse: loader.ClickHouse{Addr: r.addr, User: string(chserver.Writer), Password: r.ch.Password(chserver.Writer)},
-		FlushEvery: 100 * time.Millisecond, LeaseTTL: 1500 * time.Millisecond,
+		FlushEvery: 100 * time.Millisecond, FlushRawEvery: 100 * time.Millisecond, LeaseTTL: 1500 * time.Millisecond,
 	}
 }
 

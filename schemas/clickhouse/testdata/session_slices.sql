@@ -55,4 +55,4 @@ CREATE TABLE spillway.session_slices (
  PARTITION BY toDate(time)
  ORDER BY (app, stream, session_id, time_ms)
  TTL toDateTime(time) + toIntervalDay(90)
- SETTINGS non_replicated_deduplication_window = 20000, ttl_only_drop_parts = 1, index_granularity = 8192 COMMENT 'signed additive pieces of playback sessions; sums over them are sessions; written by the loader from the bus stream SLICES'
+ SETTINGS non_replicated_deduplication_window = 20000, ttl_only_drop_parts = 1, index_granularity = 8192, min_bytes_for_wide_part = 134217728 COMMENT 'signed additive pieces of playback sessions; sums over them are sessions; written by the loader from the bus stream SLICES'

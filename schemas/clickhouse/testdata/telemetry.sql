@@ -76,4 +76,4 @@ CREATE TABLE spillway.telemetry (
  PARTITION BY toDate(received_at)
  ORDER BY (app, stream, session_id, received_us)
  TTL toDateTime(received_at) + toIntervalDay(14)
- SETTINGS non_replicated_deduplication_window = 20000, ttl_only_drop_parts = 1, index_granularity = 8192 COMMENT 'raw telemetry, one row per accepted report; written by the loader from the bus stream TELEMETRY'
+ SETTINGS non_replicated_deduplication_window = 20000, ttl_only_drop_parts = 1, index_granularity = 8192, min_bytes_for_wide_part = 134217728 COMMENT 'raw telemetry, one row per accepted report; written by the loader from the bus stream TELEMETRY'

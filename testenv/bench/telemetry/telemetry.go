@@ -42,7 +42,7 @@ type Settings struct {
 	// Sessions is the number of playback sessions that post in turn; default 40,000, so that at the default
 	// load each posts every 10 s, as CMCD's default interval is.
 	Sessions int
-	// Conns is the number of connections; default 64.
+	// Conns is the number of connections, each of which waits for an answer before its next POST; default 1,000.
 	Conns int
 	// Window is how long the load lasts; default 60 s.
 	Window time.Duration
@@ -111,7 +111,7 @@ func (s *Settings) defaults() error {
 	set(&s.EventsPerSecond, 80_000)
 	set(&s.PerPost, 20)
 	set(&s.Sessions, 40_000)
-	set(&s.Conns, 64)
+	set(&s.Conns, 1000)
 	if s.Window == 0 {
 		s.Window = time.Minute
 	}
