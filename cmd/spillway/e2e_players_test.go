@@ -7,6 +7,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/chromedp/chromedp"
 
+	"github.com/spillway-live/spillway/testenv/child"
 	"github.com/spillway-live/spillway/testenv/players"
 )
 
@@ -71,11 +73,21 @@ func TestPlayers(t *testing.T) {
 		}
 		return err
 	})
+	t.Cleanup(publishUneven(t, u.Push+"/uneven"))
 	for _, c := range []struct{ player, manifest string }{
 		{"dash", "manifest.mpd"}, {"shaka", "manifest.mpd"}, {"hls", "multivariant.m3u8"}, {"shaka", "multivariant.m3u8"},
-		{"hls", "ts.m3u8"}, {"shaka", "ts.m3u8"},
+		{"hls", "ts.m3u8"}, {"shaka", "ts.m3u8"}, {"dash", "../uneven/manifest.mpd"}, {"shaka", "../uneven/manifest.mpd"},
 	} {
-		t.Run(c.player+" "+c.manifest, func(t *testing.T) {
+		t.Run(strings.ReplaceAll(c.player+" "+c.manifest, "/", "_"), func(t *testing.T) {
+			if strings.HasPrefix(c.manifest, "../") {
+				within(t, 60*time.Second, "the MPD lists segments of a window", func() error {
+					_, b, err := httpGet(strings.TrimSuffix(base, "demo/") + c.manifest[3:])
+					if err == nil && (!strings.Contains(b, "<SegmentTimeline>") || strings.Count(b, "<S ") < 10) {
+						err = errors.New(b)
+					}
+					return err
+				})
+			}
 			r := play(t, ctx, page.URL, c.player, base+c.manifest, playFor())
 			t.Logf("%s %s: first frame after %.0f ms, %d stalls, %d seeks, %d frames, %v, %v", c.player, c.manifest, r.FirstMs, r.Stalls, r.Seeks, r.Frames, r.More, r.Hosts)
 			if len(r.Errors) > 0 {
@@ -86,6 +98,25 @@ func TestPlayers(t *testing.T) {
 			}
 		})
 	}
+}
+
+// publishUneven publishes a stream whose key frames come at varying distances,
+// so that its MPD lists segments. It gives the way to stop it.
+func publishUneven(t *testing.T, to string) (stop func()) {
+	t.Helper()
+	var at []string
+	for s, i := 0.0, 0; s < 600; i++ {
+		at = append(at, fmt.Sprintf("%.1f", s))
+		s += []float64{2.2, 2.9, 3.4, 2.5}[i%4]
+	}
+	p, err := child.Start(exec.Command("ffmpeg", "-hide_banner", "-loglevel", "error", "-nostdin", "-re",
+		"-f", "lavfi", "-i", "testsrc2=size=320x180:rate=30", "-f", "lavfi", "-i", "sine=frequency=440:sample_rate=48000",
+		"-c:v", "libx264", "-preset", "ultrafast", "-tune", "zerolatency", "-pix_fmt", "yuv420p", "-g", "1000", "-sc_threshold", "0",
+		"-force_key_frames", strings.Join(at, ","), "-c:a", "aac", "-threads", "1", "-f", "flv", to))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return func() { p.Stop(5 * time.Second) }
 }
 
 // play lets a player play for some seconds of media and gives its report.
