@@ -67,6 +67,7 @@ type runTrack struct {
 	targetUs int64
 	segs     []*segment // of which only the last may be incomplete
 	open     bool       // it is
+	raw      [][][]byte // each one's parts, which may be moved once the lock is gone
 }
 
 // leading is the track that decides where runs begin: the publisher's picture,
@@ -141,9 +142,9 @@ func (t *track) runs() []runTrack {
 			n++
 		}
 		if k := len(out[n].segs); k > 0 && out[n].segs[k-1].MSN+1 != s.MSN {
-			out[n].segs = nil // players count on: what is behind a hole is all that can be named
+			out[n].segs, out[n].raw = nil, nil // players count on: what is behind a hole is all that can be named
 		}
-		out[n].segs = append(out[n].segs, s)
+		out[n].segs, out[n].raw = append(out[n].segs, s), append(out[n].raw, s.raw)
 		out[n].open = !s.Complete
 	}
 	return out
@@ -168,14 +169,14 @@ func (o *Origin) period(ctx context.Context, runs []dashRun, i int) (dash.Period
 		if rt.open {
 			segs = segs[:len(segs)-1]
 		}
-		for _, s := range segs {
-			start, end, err := s.span()
+		for k, s := range segs {
+			start, end, err := span(rt.raw[k])
 			if err != nil {
 				return p, err
 			}
 			d.Segments = append(d.Segments, dash.Segment{MSN: s.MSN, Start: start, Duration: end - start})
 			if end > start {
-				d.BandwidthBps = max(d.BandwidthBps, int64(float64(s.size())*8*float64(info.Timescale)/float64(end-start)))
+				d.BandwidthBps = max(d.BandwidthBps, int64(float64(bytesOf(rt.raw[k]))*8*float64(info.Timescale)/float64(end-start)))
 			}
 		}
 		d.BandwidthBps = roundUp(d.BandwidthBps)
@@ -195,11 +196,11 @@ func (o *Origin) period(ctx context.Context, runs []dashRun, i int) (dash.Period
 	return p, nil
 }
 
-// span gives the times of a complete segment, in its track's units.
-func (s *segment) span() (start, end uint64, err error) {
-	start, _, err = cmaf.Span(s.raw[0])
+// span gives the times of a complete segment's parts, in its track's units.
+func span(parts [][]byte) (start, end uint64, err error) {
+	start, _, err = cmaf.Span(parts[0])
 	if err == nil {
-		_, end, err = cmaf.Span(s.raw[len(s.raw)-1])
+		_, end, err = cmaf.Span(parts[len(parts)-1])
 	}
 	return start, end, err
 }

@@ -179,6 +179,7 @@ func (o *Origin) servePlain(w http.ResponseWriter, r *http.Request, t target) {
 	}
 	defer release()
 	var seg, sound *segment
+	var data, soundData []byte
 	leadKind := schemas.Video
 	if !o.await(w, r, f, o.HoldLimit, func() (bool, <-chan struct{}) {
 		lead, audio := f.plainTracks(t.rendition)
@@ -205,7 +206,11 @@ func (o *Origin) servePlain(w http.ResponseWriter, r *http.Request, t target) {
 			} else if !ready || sound != nil && hasGap(sound) {
 				sound = nil
 			}
-			seg = s
+			// Under the lock: segments are put together when they are asked for.
+			seg, data = s, s.whole()
+			if sound != nil {
+				soundData = sound.whole()
+			}
 		}
 		return seg != nil, nil
 	}) {
@@ -220,9 +225,9 @@ func (o *Origin) servePlain(w http.ResponseWriter, r *http.Request, t target) {
 	}
 	var b []byte
 	if t.kind == "iframe" {
-		b, err = cmaf.KeyFrame(seg.data)
+		b, err = cmaf.KeyFrame(data)
 	} else {
-		b, err = o.muxTS(r.Context(), leadKind, seg, sound)
+		b, err = o.muxTS(r.Context(), leadKind, seg, sound, data, soundData)
 	}
 	if err != nil {
 		o.Logger.Warn("segment cannot be written in another format", "path", r.URL.Path, "err", err)
@@ -233,12 +238,12 @@ func (o *Origin) servePlain(w http.ResponseWriter, r *http.Request, t target) {
 	sendMedia(w, r, t, name, b)
 }
 
-func (o *Origin) muxTS(ctx context.Context, kind schemas.Track, seg, sound *segment) ([]byte, error) {
+func (o *Origin) muxTS(ctx context.Context, kind schemas.Track, seg, sound *segment, data, soundData []byte) ([]byte, error) {
 	info, err := o.initInfo(ctx, seg.InitID)
 	if err != nil {
 		return nil, err
 	}
-	one := &ts.Track{Init: info, Data: seg.data}
+	one := &ts.Track{Init: info, Data: data}
 	if kind == schemas.Audio {
 		return ts.Mux(nil, one)
 	}
@@ -249,7 +254,7 @@ func (o *Origin) muxTS(ctx context.Context, kind schemas.Track, seg, sound *segm
 	if err != nil {
 		return nil, err
 	}
-	return ts.Mux(one, &ts.Track{Init: soundInfo, Data: sound.data})
+	return ts.Mux(one, &ts.Track{Init: soundInfo, Data: soundData})
 }
 
 // serveTSMultivariant answers the multivariant playlist over MPEG-TS.

@@ -328,9 +328,11 @@ func (t *track) close() {
 }
 
 // size is the sum of the parts' bytes.
-func (s *segment) size() int {
+func (s *segment) size() int { return bytesOf(s.raw) }
+
+func bytesOf(parts [][]byte) int {
 	n := 0
-	for _, b := range s.raw {
+	for _, b := range parts {
 		n += len(b)
 	}
 	return n
