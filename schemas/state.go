@@ -66,6 +66,12 @@ type PublisherStats struct {
 	StallMs int64 `json:"stall_ms"`
 	// PeakVideoBps is the highest second of the epoch: BANDWIDTH of the multivariant playlist.
 	PeakBps int64 `json:"peak_bps"`
+	// RTTMs is the smoothed round-trip time to the publisher, milliseconds; PacketsLost counts
+	// packets that were missing at first, PacketsRetransmitted those that came again, since the
+	// publication began. Absent where the protocol does not tell (RTMP).
+	RTTMs                float64 `json:"rtt_ms,omitempty"`
+	PacketsLost          uint64  `json:"packets_lost,omitempty"`
+	PacketsRetransmitted uint64  `json:"packets_retransmitted,omitempty"`
 }
 
 // Position is where a rendition's numbering stands, so that a later epoch continues it.

@@ -58,6 +58,7 @@ type Publication struct {
 
 	stats     stats
 	lastStats atomic.Pointer[schemas.PublisherStats]
+	link      atomic.Pointer[Link]
 	taken     atomic.Bool // another publisher owns the stream now
 	kick      chan struct{}
 	kept      chan struct{} // the keeper has written its last live state

@@ -159,6 +159,9 @@ func (p *Publication) keep(ctx context.Context) {
 }
 
 func (p *Publication) setSecond(s schemas.PublisherStats) {
+	if l := p.link.Load(); l != nil {
+		s.RTTMs, s.PacketsLost, s.PacketsRetransmitted = l.RTTMs, l.Lost, l.Retransmitted
+	}
 	p.lastStats.Store(&s)
 }
 
