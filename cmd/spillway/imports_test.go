@@ -21,6 +21,7 @@ var pure = map[string]bool{
 	"analytics/qoe/session":        true,
 	"ingest/cmcd":                  true,
 	"ingest/cut":                   true,
+	"ingest/mpegts":                true,
 	"ingest/geo":                   true, // reads one file at start, then only answers from memory
 	"workers/archive":              true,
 	"workers/cmaf":                 true,

@@ -14,6 +14,7 @@ import (
 	"github.com/spillway-live/spillway/ingest/certs"
 	"github.com/spillway-live/spillway/ingest/publish"
 	"github.com/spillway-live/spillway/ingest/rtmp"
+	"github.com/spillway-live/spillway/ingest/srt"
 )
 
 // busTimeout bounds what a role asks of the bus before it runs.
@@ -24,12 +25,15 @@ type ingestFlags struct {
 	rtmp string
 	open bool
 	encryptedFlags
+	srt srtFlags
 }
 
 func (f *ingestFlags) register(fs *flag.FlagSet) {
 	fs.StringVar(&f.rtmp, "listen", "127.0.0.1:1935", "`HOST:PORT` for RTMP; off: none")
 	fs.BoolVar(&f.open, "open-publish", false, "let publishers on this machine push without a key")
 	f.encryptedFlags.register(fs)
+	fs.StringVar(&f.srt.listen, "srt", "", "`HOST:PORT` (UDP) for SRT, usually port 8890 (default: none)")
+	f.srt.register(fs)
 }
 
 // encryptedFlags are the settings of publishing over TLS.
@@ -62,12 +66,16 @@ func (f *encryptedFlags) config(logger *slog.Logger) (*tls.Config, error) {
 type ingestServers struct {
 	publish *publish.Service
 	rtmp    *rtmp.Server
+	srt     *srt.Server // nil: off
 }
 
 func (s *ingestServers) run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return s.publish.Run(ctx) })
 	g.Go(func() error { return s.rtmp.Run(ctx) })
+	if s.srt != nil {
+		g.Go(func() error { return s.srt.Run(ctx) })
+	}
 	return g.Wait()
 }
 
@@ -89,5 +97,8 @@ func (d *deps) ingestRole(ctx context.Context, f ingestFlags) (role, *ingestServ
 		return role{}, nil, err
 	}
 	s := &ingestServers{publish: p, rtmp: r}
+	if s.srt, err = d.srtServer(&f.srt, p); err != nil {
+		return role{}, nil, err
+	}
 	return role{"ingest", s.run}, s, nil
 }

@@ -15,12 +15,18 @@ type port struct {
 	addr   string // host:port
 	given  bool
 	prefer string
+	// udp: it is a UDP port. optional: it may be off.
+	udp, optional bool
 }
 
 func (p *port) String() string { return p.addr }
 
 // Set implements flag.Value; "0" and ":0" mean any free port on loopback.
 func (p *port) Set(s string) error {
+	if s == portOff && p.optional {
+		p.addr, p.given = s, true
+		return nil
+	}
 	if _, _, err := net.SplitHostPort(s); err != nil {
 		s = net.JoinHostPort("127.0.0.1", s)
 	}
@@ -38,21 +44,43 @@ func (p *port) Set(s string) error {
 	return nil
 }
 
+// portOff is the address of what is not wanted.
+const portOff = "off"
+
 // choose gives the address to listen on for what.
 func (p *port) choose(what string, logger *slog.Logger) (string, error) {
 	addr := p.addr
 	if !p.given {
 		addr = net.JoinHostPort("127.0.0.1", p.prefer)
 	}
-	l, err := net.Listen("tcp", addr)
+	if addr == portOff {
+		return addr, nil
+	}
+	err := p.try(addr)
 	if err == nil {
-		return addr, l.Close()
+		return addr, nil
 	}
 	if !p.given && errors.Is(err, syscall.EADDRINUSE) {
 		logger.Warn("port is in use; taking a free one", "for", what, "port", p.prefer)
 		return "127.0.0.1:0", nil
 	}
 	return "", fmt.Errorf("%s cannot listen on %s: %w: stop what uses the port, or choose another (0 takes a free one)", what, addr, err)
+}
+
+// try tells whether an address can be listened on.
+func (p *port) try(addr string) error {
+	if p.udp {
+		c, err := net.ListenPacket("udp", addr)
+		if err != nil {
+			return err
+		}
+		return c.Close()
+	}
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		return err
+	}
+	return l.Close()
 }
 
 // number is the port of a host:port address.

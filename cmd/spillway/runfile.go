@@ -15,6 +15,8 @@ import (
 type runFile struct {
 	// Push is the RTMP URL of the application; append /<stream>.
 	Push string `json:"push"`
+	// PushSRT is the same over SRT; absent where it is off.
+	PushSRT string `json:"push_srt,omitempty"`
 	// Watch is the play page, Console the operator's page.
 	Watch string `json:"watch"`
 	// HLS maps a CDN's name to the demo stream's multivariant playlist through that CDN's edge.

@@ -59,7 +59,9 @@ type upFlags struct {
 	tls     encryptedFlags
 	media   mediaFlags
 
-	rtmp, console, router, collector, origin, natsPort, chTCP, chHTTP port
+	srt srtFlags
+
+	rtmp, srtPort, console, router, collector, origin, natsPort, chTCP, chHTTP port
 }
 
 func (f *upFlags) register(fs *flag.FlagSet) {
@@ -77,12 +79,15 @@ func (f *upFlags) register(fs *flag.FlagSet) {
 	fs.StringVar(&f.store, "store", "", "`URL` of the object store of what viewers may seek back to: file:///PATH or s3://BUCKET/PREFIX?endpoint=https://HOST&region=R (default: a folder of the data directory)")
 	fs.StringVar(&f.cdns, "cdns", "a,b,c", "`names` of the CDN edges to run")
 	f.tls.register(fs)
+	f.srt.register(fs)
 	fs.StringVar(&f.profile, "cpuprofile", "", "`file` for a CPU profile of this process, in pprof's form")
+	f.srtPort.udp, f.srtPort.optional = true, true
 	for _, p := range []struct {
 		port               *port
 		flag, prefer, what string
 	}{
 		{&f.rtmp, "rtmp", "1935", "RTMP publishers"},
+		{&f.srtPort, "srt", "8890", "SRT publishers (UDP), off: none"},
 		{&f.console, "console", "8080", "console and play page"},
 		{&f.router, "router", "0", "router"},
 		{&f.collector, "collector", "0", "telemetry"},
@@ -323,21 +328,28 @@ func (s *system) startIngest(ctx ctx) error {
 	if err != nil {
 		return err
 	}
-	r, in, err := s.d.ingestRole(ctx, ingestFlags{rtmp: addr, open: s.f.openPub, encryptedFlags: s.f.tls})
+	overSRT := s.f.srt
+	if overSRT.listen, err = s.f.srtPort.choose("ingest (SRT)", s.logger); err != nil {
+		return err
+	}
+	r, in, err := s.d.ingestRole(ctx, ingestFlags{rtmp: addr, open: s.f.openPub, encryptedFlags: s.f.tls, srt: overSRT})
 	if err != nil {
 		return err
 	}
 	s.add(r)
 	s.ingest = in
-	select {
-	case <-in.rtmp.Ready():
-		s.run.Push = "rtmp://" + in.rtmp.Addr().String() + "/" + demoApp
-		return nil
-	case <-time.After(10 * time.Second):
-		return errors.New("ingest does not listen after 10 s")
-	case <-ctx.Done():
-		return ctx.Err()
+	if err := s.waitFor(ctx, "ingest (RTMP)", in.rtmp.Ready()); err != nil {
+		return err
 	}
+	s.run.Push = "rtmp://" + in.rtmp.Addr().String() + "/" + demoApp
+	if in.srt == nil {
+		return nil
+	}
+	if err := s.waitFor(ctx, "ingest (SRT)", in.srt.Ready()); err != nil {
+		return err
+	}
+	s.run.PushSRT = "srt://" + in.srt.Addr().String() + "?streamid=" + demoApp
+	return nil
 }
 
 func (s *system) startScreenshot(ctx) error {
@@ -581,6 +593,9 @@ func (s *system) announce(ctx) error {
 	line("console", s.run.Console)
 	if s.run.Push != "" {
 		line("push", s.run.Push+"/<stream>   (RTMP, H.264 and AAC)")
+	}
+	if s.run.PushSRT != "" {
+		line("or", s.run.PushSRT+"/<stream>   (SRT, MPEG-TS)")
 	}
 	for _, e := range s.edges {
 		r := e.Record()
