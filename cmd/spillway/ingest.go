@@ -15,6 +15,7 @@ import (
 	"github.com/spillway-live/spillway/ingest/publish"
 	"github.com/spillway-live/spillway/ingest/rtmp"
 	"github.com/spillway-live/spillway/ingest/srt"
+	"github.com/spillway-live/spillway/ingest/whip"
 )
 
 // busTimeout bounds what a role asks of the bus before it runs.
@@ -25,7 +26,8 @@ type ingestFlags struct {
 	rtmp string
 	open bool
 	encryptedFlags
-	srt srtFlags
+	srt  srtFlags
+	whip whipFlags
 }
 
 func (f *ingestFlags) register(fs *flag.FlagSet) {
@@ -34,6 +36,9 @@ func (f *ingestFlags) register(fs *flag.FlagSet) {
 	f.encryptedFlags.register(fs)
 	fs.StringVar(&f.srt.listen, "srt", "", "`HOST:PORT` (UDP) for SRT, usually port 8890 (default: none)")
 	f.srt.register(fs)
+	fs.StringVar(&f.whip.listen, "whip", "", "`HOST:PORT` for WHIP over HTTP, or HTTPS with --tls-cert, usually port 8889 (default: none)")
+	fs.StringVar(&f.whip.udp, "whip-udp", "127.0.0.1:8189", "`HOST:PORT` (UDP) for media of WebRTC publishers")
+	f.whip.register(fs)
 }
 
 // encryptedFlags are the settings of publishing over TLS.
@@ -66,7 +71,8 @@ func (f *encryptedFlags) config(logger *slog.Logger) (*tls.Config, error) {
 type ingestServers struct {
 	publish *publish.Service
 	rtmp    *rtmp.Server
-	srt     *srt.Server // nil: off
+	srt     *srt.Server  // nil: off
+	whip    *whip.Server // nil: off
 }
 
 func (s *ingestServers) run(ctx context.Context) error {
@@ -75,6 +81,9 @@ func (s *ingestServers) run(ctx context.Context) error {
 	g.Go(func() error { return s.rtmp.Run(ctx) })
 	if s.srt != nil {
 		g.Go(func() error { return s.srt.Run(ctx) })
+	}
+	if s.whip != nil {
+		g.Go(func() error { return s.whip.Run(ctx) })
 	}
 	return g.Wait()
 }
@@ -98,6 +107,9 @@ func (d *deps) ingestRole(ctx context.Context, f ingestFlags) (role, *ingestServ
 	}
 	s := &ingestServers{publish: p, rtmp: r}
 	if s.srt, err = d.srtServer(&f.srt, p); err != nil {
+		return role{}, nil, err
+	}
+	if s.whip, err = d.whipServer(&f.whip, encryption, p); err != nil {
 		return role{}, nil, err
 	}
 	return role{"ingest", s.run}, s, nil

@@ -17,6 +17,8 @@ type runFile struct {
 	Push string `json:"push"`
 	// PushSRT is the same over SRT; absent where it is off.
 	PushSRT string `json:"push_srt,omitempty"`
+	// PushWHIP is the same by WHIP; absent where it is off.
+	PushWHIP string `json:"push_whip,omitempty"`
 	// Watch is the play page, Console the operator's page.
 	Watch string `json:"watch"`
 	// HLS maps a CDN's name to the demo stream's multivariant playlist through that CDN's edge.

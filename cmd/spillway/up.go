@@ -59,9 +59,10 @@ type upFlags struct {
 	tls     encryptedFlags
 	media   mediaFlags
 
-	srt srtFlags
+	srt  srtFlags
+	whip whipFlags
 
-	rtmp, srtPort, console, router, collector, origin, natsPort, chTCP, chHTTP port
+	rtmp, srtPort, whipPort, whipUDP, console, router, collector, origin, natsPort, chTCP, chHTTP port
 }
 
 func (f *upFlags) register(fs *flag.FlagSet) {
@@ -80,14 +81,18 @@ func (f *upFlags) register(fs *flag.FlagSet) {
 	fs.StringVar(&f.cdns, "cdns", "a,b,c", "`names` of the CDN edges to run")
 	f.tls.register(fs)
 	f.srt.register(fs)
+	f.whip.register(fs)
 	fs.StringVar(&f.profile, "cpuprofile", "", "`file` for a CPU profile of this process, in pprof's form")
 	f.srtPort.udp, f.srtPort.optional = true, true
+	f.whipPort.optional, f.whipUDP.udp = true, true
 	for _, p := range []struct {
 		port               *port
 		flag, prefer, what string
 	}{
 		{&f.rtmp, "rtmp", "1935", "RTMP publishers"},
 		{&f.srtPort, "srt", "8890", "SRT publishers (UDP), off: none"},
+		{&f.whipPort, "whip", "8889", "WebRTC publishers (WHIP over HTTP), off: none"},
+		{&f.whipUDP, "whip-udp", "8189", "media of WebRTC publishers (UDP)"},
 		{&f.console, "console", "8080", "console and play page"},
 		{&f.router, "router", "0", "router"},
 		{&f.collector, "collector", "0", "telemetry"},
@@ -332,7 +337,16 @@ func (s *system) startIngest(ctx ctx) error {
 	if overSRT.listen, err = s.f.srtPort.choose("ingest (SRT)", s.logger); err != nil {
 		return err
 	}
-	r, in, err := s.d.ingestRole(ctx, ingestFlags{rtmp: addr, open: s.f.openPub, encryptedFlags: s.f.tls, srt: overSRT})
+	overWHIP := s.f.whip
+	if overWHIP.listen, err = s.f.whipPort.choose("ingest (WHIP)", s.logger); err != nil {
+		return err
+	}
+	if overWHIP.listen != portOff {
+		if overWHIP.udp, err = s.f.whipUDP.choose("ingest (WebRTC media)", s.logger); err != nil {
+			return err
+		}
+	}
+	r, in, err := s.d.ingestRole(ctx, ingestFlags{rtmp: addr, open: s.f.openPub, encryptedFlags: s.f.tls, srt: overSRT, whip: overWHIP})
 	if err != nil {
 		return err
 	}
@@ -342,13 +356,18 @@ func (s *system) startIngest(ctx ctx) error {
 		return err
 	}
 	s.run.Push = "rtmp://" + in.rtmp.Addr().String() + "/" + demoApp
-	if in.srt == nil {
-		return nil
+	if in.srt != nil {
+		if err := s.waitFor(ctx, "ingest (SRT)", in.srt.Ready()); err != nil {
+			return err
+		}
+		s.run.PushSRT = "srt://" + in.srt.Addr().String() + "?streamid=" + demoApp
 	}
-	if err := s.waitFor(ctx, "ingest (SRT)", in.srt.Ready()); err != nil {
-		return err
+	if in.whip != nil {
+		if err := s.waitFor(ctx, "ingest (WHIP)", in.whip.Ready()); err != nil {
+			return err
+		}
+		s.run.PushWHIP = in.whip.URL() + demoApp
 	}
-	s.run.PushSRT = "srt://" + in.srt.Addr().String() + "?streamid=" + demoApp
 	return nil
 }
 
@@ -596,6 +615,9 @@ func (s *system) announce(ctx) error {
 	}
 	if s.run.PushSRT != "" {
 		line("or", s.run.PushSRT+"/<stream>   (SRT, MPEG-TS)")
+	}
+	if s.run.PushWHIP != "" {
+		line("or", s.run.PushWHIP+"/<stream>   (WHIP, H.264 and Opus)")
 	}
 	for _, e := range s.edges {
 		r := e.Record()
