@@ -28,6 +28,11 @@ const (
 	EventTranscodeBehind EventKind = "transcode_behind"
 	// EventPullFailed: a camera that is pulled failed; told for the first failure of a row.
 	EventPullFailed EventKind = "pull_failed"
+	// EventCollectorCounts: what a collector accepted and refused in a minute (detail: docs/contracts.md).
+	EventCollectorCounts EventKind = "collector_counts"
+	// EventLoaderLeftOut: rows the loader left out of a block because their batch was in before, and messages it
+	// could not read.
+	EventLoaderLeftOut EventKind = "loader_left_out"
 )
 
 // Event is something that happened to a stream, CDN or worker; it lands in the

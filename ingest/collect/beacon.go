@@ -44,11 +44,11 @@ func (c *Collector) beacon(w http.ResponseWriter, r *http.Request, now time.Time
 		*buf = append(*buf, schemas.Telemetry{ReceivedUnixUs: now.UnixMicro()})
 		if why := c.fillBeacon(&(*buf)[len(*buf)-1], m, &d); why != "" {
 			*buf = (*buf)[:len(*buf)-1]
-			c.m.rejected.WithLabelValues(why).Inc()
+			c.m.reject(why, 1)
 		}
 	})
 	if err != nil {
-		c.m.rejected.WithLabelValues("bad_json").Inc()
+		c.m.reject("bad_json", 1)
 		if n == 0 {
 			return refuse(w, http.StatusBadRequest, "the body is not a JSON object or an array of objects: %v", err)
 		}

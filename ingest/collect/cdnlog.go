@@ -18,7 +18,7 @@ func (c *Collector) cdnlog(w http.ResponseWriter, r *http.Request, now time.Time
 		return notAllowed(w, "POST, OPTIONS")
 	}
 	if !c.fromEdge(r) {
-		c.m.rejected.WithLabelValues("edge_key").Inc()
+		c.m.reject("edge_key", 1)
 		return refuse(w, http.StatusForbidden, "request logs are taken from edges only: send the edge key in the header %s", HeaderEdgeKey)
 	}
 	text, err := c.body(r, schemas.MaxCDNLogBatchBytes)
@@ -61,7 +61,7 @@ type logReader struct {
 func (l *logReader) add(rows *[]schemas.Telemetry, text string) (lineMark, bool) {
 	c := l.c
 	reject := func(why string) (lineMark, bool) {
-		c.m.rejected.WithLabelValues(why).Inc()
+		c.m.reject(why, 1)
 		return lineMark{}, false
 	}
 	if len(text) > schemas.MaxCDNLogLineBytes {
@@ -80,7 +80,7 @@ func (l *logReader) add(rows *[]schemas.Telemetry, text string) (lineMark, bool)
 	}
 	mark := lineMark{lineSource{x.CDN, short(x.Server), short(x.Boot)}, x.Seq}
 	if c.lines.seen(mark) {
-		c.m.repeated.Inc()
+		c.m.repeatedLine()
 		return lineMark{}, false
 	}
 	*rows = append(*rows, schemas.Telemetry{ReceivedUnixUs: l.recvUs})
@@ -140,7 +140,7 @@ func (l *logReader) cmcd(t *schemas.Telemetry, d *dims) {
 		return
 	}
 	if o != cmcd.Absent {
-		c.m.rejected.WithLabelValues(o.String()).Inc()
+		c.m.reject(o.String(), 1)
 	}
 	t.Source = schemas.SourceCDNLog
 	d.apply(t)

@@ -44,7 +44,7 @@ func (c *Collector) events(rows *[]schemas.Telemetry, text string, d *dims, now 
 	left := cmcd.ParseBody(text, c.s.MaxRecords, func(rec *cmcd.Record, o cmcd.Outcome) bool {
 		if o != cmcd.Parsed {
 			c.m.record(rec, 0)
-			c.m.rejected.WithLabelValues(o.String()).Inc()
+			c.m.reject(o.String(), 1)
 			return true
 		}
 		if rec.Player = rec.Detect(); rec.Player == cmcd.PlayerUnknown {
@@ -56,7 +56,7 @@ func (c *Collector) events(rows *[]schemas.Telemetry, text string, d *dims, now 
 		return true
 	})
 	if left > 0 {
-		c.m.rejected.WithLabelValues("too_many").Add(float64(left))
+		c.m.reject("too_many", left)
 	}
 }
 
@@ -74,7 +74,7 @@ func (c *Collector) request(rows *[]schemas.Telemetry, r *http.Request, now time
 		c.add(rows, &rec, &d, now.UnixMicro())
 	default:
 		c.m.record(&rec, 0)
-		c.m.rejected.WithLabelValues(o.String()).Inc()
+		c.m.reject(o.String(), 1)
 	}
 	return true
 }

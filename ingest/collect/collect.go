@@ -18,6 +18,7 @@ import (
 
 	"github.com/spillway-live/spillway/ingest/collect/sink"
 	"github.com/spillway-live/spillway/ingest/geo"
+	"github.com/spillway-live/spillway/ingest/report"
 	"github.com/spillway-live/spillway/schemas"
 	"github.com/spillway-live/spillway/schemas/token"
 )
@@ -67,6 +68,7 @@ type Collector struct {
 	lines  *lineLog
 	pool   sync.Pool // *[]schemas.Telemetry
 	bodies sync.Pool // *bytes.Buffer
+	id     string    // random, in events
 }
 
 // New makes a Collector. It accepts nothing until Run runs.
@@ -98,7 +100,7 @@ func New(s Settings) (*Collector, error) {
 	if err != nil {
 		return nil, fmt.Errorf("new collector: %w", err)
 	}
-	c := &Collector{s: s, m: m, sink: k, cdns: newRegistry(s.JS, s.Logger), lines: newLineLog()}
+	c := &Collector{s: s, m: m, sink: k, cdns: newRegistry(s.JS, s.Logger), lines: newLineLog(), id: report.RandomID()}
 	c.pool.New = func() any { return new([]schemas.Telemetry) }
 	return c, nil
 }
@@ -109,7 +111,7 @@ func (c *Collector) Put(ctx context.Context, rows []schemas.Telemetry) error {
 		return err
 	}
 	for i := range rows {
-		c.m.rows.WithLabelValues(rows[i].Source).Inc()
+		c.m.accepted(rows[i].Source, 1)
 	}
 	return nil
 }
@@ -125,6 +127,11 @@ func (c *Collector) Run(ctx context.Context) error {
 	wg.Go(func() { c.cdns.run(inner) })
 	defer wg.Wait()
 	defer stop()
+	endReports, err := c.startReports(ctx)
+	if err != nil {
+		return err
+	}
+	defer endReports()
 
 	served := make(chan error, 1)
 	var srv *http.Server
@@ -137,7 +144,6 @@ func (c *Collector) Run(ctx context.Context) error {
 		go func() { served <- srv.Serve(c.s.Listener) }()
 		c.s.Logger.Info("collector listens", "addr", c.s.Listener.Addr().String())
 	}
-	var err error
 	select {
 	case <-ctx.Done():
 	case e := <-served:
@@ -224,14 +230,14 @@ func (c *Collector) accept(w http.ResponseWriter, r *http.Request, rows []schema
 			// Like a server that is gone: players keep their reports and send them again.
 			panic(http.ErrAbortHandler)
 		} else if err != nil {
-			c.m.shed.Add(float64(len(rows)))
+			c.m.shedRows(len(rows))
 			c.s.Logger.Debug("telemetry was not accepted", "rows", len(rows), "err", err)
 			return refuse(w, http.StatusOK, "nothing was accepted: the collector has no room; players need not send it again")
 		}
 		n := 0
 		for i := range rows {
 			if i+1 == len(rows) || rows[i+1].Source != rows[i].Source {
-				c.m.rows.WithLabelValues(rows[i].Source).Add(float64(i + 1 - n))
+				c.m.accepted(rows[i].Source, i+1-n)
 				n = i + 1
 			}
 		}

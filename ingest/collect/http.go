@@ -141,7 +141,7 @@ func (c *Collector) refuseBody(w http.ResponseWriter, err error) int {
 	case errors.Is(err, errEncoding):
 		code, reason = http.StatusUnsupportedMediaType, "body_encoding"
 	}
-	c.m.rejected.WithLabelValues(reason).Inc()
+	c.m.reject(reason, 1)
 	w.Header().Set("Connection", "close") // the rest of the body is not read
 	return refuse(w, code, "%v", err)
 }

@@ -3,6 +3,7 @@ package collect
 import (
 	"errors"
 	"strconv"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -18,6 +19,7 @@ type metrics struct {
 	tokens   *prometheus.CounterVec // result
 	shed     prometheus.Counter
 	repeated prometheus.Counter
+	tally    *tally // of this collector alone; the vectors are shared by those of a process
 }
 
 func newMetrics(reg prometheus.Registerer) (*metrics, error) {
@@ -28,6 +30,7 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		return prometheus.NewCounter(prometheus.CounterOpts{Namespace: "spillway", Subsystem: "collect", Name: name, Help: help})
 	}
 	m := &metrics{
+		tally:    newTally(time.Now()),
 		requests: vec("requests_total", "Requests answered, by path and status code.", "path", "code"),
 		rows:     vec("accepted_rows_total", "Rows accepted, by source.", "source"),
 		rejected: vec("rejected_records_total", "Records of which nothing was kept, by reason.", "reason"),
@@ -67,6 +70,26 @@ func shared[C prometheus.Collector](reg prometheus.Registerer, c C, err *error) 
 
 func (m *metrics) request(path string, code int) {
 	m.requests.WithLabelValues(path, strconv.Itoa(code)).Inc()
+}
+
+func (m *metrics) accepted(source string, n int) {
+	m.rows.WithLabelValues(source).Add(float64(n))
+	m.tally.add("accepted."+source, n)
+}
+
+func (m *metrics) reject(reason string, n int) {
+	m.rejected.WithLabelValues(reason).Add(float64(n))
+	m.tally.add("rejected."+reason, n)
+}
+
+func (m *metrics) shedRows(n int) {
+	m.shed.Add(float64(n))
+	m.tally.add("shed", n)
+}
+
+func (m *metrics) repeatedLine() {
+	m.repeated.Inc()
+	m.tally.add("repeated", 1)
 }
 
 // record counts what a CMCD record lost.

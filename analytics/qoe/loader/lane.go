@@ -258,6 +258,9 @@ func (l *lane) flush(ctx context.Context) error {
 	l.m.duplicateRows.WithLabelValues(l.name).Add(float64(b.dupRows))
 	l.m.duplicateBatches.WithLabelValues(l.name).Add(float64(b.dupBatches))
 	l.m.dead.WithLabelValues(l.name).Add(float64(b.dead))
+	if err := l.tellLeftOut(ctx); err != nil {
+		return err
+	}
 	l.settle()
 	l.begin()
 	return nil
@@ -382,6 +385,9 @@ func (l *lane) repeat(ctx context.Context) error {
 			"rows", l.pos.Rows, "rows_found", l.block.rows())
 	}
 	if err := l.insert(ctx); err != nil {
+		return err
+	}
+	if err := l.tellLeftOut(ctx); err != nil {
 		return err
 	}
 	l.settle()

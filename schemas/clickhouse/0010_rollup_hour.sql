@@ -1,0 +1,163 @@
+-- Sums by hour, kept three years: the minutes' materialized views feed these by the same insert, so what is
+-- inserted once is in minute and hour once. They are filled from the moment this file is applied.
+CREATE TABLE IF NOT EXISTS ${database}.rollup_hour
+(
+    hour                   DateTime('UTC')          COMMENT 'start of the hour of stream time, UTC; from rollup_minute',
+    app                    LowCardinality(String)   COMMENT 'application; from rollup_minute',
+    cdn                    LowCardinality(String)   COMMENT 'CDN that served; from rollup_minute',
+    region                 LowCardinality(String)   COMMENT 'viewer\'s region; from rollup_minute',
+    isp                    LowCardinality(String)   COMMENT 'viewer\'s internet provider; from rollup_minute',
+    protocol               LowCardinality(String)   COMMENT 'streaming format: h HLS, d DASH; from rollup_minute',
+    device                 LowCardinality(String)   COMMENT 'device class; from rollup_minute',
+    client                 LowCardinality(String)   COMMENT 'player software; from rollup_minute',
+    sessions               SimpleAggregateFunction(sum, Int64) COMMENT 'sum: 1 in the first slice of a session; from rollup_minute',
+    ended                  SimpleAggregateFunction(sum, Int64) COMMENT 'sum: 1 in the final slice of a session; from rollup_minute',
+    attempts               SimpleAggregateFunction(sum, Int64) COMMENT 'sum: start attempts; from rollup_minute',
+    starts                 SimpleAggregateFunction(sum, Int64) COMMENT 'sum: attempts that reached the first frame; from rollup_minute',
+    startup_ms             SimpleAggregateFunction(sum, Int64) COMMENT 'sum: start-up time of the starts, ms; from rollup_minute',
+    exits_before_start     SimpleAggregateFunction(sum, Int64) COMMENT 'sum: attempts given up before the first frame without failure; from rollup_minute',
+    start_failures         SimpleAggregateFunction(sum, Int64) COMMENT 'sum: attempts that failed before the first frame; from rollup_minute',
+    playback_failures      SimpleAggregateFunction(sum, Int64) COMMENT 'sum: failures after the first frame; from rollup_minute',
+    played_ms              SimpleAggregateFunction(sum, Int64) COMMENT 'sum: time in state playing, ms; from rollup_minute',
+    stalled_ms             SimpleAggregateFunction(sum, Int64) COMMENT 'sum: waiting after the first frame outside seeks, ms; from rollup_minute',
+    stalls                 SimpleAggregateFunction(sum, Int64) COMMENT 'sum: stalls begun; from rollup_minute',
+    seek_ms                SimpleAggregateFunction(sum, Int64) COMMENT 'sum: waiting caused by seeks, ms; from rollup_minute',
+    paused_ms              SimpleAggregateFunction(sum, Int64) COMMENT 'sum: time paused, ms; from rollup_minute',
+    switches               SimpleAggregateFunction(sum, Int64) COMMENT 'sum: bitrate changes; from rollup_minute',
+    cdn_moves              SimpleAggregateFunction(sum, Int64) COMMENT 'sum: changes of the serving CDN; from rollup_minute',
+    latency_ms_sum         SimpleAggregateFunction(sum, Int64) COMMENT 'sum: live latency x played time, ms x ms; from rollup_minute',
+    latency_weight_ms      SimpleAggregateFunction(sum, Int64) COMMENT 'sum: played time with a known latency, ms; from rollup_minute',
+    bitrate_kbps_ms_sum    SimpleAggregateFunction(sum, Int64) COMMENT 'sum: bitrate x played time, kbit/s x ms; from rollup_minute',
+    bitrate_weight_ms      SimpleAggregateFunction(sum, Int64) COMMENT 'sum: played time with a known bitrate, ms; from rollup_minute',
+    dropped_frames         SimpleAggregateFunction(sum, Int64) COMMENT 'sum: frames dropped; from rollup_minute',
+    requests               SimpleAggregateFunction(sum, Int64) COMMENT 'sum: media requests seen by edges; from rollup_minute',
+    request_errors         SimpleAggregateFunction(sum, Int64) COMMENT 'sum: of those, answered 400 or above, or not at all; from rollup_minute',
+    request_bytes          SimpleAggregateFunction(sum, Int64) COMMENT 'sum: bytes edges sent; from rollup_minute',
+    reports                SimpleAggregateFunction(sum, Int64) COMMENT 'sum: telemetry rows accounted for; from rollup_minute',
+    lost_reports           SimpleAggregateFunction(sum, Int64) COMMENT 'sum: reports missing by sequence number; from rollup_minute',
+    first_screen           SimpleAggregateFunction(sumMap, Map(Int64, Int64)) COMMENT 'log-histogram of start-up times: bin to count, bin floor(ln ms / ln 1.02), failed starts in bin 1073741824; from rollup_minute',
+    latency                SimpleAggregateFunction(sumMap, Map(Int64, Int64)) COMMENT 'log-histogram of live latency samples: bin to count, bin floor(ln ms / ln 1.02); from rollup_minute'
+)
+ENGINE = AggregatingMergeTree
+PARTITION BY toYYYYMM(hour)
+ORDER BY (app, hour, cdn, region, isp, protocol, device, client)
+TTL hour + INTERVAL 1100 DAY
+SETTINGS non_replicated_deduplication_window = 20000
+COMMENT 'sums of session slices by hour, application, CDN and audience; the same columns sum further';
+
+CREATE MATERIALIZED VIEW IF NOT EXISTS ${database}.rollup_hour_mv TO ${database}.rollup_hour AS
+SELECT
+    toStartOfHour(minute) AS hour,
+    app,
+    cdn,
+    region,
+    isp,
+    protocol,
+    device,
+    client,
+    sum(m.sessions) AS sessions,
+    sum(m.ended) AS ended,
+    sum(m.attempts) AS attempts,
+    sum(m.starts) AS starts,
+    sum(m.startup_ms) AS startup_ms,
+    sum(m.exits_before_start) AS exits_before_start,
+    sum(m.start_failures) AS start_failures,
+    sum(m.playback_failures) AS playback_failures,
+    sum(m.played_ms) AS played_ms,
+    sum(m.stalled_ms) AS stalled_ms,
+    sum(m.stalls) AS stalls,
+    sum(m.seek_ms) AS seek_ms,
+    sum(m.paused_ms) AS paused_ms,
+    sum(m.switches) AS switches,
+    sum(m.cdn_moves) AS cdn_moves,
+    sum(m.latency_ms_sum) AS latency_ms_sum,
+    sum(m.latency_weight_ms) AS latency_weight_ms,
+    sum(m.bitrate_kbps_ms_sum) AS bitrate_kbps_ms_sum,
+    sum(m.bitrate_weight_ms) AS bitrate_weight_ms,
+    sum(m.dropped_frames) AS dropped_frames,
+    sum(m.requests) AS requests,
+    sum(m.request_errors) AS request_errors,
+    sum(m.request_bytes) AS request_bytes,
+    sum(m.reports) AS reports,
+    sum(m.lost_reports) AS lost_reports,
+    CAST(sumMap(m.first_screen), 'Map(Int64, Int64)') AS first_screen,
+    CAST(sumMap(m.latency), 'Map(Int64, Int64)') AS latency
+FROM ${database}.rollup_minute AS m
+GROUP BY hour, app, cdn, region, isp, protocol, device, client;
+
+CREATE TABLE IF NOT EXISTS ${database}.rollup_stream_hour
+(
+    hour                   DateTime('UTC')          COMMENT 'start of the hour of stream time, UTC; from rollup_stream_minute',
+    app                    LowCardinality(String)   COMMENT 'application; from rollup_stream_minute',
+    stream                 LowCardinality(String)   COMMENT 'stream name; from rollup_stream_minute',
+    cdn                    LowCardinality(String)   COMMENT 'CDN that served; from rollup_stream_minute',
+    sessions               SimpleAggregateFunction(sum, Int64) COMMENT 'sum: 1 in the first slice of a session; from rollup_stream_minute',
+    ended                  SimpleAggregateFunction(sum, Int64) COMMENT 'sum: 1 in the final slice of a session; from rollup_stream_minute',
+    attempts               SimpleAggregateFunction(sum, Int64) COMMENT 'sum: start attempts; from rollup_stream_minute',
+    starts                 SimpleAggregateFunction(sum, Int64) COMMENT 'sum: attempts that reached the first frame; from rollup_stream_minute',
+    startup_ms             SimpleAggregateFunction(sum, Int64) COMMENT 'sum: start-up time of the starts, ms; from rollup_stream_minute',
+    exits_before_start     SimpleAggregateFunction(sum, Int64) COMMENT 'sum: attempts given up before the first frame without failure; from rollup_stream_minute',
+    start_failures         SimpleAggregateFunction(sum, Int64) COMMENT 'sum: attempts that failed before the first frame; from rollup_stream_minute',
+    playback_failures      SimpleAggregateFunction(sum, Int64) COMMENT 'sum: failures after the first frame; from rollup_stream_minute',
+    played_ms              SimpleAggregateFunction(sum, Int64) COMMENT 'sum: time in state playing, ms; from rollup_stream_minute',
+    stalled_ms             SimpleAggregateFunction(sum, Int64) COMMENT 'sum: waiting after the first frame outside seeks, ms; from rollup_stream_minute',
+    stalls                 SimpleAggregateFunction(sum, Int64) COMMENT 'sum: stalls begun; from rollup_stream_minute',
+    seek_ms                SimpleAggregateFunction(sum, Int64) COMMENT 'sum: waiting caused by seeks, ms; from rollup_stream_minute',
+    paused_ms              SimpleAggregateFunction(sum, Int64) COMMENT 'sum: time paused, ms; from rollup_stream_minute',
+    switches               SimpleAggregateFunction(sum, Int64) COMMENT 'sum: bitrate changes; from rollup_stream_minute',
+    cdn_moves              SimpleAggregateFunction(sum, Int64) COMMENT 'sum: changes of the serving CDN; from rollup_stream_minute',
+    latency_ms_sum         SimpleAggregateFunction(sum, Int64) COMMENT 'sum: live latency x played time, ms x ms; from rollup_stream_minute',
+    latency_weight_ms      SimpleAggregateFunction(sum, Int64) COMMENT 'sum: played time with a known latency, ms; from rollup_stream_minute',
+    bitrate_kbps_ms_sum    SimpleAggregateFunction(sum, Int64) COMMENT 'sum: bitrate x played time, kbit/s x ms; from rollup_stream_minute',
+    bitrate_weight_ms      SimpleAggregateFunction(sum, Int64) COMMENT 'sum: played time with a known bitrate, ms; from rollup_stream_minute',
+    dropped_frames         SimpleAggregateFunction(sum, Int64) COMMENT 'sum: frames dropped; from rollup_stream_minute',
+    requests               SimpleAggregateFunction(sum, Int64) COMMENT 'sum: media requests seen by edges; from rollup_stream_minute',
+    request_errors         SimpleAggregateFunction(sum, Int64) COMMENT 'sum: of those, answered 400 or above, or not at all; from rollup_stream_minute',
+    request_bytes          SimpleAggregateFunction(sum, Int64) COMMENT 'sum: bytes edges sent; from rollup_stream_minute',
+    reports                SimpleAggregateFunction(sum, Int64) COMMENT 'sum: telemetry rows accounted for; from rollup_stream_minute',
+    lost_reports           SimpleAggregateFunction(sum, Int64) COMMENT 'sum: reports missing by sequence number; from rollup_stream_minute',
+    first_screen           SimpleAggregateFunction(sumMap, Map(Int64, Int64)) COMMENT 'log-histogram of start-up times: bin to count, bin floor(ln ms / ln 1.02), failed starts in bin 1073741824; from rollup_stream_minute',
+    latency                SimpleAggregateFunction(sumMap, Map(Int64, Int64)) COMMENT 'log-histogram of live latency samples: bin to count, bin floor(ln ms / ln 1.02); from rollup_stream_minute'
+)
+ENGINE = AggregatingMergeTree
+PARTITION BY toYYYYMM(hour)
+ORDER BY (app, stream, hour, cdn)
+TTL hour + INTERVAL 1100 DAY
+SETTINGS non_replicated_deduplication_window = 20000
+COMMENT 'sums of session slices by hour, stream and CDN; the same columns sum further';
+
+CREATE MATERIALIZED VIEW IF NOT EXISTS ${database}.rollup_stream_hour_mv TO ${database}.rollup_stream_hour AS
+SELECT
+    toStartOfHour(minute) AS hour,
+    app,
+    stream,
+    cdn,
+    sum(m.sessions) AS sessions,
+    sum(m.ended) AS ended,
+    sum(m.attempts) AS attempts,
+    sum(m.starts) AS starts,
+    sum(m.startup_ms) AS startup_ms,
+    sum(m.exits_before_start) AS exits_before_start,
+    sum(m.start_failures) AS start_failures,
+    sum(m.playback_failures) AS playback_failures,
+    sum(m.played_ms) AS played_ms,
+    sum(m.stalled_ms) AS stalled_ms,
+    sum(m.stalls) AS stalls,
+    sum(m.seek_ms) AS seek_ms,
+    sum(m.paused_ms) AS paused_ms,
+    sum(m.switches) AS switches,
+    sum(m.cdn_moves) AS cdn_moves,
+    sum(m.latency_ms_sum) AS latency_ms_sum,
+    sum(m.latency_weight_ms) AS latency_weight_ms,
+    sum(m.bitrate_kbps_ms_sum) AS bitrate_kbps_ms_sum,
+    sum(m.bitrate_weight_ms) AS bitrate_weight_ms,
+    sum(m.dropped_frames) AS dropped_frames,
+    sum(m.requests) AS requests,
+    sum(m.request_errors) AS request_errors,
+    sum(m.request_bytes) AS request_bytes,
+    sum(m.reports) AS reports,
+    sum(m.lost_reports) AS lost_reports,
+    CAST(sumMap(m.first_screen), 'Map(Int64, Int64)') AS first_screen,
+    CAST(sumMap(m.latency), 'Map(Int64, Int64)') AS latency
+FROM ${database}.rollup_stream_minute AS m
+GROUP BY hour, app, stream, cdn;

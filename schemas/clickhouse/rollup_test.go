@@ -1,0 +1,116 @@
+package clickhouse
+
+import (
+	"fmt"
+	"math"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ClickHouse/clickhouse-go/v2"
+	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
+
+	"github.com/spillway-live/spillway/testenv/clickhouse/clickhousetest"
+)
+
+// insertTwice inserts a block and repeats it with its token, as a loader does that was killed in between.
+func insertTwice(t *testing.T, conn driver.Conn, token, sql string) {
+	t.Helper()
+	ctx := clickhouse.Context(testContext(t), clickhouse.WithSettings(clickhouse.Settings{
+		"insert_deduplication_token": token, "insert_deduplicate": 1, "deduplicate_blocks_in_dependent_materialized_views": 1, "async_insert": 0,
+		"deduplicate_insert_select": "force_enable",
+	}))
+	for range 2 {
+		if err := conn.Exec(ctx, sql); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// same compares two queries of one row.
+func same(t *testing.T, conn driver.Conn, what, got, want string) {
+	t.Helper()
+	var g, w string
+	if err := conn.QueryRow(testContext(t), "SELECT toString(tuple(*)) FROM ("+got+")").Scan(&g); err != nil {
+		t.Fatalf("%s: %v", what, err)
+	}
+	if err := conn.QueryRow(testContext(t), "SELECT toString(tuple(*)) FROM ("+want+")").Scan(&w); err != nil {
+		t.Fatalf("%s: %v", what, err)
+	}
+	if g != w || strings.Trim(g, "(0,)") == "" {
+		t.Errorf("%s: %s, want %s", what, g, w)
+	}
+}
+
+const rollupSums = "sum(sessions), sum(starts), sum(played_ms), sum(stalled_ms), sum(reports), sumMap(first_screen), sumMap(latency)"
+
+// TestRollupsOfRepeatedBlocks: blocks that are inserted twice are in every
+// roll-up once, also in those that are fed by other roll-ups.
+func TestRollupsOfRepeatedBlocks(t *testing.T) {
+	conn := connect(t, clickhousetest.Start(t))
+	if err := Migrate(testContext(t), conn, Options{}); err != nil {
+		t.Fatal(err)
+	}
+	start := time.Now().UTC().Truncate(time.Hour).Add(-26 * time.Hour).UnixMilli()
+	for block := range 4 {
+		insertTwice(t, conn, fmt.Sprint("slices/", block), fmt.Sprintf(`INSERT INTO spillway.session_slices
+			(time_ms, kind, session_id, viewer_id, app, stream, cdn, region, arms, end_reason, sessions, ended, attempts, starts, startup_ms, played_ms, stalled_ms, stalls, reports, latency_ms_sum, latency_weight_ms,
+			 first_screen_bins, first_screen_counts, latency_bins, latency_counts, bus_seq, bus_row)
+			SELECT %d + %d * 5000000 + number, if(%d = 3, 'final', 'delta'), 's' || toString(number %% 300), if(%d = 1, 'v' || toString(number %% 7), ''), 'live', 'show', if(%d = 2, '', ['a', 'b'][1 + (number + %d) %% 2]), 'eu', 'x=c', if(%d = 3, 'quit', ''),
+				%d = 0, %d = 3, %d = 0, %d = 0, 300 + number, 5000, number %% 70, 1, 3, 5000 * 2000, 5000,
+				if(%d = 0, [250 + number %% 40], []), if(%d = 0, [1], []), [300 + number %% 9], [2], %d, number
+			FROM numbers(300)`, start, block, block, block, block, block, block, block, block, block, block, block, block, block+10))
+		insertTwice(t, conn, fmt.Sprint("telemetry/", block), fmt.Sprintf(`INSERT INTO spillway.telemetry
+			(received_us, source, session_id, app, stream, cdn, server, response_code, cache_hit, bytes, first_byte_ms, fps, publish_bps, publish_stall_ms)
+			SELECT (%d + %d * 5000000 + number) * 1000, ['cdn_log', 'publisher', 'cmcd_event'][1 + number %% 3], 's' || toString(number), 'live', 'show', 'a', 'e1', if(number %% 10 = 0, 503, 200), number %% 2 = 0, 1000, 1 + number %% 100,
+				if(number %% 3 = 1, 29.97, NULL), if(number %% 3 = 1, 2500000, NULL), if(number %% 3 = 1, 10, NULL)
+			FROM numbers(600)`, start, block))
+	}
+	same(t, conn, "minutes", "SELECT sum(sessions), sum(played_ms), sum(reports) FROM spillway.rollup_minute", "SELECT sum(sessions), sum(played_ms), sum(reports) FROM spillway.session_slices")
+	same(t, conn, "slices", "SELECT count(), sum(sessions) FROM spillway.session_slices", "SELECT 1200, 300")
+	same(t, conn, "hours", "SELECT "+rollupSums+" FROM spillway.rollup_hour", "SELECT "+rollupSums+" FROM spillway.rollup_minute")
+	same(t, conn, "hours of streams", "SELECT "+rollupSums+" FROM spillway.rollup_stream_hour", "SELECT "+rollupSums+" FROM spillway.rollup_minute")
+	for _, unit := range []string{"minute", "hour", "day"} {
+		same(t, conn, "CDN by "+unit, "SELECT sum(requests), sum(server_errors), sum(bytes) FROM spillway.v_cdn_health_"+unit, "SELECT count(), countIf(response_code >= 500), sum(bytes) FROM spillway.telemetry WHERE source = 'cdn_log'")
+		same(t, conn, "publishers by "+unit, "SELECT sum(reports), sum(publish_stall_ms) FROM spillway.v_publisher_"+unit, "SELECT count(), sum(publish_stall_ms) FROM spillway.telemetry WHERE source = 'publisher'")
+		same(t, conn, "sessions by "+unit, "SELECT sum(sessions), sum(reports) FROM spillway.v_audience_"+unit, "SELECT sum(sessions), sum(reports) FROM spillway.session_slices")
+	}
+	// Every session, column by column, is what its slices say: the table before merges, and after.
+	rows := "SELECT cityHash64(groupArray(tuple(*))), count(), sum(final) FROM (SELECT * REPLACE(arraySort(cdns) AS cdns) FROM spillway.%s ORDER BY session_id)"
+	same(t, conn, "sessions", fmt.Sprintf(rows, "v_sessions"), fmt.Sprintf(rows, "v_sessions_from_slices"))
+	if err := conn.Exec(testContext(t), "OPTIMIZE TABLE spillway.sessions FINAL"); err != nil {
+		t.Fatal(err)
+	}
+	same(t, conn, "merged sessions", fmt.Sprintf(rows, "v_sessions"), fmt.Sprintf(rows, "v_sessions_from_slices"))
+	same(t, conn, "rows of merged sessions", "SELECT count() FROM spillway.sessions", "SELECT 300")
+	same(t, conn, "balance", "SELECT sum(raw_rows), sum(publisher_rows), sum(slice_reports), sum(rollup_reports) FROM spillway.v_balance_minute", "SELECT 1600, 800, 3600, 3600")
+	var p50, hit float64
+	var p5 *float64
+	if err := conn.QueryRow(testContext(t), "SELECT assumeNotNull(first_byte_p50_ms), assumeNotNull(hit_ratio) FROM spillway.v_cdn_health_day LIMIT 1").Scan(&p50, &hit); err != nil {
+		t.Fatal(err)
+	}
+	if math.Abs(p50-50) > 2 || hit != 0.5 {
+		t.Errorf("time to first byte %v ms, hit ratio %v; want 50 within 1 %% and a rank, 0.5", p50, hit)
+	}
+	if err := conn.QueryRow(testContext(t), "SELECT fps_p5 FROM spillway.v_publisher_hour LIMIT 1").Scan(&p5); err != nil || p5 == nil || math.Abs(*p5-29.97) > 0.3 {
+		t.Errorf("frame rate reached by 95 %%: %v %v", p5, err)
+	}
+}
+
+// TestBalanceReadsEvents: counts told in events, also told twice, stand beside what is stored.
+func TestBalanceReadsEvents(t *testing.T) {
+	conn := connect(t, clickhousetest.Start(t))
+	if err := Migrate(testContext(t), conn, Options{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := conn.Exec(testContext(t), `INSERT INTO spillway.events (time, kind, id, detail) VALUES
+		('2026-01-01 10:00:59.9', 'collector_counts', 'a', {'accepted.cdn_log': '5', 'accepted.cmcd_event': '6', 'rejected.bad_json': '2', 'rejected.name': '1', 'shed': '4', 'repeated': '3'}),
+		('2026-01-01 10:00:59.9', 'collector_counts', 'a', {'accepted.cdn_log': '5', 'accepted.cmcd_event': '6', 'rejected.bad_json': '2', 'rejected.name': '1', 'shed': '4', 'repeated': '3'}),
+		('2026-01-01 10:00:30', 'collector_counts', 'b', {'rejected.bad_json': '7'}),
+		('2026-01-01 10:00:30', 'loader_left_out', 'c', {'lane': 'telemetry.0', 'duplicate_rows': '8', 'dead_messages': '1'}),
+		('2026-01-01 10:00:30', 'loader_left_out', 'd', {'lane': 'session_slices.0', 'duplicate_rows': '9', 'dead_messages': '1'})`); err != nil {
+		t.Fatal(err)
+	}
+	same(t, conn, "balance", "SELECT accepted, rejected, rejected_by_reason, shed, repeated_lines, duplicate_rows, dead_messages FROM spillway.v_balance_minute WHERE minute = '2026-01-01 10:00:00'",
+		"SELECT 11, 10, map('bad_json', 9, 'name', 1), 4, 3, 8, 2")
+}

@@ -1,0 +1,27 @@
+CREATE VIEW spillway.v_balance_minute (
+`minute` DateTime('UTC') COMMENT 'minute of reception, UTC; counts of collectors are in the minute in which they were told',
+`accepted` Int64 COMMENT 'rows that collectors accepted (answered 204)',
+`rejected` Int64 COMMENT 'records of which collectors kept nothing',
+`rejected_by_reason` Map(String, Int64) COMMENT 'those by reason',
+`shed` Int64 COMMENT 'rows not accepted for lack of room',
+`repeated_lines` Int64 COMMENT 'log lines of edges that had been accepted before, and are not in accepted again',
+`raw_rows` Int64 COMMENT 'rows in telemetry that came by collectors',
+`publisher_rows` Int64 COMMENT 'rows in telemetry about publishers, which ingest writes itself',
+`session_rows` Int64 COMMENT 'of raw_rows, those with a session: what slices must account for',
+`duplicate_rows` Int64 COMMENT 'rows that the loader left out of telemetry because their batch had been taken before',
+`dead_messages` Int64 COMMENT 'messages that the loader could not read; they are in the stream DEAD',
+`slice_reports` Int64 COMMENT 'rows that session slices account for',
+`rollup_reports` Int64 COMMENT 'rows that rollup_minute accounts for',
+`lost_reports` Int64 COMMENT 'reports that never came, by gaps in players\' sequence numbers')
+ AS SELECT minute, sum(b.accepted) AS accepted, sum(b.rejected) AS rejected, CAST(sumMap(b.rejected_by_reason), 'Map(String, Int64)') AS rejected_by_reason, sum(b.shed) AS shed, sum(b.repeated_lines) AS repeated_lines, sum(b.raw_rows) AS raw_rows, sum(b.publisher_rows) AS publisher_rows, sum(b.session_rows) AS session_rows, sum(b.duplicate_rows) AS duplicate_rows, sum(b.dead_messages) AS dead_messages, sum(b.slice_reports) AS slice_reports, sum(b.rollup_reports) AS rollup_reports, sum(b.lost_reports) AS lost_reports
+ FROM (SELECT toStartOfMinute(toDateTime(time, 'UTC')) AS minute, arraySum(arrayMap(v -> toInt64OrZero(v), mapValues(mapFilter((k, v) -> startsWith(k, 'accepted.'), detail)))) AS accepted, arraySum(arrayMap(v -> toInt64OrZero(v), mapValues(mapFilter((k, v) -> startsWith(k, 'rejected.'), detail)))) AS rejected, CAST((arrayMap(k -> substring(k, 10), mapKeys(mapFilter((k, v) -> startsWith(k, 'rejected.'), detail))), arrayMap(v -> toInt64OrZero(v), mapValues(mapFilter((k, v) -> startsWith(k, 'rejected.'), detail)))), 'Map(String, Int64)') AS rejected_by_reason, toInt64OrZero(detail['shed']) AS shed, toInt64OrZero(detail['repeated']) AS repeated_lines, CAST('0', 'Int64') AS raw_rows, CAST('0', 'Int64') AS publisher_rows, CAST('0', 'Int64') AS session_rows, if(startsWith(detail['lane'], 'telemetry'), toInt64OrZero(detail['duplicate_rows']), 0) AS duplicate_rows, toInt64OrZero(detail['dead_messages']) AS dead_messages, CAST('0', 'Int64') AS slice_reports, CAST('0', 'Int64') AS rollup_reports, CAST('0', 'Int64') AS lost_reports
+ FROM (SELECT *
+ FROM spillway.events WHERE kind IN ('collector_counts', 'loader_left_out')
+ ORDER BY time ASC LIMIT 1 BY id) UNION ALL SELECT toStartOfMinute(toDateTime(received_at, 'UTC')) AS minute, 0, 0, CAST(map(), 'Map(String, Int64)'), 0, 0, toInt64(countIf(source != 'publisher')), toInt64(countIf(source = 'publisher')), toInt64(countIf((source != 'publisher') AND (session_id != ''))), 0, 0, 0, 0, 0
+ FROM spillway.telemetry
+ GROUP BY minute UNION ALL SELECT toStartOfMinute(toDateTime(time, 'UTC')) AS minute, 0, 0, CAST(map(), 'Map(String, Int64)'), 0, 0, 0, 0, 0, 0, 0, sum(s.reports), 0, sum(s.lost_reports)
+ FROM spillway.session_slices AS s
+ GROUP BY minute UNION ALL SELECT minute, 0, 0, CAST(map(), 'Map(String, Int64)'), 0, 0, 0, 0, 0, 0, 0, 0, sum(r.reports), 0
+ FROM spillway.rollup_minute AS r
+ GROUP BY minute) AS b
+ GROUP BY minute
