@@ -84,6 +84,9 @@ type Fragment struct {
 	Samples   int    `json:"n"`
 	// WallUnixUs is the wall-clock at the first sample's presentation, Unix microseconds.
 	WallUnixUs int64 `json:"wall_us"`
+	// DoneUnixUs is when ingest had the last byte of the last sample, Unix
+	// microseconds: nothing can be done with the part before. 0: not known.
+	DoneUnixUs int64 `json:"done_us,omitempty"`
 	// Independent: decoding can start here (video: the first sample is a key frame).
 	Independent bool `json:"key,omitempty"`
 	// SegmentStart: the first part of its segment. SegmentEnd: the last one. A

@@ -30,12 +30,14 @@ type Part struct {
 	DurationUs int64 `json:"dur_us"`
 	// WallUnixUs is the wall-clock at the first sample (EXT-X-PROGRAM-DATE-TIME), Unix microseconds.
 	WallUnixUs int64 `json:"wall_us"`
-	// ReceivedUnixUs is when ingest received the chunk, Unix microseconds.
+	// ReceivedUnixUs is that of the chunk: the arrival of its first sample, Unix microseconds.
 	ReceivedUnixUs int64 `json:"recv_us"`
-	Independent    bool  `json:"key,omitempty"`
-	SegmentStart   bool  `json:"start,omitempty"`
-	SegmentEnd     bool  `json:"end,omitempty"`
-	Discontinuity  bool  `json:"disc,omitempty"`
+	// DoneUnixUs is that of the fragment: the arrival of the part's last sample; 0: not known.
+	DoneUnixUs    int64 `json:"done_us,omitempty"`
+	Independent   bool  `json:"key,omitempty"`
+	SegmentStart  bool  `json:"start,omitempty"`
+	SegmentEnd    bool  `json:"end,omitempty"`
+	Discontinuity bool  `json:"disc,omitempty"`
 	// Line is that of the fragment: set in the first part of a segment.
 	Line *Line `json:"line,omitempty"`
 	// ContentID is that of the chunk the part was cut from.

@@ -164,7 +164,7 @@ func (c *Cutter) closePart(t *track, segmentEnd bool) {
 		frag: schemas.Fragment{
 			Track: t.info.Track, MSN: t.info.FirstMSN + t.segments, Part: t.part, Size: l.size, InitID: t.info.InitID,
 			BaseTime: t.openBase, Duration: t.openDur, Timescale: uint32(t.scale), Samples: len(t.open),
-			WallUnixUs: wall, Independent: first.key,
+			WallUnixUs: wall, DoneUnixUs: t.open[len(t.open)-1].arrived, Independent: first.key,
 			SegmentStart: t.part == 0, SegmentEnd: segmentEnd, Discontinuity: t.disc,
 		},
 	})

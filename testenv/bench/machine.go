@@ -22,6 +22,15 @@ type Machine struct {
 	Go       string `json:"go"`
 }
 
+// ThisMachine is the one this program runs on.
+func ThisMachine() Machine { return machine() }
+
+// BusyCPUSeconds is what all processes of the machine together have used since boot.
+func BusyCPUSeconds() (float64, error) {
+	m, err := readMachineCPU()
+	return m.busy, err
+}
+
 func machine() Machine {
 	m := Machine{CPUs: runtime.NumCPU(), OS: runtime.GOOS + "/" + runtime.GOARCH, Go: runtime.Version(), CPUModel: "unknown"}
 	if v, err := field("/proc/cpuinfo", "model name"); err == nil {

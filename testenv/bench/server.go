@@ -92,6 +92,8 @@ type Spillway struct {
 	// CPUProfile is a file for a profile of the server, in pprof's form; none when empty. It costs a little
 	// CPU time itself, and every run replaces it.
 	CPUProfile string
+	// Watched leaves it to viewers which streams are packaged; otherwise all are, as its peers do.
+	Watched bool
 	// Edge puts a router and one CDN edge before the origin; PlayURL is then that of the edge.
 	Edge bool
 }
@@ -107,13 +109,29 @@ const (
 // Starter makes it one of the servers to measure.
 func (s Spillway) Starter() Starter {
 	return Starter{Name: "spillway", LowLatency: true, Start: func(ctx context.Context) (Server, error) {
-		srv, err := s.start(ctx)
-		if err != nil {
-			return nil, fmt.Errorf("start spillway: %w", err)
-		}
-		return srv, nil
+		return s.Start(ctx)
 	}}
 }
+
+// OwnServer tells more than its peers do.
+type OwnServer interface {
+	Server
+	// OriginURL is where the origin answers, BusURL where the bus does.
+	OriginURL() string
+	BusURL() string
+}
+
+// Start runs it until ctx ends or Stop is called.
+func (s Spillway) Start(ctx context.Context) (OwnServer, error) {
+	srv, err := s.start(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("start spillway: %w", err)
+	}
+	return srv, nil
+}
+
+func (o *own) OriginURL() string { return o.ready.Origin }
+func (o *own) BusURL() string    { return o.ready.NATS }
 
 type own struct {
 	process *child.Process
@@ -143,7 +161,11 @@ func (s Spillway) start(ctx context.Context) (_ *own, err error) {
 	if s.Edge {
 		roles += ",router,edge"
 	}
-	args := []string{"up", "--no-demo", "--only", roles, "--package", "always", "--cdns", ownEdge, "--data", o.dir + "/data", "--json", "--log-level", "warn"}
+	packaging := "always"
+	if s.Watched {
+		packaging = "watched"
+	}
+	args := []string{"up", "--no-demo", "--only", roles, "--package", packaging, "--cdns", ownEdge, "--data", o.dir + "/data", "--json", "--log-level", "warn"}
 	for _, port := range []string{"rtmp", "console", "router", "collector", "origin", "nats-port"} {
 		args = append(args, "--"+port, "0")
 	}

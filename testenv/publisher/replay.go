@@ -30,6 +30,9 @@ type Replay struct {
 	Spread time.Duration
 	// Logger takes interruptions; slog.Default() when nil.
 	Logger *slog.Logger
+	// Sent is told when the connection to URLs[i] has taken the last byte of a frame, each
+	// connection's in order; nothing when nil.
+	Sent func(i int, picture bool, at time.Time)
 
 	connected, interruptions, messages, sentBytes, lagMs atomic.Int64
 }
@@ -92,7 +95,7 @@ func (r *Replay) Run(ctx context.Context) error {
 	for i, target := range targets {
 		wg.Go(func() {
 			if sleep(ctx, spread*time.Duration(i)/time.Duration(len(targets))) {
-				failed[i] = r.keepPushing(ctx, plan, target, logger)
+				failed[i] = r.keepPushing(ctx, plan, i, target, logger)
 			}
 		})
 	}
@@ -101,12 +104,12 @@ func (r *Replay) Run(ctx context.Context) error {
 }
 
 // keepPushing returns the last error if the target never accepted the stream, when ctx ends.
-func (r *Replay) keepPushing(ctx context.Context, plan *wirePlan, target *url.URL, logger *slog.Logger) error {
+func (r *Replay) keepPushing(ctx context.Context, plan *wirePlan, i int, target *url.URL, logger *slog.Logger) error {
 	delay := backoffFirst
 	accepted := false
 	for {
 		began := time.Now()
-		err := r.push(ctx, plan, target, &accepted)
+		err := r.push(ctx, plan, i, target, &accepted)
 		if ctx.Err() != nil && accepted {
 			return nil
 		}
@@ -130,7 +133,7 @@ func (r *Replay) keepPushing(ctx context.Context, plan *wirePlan, target *url.UR
 }
 
 // push publishes over one connection until it fails or ctx ends.
-func (r *Replay) push(ctx context.Context, plan *wirePlan, target *url.URL, accepted *bool) error {
+func (r *Replay) push(ctx context.Context, plan *wirePlan, i int, target *url.URL, accepted *bool) error {
 	client := &gortmplib.Client{URL: clientURL(target), Publish: true}
 	dialCtx, cancel := context.WithTimeout(ctx, connectTimeout)
 	err := client.Initialize(dialCtx)
@@ -155,7 +158,7 @@ func (r *Replay) push(ctx context.Context, plan *wirePlan, target *url.URL, acce
 		}
 		client.Close()
 	}()
-	err = r.send(ctx, plan, client)
+	err = r.send(ctx, plan, i, client)
 	client.Close()
 	<-reading
 	if readErr != nil && !isClosed(readErr) {
@@ -164,7 +167,7 @@ func (r *Replay) push(ctx context.Context, plan *wirePlan, target *url.URL, acce
 	return err
 }
 
-func (r *Replay) send(ctx context.Context, plan *wirePlan, client *gortmplib.Client) error {
+func (r *Replay) send(ctx context.Context, plan *wirePlan, i int, client *gortmplib.Client) error {
 	conn := client.NetConn()
 	write := func(b []byte) error {
 		if err := conn.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
@@ -191,6 +194,9 @@ func (r *Replay) send(ctx context.Context, plan *wirePlan, client *gortmplib.Cli
 			r.noteLag(time.Since(due))
 			if err := write(m.wire); err != nil {
 				return err
+			}
+			if r.Sent != nil {
+				r.Sent(i, m.picture, time.Now())
 			}
 		}
 		messages = plan.next

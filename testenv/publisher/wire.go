@@ -34,8 +34,9 @@ type wirePlan struct {
 
 type wireMessage struct {
 	// at is when to send it, after the start of its round.
-	at   time.Duration
-	wire []byte
+	at      time.Duration
+	wire    []byte
+	picture bool
 }
 
 func newWirePlan(tags []flvTag) (*wirePlan, error) {
@@ -85,7 +86,7 @@ func newWirePlan(tags []flvTag) (*wirePlan, error) {
 			if err != nil {
 				return nil, err
 			}
-			messages = append(messages, wireMessage{at, b})
+			messages = append(messages, wireMessage{at, b, tag.kind == tagVideo})
 		}
 		p.first, p.next = p.next, messages
 	}

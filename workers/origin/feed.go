@@ -264,8 +264,8 @@ func (f *feed) offer(p *schemas.Part, data []byte, gap bool) {
 	now := time.Now()
 	id := partID{p.Epoch, p.MSN, int(p.Part)}
 	f.moved(t, func() { t.offer(&piece{id: id, h: *p, data: data, gap: gap}, now) })
-	if f.past && p.ReceivedUnixUs > 0 && t.last == id {
-		f.o.m.delay.Observe(max(0, now.Sub(time.UnixMicro(p.ReceivedUnixUs)).Seconds()))
+	if f.past && p.DoneUnixUs > 0 && t.last == id {
+		f.o.m.delay.Observe(max(0, now.Sub(time.UnixMicro(p.DoneUnixUs)).Seconds()))
 	}
 }
 

@@ -48,7 +48,7 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		storeReading: gauge("store_reading", "Objects being read from the object store."),
 		storeAway:    gauge("store_away", "1 while the object store cannot be listed: what is further back than the window cannot be seen."),
 		delay: prometheus.NewHistogram(prometheus.HistogramOpts{Namespace: "spillway", Subsystem: "origin", Name: "part_delay_seconds",
-			Help: "Time from ingest's receipt of a chunk to its part being listed here, seconds.", Buckets: prometheus.ExponentialBuckets(0.001, 2, 13)}),
+			Help: "Time from the arrival of a part's last frame at ingest to the part being listed here, seconds.", Buckets: prometheus.ExponentialBuckets(0.001, 2, 13)}),
 		holding: prometheus.NewHistogram(prometheus.HistogramOpts{Namespace: "spillway", Subsystem: "origin", Name: "hold_seconds",
 			Help: "Time a request was held, seconds.", Buckets: []float64{0.01, 0.05, 0.1, 0.2, 0.4, 1, 2, 4, 6, 12}}),
 	}

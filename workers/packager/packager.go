@@ -74,7 +74,7 @@ func Part(c *schemas.Chunk, payload []byte, i int) (schemas.Part, []byte) {
 		App: c.App, Stream: c.Stream, Rendition: c.Rendition, Track: f.Track,
 		Epoch: c.Epoch, MSN: f.MSN, Part: f.Part, DiscontinuitySeq: c.DiscontinuitySeq,
 		CDN: c.CDN, InitID: f.InitID, DurationUs: f.DurationUs(), WallUnixUs: f.WallUnixUs,
-		ReceivedUnixUs: c.ReceivedUnixUs, Independent: f.Independent,
+		ReceivedUnixUs: c.ReceivedUnixUs, DoneUnixUs: f.DoneUnixUs, Independent: f.Independent,
 		SegmentStart: f.SegmentStart, SegmentEnd: f.SegmentEnd, Discontinuity: f.Discontinuity,
 		Line: f.Line, ContentID: c.ContentID(),
 	}, payload[f.Offset : f.Offset+f.Size : f.Offset+f.Size]
