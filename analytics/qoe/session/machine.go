@@ -1,6 +1,9 @@
 package session
 
 import (
+	"cmp"
+	"slices"
+
 	"github.com/spillway-live/spillway/analytics/stats/loghist"
 	"github.com/spillway-live/spillway/schemas"
 )
@@ -84,6 +87,16 @@ func addBin(h []binCount, bin, n int64) []binCount {
 		out = append(out, binCount{bin, n})
 	}
 	return out
+}
+
+// countBin adds one to a bin, in place.
+func countBin(h []binCount, bin int64) []binCount {
+	i, ok := slices.BinarySearchFunc(h, bin, func(b binCount, bin int64) int { return cmp.Compare(b.Bin, bin) })
+	if ok {
+		h[i].N++
+		return h
+	}
+	return slices.Insert(h, i, binCount{bin, 1})
 }
 
 func startBin(ms int64) int64 { return int64(loghist.BinOf(float64(ms))) }

@@ -9,9 +9,11 @@ import (
 const (
 	maxLog       = 64      // events kept for late rows
 	keepLogMs    = 120_000 // and for how long, client time
-	maxRecent    = 256     // fingerprints of rows kept against duplicates
+	maxRecent    = 96      // fingerprints of rows kept against duplicates
 	maxSnGap     = 1000    // a larger jump of sn is not taken for losses
 	snWindowBits = 64
+
+	latencyEveryMs = 2000 // latency samples closer than that count in the histogram alone
 )
 
 // dims are what a slice says about its session beside sums.
@@ -25,7 +27,7 @@ type loose struct {
 	Sessions, Ended, CDNMoves, Dropped, Requests, RequestErrors, RequestBytes, Reports, Lost int64
 }
 
-// one is a playback session. Fields are exported for the snapshot.
+// one is a playback session, unpacked. Its fields are those that walk goes through, ID and inbox apart.
 type one struct {
 	ID string
 	D  dims
@@ -63,7 +65,8 @@ type one struct {
 	EndReason string
 
 	Dirty bool // has something to say
-	inbox []row
+
+	inbox []row // of the running tick
 }
 
 type row struct {
@@ -180,7 +183,7 @@ func (o *one) fold(now int64) {
 func (o *one) latency(ms int32, ts, sn int64, e2e bool) {
 	if e2e && !o.E2E {
 		o.E2E = true
-		o.Lat = nil
+		o.Lat = o.Lat[:0]
 		// What was weighted with the player's own latency waits for the first end-to-end sample.
 		for _, m := range []*machine{&o.Base, &o.Now} {
 			m.NoLatMs += m.C.LatWeight
@@ -194,7 +197,15 @@ func (o *one) latency(ms int32, ts, sn int64, e2e bool) {
 	} else if e2e != o.E2E {
 		return
 	}
-	o.Lat = addBin(o.Lat, startBin(int64(ms)), 1)
+	o.Lat = countBin(o.Lat, startBin(int64(ms)))
+	// The mean needs no more than a sample every other second; players that say it with every request would fill the log.
+	if n := len(o.Log); n > 0 && o.Now.HasLat && !o.Now.stalled() {
+		for i := n - 1; i >= 0 && ts-o.Log[i].Ts < latencyEveryMs; i-- {
+			if o.Log[i].Kind == evLatency && o.Log[i].Ts <= ts {
+				return
+			}
+		}
+	}
 	o.insert(event{Ts: ts, Sn: sn, Kind: evLatency, Val: ms})
 }
 
@@ -218,7 +229,7 @@ func (o *one) silenceMs(c *Config) int64 {
 
 // diff gives the bins of a less those of b; both ascend.
 func diff(a, b []binCount) (bins, counts []int64) {
-	if len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0]) {
+	if slices.Equal(a, b) {
 		return nil, nil
 	}
 	put := func(bin, n int64) {
@@ -259,7 +270,8 @@ func (o *one) slice(streamMs, until int64) (schemas.Slice, bool) {
 	if o.Closed && s.Ended == 1 {
 		s.Kind, s.EndReason = schemas.SliceFinal, o.EndReason
 	}
-	o.SentC, o.SentL, o.SentF, o.SentA, o.SentMs = c, l, first, o.Lat, streamMs
+	o.SentC, o.SentL, o.SentF, o.SentMs = c, l, first, streamMs
+	o.SentA = append(o.SentA[:0], o.Lat...)
 	return s, true
 }
 
@@ -270,7 +282,7 @@ func (o *one) retract(streamMs int64) schemas.Slice {
 	s := o.build(streamMs, &counters{}, &loose{})
 	s.FirstScreenBins, s.FirstScreenCounts = diff(nil, o.SentF)
 	s.LatencyBins, s.LatencyCounts = diff(nil, o.SentA)
-	o.SentC, o.SentL, o.SentF, o.SentA = counters{}, loose{}, nil, nil
+	o.SentC, o.SentL, o.SentF, o.SentA = counters{}, loose{}, nil, o.SentA[:0]
 	return s
 }
 

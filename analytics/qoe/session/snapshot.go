@@ -1,76 +1,134 @@
 package session
 
 import (
-	"encoding/gob"
+	"bufio"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 )
 
-// snapshotVersion changes whenever the meaning of the state does; a snapshot of
+// snapshotMagic changes whenever the meaning of the state does; a snapshot of
 // another version is refused and the state is made anew from the bus.
-const snapshotVersion = 1
+const snapshotMagic = "SES2"
 
 // ErrVersion says that a snapshot was written by another version of the state.
 var ErrVersion = errors.New("session snapshot has another version")
 
-type header struct {
-	Version  int
-	Sessions int
-	Last     int64
-}
+// maxSnapshotPiece bounds one string or session in a snapshot.
+const maxSnapshotPiece = 1 << 20
 
 // Snapshot writes the state as of the last Tick. Rows added since are not in
 // it: the caller replays them.
 func (t *Table) Snapshot(w io.Writer) error {
-	e := gob.NewEncoder(w)
-	if err := e.Encode(header{snapshotVersion, len(t.order), t.last}); err != nil {
-		return fmt.Errorf("write session snapshot: %w", err)
+	b := bufio.NewWriterSize(w, 64<<10)
+	num := func(v int64) { b.Write(binary.AppendVarint(b.AvailableBuffer(), v)) }
+	piece := func(p []byte) { num(int64(len(p))); b.Write(p) }
+	b.WriteString(snapshotMagic)
+	num(t.last)
+	num(int64(len(t.words)))
+	for _, w := range t.words {
+		piece([]byte(w))
 	}
-	for _, o := range t.order {
-		if err := e.Encode(o); err != nil {
-			return fmt.Errorf("write session snapshot: session %s: %w", o.ID, err)
-		}
+	num(int64(len(t.order)))
+	for _, e := range t.order {
+		piece([]byte(e.id))
+		piece(e.packed)
+		num(e.dueMs)
+	}
+	if err := b.Flush(); err != nil { // bufio keeps the first error
+		return fmt.Errorf("write session snapshot: %w", err)
 	}
 	return nil
 }
 
 // Restore reads what Snapshot wrote. Errors: ErrVersion; those of damaged data.
 func Restore(r io.Reader, c Config) (*Table, error) {
-	t := New(c)
-	d := gob.NewDecoder(r)
-	var h header
-	if err := d.Decode(&h); err != nil {
+	t, err := restore(bufio.NewReaderSize(r, 64<<10), c)
+	if err != nil {
 		return nil, fmt.Errorf("read session snapshot: %w", err)
-	}
-	if h.Version != snapshotVersion {
-		return nil, fmt.Errorf("%w: %d, not %d", ErrVersion, h.Version, snapshotVersion)
-	}
-	t.last = h.Last
-	for i := range h.Sessions {
-		o := new(one)
-		if err := d.Decode(o); err != nil {
-			return nil, fmt.Errorf("read session snapshot: session %d of %d: %w", i+1, h.Sessions, err)
-		}
-		if o.ID == "" || t.byID[o.ID] != nil {
-			return nil, fmt.Errorf("read session snapshot: session id %q is empty or there twice", o.ID)
-		}
-		t.share(&o.D)
-		t.byID[o.ID] = o
-		t.order = append(t.order, o)
-		if !o.Closed {
-			t.open++
-		}
 	}
 	return t, nil
 }
 
-// share makes the dimensions of a session those of others where they are equal.
-func (t *Table) share(d *dims) {
-	for _, p := range []*string{
-		&d.App, &d.Stream, &d.CDN, &d.Server, &d.Protocol, &d.Region, &d.ISP, &d.Country,
-		&d.Device, &d.OS, &d.Client, &d.ClientVer, &d.Network, &d.Arms,
-	} {
-		*p = t.word(*p)
+func restore(r *bufio.Reader, c Config) (*Table, error) {
+	magic := make([]byte, len(snapshotMagic))
+	if _, err := io.ReadFull(r, magic); err != nil {
+		return nil, err
 	}
+	if string(magic) != snapshotMagic {
+		return nil, ErrVersion
+	}
+	t := New(c)
+	s := snapshotReader{r: r}
+	t.last = s.num()
+	for i := range s.num() {
+		w := string(s.piece())
+		if s.err != nil {
+			return nil, s.err
+		}
+		if t.word(w); len(t.words) != int(i)+1 {
+			return nil, fmt.Errorf("word %d, %q, is there twice", i, w)
+		}
+	}
+	n := s.num()
+	for i := range n {
+		e := &entry{id: string(s.piece()), packed: s.piece()}
+		e.dueMs = s.num()
+		if s.err != nil {
+			return nil, fmt.Errorf("session %d of %d: %w", i+1, n, s.err)
+		}
+		if e.id == "" || t.byID[e.id] != nil {
+			return nil, fmt.Errorf("session id %q is empty or there twice", e.id)
+		}
+		// Looked through now, so that no tick meets damaged bytes.
+		if err := t.unpack(e.packed, &t.now); err != nil {
+			return nil, fmt.Errorf("session %s: %w", e.id, err)
+		}
+		t.byID[e.id] = e
+		t.order = append(t.order, e)
+		if !t.now.Closed {
+			t.open++
+		}
+	}
+	return t, s.err
+}
+
+type snapshotReader struct {
+	r   *bufio.Reader
+	err error
+}
+
+func (s *snapshotReader) num() int64 {
+	if s.err != nil {
+		return 0
+	}
+	v, err := binary.ReadVarint(s.r)
+	if err != nil {
+		s.err = noEOF(err)
+		return 0
+	}
+	return v
+}
+
+func (s *snapshotReader) piece() []byte {
+	n := s.num()
+	if s.err == nil && (n < 0 || n > maxSnapshotPiece) {
+		s.err = fmt.Errorf("a piece of %d bytes", n)
+	}
+	if s.err != nil {
+		return nil
+	}
+	b := make([]byte, n)
+	if _, err := io.ReadFull(s.r, b); err != nil {
+		s.err = noEOF(err)
+	}
+	return b
+}
+
+func noEOF(err error) error {
+	if errors.Is(err, io.EOF) {
+		return io.ErrUnexpectedEOF
+	}
+	return err
 }

@@ -2,6 +2,7 @@ package session
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -11,12 +12,24 @@ import (
 // Table holds the sessions of one telemetry partition. Not safe for concurrent use.
 type Table struct {
 	cfg   Config
-	byID  map[string]*one
-	order []*one // in the order in which they were opened: slices come out in it
+	byID  map[string]*entry
+	order []*entry // in the order in which they were opened: slices come out in it
 	stats Stats
 	open  int
 	last  int64 // stream time of the last tick
-	words map[string]string
+
+	words   []string // by number; sessions share them
+	numbers map[string]int
+
+	now one // the session that is worked on
+}
+
+// entry is a session at rest.
+type entry struct {
+	id     string
+	packed []byte // exactly as long as needed
+	dueMs  int64  // stream time at which it has something to do without rows
+	inbox  []row
 }
 
 // maxWords bounds the words that sessions share; further ones are copied for each.
@@ -25,19 +38,22 @@ const maxWords = 100_000
 // word gives a copy of s that does not hold on to the memory of the batch it came
 // in, and that equal words share: a session's dimensions are mostly those of others.
 func (t *Table) word(s string) string {
-	w, ok := t.words[s]
-	if !ok {
-		w = strings.Clone(s)
-		if len(t.words) < maxWords {
-			t.words[w] = w
-		}
+	if k, ok := t.numbers[s]; ok {
+		return t.words[k]
 	}
-	return w
+	s = strings.Clone(s)
+	if len(t.words) < maxWords {
+		t.numbers[s] = len(t.words)
+		t.words = append(t.words, s)
+	}
+	return s
 }
 
 // New makes an empty Table.
 func New(c Config) *Table {
-	return &Table{cfg: c.withDefaults(), byID: map[string]*one{}, words: map[string]string{}}
+	t := &Table{cfg: c.withDefaults(), byID: map[string]*entry{}, numbers: map[string]int{}}
+	t.word("")
+	return t
 }
 
 // Stats are the counts since New or Restore.
@@ -70,21 +86,32 @@ func (t *Table) Add(rows []schemas.Telemetry, streamMs int64) {
 			t.stats.NoSession++
 			continue
 		}
-		o := t.byID[r.SessionID]
-		if o == nil {
+		e := t.byID[r.SessionID]
+		if e == nil {
 			if len(t.order) >= t.cfg.MaxSessions {
 				t.stats.Overflow++
 				continue
 			}
-			o = &one{ID: strings.Clone(r.SessionID), FirstMs: streamMs, SeenMs: streamMs, SentMs: streamMs}
+			e = &entry{id: strings.Clone(r.SessionID)}
+			o := one{FirstMs: streamMs, SeenMs: streamMs, SentMs: streamMs}
 			o.L.Sessions = 1
-			t.byID[o.ID] = o
-			t.order = append(t.order, o)
+			e.rest(t.pack(&o, nil))
+			t.byID[e.id] = e
+			t.order = append(t.order, e)
 			t.stats.Opened++
 			t.open++
 		}
-		o.inbox = append(o.inbox, row{r, streamMs})
+		e.inbox = append(e.inbox, row{r, streamMs})
 	}
+}
+
+// rest keeps the packed session in memory of just its size.
+func (e *entry) rest(b []byte) {
+	// Growing a little more often than the allocator's sizes would is what keeps a million of them small.
+	if cap(e.packed) < len(b) || cap(e.packed) > len(b)+len(b)/4+64 {
+		e.packed = make([]byte, 0, len(b)+len(b)/16)
+	}
+	e.packed = append(e.packed[:0], b...)
 }
 
 // Tick works through the rows added since the last one and gives the slices
@@ -92,8 +119,18 @@ func (t *Table) Add(rows []schemas.Telemetry, streamMs int64) {
 func (t *Table) Tick(streamMs int64) []schemas.Slice {
 	t.last = max(t.last, streamMs)
 	var out []schemas.Slice
+	var buf []byte
 	keep := t.order[:0]
-	for _, o := range t.order {
+	for _, e := range t.order {
+		if len(e.inbox) == 0 && streamMs < e.dueMs {
+			keep = append(keep, e)
+			continue
+		}
+		o := &t.now
+		if err := t.unpack(e.packed, o); err != nil {
+			panic(fmt.Sprintf("session %s: %v", e.id, err)) // what pack wrote, unpack reads
+		}
+		o.ID, o.inbox = e.id, e.inbox
 		if len(o.inbox) > 0 {
 			out = t.take(o, streamMs, out)
 		}
@@ -107,14 +144,36 @@ func (t *Table) Tick(streamMs int64) []schemas.Slice {
 			o.Dirty = false
 		}
 		if o.Closed && streamMs-o.ClosedMs > t.cfg.KeepMs {
-			delete(t.byID, o.ID)
+			delete(t.byID, e.id)
 			continue
 		}
-		keep = append(keep, o)
+		e.inbox = nil
+		e.dueMs = o.dueMs(streamMs, &t.cfg)
+		buf = t.pack(o, buf)
+		e.rest(buf)
+		keep = append(keep, e)
 	}
 	clear(t.order[len(keep):])
 	t.order = keep
 	return out
+}
+
+// dueMs is the stream time at which a session has something to do although no row comes.
+func (o *one) dueMs(streamMs int64, c *Config) int64 {
+	if o.Closed {
+		return o.ClosedMs + c.KeepMs + 1
+	}
+	due := o.SeenMs + o.silenceMs(c)
+	if o.Over {
+		due = min(due, o.OverMs+c.GraceMs)
+	}
+	if o.Now.running() {
+		if o.Now.stalled() {
+			return streamMs + 1
+		}
+		due = min(due, o.SentMs+c.QuietMs)
+	}
+	return due
 }
 
 // until is the client time up to which the session counts now.
