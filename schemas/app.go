@@ -61,6 +61,35 @@ type Encryption struct {
 	RotateSegments uint64 `json:"rotate_segments,omitempty"`
 }
 
+// maxKeyURL is the longest Encryption.KeyURL, bytes: it is in the header of each chunk.
+const maxKeyURL = 1024
+
+// Check names the field that is wrong. Its errors do not repeat the URL, which may hold a password.
+func (e *Encryption) Check() error {
+	if e.Scheme != "cbcs" {
+		return fmt.Errorf("encryption.scheme %.20q is not known: cbcs is", e.Scheme)
+	}
+	if e.KeyURL == "" {
+		return errors.New("encryption.key_url is empty")
+	}
+	if len(e.KeyURL) > maxKeyURL {
+		return fmt.Errorf("encryption.key_url has %d bytes: at most %d are allowed", len(e.KeyURL), maxKeyURL)
+	}
+	if checkURL("encryption.key_url", e.KeyURL, "file", "http", "https") != nil {
+		return errors.New("encryption.key_url must be file:///PATH, http:// or https://")
+	}
+	return nil
+}
+
+// Period is the key period of a segment: all segments of a period, of all
+// tracks and renditions of a stream and in all its epochs, have one key.
+func (e *Encryption) Period(msn uint64) uint64 {
+	if e.RotateSegments == 0 {
+		return 0
+	}
+	return msn / e.RotateSegments
+}
+
 // MaxDVRSec bounds AppSettings.DVRSec: a week.
 const MaxDVRSec = 7 * 24 * 3600
 
@@ -93,14 +122,8 @@ func (a *AppSettings) Check() error {
 			return fmt.Errorf("ladder[%d].bitrate_bps %d is not within 20000 and 100000000", i, r.BitrateBps)
 		}
 	}
-	if e := a.Encryption; e != nil {
-		if e.Scheme != "cbcs" {
-			return fmt.Errorf("encryption.scheme %q is not known: cbcs is", e.Scheme)
-		}
-		if e.KeyURL == "" {
-			return errors.New("encryption.key_url is empty")
-		}
-		if err := checkURL("encryption.key_url", e.KeyURL, "file", "http", "https"); err != nil {
+	if a.Encryption != nil {
+		if err := a.Encryption.Check(); err != nil {
 			return err
 		}
 	}

@@ -61,7 +61,10 @@ type Chunk struct {
 	// from the arrival of a frame that waited in no queue.
 	Clock        ClockSource `json:"clock"`
 	ClockBoundUs int64       `json:"clock_bound_us"`
-	Fragments    []Fragment  `json:"frags"`
+	// Encryption says how whoever packages the chunk encrypts its samples; nil: not.
+	// The payload itself is clear. It is the same in all chunks of an epoch.
+	Encryption *Encryption `json:"enc,omitempty"`
+	Fragments  []Fragment  `json:"frags"`
 	// CRC is CRC-32C (RFC 3720) over the header with CRC 0, then the payload.
 	CRC uint32 `json:"crc"`
 }
@@ -216,6 +219,11 @@ func (c *Chunk) check(payload int) error {
 	}
 	if payload > MaxPayloadBytes {
 		return fmt.Errorf("chunk: payload has %d bytes: at most %d are allowed", payload, MaxPayloadBytes)
+	}
+	if c.Encryption != nil {
+		if err := c.Encryption.Check(); err != nil {
+			return fmt.Errorf("chunk: %w", err)
+		}
 	}
 	if len(c.Fragments) == 0 || len(c.Fragments) > MaxFragments {
 		return fmt.Errorf("chunk: %d fragments: 1 to %d are allowed", len(c.Fragments), MaxFragments)

@@ -40,6 +40,9 @@ type Part struct {
 	Discontinuity bool  `json:"disc,omitempty"`
 	// Line is that of the fragment: set in the first part of a segment.
 	Line *Line `json:"line,omitempty"`
+	// KID names the key that the samples are encrypted with, 32 hexadecimal digits;
+	// empty: they are clear. InitID is then that of the encrypted init segment.
+	KID string `json:"kid,omitempty"`
 	// ContentID is that of the chunk the part was cut from.
 	ContentID string `json:"cid"`
 	CRC       uint32 `json:"crc"`
@@ -156,6 +159,9 @@ func (p *Part) check() error {
 	if err := CheckInitID(p.InitID); err != nil {
 		return fmt.Errorf("part: %w", err)
 	}
+	if p.KID != "" && CheckInitID(p.KID) != nil {
+		return fmt.Errorf("part: key id %.40q is not 32 hexadecimal digits", p.KID)
+	}
 	return nil
 }
 
@@ -183,17 +189,19 @@ func CheckInitID(id string) error {
 // that both believe they own the stream one is refused; readers ignore lower
 // epochs after it.
 type EpochOpen struct {
-	Version          int         `json:"v"`
-	App              string      `json:"app"`
-	Stream           string      `json:"stream"`
-	Rendition        string      `json:"rendition"`
-	Epoch            uint32      `json:"epoch"`
-	DiscontinuitySeq uint32      `json:"dseq"`
-	CDN              string      `json:"cdn,omitempty"`
-	OpenedUnixUs     int64       `json:"opened_us"`
-	Encoder          string      `json:"encoder,omitempty"`
-	Protocol         string      `json:"protocol"`
-	Tracks           []TrackInfo `json:"tracks"`
+	Version          int    `json:"v"`
+	App              string `json:"app"`
+	Stream           string `json:"stream"`
+	Rendition        string `json:"rendition"`
+	Epoch            uint32 `json:"epoch"`
+	DiscontinuitySeq uint32 `json:"dseq"`
+	CDN              string `json:"cdn,omitempty"`
+	OpenedUnixUs     int64  `json:"opened_us"`
+	Encoder          string `json:"encoder,omitempty"`
+	// Encrypted is the scheme by which the epoch is encrypted when it is packaged; empty: it is not.
+	Encrypted string      `json:"encrypted,omitempty"`
+	Protocol  string      `json:"protocol"`
+	Tracks    []TrackInfo `json:"tracks"`
 }
 
 // TrackInfo describes one track of an epoch.

@@ -22,6 +22,8 @@ const (
 	EventBackPressure     EventKind = "back_pressure"
 	EventExperimentChange EventKind = "experiment_changed"
 	EventWorkerLost       EventKind = "packager_covered"
+	// EventNoKey: samples cannot be encrypted, so nothing is packaged; told once in ten seconds.
+	EventNoKey EventKind = "no_key"
 	// EventTranscodeFailed: an encoder ended by itself or gave what cannot be used; it is started again.
 	EventTranscodeFailed EventKind = "transcode_failed"
 	// EventTranscodeBehind: an encoder fell behind real time; a rendition was left out for it.

@@ -24,6 +24,7 @@ var pure = map[string]bool{
 	"ingest/mpegts":                true,
 	"ingest/geo":                   true, // reads one file at start, then only answers from memory
 	"workers/archive":              true,
+	"workers/cenc":                 true,
 	"workers/cmaf":                 true,
 	"workers/dash":                 true,
 	"workers/hls":                  true,

@@ -18,6 +18,11 @@ func (p *Publication) openEpoch() error {
 		Epoch: n.epoch, DiscontinuitySeq: n.dseq, CDN: p.req.CDN, OpenedUnixUs: time.Now().UnixMicro(),
 		Encoder: p.start.encoder, Protocol: p.req.Protocol,
 	}
+	// What the settings say now holds for the whole epoch: no reader has to know when they changed.
+	secret := schemas.SettingsOf(p.req.Key, p.s.apps.Get).Encryption
+	if secret != nil {
+		p.open.Encrypted = secret.Scheme
+	}
 	inits := map[string][]byte{}
 	for _, t := range []*cut.Track{p.in.video, p.in.audio} {
 		if t == nil {
@@ -35,6 +40,7 @@ func (p *Publication) openEpoch() error {
 		Epoch: n.epoch, DiscontinuitySeq: n.dseq, Discontinuity: n.continues,
 		Video: p.in.video, Audio: p.in.audio, PartUs: p.s.s.PartUs, GrainUs: p.req.GrainUs,
 		Emit: func(ch *schemas.Chunk, data []byte) {
+			ch.Encryption = secret
 			p.out.push(item{kind: schemas.KindChunk, chunk: ch, data: data})
 		},
 		Buffer: p.buffer,

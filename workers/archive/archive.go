@@ -74,6 +74,8 @@ type Segment struct {
 	// CRC is CRC-32C of the bytes.
 	CRC    uint32
 	InitID string
+	// KID names the key the samples are encrypted with, 32 hexadecimal digits; empty: they are clear.
+	KID string
 }
 
 // Limits of what a name may say.
@@ -98,6 +100,9 @@ func (s *Segment) Check() error {
 	case s.Bytes <= 0 || s.Bytes > maxBytes:
 		return fmt.Errorf("%d bytes", s.Bytes)
 	}
+	if s.KID != "" && schemas.CheckInitID(s.KID) != nil {
+		return fmt.Errorf("key id %.40q is not 32 hexadecimal digits", s.KID)
+	}
 	return schemas.CheckInitID(s.InitID)
 }
 
@@ -107,8 +112,12 @@ func (s *Segment) Name() string {
 	if s.Discontinuity {
 		d = "d"
 	}
-	return fmt.Sprintf("%010d-%012d_%d_%d_%d_%s%d_%d_%08x_%s%s", s.Epoch, s.MSN, s.ReceivedUnixUs, s.WallUnixUs, s.DurationUs,
-		d, s.DiscontinuitySeq, s.Bytes, s.CRC, s.InitID, suffix)
+	key := ""
+	if s.KID != "" {
+		key = "_" + s.KID
+	}
+	return fmt.Sprintf("%010d-%012d_%d_%d_%d_%s%d_%d_%08x_%s%s%s", s.Epoch, s.MSN, s.ReceivedUnixUs, s.WallUnixUs, s.DurationUs,
+		d, s.DiscontinuitySeq, s.Bytes, s.CRC, s.InitID, key, suffix)
 }
 
 // Object gives the key of a segment of t.
@@ -143,8 +152,8 @@ func ParseName(name string) (s Segment, err error) {
 	}
 	base, ok := strings.CutSuffix(name, suffix)
 	f := strings.Split(base, "_")
-	if !ok || len(f) != 8 || len(f[4]) < 2 {
-		return bad(fmt.Errorf("it has %d fields, not 8 and %s", len(f), suffix))
+	if !ok || len(f) != 8 && len(f) != 9 || len(f[4]) < 2 {
+		return bad(fmt.Errorf("it has %d fields, not 8 or 9 and %s", len(f), suffix))
 	}
 	e, m, _ := strings.Cut(f[0], "-")
 	var p parser
@@ -152,6 +161,9 @@ func ParseName(name string) (s Segment, err error) {
 		Epoch: uint32(p.uint(e, 32)), MSN: p.uint(m, 63), ReceivedUnixUs: int64(p.uint(f[1], 63)), WallUnixUs: int64(p.uint(f[2], 63)),
 		DurationUs: int64(p.uint(f[3], 63)), Discontinuity: f[4][0] == 'd', DiscontinuitySeq: uint32(p.uint(f[4][1:], 32)),
 		Bytes: int64(p.uint(f[5], 63)), InitID: f[7],
+	}
+	if len(f) == 9 {
+		s.KID = f[8]
 	}
 	crc, err := strconv.ParseUint(f[6], 16, 32)
 	s.CRC = uint32(crc)

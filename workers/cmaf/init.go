@@ -2,6 +2,7 @@ package cmaf
 
 import (
 	"bytes"
+	"encoding/hex"
 	"errors"
 	"fmt"
 
@@ -21,8 +22,9 @@ type Init struct {
 	Params [][]byte
 	// ASC is the AudioSpecificConfig of AAC.
 	ASC []byte
-	// Encrypted: samples are (ISO/IEC 23001-7).
+	// Encrypted: samples are (ISO/IEC 23001-7), with the key that KID names, 32 hexadecimal digits.
 	Encrypted bool
+	KID       string
 }
 
 // AVC, HEVC and AAC tell the codec, by its sample entry.
@@ -71,7 +73,23 @@ func ParseInit(b []byte) (init *Init, err error) {
 		}
 	}
 	i.Encrypted = d.Encv != nil || d.Enca != nil
+	for _, s := range sinfs(d) {
+		if s != nil && s.Schi != nil && s.Schi.Tenc != nil && len(s.Schi.Tenc.DefaultKID) == 16 {
+			i.KID = hex.EncodeToString(s.Schi.Tenc.DefaultKID)
+		}
+	}
 	return i, nil
+}
+
+func sinfs(d *mp4.StsdBox) []*mp4.SinfBox {
+	var out []*mp4.SinfBox
+	if d.Encv != nil {
+		out = append(out, d.Encv.Sinf)
+	}
+	if d.Enca != nil {
+		out = append(out, d.Enca.Sinf)
+	}
+	return out
 }
 
 func (i *Init) video(v *mp4.VisualSampleEntryBox) {

@@ -23,6 +23,7 @@ type DVRSegment struct {
 	Epoch            uint32
 	MSN              uint64
 	InitID           string
+	KID              string
 	DiscontinuitySeq uint32
 	Discontinuity    bool
 	WallUnixUs       int64
@@ -72,12 +73,16 @@ func (d *DVR) append(b []byte, skip int) []byte {
 		b = strconv.AppendInt(b, int64(skip), 10)
 		b = append(b, '\n')
 	}
-	initID := ""
+	initID, keys := "", keyState{}
+	if skip > 0 && skip < len(d.Segments) {
+		keys = skipped(d.Segments[skip-1].KID, d.Segments[skip].KID)
+	}
 	for i := skip; i < len(d.Segments); i++ {
 		s := &d.Segments[i]
 		if s.Discontinuity {
 			b = append(b, "#EXT-X-DISCONTINUITY\n"...)
 		}
+		b = keys.append(b, s.KID)
 		if s.InitID != initID || s.Discontinuity {
 			initID = s.InitID
 			b = append(b, "#EXT-X-MAP:URI=\"init-"...)

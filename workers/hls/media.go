@@ -50,6 +50,8 @@ type Segment struct {
 	Epoch  uint32
 	MSN    uint64
 	InitID string
+	// KID names the key the samples are encrypted with, 32 hexadecimal digits; empty: they are clear.
+	KID string
 	// DiscontinuitySeq is the segment's discontinuity sequence number;
 	// Discontinuity that EXT-X-DISCONTINUITY stands before it.
 	DiscontinuitySeq uint32
@@ -191,7 +193,10 @@ func (m *Media) appendSegments(b []byte, skip int) []byte {
 	for i := range m.Segments {
 		after += m.Segments[i].DurationUs()
 	}
-	initID := ""
+	initID, keys := "", keyState{}
+	if skip > 0 && skip < len(m.Segments) {
+		keys = skipped(m.Segments[skip-1].KID, m.Segments[skip].KID)
+	}
 	for i := range m.Segments {
 		s := &m.Segments[i]
 		after -= s.DurationUs()
@@ -202,6 +207,7 @@ func (m *Media) appendSegments(b []byte, skip int) []byte {
 		if s.Discontinuity {
 			b = append(b, "#EXT-X-DISCONTINUITY\n"...)
 		}
+		b = keys.append(b, s.KID)
 		if s.InitID != initID || s.Discontinuity {
 			initID = s.InitID
 			b = append(b, "#EXT-X-MAP:URI=\"init-"...)

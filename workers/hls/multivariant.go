@@ -53,6 +53,8 @@ type Multivariant struct {
 	Playlist string
 	// IndependentSegments: every segment starts with a key frame.
 	IndependentSegments bool
+	// Encrypted: there are no playlists of key frames, which are made of clear samples.
+	Encrypted bool
 	// TS: the variants are muxed MPEG-TS, for players that know nothing else.
 	TS bool
 }
@@ -76,7 +78,7 @@ func FromState(s *schemas.StreamState, made ...*schemas.RenditionState) Multivar
 		}
 	}
 	return Multivariant{
-		Key: s.Key(), Variants: inOrder(variants),
+		Key: s.Key(), Variants: inOrder(variants), Encrypted: s.Epoch.Encrypted != "",
 		// A publisher with key frames further apart than the longest segment has
 		// segments that start without one.
 		IndependentSegments: s.Stats.KeyframeMs <= schemas.SegmentMaxUs/1000,
@@ -162,7 +164,7 @@ func (m *Multivariant) Append(b []byte) []byte {
 	}
 	for i := range paths {
 		for j := range m.Variants {
-			if v := &m.Variants[j]; v.Video != nil && !m.TS {
+			if v := &m.Variants[j]; v.Video != nil && !m.TS && !m.Encrypted {
 				b = m.appendIFrames(b, &paths[i], v)
 			}
 		}

@@ -17,6 +17,7 @@ func (f *feed) look(now time.Time) {
 		return
 	}
 	f.coverLate(now)
+	f.unlock()
 	for _, t := range f.tracks {
 		if len(t.pending) > 0 {
 			f.moved(t, func() { t.advance(now) })
@@ -98,14 +99,17 @@ func (f *feed) gap(c *schemas.Chunk, fr *schemas.Fragment) {
 		us = fr.DurationUs()
 	}
 	us = min(us, t.targetUs)
-	initID := fr.InitID
-	if schemas.CheckInitID(initID) != nil && len(t.segs) > 0 {
-		initID = t.segs[len(t.segs)-1].InitID
+	initID, kid := fr.InitID, ""
+	if n := len(t.segs) - 1; n >= 0 && (schemas.CheckInitID(initID) != nil || c.Encryption != nil) {
+		initID, kid = t.segs[n].InitID, t.segs[n].KID
+	} else if c.Encryption != nil {
+		return // nothing is listed yet that it would be missing from
 	}
 	if schemas.CheckInitID(initID) != nil {
 		return
 	}
 	f.offer(&schemas.Part{
+		KID: kid,
 		App: f.key.App, Stream: f.key.Stream, Rendition: c.Rendition, Track: fr.Track, Epoch: c.Epoch, MSN: fr.MSN, Part: fr.Part,
 		InitID: initID, DurationUs: us, WallUnixUs: fr.WallUnixUs, Independent: false,
 		SegmentStart: fr.SegmentStart, SegmentEnd: fr.SegmentEnd, Discontinuity: fr.Discontinuity,

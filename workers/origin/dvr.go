@@ -197,7 +197,7 @@ func (f *feed) complete(t target) []hls.DVRSegment {
 	for _, s := range tr.segs {
 		if s.Complete {
 			out = append(out, hls.DVRSegment{
-				Epoch: s.Epoch, MSN: s.MSN, InitID: s.InitID, DiscontinuitySeq: s.DiscontinuitySeq, Discontinuity: s.Discontinuity,
+				Epoch: s.Epoch, MSN: s.MSN, InitID: s.InitID, KID: s.KID, DiscontinuitySeq: s.DiscontinuitySeq, Discontinuity: s.Discontinuity,
 				WallUnixUs: s.WallUnixUs, DurationUs: s.DurationUs(), Gap: hasGap(s),
 			})
 		}

@@ -37,8 +37,9 @@ type feed struct {
 	tracks  map[trackName]*track
 	added   chan struct{} // closed when a track appears
 	targets map[trackName]int64
-	overdue []*due // chunks that wait for their parts, oldest first
-	past    bool   // what the bus held at the start has been read
+	overdue []*due       // chunks that wait for their parts, oldest first
+	past    bool         // what the bus held at the start has been read
+	locked  []lockedPart // parts that are to be encrypted and have no key yet, in the order of the bus
 }
 
 type trackName struct {
@@ -228,6 +229,10 @@ func (f *feed) chunk(m *message) {
 // cut makes the parts of a chunk. The lock is held.
 func (f *feed) cut(c *schemas.Chunk, data []byte) {
 	for i := range c.Fragments {
+		if c.Encryption != nil {
+			f.seal(c, data, i)
+			continue
+		}
 		p, b := packager.Part(c, data, i)
 		if len(b) < len(data)/4 {
 			b = bytes.Clone(b) // sound would keep a whole chunk's memory when the picture has let go of it

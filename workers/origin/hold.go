@@ -37,6 +37,11 @@ func (o *Origin) servePlaylist(w http.ResponseWriter, r *http.Request, t target)
 		}
 		f.mu.Lock()
 		tr := f.tracks[trackName{t.rendition, t.track}]
+		if why := f.lockedFor(t); why != "" {
+			f.mu.Unlock()
+			refuse(w, http.StatusServiceUnavailable, cacheNever, why)
+			return
+		}
 		var wake <-chan struct{}
 		limit := o.HoldLimit
 		switch {
@@ -83,6 +88,7 @@ func (o *Origin) servePlaylist(w http.ResponseWriter, r *http.Request, t target)
 		if t.rendition != schemas.SourceRendition {
 			left = min(left, retiredLook)
 		}
+		left = min(left, keyPatience)
 		if !hold.wait(wake, left) {
 			// Stopping, or the client is gone; another origin has the answer.
 			refuse(w, http.StatusServiceUnavailable, cacheNever, "the origin is stopping")

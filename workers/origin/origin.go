@@ -24,6 +24,7 @@ import (
 	"github.com/spillway-live/spillway/schemas/renditions"
 	"github.com/spillway-live/spillway/workers/cmaf"
 	"github.com/spillway-live/spillway/workers/hls"
+	"github.com/spillway-live/spillway/workers/keys"
 	"github.com/spillway-live/spillway/workers/store"
 )
 
@@ -65,6 +66,8 @@ type Origin struct {
 	// Store holds what recorders wrote of streams with AppSettings.DVRSec; nil:
 	// no stream can be seen further back than the window.
 	Store store.Objects
+	// Keys finds the keys of streams that are encrypted; default a ring of its own.
+	Keys *keys.Ring
 	// StoreReads bounds the objects read from Store at once; default 32.
 	StoreReads int
 	Logger     *slog.Logger
@@ -76,6 +79,7 @@ type Origin struct {
 	work    context.Context
 	access  *access.Table
 	fetches fetches
+	sealer  *keys.Sealer
 	dvr     *dvr // nil without Store
 	// stopping: requests are still answered, but no more should come.
 	stopping atomic.Bool
@@ -116,6 +120,9 @@ func (o *Origin) defaults() error {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	o.Logger = o.Logger.With("role", Role)
+	if o.Keys == nil {
+		o.Keys = &keys.Ring{Logger: o.Logger, Registerer: o.Registerer}
+	}
 	const target = schemas.TargetDurationSec * 1_000_000
 	o.window = window{segments: o.WindowSegments, us: max(3*target, int64(o.WindowSegments)*schemas.SegmentMinUs), keepUs: 3 * target}
 	// Enough for a window of the longest segments, what stays fetchable behind it,
@@ -145,6 +152,8 @@ func (o *Origin) Run(ctx context.Context) error {
 	var cancel context.CancelFunc
 	o.work, cancel = context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
+	o.sealer = keys.NewSealer(o.JetStream, o.Keys)
+	defer o.sealer.Stop()
 	if err := o.open(ctx); err != nil {
 		o.Listener.Close()
 		return fmt.Errorf("origin: %w", err)

@@ -333,7 +333,7 @@ func (s *shelf) known(live []hls.DVRSegment) []hls.DVRSegment {
 		listed[a.MSN] = true
 		if before(a.MSN) {
 			out = append(out, hls.DVRSegment{
-				Epoch: a.Epoch, MSN: a.MSN, InitID: a.InitID, DiscontinuitySeq: a.DiscontinuitySeq, Discontinuity: a.Discontinuity,
+				Epoch: a.Epoch, MSN: a.MSN, InitID: a.InitID, KID: a.KID, DiscontinuitySeq: a.DiscontinuitySeq, Discontinuity: a.Discontinuity,
 				WallUnixUs: a.WallUnixUs, DurationUs: a.DurationUs,
 			})
 		}
@@ -364,7 +364,7 @@ func gaps(from, to hls.DVRSegment) []hls.DVRSegment {
 	out := make([]hls.DVRSegment, n)
 	for i := range out {
 		out[i] = hls.DVRSegment{
-			Epoch: from.Epoch, MSN: from.MSN + uint64(i) + 1, InitID: from.InitID, DiscontinuitySeq: from.DiscontinuitySeq,
+			Epoch: from.Epoch, MSN: from.MSN + uint64(i) + 1, InitID: from.InitID, KID: from.KID, DiscontinuitySeq: from.DiscontinuitySeq,
 			WallUnixUs: at + int64(i)*us, DurationUs: us, Gap: true,
 		}
 	}

@@ -46,7 +46,7 @@ func crash(t *testing.T, b *bustest.Bus, after int64) {
 		t.Fatal(err)
 	}
 	var n atomic.Int64
-	h := packager.New()
+	h := packager.New(nil)
 	ctx, cancel := context.WithCancel(context.Background())
 	l := &workers.Live{JetStream: js, Role: packager.Role,
 		Handler: workers.HandlerFunc(func(ctx context.Context, m []workers.Message) ([]workers.Output, error) {

@@ -291,7 +291,7 @@ func (t *track) append(p *piece) {
 			t.close()
 		}
 		t.segs = append(t.segs, &segment{Segment: hls.Segment{
-			Epoch: p.id.epoch, MSN: p.id.msn, InitID: p.h.InitID, DiscontinuitySeq: p.h.DiscontinuitySeq,
+			Epoch: p.id.epoch, MSN: p.id.msn, InitID: p.h.InitID, KID: p.h.KID, DiscontinuitySeq: p.h.DiscontinuitySeq,
 			Discontinuity: p.h.Discontinuity || t.begun && len(t.segs) > 0 && p.id.epoch != t.last.epoch,
 			WallUnixUs:    p.h.WallUnixUs,
 		}, line: p.h.Line})

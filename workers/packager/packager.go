@@ -10,21 +10,31 @@ package packager
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/nats-io/nats.go"
 
 	"github.com/spillway-live/spillway/schemas"
 	"github.com/spillway-live/spillway/workers"
+	"github.com/spillway-live/spillway/workers/cenc"
 )
 
 // Role is the packager's role, durable consumer and dead-letter name.
 const Role = "packager"
 
-// New gives the handler. It has no state.
-func New() workers.Handler { return workers.Each(handle) }
+// Sealer gives what encrypts a chunk's fragments; see keys.Sealer.
+type Sealer interface {
+	Track(c *schemas.Chunk, fragment int) (*cenc.Track, error)
+}
 
-func handle(_ context.Context, m workers.Message) ([]workers.Output, error) {
+// New gives the handler. It has no state of its own. Chunks that are to be
+// encrypted fail where s is nil or has no key: they are never sent clear.
+func New(s Sealer) workers.Handler {
+	return workers.Each(func(_ context.Context, m workers.Message) ([]workers.Output, error) { return handle(s, m) })
+}
+
+func handle(s Sealer, m workers.Message) ([]workers.Output, error) {
 	switch kind := m.Header.Get(schemas.HeaderKind); kind {
 	case schemas.KindChunk:
 	case schemas.KindEpoch, schemas.KindEnd:
@@ -39,19 +49,31 @@ func handle(_ context.Context, m workers.Message) ([]workers.Output, error) {
 	if want := schemas.MediaSubject(c.Key(), c.Rendition); want != m.Subject {
 		return nil, workers.Reject(fmt.Errorf("chunk %s came on subject %s: its subject is %s", c.ContentID(), m.Subject, want))
 	}
-	out, err := Package(c, m.Data)
+	out, err := Package(c, m.Data, s)
+	if errors.Is(err, errNoKey) && s != nil {
+		return nil, nil // the sealer says why; MEDIA holds the chunk, and origins package it once there is a key
+	}
+	if errors.Is(err, errNoKey) {
+		return nil, err
+	}
 	if err != nil {
 		return nil, workers.Reject(err)
 	}
 	return out, nil
 }
 
+var errNoKey = errors.New("the chunk is to be encrypted")
+
 // Package gives one message for each fragment of a decoded chunk, in
-// order. The outputs' data are slices of payload.
-func Package(c *schemas.Chunk, payload []byte) ([]workers.Output, error) {
+// order. The outputs' data are slices of payload where it is not encrypted. s may
+// be nil for chunks without Encryption.
+func Package(c *schemas.Chunk, payload []byte, s Sealer) ([]workers.Output, error) {
 	out := make([]workers.Output, len(c.Fragments))
 	for i := range c.Fragments {
-		p, data := Part(c, payload, i)
+		p, data, err := sealed(c, payload, i, s)
+		if err != nil {
+			return nil, fmt.Errorf("chunk %s, fragment %d: %w", c.ContentID(), i, err)
+		}
 		header, err := p.EncodeHeader(data)
 		if err != nil {
 			return nil, fmt.Errorf("chunk %s, fragment %d: %w", c.ContentID(), i, err)
@@ -66,8 +88,36 @@ func Package(c *schemas.Chunk, payload []byte) ([]workers.Output, error) {
 	return out, nil
 }
 
-// Part gives fragment i of a decoded chunk as a part, without checksum, and its
-// bytes, a slice of payload.
+func sealed(c *schemas.Chunk, payload []byte, i int, s Sealer) (schemas.Part, []byte, error) {
+	if c.Encryption == nil {
+		p, data := Part(c, payload, i)
+		return p, data, nil
+	}
+	if s == nil {
+		return schemas.Part{}, nil, fmt.Errorf("%w and there are no keys here", errNoKey)
+	}
+	t, err := s.Track(c, i)
+	if err != nil {
+		return schemas.Part{}, nil, fmt.Errorf("%w: %w", errNoKey, err)
+	}
+	return Sealed(c, payload, i, t)
+}
+
+// Sealed gives fragment i of a chunk whose Encryption is set as an encrypted
+// part, without checksum, and its bytes. It is as pure as [Part]: of chunk and
+// track, which is made of init segment and key.
+func Sealed(c *schemas.Chunk, payload []byte, i int, t *cenc.Track) (schemas.Part, []byte, error) {
+	p, data := Part(c, payload, i)
+	secret, err := t.Fragment(data)
+	if err != nil {
+		return p, nil, err
+	}
+	p.InitID, p.KID = t.InitID, t.KID.String()
+	return p, secret, nil
+}
+
+// Part gives fragment i of a decoded chunk as a clear part, without checksum,
+// and its bytes, a slice of payload. Chunks whose Encryption is set go to [Sealed].
 func Part(c *schemas.Chunk, payload []byte, i int) (schemas.Part, []byte) {
 	f := &c.Fragments[i]
 	return schemas.Part{

@@ -48,7 +48,7 @@ func fixed(t testing.TB) (workers.Message, *schemas.Chunk) {
 
 func TestGolden(t *testing.T) {
 	m, _ := fixed(t)
-	out, err := packager.New().Handle(t.Context(), []workers.Message{m})
+	out, err := packager.New(nil).Handle(t.Context(), []workers.Message{m})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -89,7 +89,7 @@ func TestContract(t *testing.T) {
 		t.Fatal(err)
 	}
 	msgs = append(msgs, open)
-	workerstest.Run(t, workerstest.Contract{New: func(*testing.T) workers.Handler { return packager.New() }, Messages: msgs})
+	workerstest.Run(t, workerstest.Contract{New: func(*testing.T) workers.Handler { return packager.New(nil) }, Messages: msgs})
 }
 
 // Every part can be parsed alone and the parts of a track follow each other without a gap.
@@ -98,7 +98,7 @@ func TestPartsAreWholeFragments(t *testing.T) {
 	next := map[schemas.Track]uint64{}
 	for range 50 {
 		c, payload := p.Chunk()
-		out, err := packager.Package(c, payload)
+		out, err := packager.Package(c, payload, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -122,13 +122,13 @@ func TestCorruptChunkIsRejected(t *testing.T) {
 	m, _ := fixed(t)
 	m.Data = bytes.Clone(m.Data)
 	m.Data[20] ^= 0x40
-	_, err := packager.New().Handle(t.Context(), []workers.Message{m})
+	_, err := packager.New(nil).Handle(t.Context(), []workers.Message{m})
 	if !workers.Rejected(err) || !errors.Is(err, schemas.ErrCorrupt) {
 		t.Fatalf("error %v", err)
 	}
 	m, _ = fixed(t)
 	m.Subject = "media.0.live.other.src"
-	if _, err := packager.New().Handle(t.Context(), []workers.Message{m}); !workers.Rejected(err) {
+	if _, err := packager.New(nil).Handle(t.Context(), []workers.Message{m}); !workers.Rejected(err) {
 		t.Fatalf("chunk on another stream's subject: error %v", err)
 	}
 }
@@ -139,7 +139,7 @@ func BenchmarkPackage(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	h := packager.New()
+	h := packager.New(nil)
 	b.SetBytes(int64(len(m.Data)))
 	for b.Loop() {
 		if _, err := h.Handle(b.Context(), []workers.Message{m}); err != nil {

@@ -13,6 +13,7 @@ import (
 	"github.com/spillway-live/spillway/schemas/demand"
 	"github.com/spillway-live/spillway/schemas/mirror"
 	"github.com/spillway-live/spillway/workers"
+	"github.com/spillway-live/spillway/workers/keys"
 )
 
 // Packager is the role. Several share the work evenly. Fill in the fields and call Run.
@@ -24,7 +25,9 @@ import (
 type Packager struct {
 	JetStream jetstream.JetStream
 	// Always packages every stream, wanted or not.
-	Always     bool
+	Always bool
+	// Keys finds the keys of streams that are encrypted; default a ring of its own.
+	Keys       *keys.Ring
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer
 }
@@ -44,7 +47,12 @@ func (p *Packager) Run(ctx context.Context) error {
 	if p.Logger == nil {
 		p.Logger = slog.New(slog.DiscardHandler)
 	}
-	live := &workers.Live{JetStream: p.JetStream, Handler: New(), Role: Role, Logger: p.Logger, Registerer: p.Registerer}
+	if p.Keys == nil {
+		p.Keys = &keys.Ring{Logger: p.Logger, Registerer: p.Registerer}
+	}
+	sealer := keys.NewSealer(p.JetStream, p.Keys)
+	defer sealer.Stop()
+	live := &workers.Live{JetStream: p.JetStream, Handler: New(sealer), Role: Role, Logger: p.Logger, Registerer: p.Registerer}
 	if p.Always {
 		return live.Run(ctx, changed, func() []string { return []string{everything} })
 	}

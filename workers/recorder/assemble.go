@@ -2,10 +2,13 @@ package recorder
 
 import (
 	"encoding/json"
+	"errors"
 	"hash/crc32"
 
 	"github.com/spillway-live/spillway/schemas"
 	"github.com/spillway-live/spillway/workers/archive"
+	"github.com/spillway-live/spillway/workers/cenc"
+	"github.com/spillway-live/spillway/workers/cmaf"
 	"github.com/spillway-live/spillway/workers/packager"
 )
 
@@ -21,6 +24,10 @@ type assembler struct {
 	closed  *piece // the last one that something has closed
 	by      uint64 // sequence of the message that closed it
 	startAt uint64 // sequence of the message in which open begins
+
+	// seal packages a fragment that is to be encrypted; err is why one could not be.
+	seal func(c *schemas.Chunk, data []byte, i int) (schemas.Part, []byte, error)
+	err  error
 }
 
 // piece is a segment or what is there of it.
@@ -57,9 +64,27 @@ func (a *assembler) take(m stored) {
 		}
 		a.epoch = c.Epoch
 		for i := range c.Fragments {
-			if c.Fragments[i].Track == a.track {
+			if c.Fragments[i].Track != a.track {
+				continue
+			}
+			if c.Encryption == nil {
 				part, data := packager.Part(c, m.data, i)
 				a.part(&part, data, m.seq)
+				continue
+			}
+			if a.err != nil {
+				return
+			}
+			part, data, err := a.seal(c, m.data, i)
+			switch {
+			case err == nil:
+				a.part(&part, data, m.seq)
+			case errors.Is(err, cenc.ErrUnsupported) || errors.Is(err, cmaf.ErrDamaged):
+				if a.open != nil {
+					a.open.whole = false // origins list the part as a gap, too
+				}
+			default:
+				a.err = err
 			}
 		}
 	}
@@ -70,7 +95,7 @@ func (a *assembler) part(p *schemas.Part, data []byte, seq uint64) {
 		a.close(seq)
 		a.open, a.startAt = &piece{whole: p.SegmentStart, Segment: archive.Segment{
 			Epoch: p.Epoch, MSN: p.MSN, ReceivedUnixUs: p.ReceivedUnixUs, WallUnixUs: p.WallUnixUs,
-			DiscontinuitySeq: p.DiscontinuitySeq, Discontinuity: p.Discontinuity, InitID: p.InitID,
+			DiscontinuitySeq: p.DiscontinuitySeq, Discontinuity: p.Discontinuity, InitID: p.InitID, KID: p.KID,
 		}}, seq
 	}
 	o := a.open

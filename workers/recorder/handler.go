@@ -12,6 +12,7 @@ import (
 	"github.com/spillway-live/spillway/schemas"
 	"github.com/spillway-live/spillway/workers"
 	"github.com/spillway-live/spillway/workers/archive"
+	"github.com/spillway-live/spillway/workers/packager"
 )
 
 // handle records what the messages close. They come without their payloads: most
@@ -63,7 +64,7 @@ var lookBack = []time.Duration{10 * time.Second, time.Hour}
 
 // record writes the segment of a track that m closes, if it closes one.
 func (r *Recorder) record(ctx context.Context, m *workers.Message, t archive.Track) error {
-	a := &assembler{track: t.Track}
+	a := &assembler{track: t.Track, seal: r.seal(ctx)}
 	begins, known := r.begins.get(t)
 	if known && begins < m.Seq {
 		if err := r.assemble(ctx, m, a, getRequest{Seq: begins}); err != nil {
@@ -75,7 +76,7 @@ func (r *Recorder) record(ctx context.Context, m *workers.Message, t archive.Tra
 			break
 		}
 		from := m.StoredAt.Add(-back)
-		*a = assembler{track: t.Track}
+		*a = assembler{track: t.Track, seal: a.seal}
 		if err := r.assemble(ctx, m, a, getRequest{StartTime: &from}); err != nil {
 			return err
 		}
@@ -102,10 +103,30 @@ func (r *Recorder) record(ctx context.Context, m *workers.Message, t archive.Tra
 
 func (r *Recorder) assemble(ctx context.Context, m *workers.Message, a *assembler, from getRequest) error {
 	err := read(ctx, r.JetStream.Conn(), m.Subject, from, m.Seq, a.take)
+	if a.err != nil {
+		return a.err // tried again later: the bus keeps what is to be recorded
+	}
 	if errors.Is(err, errGone) {
 		return nil
 	}
 	return err
+}
+
+// keyPatience is how long a segment waits for its key before the recorder goes
+// back and tries again later.
+const keyPatience = time.Second
+
+// seal packages what is to be encrypted as packagers and origins do.
+func (r *Recorder) seal(ctx context.Context) func(*schemas.Chunk, []byte, int) (schemas.Part, []byte, error) {
+	return func(c *schemas.Chunk, data []byte, i int) (schemas.Part, []byte, error) {
+		ctx, cancel := context.WithTimeout(ctx, keyPatience)
+		defer cancel()
+		t, err := r.sealer.Wait(ctx, c, i)
+		if err != nil {
+			return schemas.Part{}, nil, fmt.Errorf("segment not recorded yet: %w", err)
+		}
+		return packager.Sealed(c, data, i, t)
+	}
 }
 
 // write puts the segment, after its init segment: whoever sees a segment can play it.

@@ -19,6 +19,7 @@ import (
 	"github.com/spillway-live/spillway/schemas/mirror"
 	"github.com/spillway-live/spillway/workers"
 	"github.com/spillway-live/spillway/workers/archive"
+	"github.com/spillway-live/spillway/workers/keys"
 	"github.com/spillway-live/spillway/workers/store"
 )
 
@@ -37,12 +38,15 @@ type Recorder struct {
 	// Any number of processes may do it.
 	SweepEvery time.Duration
 	// Slack is kept beyond DVRSec, for viewers whose playlist is a moment old; default 1 minute.
-	Slack      time.Duration
+	Slack time.Duration
+	// Keys finds the keys of streams that are encrypted; default a ring of its own.
+	Keys       *keys.Ring
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer
 
 	apps     *mirror.Table[*schemas.AppSettings]
 	m        *metrics
+	sealer   *keys.Sealer
 	begins   *places
 	written  *names
 	away     atomic.Bool
@@ -61,6 +65,9 @@ func (r *Recorder) defaults() error {
 		r.Logger = slog.New(slog.DiscardHandler)
 	}
 	r.Logger = r.Logger.With("role", Role)
+	if r.Keys == nil {
+		r.Keys = &keys.Ring{Logger: r.Logger, Registerer: r.Registerer}
+	}
 	r.apps = mirror.New(schemas.BucketApps, schemas.ParseAppSettings, r.Logger)
 	r.begins, r.written, r.stopping = newPlaces(), newNames(), make(chan struct{})
 	m, err := newMetrics(r.Registerer)
@@ -85,6 +92,8 @@ func (r *Recorder) Run(ctx context.Context) error {
 	if err := r.defaults(); err != nil {
 		return err
 	}
+	r.sealer = keys.NewSealer(r.JetStream, r.Keys)
+	defer r.sealer.Stop()
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	ctx, cancel := context.WithCancel(ctx)

@@ -159,6 +159,8 @@ type Publisher struct {
 	// Discontinuity marks the epoch's first parts.
 	Discontinuity bool
 	CDN           string
+	// Encryption is what the chunks say of it; nil: nothing.
+	Encryption *schemas.Encryption
 	// Irregular: the length of segments is not told ahead.
 	Irregular bool
 
@@ -195,8 +197,13 @@ func (p *Publisher) Open() schemas.EpochOpen {
 	v, a := ti(schemas.Video, &p.Clip.video), ti(schemas.Audio, &p.Clip.audio)
 	v.Width, v.Height, v.FPS = p.Clip.Width, p.Clip.Height, FPS
 	a.SampleRate, a.Channels = AudioRate, 1
+	encrypted := ""
+	if p.Encryption != nil {
+		encrypted = p.Encryption.Scheme
+	}
 	return schemas.EpochOpen{
-		Version: schemas.ChunkVersion, App: p.Key.App, Stream: p.Key.Stream, Rendition: p.Rendition, Epoch: p.Epoch,
+		Encrypted: encrypted,
+		Version:   schemas.ChunkVersion, App: p.Key.App, Stream: p.Key.Stream, Rendition: p.Rendition, Epoch: p.Epoch,
 		DiscontinuitySeq: p.DSeq, CDN: p.CDN, OpenedUnixUs: p.Start.UnixMicro(), Encoder: "test", Protocol: "test",
 		Tracks: []schemas.TrackInfo{v, a},
 	}
@@ -219,7 +226,7 @@ func (p *Publisher) Chunk() (*schemas.Chunk, []byte) {
 	c := &schemas.Chunk{
 		App: p.Key.App, Stream: p.Key.Stream, Rendition: p.Rendition, Epoch: p.Epoch, Seq: uint64(p.parts),
 		DiscontinuitySeq: p.DSeq, CDN: p.CDN, Clock: schemas.ClockArrival, ClockBoundUs: 50_000,
-		ReceivedUnixUs: p.wall(float64(p.parts+1) * PartFrames / FPS),
+		ReceivedUnixUs: p.wall(float64(p.parts+1) * PartFrames / FPS), Encryption: p.Encryption,
 	}
 	var payload []byte
 	add := func(f schemas.Fragment, tr *track, first, n int) {
