@@ -186,7 +186,7 @@ func (s *Server) consume(c srt.Conn, pub *publish.Publication, q *queue) error {
 			if s.goodbye.take(c.SocketId()) {
 				return publish.ErrEnded
 			}
-			return &lostError{fmt.Sprintf("the connection was lost: nothing came for %s", s.s.PeerTimeout)}
+			return &lostError{fmt.Sprintf("the connection was lost: nothing came for %s, or it broke SRT's protocol", s.s.PeerTimeout)}
 		}
 	}
 }

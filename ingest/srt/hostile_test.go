@@ -26,6 +26,14 @@ type lossy struct {
 	caller  *net.UDPAddr
 	n       int
 	every   int // loses one in so many
+	// spoil gives datagrams to send beside one of the caller's, once it is connected.
+	spoil func([]byte) [][]byte
+}
+
+func (l *lossy) set(spoil func([]byte) [][]byte) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.spoil = spoil
 }
 
 func relay(t *testing.T, to net.Addr, every int) *lossy {
@@ -51,6 +59,11 @@ func relay(t *testing.T, to net.Addr, every int) *lossy {
 			l.caller = from
 			l.n++
 			lose := l.n > 40 && l.n%l.every == 0
+			if l.n > 40 && l.spoil != nil && n >= 16 {
+				for _, more := range l.spoil(b[:n]) {
+					_, _ = out.Write(more)
+				}
+			}
 			l.mu.Unlock()
 			if !lose {
 				_, _ = out.Write(b[:n])
