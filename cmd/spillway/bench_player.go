@@ -21,7 +21,9 @@ type benchPlayerFlags struct {
 	rounds   int
 	slowdown float64
 	delay    time.Duration
+	settle   time.Duration
 	logs     string
+	allLogs  bool
 	browser  string
 	mediamtx string
 	holdBack float64
@@ -35,6 +37,8 @@ func (f *benchPlayerFlags) register(fs *flag.FlagSet) {
 	fs.Float64Var(&f.slowdown, "cpu-slowdown", 1, "make the page's threads so many `times` slower")
 	fs.DurationVar(&f.delay, "request-delay", 0, "delay each request of the page by this `time`")
 	fs.StringVar(&f.logs, "logs", "", "`directory` for hls.js's log of every view that stalled")
+	fs.BoolVar(&f.allLogs, "all-logs", false, "keep hls.js's log of every view")
+	fs.DurationVar(&f.settle, "settle", 15*time.Second, "watch a stream that has been live for this `time`")
 	fs.StringVar(&f.browser, "chromium", "", "`path` of Chromium (default: looked for)")
 	fs.StringVar(&f.mediamtx, "mediamtx", "", "`path` of a MediaMTX binary to watch in turn")
 	fs.Float64Var(&f.holdBack, "mediamtx-hold-back", 1, "`seconds` to write into MediaMTX's PART-HOLD-BACK; 0 leaves it")
@@ -74,7 +78,7 @@ func (c *commands) runBenchPlayer(ctx ctx, f *benchPlayerFlags) error {
 	}
 	rep, err := bench.RunPlayer(ctx, bench.PlayerSettings{
 		HLSJS: script, Browser: f.browser, Views: f.views, View: time.Duration(f.seconds) * time.Second, Rounds: f.rounds,
-		CPUSlowdown: f.slowdown, RequestDelay: f.delay, Logs: f.logs, Servers: servers, Logger: logger,
+		CPUSlowdown: f.slowdown, RequestDelay: f.delay, Settle: f.settle, Logs: f.logs, AllLogs: f.allLogs, Servers: servers, Logger: logger,
 	})
 	if rep == nil {
 		return err

@@ -30,12 +30,17 @@ func (n *numbering) firstMSN(t schemas.Track) uint64 {
 	if v, ok := n.nextMSN[t]; ok {
 		return v
 	}
-	most := uint64(0)
+	most := uint64(firstMSN)
 	for _, v := range n.nextMSN {
 		most = max(most, v)
 	}
 	return most
 }
+
+// firstMSN is the number of a stream's very first segment. It is not 0: hls.js 1.7
+// takes that number for "none" (fragment-tracker.ts, appendedPartSn), forgets after each
+// part what it has loaded of that segment, and asks for the same parts dozens of times.
+const firstMSN = 1
 
 // tail is how far back MEDIA is read for the numbering of both tracks, whose
 // segments are at most a few seconds apart.

@@ -36,12 +36,15 @@ type PlayerSettings struct {
 	View time.Duration
 	// Rounds is how often every server is started anew and watched; 1 when 0.
 	Rounds int
+	// Settle is how long a stream runs before it is watched; 15 s when 0, so that playlists are as long as they get.
+	Settle time.Duration
 	// CPUSlowdown makes the page's threads so many times slower; none when 0 or 1.
 	CPUSlowdown float64
 	// RequestDelay is added to each of the page's requests; none when 0.
 	RequestDelay time.Duration
-	// Logs is a folder for hls.js's log of every view that stalled; none when empty.
-	Logs string
+	// Logs is a folder for hls.js's log of every view that stalled, or of every one with AllLogs; none when empty.
+	Logs    string
+	AllLogs bool
 	// Servers in the order of the first round. Required.
 	Servers []Starter
 	// Logger is told how far it is; discards when nil.
@@ -57,8 +60,6 @@ var playerJS []byte
 const (
 	maxViews   = 10_000
 	viewStream = "watched"
-	// settle is how long a stream runs before it is watched, so that playlists are as long as they get.
-	settle = 15 * time.Second
 	// viewGrace is what a view may take beyond its length.
 	viewGrace = 30 * time.Second
 )
@@ -67,6 +68,7 @@ func (s *PlayerSettings) defaults() error {
 	set(&s.Views, 3)
 	set(&s.View, time.Minute)
 	set(&s.Rounds, 1)
+	set(&s.Settle, 15*time.Second)
 	if s.Logger == nil {
 		s.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -149,7 +151,7 @@ func (s *PlayerSettings) watchServer(ctx, browser context.Context, page string, 
 		return err
 	}
 	select {
-	case <-time.After(settle):
+	case <-time.After(s.Settle):
 	case <-ctx.Done():
 		return ctx.Err()
 	}
@@ -171,9 +173,9 @@ func (s *PlayerSettings) watchServer(ctx, browser context.Context, page string, 
 	return nil
 }
 
-// keepLog writes hls.js's log of a view that stalled.
+// keepLog writes hls.js's log of a view.
 func (s *PlayerSettings) keepLog(v *View, n int) error {
-	if s.Logs == "" || len(v.Stalls) == 0 && v.FirstFrameMs != nil {
+	if s.Logs == "" || !s.AllLogs && len(v.Stalls) == 0 && v.FirstFrameMs != nil {
 		return nil
 	}
 	if err := os.MkdirAll(s.Logs, 0o755); err != nil {

@@ -6,7 +6,14 @@
   const video = document.getElementById('video');
   const view = (window.view = {
     firstFrameMs: null, stalls: [], seeks: 0, errors: [], latencies: [], trueLatencies: [], log: [], now: 0, playedS: 0,
+    requests: [], repeated: 0,
   });
+  performance.setResourceTimingBufferSize(20000);
+  // What was asked for since the source was given, in order. With until, only what began before it.
+  const requests = (until) => performance.getEntriesByType('resource')
+    .filter((e) => e.initiatorType === 'xmlhttprequest' || e.initiatorType === 'fetch')
+    .map((e) => ({ name: e.name.split('/').slice(-2).join('/'), atMs: e.startTime - begun, ms: e.duration }))
+    .filter((e) => e.atMs < until);
   const config = {};
   if (params.has('log')) {
     const note = (...a) => view.log.push((performance.now() - begun).toFixed(0) + ' ' + a.join(' '));
@@ -52,6 +59,7 @@
     if (view.firstFrameMs === null) {
       view.firstFrameMs = now();
       first = meta.mediaTime;
+      setTimeout(() => { view.requests = requests(view.firstFrameMs); }, 3000);
     }
     if (at < nextClock) return;
     nextClock = at + 500;
@@ -66,6 +74,8 @@
   setInterval(() => {
     view.now = now();
     view.playedS = video.currentTime - first;
+    const media = requests(Infinity).map((e) => e.name).filter((n) => !n.includes('.m3u8'));
+    view.repeated = media.length - new Set(media).size;
     const date = hls.playingDate;
     if (view.firstFrameMs !== null && date && !video.seeking && video.readyState > 2) view.latencies.push({ atMs: now(), ms: Date.now() - date.getTime() });
     if (waiting) waiting.ms = now() - waiting.atMs;

@@ -36,6 +36,10 @@ type View struct {
 	Stalls  []Stall `json:"stalls"`
 	StallMs float64 `json:"stall_ms"`
 	Seeks   int     `json:"seeks"`
+	// Requests are those that began before the first picture, in order.
+	Requests []PlayerRequest `json:"requests"`
+	// Repeated is how many requests for media asked for what had been asked for before.
+	Repeated int `json:"repeated"`
 	// PlayedSeconds is how far the playhead went.
 	PlayedSeconds float64 `json:"played_s"`
 	// Errors are what hls.js reported.
@@ -59,6 +63,14 @@ type PlayerError struct {
 	Where   string  `json:"where"`
 }
 
+// PlayerRequest is one request of the page: the last two steps of its path with the query, when it began, and how
+// long it took.
+type PlayerRequest struct {
+	Name string  `json:"name"`
+	AtMs float64 `json:"atMs"`
+	Ms   float64 `json:"ms"`
+}
+
 // PlayerSummary is one server over all its views.
 type PlayerSummary struct {
 	Server string `json:"server"`
@@ -73,15 +85,17 @@ type PlayerSummary struct {
 
 // rawView is window.view of player.js.
 type rawView struct {
-	FirstFrameMs  *float64      `json:"firstFrameMs"`
-	Stalls        []Stall       `json:"stalls"`
-	Seeks         int           `json:"seeks"`
-	Errors        []PlayerError `json:"errors"`
-	Latencies     []timed       `json:"latencies"`
-	TrueLatencies []timed       `json:"trueLatencies"`
-	Log           []string      `json:"log"`
-	Now           float64       `json:"now"`
-	PlayedS       float64       `json:"playedS"`
+	FirstFrameMs  *float64        `json:"firstFrameMs"`
+	Stalls        []Stall         `json:"stalls"`
+	Seeks         int             `json:"seeks"`
+	Errors        []PlayerError   `json:"errors"`
+	Latencies     []timed         `json:"latencies"`
+	TrueLatencies []timed         `json:"trueLatencies"`
+	Log           []string        `json:"log"`
+	Requests      []PlayerRequest `json:"requests"`
+	Repeated      int             `json:"repeated"`
+	Now           float64         `json:"now"`
+	PlayedS       float64         `json:"playedS"`
 }
 
 type timed struct {
@@ -102,6 +116,7 @@ func (r *rawView) sumUp() *View {
 	v := &View{
 		FirstFrameMs: r.FirstFrameMs, LatencyMs: late(r.Latencies), TrueLatencyMs: late(r.TrueLatencies),
 		Stalls: r.Stalls, Seeks: r.Seeks, PlayedSeconds: thousandths(r.PlayedS), Errors: r.Errors, log: r.Log,
+		Requests: r.Requests, Repeated: r.Repeated,
 	}
 	for i := range v.Stalls {
 		v.StallMs += v.Stalls[i].Ms

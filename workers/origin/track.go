@@ -37,10 +37,40 @@ type piece struct {
 // segment is a media segment in memory.
 type segment struct {
 	hls.Segment
-	cut  int64 // microseconds, sum of the parts
-	data []byte
-	raw  [][]byte
-	line *schemas.Line // where its run stands in time; nil: not known
+	cut int64 // microseconds, sum of the parts
+	// settled: its date has been checked against a later part.
+	settled bool
+	data    []byte
+	raw     [][]byte
+	line    *schemas.Line // where its run stands in time; nil: not known
+}
+
+// Ingest takes its estimate of the wall-clock as it comes during an epoch's first
+// second, and changes it slowly from then on.
+const (
+	clockSettledUs = 1_100_000
+	clockSlackUs   = 100_000 // reordered frames make the date of a later part uncertain by this
+)
+
+// opens reports whether it is the first segment of its epoch.
+func (s *segment) opens() bool {
+	return s.line != nil && s.line.ID == 0 && s.line.FirstMSN == s.MSN
+}
+
+// settle gives an epoch's first segment the date that follows from a part after
+// ingest's first second. With that of its first part it would be off by the third of
+// a second that a publisher's first frames are late, by another amount for each
+// track, and players, which place the tracks by their dates, would look for audio
+// where it is not.
+func (s *segment) settle(p *piece) {
+	if s.cut < clockSettledUs || s.settled || p.gap || !s.opens() {
+		return
+	}
+	s.settled = true
+	us := p.h.WallUnixUs - s.cut
+	if d := us - s.WallUnixUs; d > clockSlackUs || d < -clockSlackUs {
+		s.WallUnixUs = us
+	}
 }
 
 // window says how much a track lists and keeps.
@@ -297,6 +327,7 @@ func (t *track) append(p *piece) {
 		}, line: p.h.Line})
 	}
 	s := t.segs[len(t.segs)-1]
+	s.settle(p)
 	s.Parts = append(s.Parts, hls.Part{DurationUs: p.h.DurationUs, Independent: p.h.Independent, Gap: p.gap})
 	s.raw = append(s.raw, p.data)
 	s.cut += p.h.DurationUs
