@@ -170,6 +170,10 @@ func TestChangesWaitForAKeyFrame(t *testing.T) {
 	if len(r.opens) != 3 || len(r.opens[0].Tracks) != 1 || len(r.opens[1].Tracks) != 2 || r.opens[1].Protocol != "test" {
 		t.Fatalf("epochs %+v", r.opens)
 	}
+	// hls.js asks for a segment of number 0 again and again.
+	if n := r.opens[0].Tracks[0].FirstMSN; n != 1 {
+		t.Errorf("the stream's first segment has number %d", n)
+	}
 	v, a := r.check.Tracks[schemas.Video], r.check.Tracks[schemas.Audio]
 	if v.Samples != f.picture {
 		t.Errorf("%d of %d pictures", v.Samples, f.picture)

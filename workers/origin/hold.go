@@ -43,6 +43,7 @@ func (o *Origin) servePlaylist(w http.ResponseWriter, r *http.Request, t target)
 			return
 		}
 		var wake <-chan struct{}
+		var pause time.Duration
 		limit := o.HoldLimit
 		switch {
 		case tr == nil || !tr.begun:
@@ -65,7 +66,17 @@ func (o *Origin) servePlaylist(w http.ResponseWriter, r *http.Request, t target)
 				return
 			case toCome:
 				wake = tr.changed
+			default:
+				pause = tr.early(d, time.Now())
 			}
+		}
+		if pause > 0 {
+			f.mu.Unlock()
+			if !hold.wait(nil, pause) {
+				refuse(w, http.StatusServiceUnavailable, cacheNever, "the origin is stopping")
+				return
+			}
+			continue
 		}
 		left := limit - time.Since(start)
 		if wake == nil || left <= 0 {

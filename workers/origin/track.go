@@ -104,6 +104,8 @@ type track struct {
 	// mediaEpoch is the highest epoch that MEDIA has shown; ended the epoch whose end it has shown.
 	mediaEpoch, ended uint32
 	stalledSince      time.Time // pending parts cannot be appended since
+	// appendedAt is when the last part was appended, endedAt when that of the segment before.
+	appendedAt, endedAt time.Time
 
 	reports     []hls.Report
 	full, delta []byte        // rendered, nil when out of date
@@ -248,7 +250,7 @@ func (t *track) step(now time.Time) bool {
 	}
 	if t.begun {
 		if p, ok := t.pending[t.next()]; ok {
-			t.append(p)
+			t.append(p, now)
 			return true
 		}
 	}
@@ -271,7 +273,7 @@ func (t *track) step(now time.Time) bool {
 			t.segs, t.first = nil, 0 // numbers must be consecutive: start again
 		}
 	}
-	t.append(start)
+	t.append(start, now)
 	return true
 }
 
@@ -315,7 +317,8 @@ func (t *track) outstandingBefore(id partID) bool {
 	return false
 }
 
-func (t *track) append(p *piece) {
+func (t *track) append(p *piece, now time.Time) {
+	t.noteAppend(p, now)
 	if !t.begun || t.closed || p.h.SegmentStart {
 		if t.begun && !t.closed {
 			t.close()

@@ -235,3 +235,55 @@ func TestLastPartIsToldBeforeTheSegmentsEnd(t *testing.T) {
 		t.Error("those who wait are not told that the last segment is complete")
 	}
 }
+
+// Parts that come together are told of one after the other at a segment's end.
+func TestSegmentsEndIsNotToldTogetherWithItsLastPart(t *testing.T) {
+	bus := script(1)
+	tr := play(t, bus[:69], bus[:69]) // 46.9 is yet to come
+	now := time.Unix(1_790_000_100, 0)
+	tr.offer(bus[69], now)
+	tr.offer(bus[70], now.Add(time.Millisecond))
+	tr.offer(bus[71], now.Add(2*time.Millisecond))
+	for query, want := range map[string]time.Duration{
+		"": 0, "_HLS_msn=46": 0, "_HLS_msn=46&_HLS_part=8": 0, "_HLS_msn=46&_HLS_part=9": 0, // what they get has no more than the last part, or they did not wait for it
+		"_HLS_msn=46&_HLS_part=10": endSpacing, "_HLS_msn=47&_HLS_part=0": endSpacing, "_HLS_msn=47&_HLS_part=1": endSpacing,
+	} {
+		d, err := parseDirectives(query)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := tr.early(d, now); got != want {
+			t.Errorf("%s waits %s, not %s", query, got, want)
+		}
+		if got := tr.early(d, now.Add(endSpacing)); got != 0 {
+			t.Errorf("%s waits %s, after the spacing has passed", query, got)
+		}
+	}
+}
+
+// An epoch's first segment is dated when ingest's clock has settled.
+func TestFirstSegmentIsDatedByASettledClock(t *testing.T) {
+	for name, c := range map[string]struct {
+		lateUs, wantUs int64
+	}{"first frames 400 ms late": {400_000, 0}, "within what reordering explains": {90_000, 90_000}} {
+		bus := script(1)[:20]
+		zero := bus[0].h.WallUnixUs
+		for _, p := range bus[:4] {
+			p.h.WallUnixUs += c.lateUs
+		}
+		for _, i := range []int{0, 10} {
+			bus[i].h.Line = &schemas.Line{FirstMSN: 40}
+		}
+		bus[10].h.WallUnixUs += 150_000 // of a later segment it is what its first part says
+		tr := newTrack("src", schemas.Video, testWindow, 200_000)
+		for _, p := range bus {
+			tr.offer(p, time.Unix(1_790_000_000, 0))
+		}
+		if got := tr.segs[0].WallUnixUs - zero; got != c.wantUs {
+			t.Errorf("%s: the first segment is dated %d us late, not %d", name, got, c.wantUs)
+		}
+		if got := tr.segs[1].WallUnixUs - bus[10].h.WallUnixUs; got != 0 {
+			t.Errorf("%s: the second segment is dated %d us from its first part", name, got)
+		}
+	}
+}
