@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/spillway-live/spillway/schemas/token"
 )
@@ -20,8 +21,10 @@ type secrets struct {
 	TokenKey []byte `json:"token_key"`
 	// EdgeKey is what edges show the router.
 	EdgeKey string `json:"edge_key"`
-	// ViewerSalt hashes viewer ids.
-	ViewerSalt []byte `json:"viewer_salt"`
+	// ViewerSalt hashes viewer ids, since ViewerSaltFromUnix; OldViewerSalts did so before.
+	ViewerSalt         []byte    `json:"viewer_salt"`
+	ViewerSaltFromUnix int64     `json:"viewer_salt_from,omitempty"`
+	OldViewerSalts     []oldSalt `json:"old_viewer_salts,omitempty"`
 	// AdminToken guards what changes things over HTTP.
 	AdminToken string `json:"admin_token"`
 	// CDNKeys are the keys of CDNs that sign addresses in their own way, by name (cdn set --token-key).
@@ -55,7 +58,7 @@ func makeSecrets(dataDir, path string) (*secrets, error) {
 	key, salt := make([]byte, 32), make([]byte, 32)
 	rand.Read(key)
 	rand.Read(salt)
-	s := &secrets{TokenKey: key, EdgeKey: rand.Text(), ViewerSalt: salt, AdminToken: rand.Text()}
+	s := &secrets{TokenKey: key, EdgeKey: rand.Text(), ViewerSalt: salt, ViewerSaltFromUnix: time.Now().Unix(), AdminToken: rand.Text()}
 	b, err := json.MarshalIndent(s, "", "  ")
 	if err != nil {
 		return nil, fmt.Errorf("make secrets: %w", err)

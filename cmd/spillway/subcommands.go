@@ -14,6 +14,8 @@ func (c *commands) subcommands() []*ffcli.Command {
 		c.shareCommand(),
 		c.dashboardsCommand(),
 		c.statsCommand(),
+		c.exportCommand(),
+		c.eraseCommand(),
 		c.benchCommand(),
 	}
 	return append(cmds, c.roleCommands()...)

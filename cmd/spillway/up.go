@@ -221,6 +221,11 @@ func (s *system) start(ctx ctx, dir string) error {
 	if err != nil {
 		return err
 	}
+	if replaced, err := renewSalts(dir, sec, time.Now()); err != nil {
+		return err
+	} else if replaced {
+		s.logger.Info("viewer ids are hashed with a new salt from now on; the old one is kept for erasing", "old_salts", len(sec.OldViewerSalts))
+	}
 	signer, err := sec.signer()
 	if err != nil {
 		return err

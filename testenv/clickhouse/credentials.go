@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/url"
 	"os"
 )
 
@@ -52,4 +53,24 @@ func loadCredentials(path string) (credentials, error) {
 func sha256Hex(s string) string {
 	sum := sha256.Sum256([]byte(s))
 	return hex.EncodeToString(sum[:])
+}
+
+// AdminURL gives the administrator's data source name of the server at native (a
+// data source name of another user) whose data directory is dataDir. Where the
+// directory has no passwords the server is another's, and native is returned.
+func AdminURL(dataDir, native string) (string, error) {
+	path := layout{dataDir}.credentials()
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		return native, nil
+	}
+	c, err := loadCredentials(path)
+	if err != nil {
+		return "", err
+	}
+	u, err := url.Parse(native)
+	if err != nil {
+		return "", fmt.Errorf("address of ClickHouse: %w", err)
+	}
+	u.User = url.UserPassword(string(Admin), c.Admin)
+	return u.String(), nil
 }

@@ -1,0 +1,218 @@
+// Package erase deletes what is stored about one viewer from ClickHouse.
+//
+// It promises: once Viewer has returned without error no table has a row that
+// bears one of the viewer's hashes, or the id of a session that did. Roll-ups
+// are left as they are: they hold sums by place, device and time, and no ids.
+// It does not reach rows that are still on the bus; those arrive within
+// minutes, so erase again after the bus's horizon (docs/operator.md).
+package erase
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"io"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/ClickHouse/clickhouse-go/v2"
+	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
+)
+
+// chunk is how many session ids one statement names.
+const chunk = 1000
+
+// Report says what was deleted.
+type Report struct {
+	Hashes   int           `json:"hashes"`   // salted hashes looked for: one for each salt kept
+	Sessions int           `json:"sessions"` // playback sessions of the viewer
+	Tables   []TableReport `json:"tables"`
+}
+
+// TableReport is one table's share.
+type TableReport struct {
+	Table   string `json:"table"`
+	Deleted uint64 `json:"deleted"` // rows
+}
+
+// WriteText prints the report for people.
+func (r *Report) WriteText(w io.Writer) error {
+	if _, err := fmt.Fprintf(w, "%d hashes of the viewer, %d sessions\n", r.Hashes, r.Sessions); err != nil {
+		return err
+	}
+	for _, t := range r.Tables {
+		if _, err := fmt.Fprintf(w, "%-16s %d rows deleted\n", t.Table, t.Deleted); err != nil {
+			return err
+		}
+	}
+	_, err := fmt.Fprintln(w, "roll-ups: unchanged, they hold sums and no ids")
+	return err
+}
+
+// target is a table and the id columns it has.
+type target struct {
+	name                  string
+	viewer, session, unit bool
+}
+
+var (
+	hashForm   = regexp.MustCompile(`^[0-9a-f]{8,64}$`)
+	identifier = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]{0,63}$`)
+)
+
+// Viewer deletes every row of the viewer with these hashes, waits until it is
+// done, and counts again. conn needs SELECT and ALTER DELETE on the database
+// (default spillway). An error says which table is not finished; repeat it then.
+func Viewer(ctx context.Context, conn driver.Conn, database string, hashes []string) (*Report, error) {
+	database = cmp.Or(database, "spillway")
+	if !identifier.MatchString(database) {
+		return nil, fmt.Errorf("database name %q: only letters, digits and _ are allowed", database)
+	}
+	if len(hashes) == 0 {
+		return nil, fmt.Errorf("no hash of a viewer given")
+	}
+	for _, h := range hashes {
+		if !hashForm.MatchString(h) {
+			return nil, fmt.Errorf("%q is no viewer hash: lower-case hexadecimal digits are expected", h)
+		}
+	}
+	tables, err := targets(ctx, conn, database)
+	if err != nil {
+		return nil, err
+	}
+	sessions, err := sessionsOf(ctx, conn, database, tables, hashes)
+	if err != nil {
+		return nil, err
+	}
+	r := &Report{Hashes: len(hashes), Sessions: len(sessions)}
+	for _, t := range tables {
+		r.Tables = append(r.Tables, TableReport{Table: t.name})
+	}
+	// Rows with the viewer's hash lead to the sessions, so they go last: a run that was cut off can be repeated.
+	for _, conditions := range []func(target) []string{
+		func(t target) []string { return t.bySession(hashes, sessions) },
+		func(t target) []string { return t.byViewer(hashes) },
+	} {
+		for i, t := range tables {
+			for _, where := range conditions(t) {
+				n, err := remove(ctx, conn, database+"."+t.name, where)
+				if err != nil {
+					return r, err
+				}
+				r.Tables[i].Deleted += n
+			}
+		}
+	}
+	return r, nil
+}
+
+// targets are the tables that store ids; views and the roll-ups have none.
+func targets(ctx context.Context, conn driver.Conn, database string) ([]target, error) {
+	rows, err := conn.Query(ctx, `SELECT table, has(groupArray(name), 'viewer_id'), has(groupArray(name), 'session_id'), has(groupArray(name), 'unit')
+		FROM system.columns WHERE database = ? AND name IN ('viewer_id', 'session_id', 'unit')
+		AND table IN (SELECT name FROM system.tables WHERE database = ? AND engine LIKE '%MergeTree') GROUP BY table ORDER BY table`, database, database)
+	if err != nil {
+		return nil, fmt.Errorf("list tables of %s: %w", database, err)
+	}
+	defer rows.Close()
+	var out []target
+	for rows.Next() {
+		var t target
+		var v, s, u uint8
+		if err := rows.Scan(&t.name, &v, &s, &u); err != nil {
+			return nil, fmt.Errorf("list tables of %s: %w", database, err)
+		}
+		t.viewer, t.session, t.unit = v == 1, s == 1, u == 1
+		out = append(out, t)
+	}
+	return out, rows.Err()
+}
+
+// sessionsOf finds the viewer's sessions in every table: rows that edges logged have the session and no viewer.
+func sessionsOf(ctx context.Context, conn driver.Conn, database string, tables []target, hashes []string) ([]string, error) {
+	seen := map[string]bool{}
+	for _, t := range tables {
+		if !t.viewer || !t.session {
+			continue
+		}
+		rows, err := conn.Query(ctx, "SELECT DISTINCT session_id FROM "+database+"."+t.name+" WHERE session_id != '' AND "+in("viewer_id", hashes))
+		if err != nil {
+			return nil, fmt.Errorf("find sessions in %s: %w", t.name, err)
+		}
+		for rows.Next() {
+			var id string
+			if err := rows.Scan(&id); err != nil {
+				rows.Close()
+				return nil, fmt.Errorf("find sessions in %s: %w", t.name, err)
+			}
+			seen[id] = true
+		}
+		err = rows.Err()
+		rows.Close()
+		if err != nil {
+			return nil, fmt.Errorf("find sessions in %s: %w", t.name, err)
+		}
+	}
+	out := make([]string, 0, len(seen))
+	for id := range seen {
+		out = append(out, id)
+	}
+	slices.Sort(out)
+	return out, nil
+}
+
+func (t target) byViewer(hashes []string) []string {
+	var ids []string
+	if t.viewer {
+		ids = append(ids, in("viewer_id", hashes))
+	}
+	if t.unit {
+		ids = append(ids, in("unit", hashes))
+	}
+	if len(ids) == 0 {
+		return nil
+	}
+	return []string{strings.Join(ids, " OR ")}
+}
+
+// bySession are the rows of the sessions that do not bear the viewer's hash.
+func (t target) bySession(hashes, sessions []string) (out []string) {
+	if !t.session {
+		return nil
+	}
+	for part := range slices.Chunk(sessions, chunk) {
+		where := in("session_id", part)
+		if t.viewer {
+			where += " AND NOT (" + in("viewer_id", hashes) + ")"
+		}
+		out = append(out, where)
+	}
+	return out
+}
+
+// in names the values in the statement itself: a mutation is kept as text, and may run later.
+func in(column string, values []string) string {
+	quoted := make([]string, len(values))
+	for i, v := range values {
+		quoted[i] = "'" + strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(v) + "'"
+	}
+	return column + " IN (" + strings.Join(quoted, ", ") + ")"
+}
+
+// remove deletes and gives how many rows there were.
+func remove(ctx context.Context, conn driver.Conn, table, where string) (n uint64, err error) {
+	count := "SELECT count() FROM " + table + " WHERE " + where
+	if err := conn.QueryRow(ctx, count).Scan(&n); err != nil {
+		return 0, fmt.Errorf("count rows in %s: %w", table, err)
+	}
+	if n == 0 {
+		return 0, nil
+	}
+	// 2: wait for it, on all replicas.
+	wait := clickhouse.Context(ctx, clickhouse.WithSettings(clickhouse.Settings{"mutations_sync": 2}))
+	if err := conn.Exec(wait, "ALTER TABLE "+table+" DELETE WHERE "+where); err != nil {
+		return 0, fmt.Errorf("delete from %s: %w", table, err)
+	}
+	return n, nil
+}
