@@ -15,6 +15,8 @@ type Dispatch struct {
 	Telemetry string `json:"telemetry"`
 	Beacon    string `json:"beacon"`
 	Clock     string `json:"clock"`
+	// ClearKey gives ClearKey licences (POST, W3C EME) where the stream is encrypted and the router has keys.
+	ClearKey string `json:"clearkey,omitempty"`
 	// Candidates are ranked, best first.
 	Candidates []DispatchCandidate `json:"candidates"`
 	// Arms is "experiment=arm,..."; Params are the parameters of all arms merged.

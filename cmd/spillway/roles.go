@@ -18,6 +18,7 @@ import (
 	"github.com/spillway-live/spillway/analytics/qoe/sessioniser"
 	"github.com/spillway-live/spillway/ingest/geo"
 	"github.com/spillway-live/spillway/schemas/token"
+	"github.com/spillway-live/spillway/workers/keys"
 	"github.com/spillway-live/spillway/workers/origin"
 	"github.com/spillway-live/spillway/workers/packager"
 	"github.com/spillway-live/spillway/workers/recorder"
@@ -102,10 +103,14 @@ func (d *deps) originRole(addr, edgeNetworks string, objects store.Objects, f me
 	return role{"origin", o.Run}, httpURL(l.Addr()), nil
 }
 
-func (d *deps) routerRole(addr, publicURL, collector, publish string, origins []string) (role, *router.Router, error) {
+func (d *deps) routerRole(addr, publicURL, collector, publish string, origins []string, clearKey bool) (role, *router.Router, error) {
+	var ring *keys.Ring
+	if clearKey {
+		ring = &keys.Ring{Logger: d.log("router"), Registerer: d.reg}
+	}
 	r, err := router.New(router.Settings{
 		JS: d.js, Addr: addr, PublicURL: publicURL, Collector: collector, PublishURL: publish, Origins: origins,
-		Signer: d.signer, EdgeKey: d.secrets.EdgeKey, CDNKeys: d.secrets.cdnKeys(os.Environ()), ViewerSalt: d.secrets.ViewerSalt, Geo: d.geo,
+		Signer: d.signer, EdgeKey: d.secrets.EdgeKey, CDNKeys: d.secrets.cdnKeys(os.Environ()), ViewerSalt: d.secrets.ViewerSalt, Keys: ring, Geo: d.geo,
 		Logger: d.log("router"), Registerer: d.reg,
 	})
 	if err != nil {

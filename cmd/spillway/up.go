@@ -436,7 +436,7 @@ func (s *system) startRouter(ctx ctx) error {
 	if s.run.Push != "" {
 		publish = strings.TrimSuffix(s.run.Push, "/"+demoApp) + "/{app}/{stream}?cdn={cdn}"
 	}
-	r, srv, err := s.d.routerRole(addr, "", strings.TrimSuffix(s.run.Collector, collectorPath), publish, splitList(s.run.Origins))
+	r, srv, err := s.d.routerRole(addr, "", strings.TrimSuffix(s.run.Collector, collectorPath), publish, splitList(s.run.Origins), true)
 	if err != nil {
 		return err
 	}

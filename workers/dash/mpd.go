@@ -30,6 +30,8 @@ type Session struct {
 	Bases []Base
 	// SteeringURI is the content-steering server's (ETSI TS 103 998); empty: none.
 	SteeringURI string
+	// ClearKeyURL is where ClearKey licences are given; empty: nowhere.
+	ClearKeyURL string
 }
 
 // Base is one CDN: URL is what stands before <rendition>/<track>/..., with a slash at its end.
@@ -52,6 +54,8 @@ type Representation struct {
 	// Epoch is the one in the segments' names.
 	Epoch  uint32
 	InitID string
+	// KID names the key of cbcs, 32 hexadecimal digits; empty: samples are clear.
+	KID string
 	// Codec is the RFC 6381 string; BandwidthBps the peak, bits per second.
 	Codec                string
 	BandwidthBps         int64
@@ -212,6 +216,7 @@ func (p *Period) set(w *writer, track schemas.Track, m *MPD) {
 				w.raw(` id="2" contentType="audio" mimeType="audio/mp4" lang="und"`)
 			}
 			w.raw(` segmentAlignment="true" startWithSAP="1">` + "\n")
+			protection(w, r.KID)
 			p.reference(w, r, m)
 		}
 		p.representation(w, r)
@@ -219,6 +224,20 @@ func (p *Period) set(w *writer, track schemas.Track, m *MPD) {
 	if begun {
 		w.raw("</AdaptationSet>\n")
 	}
+}
+
+// clearKey is the ClearKey scheme as DASH-IF registers it; a session's has the
+// licence's address (IOP 7.6.2.4).
+const clearKey = `<ContentProtection schemeIdUri="urn:uuid:e2719d58-a985-b3c9-781a-b030af78d30e" value="ClearKey1.0"/>` + "\n"
+
+// protection says how samples are encrypted (ISO/IEC 23009-1, 5.8.4.1).
+func protection(w *writer, kid string) {
+	if len(kid) != 32 {
+		return
+	}
+	w.raw(`<ContentProtection schemeIdUri="urn:mpeg:dash:mp4protection:2011" value="cbcs" xmlns:cenc="urn:mpeg:cenc:2013"`)
+	w.attr("cenc:default_KID", kid[:8]+"-"+kid[8:12]+"-"+kid[12:16]+"-"+kid[16:20]+"-"+kid[20:])
+	w.raw("/>\n" + clearKey)
 }
 
 // reference says at which wall-clock a picture was received: by construction

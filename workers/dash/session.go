@@ -3,6 +3,7 @@ package dash
 import (
 	"bytes"
 	"errors"
+	"strings"
 )
 
 // ErrNotOurs is given for an MPD that [MPD.Append] has not written.
@@ -20,5 +21,13 @@ func WithSession(mpd []byte, s *Session, clockURL string) ([]byte, error) {
 	own, theirs := writer{}, writer{}
 	(&MPD{}).utcTiming(&own)
 	(&MPD{ClockURL: clockURL}).utcTiming(&theirs)
-	return append(w.b, bytes.ReplaceAll(mpd[at:], own.b, theirs.b)...), nil
+	rest := bytes.ReplaceAll(mpd[at:], own.b, theirs.b)
+	if s.ClearKeyURL != "" {
+		licence := writer{}
+		licence.raw(strings.TrimSuffix(clearKey, "/>\n") + ` xmlns:dashif="https://dashif.org/CPS"><dashif:Laurl Lic_type="EME-1.0">`)
+		licence.text(s.ClearKeyURL)
+		licence.raw("</dashif:Laurl></ContentProtection>\n")
+		rest = bytes.ReplaceAll(rest, []byte(clearKey), licence.b)
+	}
+	return append(w.b, rest...), nil
 }

@@ -33,6 +33,10 @@ func (o *Origin) serveMPD(w http.ResponseWriter, r *http.Request, t target) {
 	}) {
 		return
 	}
+	if rotates(runs) {
+		refuse(w, http.StatusNotFound, cacheShort, "the stream's key changes within a Period, which its MPD cannot say: play its LL-HLS, or let one key hold for ever (rotate_segments 0)")
+		return
+	}
 	m := dash.MPD{WindowUs: o.mpdReachUs(r.Context(), t, f)}
 	for i := range runs {
 		p, err := o.period(r.Context(), runs, i)
@@ -64,10 +68,25 @@ type runTrack struct {
 	first    uint64 // number of the run's first segment
 	epoch    uint32
 	initID   string
+	kid      string
 	targetUs int64
 	segs     []*segment // of which only the last may be incomplete
 	open     bool       // it is
 	raw      [][][]byte // each one's parts, which may be moved once the lock is gone
+}
+
+// rotates reports whether segments of one run have several keys.
+func rotates(runs []dashRun) bool {
+	for i := range runs {
+		for j := range runs[i].tracks {
+			for _, s := range runs[i].tracks[j].segs {
+				if s.KID != runs[i].tracks[j].kid {
+					return true
+				}
+			}
+		}
+	}
+	return false
 }
 
 // leading is the track that decides where runs begin: the publisher's picture,
@@ -137,7 +156,7 @@ func (t *track) runs() []runTrack {
 		n := len(out) - 1
 		if n < 0 || out[n].epoch != s.Epoch || out[n].segs[0].line.ID != s.line.ID {
 			out = append(out, runTrack{
-				name: trackName{t.rendition, t.kind}, first: s.line.FirstMSN, epoch: s.Epoch, initID: s.InitID, targetUs: t.targetUs,
+				name: trackName{t.rendition, t.kind}, first: s.line.FirstMSN, epoch: s.Epoch, initID: s.InitID, kid: s.KID, targetUs: t.targetUs,
 			})
 			n++
 		}
@@ -161,7 +180,7 @@ func (o *Origin) period(ctx context.Context, runs []dashRun, i int) (dash.Period
 			return p, err
 		}
 		d := dash.Representation{
-			Rendition: rt.name.rendition, Track: rt.name.kind, Epoch: rt.epoch, InitID: rt.initID, Codec: info.Codec,
+			Rendition: rt.name.rendition, Track: rt.name.kind, Epoch: rt.epoch, InitID: rt.initID, KID: rt.kid, Codec: info.Codec,
 			Width: info.Width, Height: info.Height, SampleRate: info.SampleRate, Channels: info.Channels, Timescale: info.Timescale,
 			FirstMSN: rt.first, PartUs: rt.targetUs,
 		}

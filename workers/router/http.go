@@ -40,9 +40,10 @@ func (r *Router) Handler() http.Handler {
 		mux.HandleFunc("GET /{app}/{stream}/"+name, r.answer("edge", r.throughEdge(write)))
 	}
 	mux.HandleFunc("GET /v1/steering", r.answer("steering", r.steering))
+	mux.HandleFunc("POST /v1/keys/clearkey", r.answer("licence", r.clearKey))
 	mux.HandleFunc("OPTIONS /", func(w http.ResponseWriter, _ *http.Request) {
 		cors(w.Header())
-		w.Header().Set("Access-Control-Allow-Methods", "GET, HEAD, OPTIONS")
+		w.Header().Set("Access-Control-Allow-Methods", "GET, HEAD, POST, OPTIONS")
 		w.Header().Set("Access-Control-Allow-Headers", "Authorization, CMCD-Object, CMCD-Request, CMCD-Session, CMCD-Status, Content-Type")
 		w.Header().Set("Access-Control-Max-Age", "86400")
 		w.WriteHeader(http.StatusNoContent)
@@ -179,6 +180,7 @@ func (r *Router) dispatchAnswer(o *opened) schemas.Dispatch {
 		Telemetry: r.s.Collector + "/v1/cmcd?t=" + o.token,
 		Beacon:    r.s.Collector + "/v1/beacon?t=" + o.token,
 		Clock:     r.s.Clock, Arms: c.Arms, Params: o.params,
+		ClearKey: r.licenceURL(r.t.access.Of(schemas.StreamKey{App: c.App, Stream: c.Stream}, time.Now()).Key, o.token),
 	}
 	for _, x := range o.answer.Candidates[:o.answer.Eligible] {
 		cdn := r.t.cdn(x.CDN)

@@ -140,7 +140,8 @@ func (r *Router) manifest(w http.ResponseWriter, q *http.Request, v url.Values, 
 		return err
 	}
 	path := "/" + k.App + "/" + k.Stream + "/"
-	s := dash.Session{SteeringURI: r.steeringURI(o.token), Location: r.s.PublicURL + "/v1/play" + path + dash.ManifestName + "?s=" + o.token}
+	real := r.t.access.Of(schemas.StreamKey{App: o.claims.App, Stream: o.claims.Stream}, time.Now()).Key
+	s := dash.Session{SteeringURI: r.steeringURI(o.token), ClearKeyURL: r.licenceURL(real, o.token), Location: r.s.PublicURL + "/v1/play" + path + dash.ManifestName + "?s=" + o.token}
 	for _, c := range o.answer.Candidates[:o.answer.Eligible] {
 		if cdn := r.t.cdn(c.CDN); cdn != nil {
 			if base, ok := r.sessionBase(cdn, o); ok {

@@ -39,6 +39,7 @@ import (
 
 	"github.com/spillway-live/spillway/ingest/geo"
 	"github.com/spillway-live/spillway/schemas/token"
+	"github.com/spillway-live/spillway/workers/keys"
 )
 
 // Settings of a Router. JS, Signer and ViewerSalt are required.
@@ -68,6 +69,8 @@ type Settings struct {
 	// CDNKeys are the keys of CDNs that sign in their own way, by the name that
 	// schemas.CDN.TokenKey gives. A CDN whose key is missing is in no answer.
 	CDNKeys map[string][]byte
+	// Keys finds the keys of encrypted streams for ClearKey licences; nil: none are given.
+	Keys *keys.Ring
 	// Geo places viewers; default: headers from loopback only.
 	Geo *geo.Locator
 	// TokenTTL is how long a session may last; default 12 h.

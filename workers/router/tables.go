@@ -27,6 +27,7 @@ type tables struct {
 	// usable leaves out CDNs that cannot be answered with.
 	usable  func([]schemas.CDN) []schemas.CDN
 	access  *access.Table
+	apps    *mirror.Table[*schemas.AppSettings]
 	sources *mirror.Table[*schemas.Source]
 	pulls   *mirror.Table[*schemas.PullState]
 	made    *renditions.Table
@@ -42,6 +43,7 @@ func newTables(js jetstream.JetStream, logger *slog.Logger) *tables {
 		js: js, logger: logger, streams: map[string]*schemas.StreamState{},
 		usable:  func(c []schemas.CDN) []schemas.CDN { return c },
 		access:  access.New(logger),
+		apps:    mirror.New(schemas.BucketApps, schemas.ParseAppSettings, logger),
 		sources: mirror.New(schemas.BucketSources, schemas.ParseSource, logger),
 		pulls:   mirror.New(schemas.BucketPulls, schemas.ParsePullState, logger),
 		made:    renditions.New(logger),
@@ -92,6 +94,7 @@ func (t *tables) run(ctx context.Context, loaded func()) error {
 	follow(schemas.BucketExperiments, t.followExperiments)
 	follow(schemas.BucketStreams, t.followStreams)
 	g.Go(func() error { return t.access.Run(ctx, t.js) })
+	g.Go(func() error { return t.apps.Run(ctx, t.js) })
 	g.Go(func() error { return t.sources.Run(ctx, t.js) })
 	g.Go(func() error { return t.pulls.Run(ctx, t.js) })
 	g.Go(func() error { return t.made.Run(ctx, t.js) })
