@@ -18,7 +18,7 @@ import (
 	"github.com/spillway-live/spillway/analytics/qoe/sessioniser"
 	"github.com/spillway-live/spillway/ingest/geo"
 	"github.com/spillway-live/spillway/schemas/token"
-	"github.com/spillway-live/spillway/workers/keys"
+	keyring "github.com/spillway-live/spillway/workers/keys"
 	"github.com/spillway-live/spillway/workers/origin"
 	"github.com/spillway-live/spillway/workers/packager"
 	"github.com/spillway-live/spillway/workers/recorder"
@@ -104,9 +104,9 @@ func (d *deps) originRole(addr, edgeNetworks string, objects store.Objects, f me
 }
 
 func (d *deps) routerRole(addr, publicURL, collector, publish string, origins []string, clearKey bool) (role, *router.Router, error) {
-	var ring *keys.Ring
+	var ring *keyring.Ring
 	if clearKey {
-		ring = &keys.Ring{Logger: d.log("router"), Registerer: d.reg}
+		ring = &keyring.Ring{Logger: d.log("router"), Registerer: d.reg}
 	}
 	r, err := router.New(router.Settings{
 		JS: d.js, Addr: addr, PublicURL: publicURL, Collector: collector, PublishURL: publish, Origins: origins,
