@@ -2,7 +2,6 @@ package schemas
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"hash/crc32"
@@ -134,10 +133,7 @@ func (c *Chunk) EncodeHeader(payload []byte) ([]byte, error) {
 	if err := c.check(len(payload)); err != nil {
 		return nil, err
 	}
-	zero, err := json.Marshal(c)
-	if err != nil {
-		return nil, fmt.Errorf("encode chunk header: %w", err)
-	}
+	zero := appendChunk(make([]byte, 0, 256+384*len(c.Fragments)), c)
 	c.CRC = crc32.Update(crc32.Checksum(zero, castagnoli), castagnoli, payload)
 	out := sealHeader(zero, c.CRC)
 	if len(out) > MaxHeaderBytes {
@@ -153,7 +149,7 @@ func DecodeChunk(header, payload []byte) (*Chunk, error) {
 		return nil, fmt.Errorf("chunk header has %d bytes: at most %d are allowed", len(header), MaxHeaderBytes)
 	}
 	var c Chunk
-	if err := json.Unmarshal(header, &c); err != nil {
+	if err := parseChunk(header, &c); err != nil {
 		return nil, fmt.Errorf("decode chunk header: %w", err)
 	}
 	if c.Version != ChunkVersion {
@@ -176,7 +172,7 @@ func PeekChunk(header []byte) (*Chunk, error) {
 		return nil, fmt.Errorf("chunk header has %d bytes: at most %d are allowed", len(header), MaxHeaderBytes)
 	}
 	var c Chunk
-	if err := json.Unmarshal(header, &c); err != nil {
+	if err := parseChunk(header, &c); err != nil {
 		return nil, fmt.Errorf("decode chunk header: %w", err)
 	}
 	if c.Version != ChunkVersion || len(c.Fragments) > MaxFragments {

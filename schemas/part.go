@@ -3,7 +3,6 @@ package schemas
 import (
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"hash/crc32"
@@ -109,10 +108,7 @@ func (p *Part) EncodeHeader(payload []byte) ([]byte, error) {
 	if err := p.check(); err != nil {
 		return nil, err
 	}
-	zero, err := json.Marshal(p)
-	if err != nil {
-		return nil, fmt.Errorf("encode part header: %w", err)
-	}
+	zero := appendPart(make([]byte, 0, 640), p)
 	p.CRC = crc32.Update(crc32.Checksum(zero, castagnoli), castagnoli, payload)
 	return sealHeader(zero, p.CRC), nil
 }
@@ -123,7 +119,7 @@ func DecodePart(header, payload []byte) (*Part, error) {
 		return nil, fmt.Errorf("part header has %d bytes: at most %d are allowed", len(header), MaxHeaderBytes)
 	}
 	var p Part
-	if err := json.Unmarshal(header, &p); err != nil {
+	if err := parsePart(header, &p); err != nil {
 		return nil, fmt.Errorf("decode part header: %w", err)
 	}
 	if p.Version != ChunkVersion {

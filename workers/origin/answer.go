@@ -30,6 +30,7 @@ const (
 type reply struct {
 	http.ResponseWriter
 	o     *Origin
+	r     *http.Request
 	code  int
 	bytes int
 }
@@ -37,6 +38,11 @@ type reply struct {
 func (r *reply) WriteHeader(code int) {
 	if r.code == 0 {
 		r.code = code
+		if l := r.Header()["Content-Length"]; code == http.StatusOK && len(l) == 1 {
+			if n, err := strconv.Atoi(l[0]); err == nil {
+				cork(r.r, n)
+			}
+		}
 	}
 	r.ResponseWriter.WriteHeader(code)
 }
@@ -74,6 +80,17 @@ func (r *reply) Write(b []byte) (int, error) {
 
 func (r *reply) Unwrap() http.ResponseWriter { return r.ResponseWriter }
 
+// Values of headers that many answers have. They are shared: nobody may change them.
+var (
+	valueAny      = []string{"*"}
+	valueNosniff  = []string{"nosniff"}
+	valueBytes    = []string{"bytes"}
+	valuePlaylist = []string{hls.TypePlaylist}
+	valueMP4      = []string{hls.TypeMP4}
+	valueMedia    = []string{cacheMedia}
+	valueExposed  = []string{"Accept-Ranges, Age, Cache-Control, CMSD-Dynamic, CMSD-Static, Content-Length, Content-Range, Date, ETag, Retry-After"}
+)
+
 func refuse(w http.ResponseWriter, code int, cache, why string) {
 	h := w.Header()
 	h.Set("Cache-Control", cache)
@@ -103,7 +120,7 @@ func (o *Origin) fail(w http.ResponseWriter, r *http.Request, err error) {
 
 func sendPlaylist(w http.ResponseWriter, r *http.Request, b []byte, cache string) {
 	h := w.Header()
-	h["Content-Type"] = []string{hls.TypePlaylist}
+	h["Content-Type"] = valuePlaylist
 	h["Cache-Control"] = []string{cache}
 	h["Content-Length"] = []string{strconv.Itoa(len(b))}
 	w.WriteHeader(http.StatusOK)
@@ -128,14 +145,14 @@ const maxRanges = 16
 // mediaHeader writes the headers of a part, segment or init segment.
 func mediaHeader(w http.ResponseWriter, r *http.Request, t target, tag string) {
 	h := w.Header()
-	h["Content-Type"] = []string{hls.TypeMP4}
+	h["Content-Type"] = valueMP4
 	if t.track == schemas.Audio {
 		h["Content-Type"] = []string{hls.TypeAudioMP4}
 	}
 	if t.track == hls.TSFolder {
 		h["Content-Type"] = []string{hls.TypeTS}
 	}
-	h["Cache-Control"] = []string{cacheMedia}
+	h["Cache-Control"] = valueMedia
 	h["Etag"] = []string{tag}
 	if strings.Count(r.Header.Get("Range"), ",") >= maxRanges {
 		r.Header.Del("Range")
@@ -154,7 +171,7 @@ func sendMedia(w http.ResponseWriter, r *http.Request, t target, name string, b 
 		return
 	}
 	h := w.Header()
-	h["Accept-Ranges"] = []string{"bytes"}
+	h["Accept-Ranges"] = valueBytes
 	h["Content-Length"] = []string{strconv.Itoa(len(b))}
 	w.WriteHeader(http.StatusOK)
 	if r.Method != http.MethodHead {

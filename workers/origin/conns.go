@@ -32,6 +32,7 @@ const (
 
 // took is http.Server.ConnContext.
 func (c *conns) took(ctx context.Context, conn net.Conn) context.Context {
+	ctx = withConn(ctx, conn)
 	peer, _, err := net.SplitHostPort(conn.RemoteAddr().String())
 	if err != nil {
 		peer = conn.RemoteAddr().String()

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"strconv"
 	"strings"
 	"time"
 
@@ -79,7 +78,7 @@ func parsePath(path string) (t target, ok bool) {
 }
 
 func (o *Origin) serve(rw http.ResponseWriter, r *http.Request) {
-	w := &reply{ResponseWriter: rw, o: o}
+	w := &reply{ResponseWriter: rw, o: o, r: r}
 	if why := refusedConn(r.Context()); why != "" {
 		o.m.turnedAway.Inc()
 		w.Header().Set("Connection", "close")
@@ -95,14 +94,13 @@ func (o *Origin) serve(rw http.ResponseWriter, r *http.Request) {
 		if !ok {
 			kind = "other"
 		}
-		o.m.requests.WithLabelValues(kind, strconv.Itoa(w.code)).Inc()
-		o.m.bytes.WithLabelValues(kind).Add(float64(w.bytes))
+		o.m.answered(kind, w.code, w.bytes)
 	}()
 	h := w.Header()
-	h["Access-Control-Allow-Origin"] = []string{"*"}
-	h["Access-Control-Expose-Headers"] = []string{"Accept-Ranges, Age, Cache-Control, CMSD-Dynamic, CMSD-Static, Content-Length, Content-Range, Date, ETag, Retry-After"}
-	h["Timing-Allow-Origin"] = []string{"*"}
-	h["X-Content-Type-Options"] = []string{"nosniff"}
+	h["Access-Control-Allow-Origin"] = valueAny
+	h["Access-Control-Expose-Headers"] = valueExposed
+	h["Timing-Allow-Origin"] = valueAny
+	h["X-Content-Type-Options"] = valueNosniff
 	switch r.Method {
 	case http.MethodGet, http.MethodHead:
 	case http.MethodOptions:

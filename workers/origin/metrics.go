@@ -2,6 +2,8 @@ package origin
 
 import (
 	"errors"
+	"net/http"
+	"strconv"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -18,6 +20,38 @@ type metrics struct {
 	received, covered, lost, corrupt prometheus.Counter
 	refetched, dropped               prometheus.Counter
 	delay, holding                   prometheus.Histogram
+
+	// The counters of what is answered most, which are found without a lookup of labels.
+	playlists, parts answeredOK
+}
+
+// answeredOK counts answers of one object with status 200.
+type answeredOK struct{ requests, bytes prometheus.Counter }
+
+func (m *metrics) answered(kind string, code, bytes int) {
+	if code == http.StatusOK {
+		var c *answeredOK
+		switch kind {
+		case "playlist":
+			c = &m.playlists
+		case "part":
+			c = &m.parts
+		}
+		if c != nil {
+			c.requests.Inc()
+			c.bytes.Add(float64(bytes))
+			return
+		}
+	}
+	m.requests.WithLabelValues(kind, strconv.Itoa(code)).Inc()
+	m.bytes.WithLabelValues(kind).Add(float64(bytes))
+}
+
+func (m *metrics) frequent() {
+	of := func(kind string) answeredOK {
+		return answeredOK{m.requests.WithLabelValues(kind, "200"), m.bytes.WithLabelValues(kind)}
+	}
+	m.playlists, m.parts = of("playlist"), of("part")
 }
 
 func newMetrics(reg prometheus.Registerer) (*metrics, error) {
@@ -53,6 +87,7 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 			Help: "Time a request was held, seconds.", Buckets: []float64{0.01, 0.05, 0.1, 0.2, 0.4, 1, 2, 4, 6, 12}}),
 	}
 	if reg == nil {
+		m.frequent()
 		return m, nil
 	}
 	var err error
@@ -65,6 +100,7 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 	m.storeReads, m.storeFails = shared(reg, m.storeReads, &err), shared(reg, m.storeFails, &err)
 	m.storeReading, m.storeAway = shared(reg, m.storeReading, &err), shared(reg, m.storeAway, &err)
 	m.delay, m.holding = shared(reg, m.delay, &err), shared(reg, m.holding, &err)
+	m.frequent()
 	return m, err
 }
 

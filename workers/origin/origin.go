@@ -172,7 +172,7 @@ func (o *Origin) Run(ctx context.Context) error {
 		ConnContext: conns.took, ConnState: conns.changed,
 	}
 	served := make(chan error, 1)
-	go func() { served <- srv.Serve(o.Listener) }()
+	go func() { served <- srv.Serve(corkListener{o.Listener}) }()
 	sweep, late, say := time.NewTicker(o.IdleAfter/8), time.NewTicker(tick), time.NewTicker(demand.Every)
 	defer sweep.Stop()
 	defer late.Stop()

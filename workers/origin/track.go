@@ -108,8 +108,10 @@ type track struct {
 	appendedAt, endedAt time.Time
 
 	reports     []hls.Report
-	full, delta []byte        // rendered, nil when out of date
-	changed     chan struct{} // closed when a part is appended
+	full, delta []byte // rendered, nil when out of date
+	// The same as they were before the newest segment began.
+	fullBefore, deltaBefore []byte
+	changed                 chan struct{} // closed when a part is appended
 }
 
 // maxPending bounds parts that wait for an earlier one: a segment of single frames.
@@ -239,7 +241,7 @@ func (t *track) advance(now time.Time) {
 
 // announce wakes those who wait: the playlist changed.
 func (t *track) announce() {
-	t.full, t.delta = nil, nil
+	t.full, t.delta, t.fullBefore, t.deltaBefore = nil, nil, nil, nil
 	close(t.changed)
 	t.changed = make(chan struct{})
 }
@@ -493,10 +495,18 @@ func (t *track) answer(d directives) []byte {
 	if n <= t.first || !d.hasPart || d.msn != t.segs[n-1].MSN || d.part != len(t.segs[n-1].Parts)-1 {
 		return t.playlist(d.skip)
 	}
+	b := &t.fullBefore
 	if d.skip {
-		return t.media(n).AppendDelta(nil)
+		b = &t.deltaBefore
 	}
-	return t.media(n).Append(nil)
+	if *b == nil {
+		if m := t.media(n); d.skip {
+			*b = m.AppendDelta(nil)
+		} else {
+			*b = m.Append(nil)
+		}
+	}
+	return *b
 }
 
 // listed reports whether the playlist has segments that are complete.
