@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/Eyevinn/mp4ff/mp4"
 
@@ -201,3 +202,38 @@ func TestNoKeyNoMedia(t *testing.T) {
 		return a.code == 200 && keyTag.Match(a.body) && bytes.Contains(a.body, []byte("1-6.m4s"))
 	})
 }
+
+// What was recorded of an encrypted stream is what was served live, and its
+// playlist names the keys.
+func TestSeekBackEncrypted(t *testing.T) {
+	t.Parallel()
+	b := bustest.Start(t)
+	objects := shelfOf(t)
+	e := encrypted(t, 4)
+	putJSON(t, b.JS, schemas.BucketApps, key.App, schemas.AppSettings{DVRSec: 120, Encryption: e})
+	record(t, b.JS, objects)
+	o := run(t, b.JS, func(o *Origin) { o.Store = objects })
+	clip := media.Load(t)
+	p := &media.Publisher{Clip: clip, Key: key, FirstMSN: 5, Start: time.Now(), Encryption: e}
+	if err := p.Announce(t.Context(), b.JS); err != nil {
+		t.Fatal(err)
+	}
+	push(t, p, b.JS, 12*seconds)
+	listed(t, o, "playlist.m3u8?_HLS_msn=10")
+	young := get(t, o.url+videoPath+"1-5.m4s")
+	push(t, p, b.JS, 68*seconds+1)
+	until(t, "everything is recorded", func() bool { return recordedVideo(t, objects) >= 40 })
+	listed(t, o, "playlist.m3u8?_HLS_msn=45&_HLS_part=0")
+	dvr := get(t, o.url+videoPath+"dvr.m3u8?_HLS_msn=44")
+	if n := len(keyTag.FindAll(dvr.body, -1)); dvr.code != 200 || n != 11 || n != len(mapTag.FindAll(dvr.body, -1)) {
+		t.Errorf("%d keys: %d %s", n, dvr.code, dvr.body)
+	}
+	late := run(t, b.JS, func(o *Origin) { o.Store = objects })
+	old := get(t, late.url+videoPath+"1-5.m4s")
+	if young.code != 200 || !bytes.Equal(old.body, young.body) {
+		t.Errorf("%d with %d bytes; when it was new %d with %d", old.code, len(old.body), young.code, len(young.body))
+	}
+	decrypted(t, e, get(t, late.url+videoPath+mapTagOf(dvr.body)).body, old.body)
+}
+
+func mapTagOf(b []byte) string { return string(mapTag.FindSubmatch(b)[1]) }
