@@ -41,7 +41,7 @@ func TestDocumentedQueriesRun(t *testing.T) {
 	}
 	analyst := open(clickhouse.Analyst)
 	blocks := sqlBlock.FindAllStringSubmatch(string(page), -1)
-	if len(blocks) < 10 {
+	if len(blocks) < 30 {
 		t.Fatalf("only %d SQL blocks found on the page", len(blocks))
 	}
 	for _, b := range blocks {
