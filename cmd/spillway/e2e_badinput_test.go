@@ -44,13 +44,22 @@ func TestBadInput(t *testing.T) {
 	})
 	f := &follower{multivariant: multivariant}
 	end := follow(t, f)
+	msn := newestSegment(t, multivariant)
+	first := msn()
 
 	t.Run("publishers", func(t *testing.T) { badPublishers(t, u, strings.TrimSpace(key)) })
 	t.Run("telemetry", func(t *testing.T) { badTelemetry(t, u) })
 	t.Run("commands", func(t *testing.T) { badCommands(t, u) })
 
+	// However fast the refusals were, the good publisher is watched for five segments, at least 50 parts.
+	within(t, 60*time.Second, "the good publisher goes on", func() error {
+		if now := msn(); now < first+5 {
+			return fmt.Errorf("segment %d, at first %d", now, first)
+		}
+		return nil
+	})
 	end()
-	if f.parts < 20 || f.epochs != 1 {
+	if f.parts < 40 || f.epochs != 1 {
 		t.Errorf("the good publisher was disturbed: %d parts in %d epochs", f.parts, f.epochs)
 	}
 	u.interrupt()

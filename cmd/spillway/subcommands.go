@@ -17,6 +17,7 @@ func (c *commands) subcommands() []*ffcli.Command {
 		c.exportCommand(),
 		c.eraseCommand(),
 		c.benchCommand(),
+		c.chaosCommand(),
 	}
 	return append(cmds, c.roleCommands()...)
 }

@@ -25,6 +25,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
 
@@ -44,10 +45,13 @@ type Pool struct {
 	Fits func(ctx context.Context, name string, held []string) bool
 	// Work runs while the partition is held. Its context ends when the lease is
 	// lost or the pool stops; an error makes it start anew after a pause, here or elsewhere.
-	Work   func(ctx context.Context, name string) error
-	TTL    time.Duration // a holder silent for this long is dead; defaults to 3 s
-	ID     string        // of this process; defaults to a random one
-	Logger *slog.Logger  // nil is silent
+	Work func(ctx context.Context, name string) error
+	TTL  time.Duration // a holder silent for this long is dead; defaults to 3 s
+	ID   string        // of this process; defaults to a random one
+	// Conn, if set, lets holders notice within about 200 ms that another's connection is closed, as a kill does,
+	// and take over without waiting for its lease to run out. It must be the bucket's own connection.
+	Conn   *nats.Conn
+	Logger *slog.Logger // nil is silent
 }
 
 type seen struct {
@@ -68,8 +72,10 @@ type held struct {
 
 type runner struct {
 	Pool
-	mu    sync.Mutex // guards known
+	mu    sync.Mutex // guards known and gone
 	known map[string]seen
+	gone  map[string]bool // ids of holders that are not there any more
+	wake  chan struct{}   // a round is due at once
 	mine  map[string]*held
 	pause map[string]time.Time // do not take before
 }
@@ -89,7 +95,7 @@ func (p Pool) Run(ctx context.Context) error {
 		}
 		p.ID = hex.EncodeToString(b[:])
 	}
-	r := &runner{Pool: p, known: map[string]seen{}, mine: map[string]*held{}, pause: map[string]time.Time{}}
+	r := &runner{Pool: p, known: map[string]seen{}, gone: map[string]bool{}, wake: make(chan struct{}, 1), mine: map[string]*held{}, pause: map[string]time.Time{}}
 	w, err := p.KV.Watch(ctx, "lease."+p.Role+".>")
 	if err != nil {
 		if ctx.Err() != nil {
@@ -105,11 +111,18 @@ func (p Pool) Run(ctx context.Context) error {
 	case <-ctx.Done():
 		return nil
 	}
+	if p.Conn != nil {
+		pctx, stop := context.WithCancel(ctx)
+		probing := make(chan struct{})
+		go func() { defer close(probing); r.probe(pctx) }()
+		defer func() { stop(); <-probing }()
+	}
 	t := time.NewTicker(p.TTL / 4)
 	defer t.Stop()
 	for {
 		r.round(ctx)
 		select {
+		case <-r.wake:
 		case <-t.C:
 		case <-ctx.Done():
 			r.leave()
@@ -119,7 +132,9 @@ func (p Pool) Run(ctx context.Context) error {
 }
 
 func (r *runner) key(name string) string { return "lease." + r.Role + "." + name }
-func (r *runner) memberKey() string      { return "lease." + r.Role + ".member." + r.ID }
+func (r *runner) memberKey() string      { return r.memberPrefix() + r.ID }
+func (r *runner) memberPrefix() string   { return "lease." + r.Role + ".member." }
+func (r *runner) isMember(k string) bool { return strings.HasPrefix(k, r.memberPrefix()) }
 
 func (r *runner) learn(w jetstream.KeyWatcher, ready chan struct{}) {
 	for e := range w.Updates() {
@@ -162,8 +177,8 @@ func (r *runner) round(ctx context.Context) {
 	known, now := r.snapshot(), time.Now()
 	all := r.Capacity // this one's, whether its own announcement has come back or not
 	for k, s := range known {
-		if strings.HasPrefix(k, "lease."+r.Role+".member.") && k != r.memberKey() {
-			if now.Sub(s.at) < r.TTL {
+		if r.isMember(k) && k != r.memberKey() {
+			if id := strings.TrimPrefix(k, r.memberPrefix()); now.Sub(s.at) < r.TTL && !r.isGone(id) {
 				all += capacityOf(s.value)
 			} else if now.Sub(s.at) > 20*r.TTL {
 				_ = r.KV.Delete(opCtx, k, jetstream.LastRevision(s.rev))
@@ -183,7 +198,7 @@ func (r *runner) round(ctx context.Context) {
 			continue
 		}
 		s, exists := known[r.key(name)]
-		if exists && s.value != "" && now.Sub(s.at) < r.TTL {
+		if exists && s.value != "" && now.Sub(s.at) < r.TTL && !r.isGone(s.value) {
 			continue
 		}
 		if r.Fits != nil && !r.Fits(opCtx, name, slices.Collect(maps.Keys(r.mine))) {

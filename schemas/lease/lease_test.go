@@ -2,10 +2,13 @@ package lease_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/spillway-live/spillway/schemas"
 	"github.com/spillway-live/spillway/schemas/lease"
@@ -172,4 +175,60 @@ func TestNamesChange(t *testing.T) {
 			t.Error(err)
 		}
 	}
+}
+
+// A holder whose connection is closed is followed at once, long before its lease runs out.
+func TestClosedConnectionIsNoticed(t *testing.T) {
+	b := bustest.Start(t)
+	names := []string{"x", "y", "z"}
+	bd := &board{holders: map[string]map[string]bool{}}
+	const ttl = 5 * time.Minute // beyond the patience of any wait here
+	start := func(id string) (closeConn func(), done chan error) {
+		nc, err := b.Server.Connect(id, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(nc.Close)
+		js, err := jetstream.New(nc)
+		if err != nil {
+			t.Fatal(err)
+		}
+		kv, err := js.KeyValue(t.Context(), schemas.BucketLedger)
+		if err != nil {
+			t.Fatal(err)
+		}
+		done = make(chan error, 1)
+		go func() {
+			done <- lease.Pool{KV: kv, Conn: nc, Role: "test", Names: names, Work: bd.work(id), TTL: ttl, ID: id}.Run(t.Context())
+		}()
+		return nc.Close, done
+	}
+	die, _ := start("first")
+	until(t, "the first holds all", func() bool { n, ok := bd.counts(names); return ok && n["first"] == 3 })
+	start("second")
+	kv, err := b.JS.KeyValue(t.Context(), schemas.BucketLedger)
+	if err != nil {
+		t.Fatal(err)
+	}
+	asked, err := b.Conn.SubscribeSync("leasealive.test.first")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 3 { // the second knows that the first answers
+		if _, err := asked.NextMsg(20 * time.Second); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := errors.Join(asked.Unsubscribe(), b.Conn.Flush()); err != nil {
+		t.Fatal(err)
+	}
+	die()
+	until(t, "the second has all", func() bool {
+		for _, n := range names {
+			if e, err := kv.Get(t.Context(), "lease.test."+n); err != nil || string(e.Value()) != "second" {
+				return false
+			}
+		}
+		return true
+	})
 }

@@ -25,6 +25,11 @@ type Replay struct {
 	FFmpeg string
 	// URLs are the publish URLs, one connection each: rtmp://host:port/application/stream.
 	URLs []string
+	// Hosts are the host:port of equal servers. A connection that fails is tried again at another of them, as
+	// encoders with a second server do; empty: at the same one. URLs say where each begins.
+	Hosts []string
+	// OnConnect is told where the connection of URLs[i] publishes now; host is empty when it is lost.
+	OnConnect func(i int, host string)
 	// Spread delays the start of the connections evenly over this time, so that their key frames do not fall
 	// together; 2 s when 0, none when negative.
 	Spread time.Duration
@@ -129,6 +134,29 @@ func (r *Replay) keepPushing(ctx context.Context, plan *wirePlan, i int, target 
 			return err
 		}
 		delay = min(2*delay, backoffMost)
+		target = r.elsewhere(target)
+	}
+}
+
+// elsewhere is the target at another of the hosts, if there is one.
+func (r *Replay) elsewhere(target *url.URL) *url.URL {
+	var others []string
+	for _, h := range r.Hosts {
+		if h != target.Host {
+			others = append(others, h)
+		}
+	}
+	if len(others) == 0 {
+		return target
+	}
+	u := *target
+	u.Host = others[rand.IntN(len(others))]
+	return &u
+}
+
+func (r *Replay) tell(i int, host string) {
+	if r.OnConnect != nil {
+		r.OnConnect(i, host)
 	}
 }
 
@@ -146,6 +174,8 @@ func (r *Replay) push(ctx context.Context, plan *wirePlan, i int, target *url.UR
 	*accepted = true
 	r.connected.Add(1)
 	defer r.connected.Add(-1)
+	r.tell(i, target.Host)
+	defer r.tell(i, "")
 
 	// The server speaks rarely (acknowledgements, pings, which Read answers); when it closes, the write fails.
 	// Each message is handed to the connection whole, so that an answer never falls into the middle of one.

@@ -187,7 +187,12 @@ func (v *view) open(ctx context.Context) error {
 }
 
 // stateChanged reports the player's state at the moment it began. v.mu is held.
-func (v *view) stateChanged(at time.Time) { v.rep.add(v.record(cmcd.EventState, at)) }
+func (v *view) stateChanged(at time.Time) {
+	v.rep.add(v.record(cmcd.EventState, at))
+	if v.c.OnState != nil {
+		v.c.OnState(v.p.state, at)
+	}
+}
 
 // newAnchor makes both tracks start anew from the live edge. v.mu is not held.
 func (v *view) newAnchor(ctx context.Context) {

@@ -71,6 +71,8 @@ type Config struct {
 	// GiveUp ends the view when nothing could be fetched for so long; default 60 s.
 	GiveUp time.Duration
 
+	// OnState is told of every new state of the playback and since when it holds; nil: nobody is. It must not block.
+	OnState func(state cmcd.State, at time.Time)
 	// Seed makes random choices repeatable; 0 is random.
 	Seed       uint64
 	HTTPClient *http.Client // default: its own

@@ -117,7 +117,7 @@ func (w *Worker) Run(ctx context.Context) error {
 		}
 		return lease.Pool{
 			KV: w.bus.leases, Role: w.leaseRole, NamesNow: w.names, Work: w.work, TTL: w.LeaseTTL,
-			Capacity: w.MaxStreams, Max: w.MaxStreams, Fits: w.fits, Logger: w.Logger,
+			Capacity: w.MaxStreams, Max: w.MaxStreams, Fits: w.fits, Logger: w.Logger, Conn: w.JetStream.Conn(),
 		}.Run(gctx)
 	})
 	if err := g.Wait(); err != nil && ctx.Err() == nil {
