@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/spillway-live/spillway/schemas"
+	"github.com/spillway-live/spillway/workers/cmaf"
 )
 
 // MPD is one version of a stream's presentation.
@@ -65,6 +66,8 @@ type Representation struct {
 	Timescale            uint32
 	// FirstMSN is the number of the run's first segment in this track.
 	FirstMSN uint64
+	// Reference is the kind of the prft boxes in front of the fragments.
+	Reference cmaf.ReferenceKind
 	// PartUs is the longest part, microseconds.
 	PartUs int64
 	// Segments are the complete ones in the window, in order.
@@ -217,7 +220,7 @@ func (p *Period) set(w *writer, track schemas.Track, m *MPD) {
 			}
 			w.raw(` segmentAlignment="true" startWithSAP="1">` + "\n")
 			protection(w, r.KID)
-			p.reference(w, r, m)
+			p.reference(w, r, p.inband(track), m)
 		}
 		p.representation(w, r)
 	}
@@ -240,15 +243,36 @@ func protection(w *writer, kid string) {
 	w.raw("/>\n" + clearKey)
 }
 
-// reference says at which wall-clock a picture was received: by construction
-// the Period's line itself.
-func (p *Period) reference(w *writer, r *Representation, m *MPD) {
+// inband gives the kind of producer reference times that every fragment of a
+// track has; none where those of one rendition lack it or are of another kind.
+func (p *Period) inband(track schemas.Track) cmaf.ReferenceKind {
+	var kind cmaf.ReferenceKind
+	first := true
+	for i := range p.Sets {
+		if r := &p.Sets[i]; r.Track == track && (p.LowLatency() || len(r.Segments) > 0) {
+			if !first && r.Reference != kind {
+				return ""
+			}
+			kind, first = r.Reference, false
+		}
+	}
+	return kind
+}
+
+// reference says which wall-clock a picture has: by construction that of the
+// Period's line, which fragments' prft boxes follow within its tolerance.
+func (p *Period) reference(w *writer, r *Representation, inband cmaf.ReferenceKind, m *MPD) {
+	kind := inband
+	if kind == "" {
+		kind = cmaf.ReferenceEncoder
+	}
 	w.raw("<ProducerReferenceTime")
 	w.attr("id", "0")
-	w.attr("type", "encoder")
+	w.attr("type", string(kind))
 	w.attr("wallClockTime", dateTime(p.StartUs()))
 	w.attr("presentationTime", strconv.FormatUint(unitsOf(p.Line.StartUs, p.scale(r)), 10))
-	w.raw(` inband="false">`)
+	w.attr("inband", strconv.FormatBool(inband != ""))
+	w.raw(">")
 	m.utcTiming(w)
 	w.raw("</ProducerReferenceTime>\n")
 }

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/spillway-live/spillway/schemas"
+	"github.com/spillway-live/spillway/workers/cmaf"
 	"github.com/spillway-live/spillway/workers/dash"
 )
 
@@ -38,17 +39,19 @@ func presentation() dash.MPD {
 	video := dash.Representation{
 		Rendition: "src", Track: schemas.Video, Epoch: 1, InitID: strings.Repeat("a", 32), Codec: "avc1.64001f", BandwidthBps: 2_600_000,
 		Width: 1280, Height: 720, FPS: 29.97, Timescale: 90000, FirstMSN: 100,
-		Segments: []dash.Segment{{102, 360000, 180000}, {103, 540000, 180000}, {104, 720000, 90000}},
+		Reference: cmaf.ReferenceEncoder,
+		Segments:  []dash.Segment{{102, 360000, 180000}, {103, 540000, 180000}, {104, 720000, 90000}},
 	}
 	audio := dash.Representation{
 		Rendition: "src", Track: schemas.Audio, Epoch: 1, InitID: strings.Repeat("b", 32), Codec: "mp4a.40.2", BandwidthBps: 128_000,
 		SampleRate: 44100, Channels: 2, Timescale: 44100, FirstMSN: 99,
-		Segments: []dash.Segment{{101, 176128, 88064}, {102, 264192, 90000}, {103, 360000, 44100}},
+		Reference: cmaf.ReferenceEncoder,
+		Segments:  []dash.Segment{{101, 176128, 88064}, {102, 264192, 90000}, {103, 360000, 44100}},
 	}
 	m := dash.MPD{WindowUs: 16_000_000}
 	m.Periods = append(m.Periods, dash.Period{Epoch: 1, Line: schemas.Line{FirstMSN: 100, ZeroUnixUs: zero}, Ended: true, EndUs: 9_000_000, Sets: []dash.Representation{video, audio}})
-	video.Epoch, video.FirstMSN, video.Segments = 2, 107, nil
-	audio.Epoch, audio.FirstMSN, audio.Segments = 2, 106, nil
+	video.Epoch, video.FirstMSN, video.Segments, video.Reference = 2, 107, nil, cmaf.ReferenceCaptured
+	audio.Epoch, audio.FirstMSN, audio.Segments, audio.Reference = 2, 106, nil, ""
 	low := video
 	low.Rendition, low.Width, low.Height, low.BandwidthBps = "360p", 640, 360, 800_000
 	m.Periods = append(m.Periods, dash.Period{Epoch: 2, Line: schemas.Line{ID: 3, FirstMSN: 107, StartUs: 4_004_000, ZeroUnixUs: zero + 12_000_000, SegmentUs: 2_002_000},

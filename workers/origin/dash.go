@@ -198,6 +198,9 @@ func (o *Origin) period(ctx context.Context, runs []dashRun, i int) (dash.Period
 				d.BandwidthBps = max(d.BandwidthBps, int64(float64(bytesOf(rt.raw[k]))*8*float64(info.Timescale)/float64(end-start)))
 			}
 		}
+		// The newest segment's first fragment says what its prft is the time of: the
+		// publisher's clock may have been learned after the run began.
+		_, d.Reference = cmaf.Reference(rt.raw[len(rt.raw)-1][0])
 		d.BandwidthBps = roundUp(d.BandwidthBps)
 		if j == 0 && len(d.Segments) > 0 {
 			last := d.Segments[len(d.Segments)-1]

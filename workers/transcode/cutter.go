@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/spillway-live/spillway/schemas"
+	"github.com/spillway-live/spillway/workers/cmaf"
 )
 
 // planned is a source chunk that was given to the encoder. It is not changed
@@ -22,6 +23,9 @@ type planned struct {
 type plannedPart struct {
 	frag    schemas.Fragment
 	samples []sample
+	// reference is the source's prft box. It tells which wall-clock a media time
+	// has, so it holds for the same picture at another bitrate.
+	reference []byte
 }
 
 // plan reads the video fragments of a source chunk; without any it gives nil.
@@ -32,11 +36,13 @@ func plan(c *schemas.Chunk, payload []byte, arrived time.Time) (*planned, error)
 		if f.Track != schemas.Video {
 			continue
 		}
-		s, err := samplesOf(f, payload[f.Offset:f.Offset+f.Size])
+		b := payload[f.Offset : f.Offset+f.Size]
+		s, err := samplesOf(f, b)
 		if err != nil {
 			return nil, fmt.Errorf("chunk %s, fragment %d: %w", c.ContentID(), i, err)
 		}
-		p.parts = append(p.parts, plannedPart{*f, s})
+		reference, _ := cmaf.Reference(b)
+		p.parts = append(p.parts, plannedPart{*f, s, reference})
 	}
 	if len(p.parts) == 0 {
 		return nil, nil
@@ -176,7 +182,7 @@ const (
 	flagsNonSync = 0x01010000
 )
 
-// appendPart writes the fragment of one part.
+// appendPart writes the fragment of one part, behind its source's prft.
 func appendPart(b []byte, src *plannedPart, frames []placed, number uint32) []byte {
 	base, end := src.frag.BaseTime, src.frag.BaseTime+src.frag.Duration
 	start := func(i int) uint64 { // decode time of frame i; the last one's end is the part's
@@ -217,6 +223,7 @@ func appendPart(b []byte, src *plannedPart, frames []placed, number uint32) []by
 		trun += 4
 	}
 	moof := 8 + 16 + 8 + 24 + 20 + trun
+	b = append(b, src.reference...)
 	head(moof, "moof")
 	head(16, "mfhd")
 	b = be.AppendUint32(b, 0)

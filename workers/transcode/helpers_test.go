@@ -1,6 +1,7 @@
 package transcode
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -20,6 +21,7 @@ import (
 
 	"github.com/spillway-live/spillway/schemas"
 	"github.com/spillway-live/spillway/schemas/demand"
+	"github.com/spillway-live/spillway/workers/cmaf"
 	"github.com/spillway-live/spillway/workers/workerstest/media"
 )
 
@@ -271,6 +273,10 @@ func compare(t testing.TB, js jetstream.JetStream, got []made, source map[uint64
 				t.Fatal(err)
 			}
 			frames += len(s)
+			of, kind := cmaf.Reference(src.data[video[k].Offset : video[k].Offset+video[k].Size])
+			if own, _ := cmaf.Reference(c.data[f.Offset : f.Offset+f.Size]); kind != cmaf.ReferenceEncoder || !bytes.Equal(own, of) {
+				t.Errorf("chunk %s, part %d: prft %x, its source has %x", c.ContentID(), k, own, of)
+			}
 			if file == nil {
 				file = initOf(t, js, f.InitID)
 			}

@@ -56,7 +56,7 @@ func reordered(t *testing.T, codec ...string) ([]byte, *schemas.TrackInfo, []*pl
 			part++
 			out = append(out, &planned{
 				chunk:   &schemas.Chunk{App: "live", Stream: "one", Epoch: 1, Seq: uint64(len(out)), Fragments: []schemas.Fragment{f}},
-				parts:   []plannedPart{{f, s}},
+				parts:   []plannedPart{{frag: f, samples: s}},
 				arrived: time.Now(),
 			})
 		}

@@ -8,6 +8,7 @@ package media
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -163,9 +164,20 @@ type Publisher struct {
 	Encryption *schemas.Encryption
 	// Irregular: the length of segments is not told ahead.
 	Irregular bool
+	// Clock is the chunks' source of time; default arrival.
+	Clock schemas.ClockSource
+	// Only is the one track that there is; empty: both.
+	Only schemas.Track
+	// SegmentFrames are the lengths of segments in pictures, at most 120, taken in
+	// turn: a publisher whose key frames come at varying distances. Default 60.
+	SegmentFrames []int
 
-	parts       int // video parts cut
-	audioFrames int // audio frames cut
+	parts       int   // video parts cut
+	frames      int   // pictures cut
+	part        int   // video parts cut of the open segment
+	left        int   // pictures that the open segment still has
+	starts      []int // picture that each segment begins with
+	audioFrames int   // audio frames cut
 	audioMSN    uint64
 	audioPart   uint32
 }
@@ -177,14 +189,32 @@ func (p *Publisher) defaults() {
 	if p.Epoch == 0 {
 		p.Epoch = 1
 	}
+	if p.Clock == "" {
+		p.Clock = schemas.ClockArrival
+	}
 	if p.Start.IsZero() {
 		p.Start = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	}
 }
 
 // NextMSN is the number after the last begun segment.
-func (p *Publisher) NextMSN() uint64 {
-	return p.FirstMSN + uint64((p.parts+SegmentParts-1)/SegmentParts)
+func (p *Publisher) NextMSN() uint64 { return p.FirstMSN + uint64(len(p.starts)) }
+
+// segmentFrames is the length of a segment, counted from 0.
+func (p *Publisher) segmentFrames(i int) int {
+	if len(p.SegmentFrames) == 0 {
+		return SegmentParts * PartFrames
+	}
+	return p.SegmentFrames[i%len(p.SegmentFrames)]
+}
+
+// boundary is the picture that the segment after one, counted from 0, begins with.
+func (p *Publisher) boundary(i int) int {
+	n := 0
+	for k := range i + 1 {
+		n += p.segmentFrames(k)
+	}
+	return n
 }
 
 // Open gives the epoch's opening.
@@ -205,8 +235,18 @@ func (p *Publisher) Open() schemas.EpochOpen {
 		Encrypted: encrypted,
 		Version:   schemas.ChunkVersion, App: p.Key.App, Stream: p.Key.Stream, Rendition: p.Rendition, Epoch: p.Epoch,
 		DiscontinuitySeq: p.DSeq, CDN: p.CDN, OpenedUnixUs: p.Start.UnixMicro(), Encoder: "test", Protocol: "test",
-		Tracks: []schemas.TrackInfo{v, a},
+		Tracks: p.only(v, a),
 	}
+}
+
+func (p *Publisher) only(v, a schemas.TrackInfo) []schemas.TrackInfo {
+	switch p.Only {
+	case schemas.Video:
+		return []schemas.TrackInfo{v}
+	case schemas.Audio:
+		return []schemas.TrackInfo{a}
+	}
+	return []schemas.TrackInfo{v, a}
 }
 
 // State gives what ingest would have in the bucket streams.
@@ -217,7 +257,7 @@ func (p *Publisher) State(now time.Time) schemas.StreamState {
 	}
 }
 
-// Chunk cuts the next chunk: 200 ms of video and the audio parts that have ended.
+// Chunk cuts the next chunk: at most 200 ms of video and the audio parts that have ended.
 func (p *Publisher) Chunk() (*schemas.Chunk, []byte) {
 	p.defaults()
 	if p.parts == 0 {
@@ -225,8 +265,7 @@ func (p *Publisher) Chunk() (*schemas.Chunk, []byte) {
 	}
 	c := &schemas.Chunk{
 		App: p.Key.App, Stream: p.Key.Stream, Rendition: p.Rendition, Epoch: p.Epoch, Seq: uint64(p.parts),
-		DiscontinuitySeq: p.DSeq, CDN: p.CDN, Clock: schemas.ClockArrival, ClockBoundUs: 50_000,
-		ReceivedUnixUs: p.wall(float64(p.parts+1) * PartFrames / FPS), Encryption: p.Encryption,
+		DiscontinuitySeq: p.DSeq, CDN: p.CDN, Clock: p.Clock, ClockBoundUs: 50_000, Encryption: p.Encryption,
 	}
 	var payload []byte
 	add := func(f schemas.Fragment, tr *track, first, n int) {
@@ -240,25 +279,38 @@ func (p *Publisher) Chunk() (*schemas.Chunk, []byte) {
 		if err != nil {
 			panic(fmt.Sprintf("marshal part: %v", err))
 		}
+		b = append(p.reference(&f), b...)
 		f.Offset, f.Size, f.Timescale, f.InitID, f.Samples = len(payload), len(b), tr.scale, schemas.InitID(tr.init), n
 		payload = append(payload, b...)
 		c.Fragments = append(c.Fragments, f)
 	}
-	k := p.parts % SegmentParts
-	add(schemas.Fragment{
-		Track: schemas.Video, MSN: p.FirstMSN + uint64(p.parts/SegmentParts), Part: uint32(k),
-		BaseTime:   uint64(p.parts*PartFrames) * uint64(p.Clip.video.scale) / FPS,
-		WallUnixUs: p.wall(float64(p.parts) * PartFrames / FPS), Independent: k == 0,
-		SegmentStart: k == 0, SegmentEnd: k == SegmentParts-1, Discontinuity: p.Discontinuity && p.parts == 0,
-		Line: p.line(k == 0),
-	}, &p.Clip.video, p.parts*PartFrames, PartFrames)
+	if p.left == 0 {
+		p.left, p.part = p.segmentFrames(len(p.starts)), 0
+		p.starts = append(p.starts, p.frames)
+	}
+	k, n, begin := p.part, min(PartFrames, p.left), p.starts[len(p.starts)-1]
+	c.ReceivedUnixUs = p.wall(float64(p.frames+n) / FPS)
+	if p.Only != schemas.Audio {
+		add(schemas.Fragment{
+			Track: schemas.Video, MSN: p.NextMSN() - 1, Part: uint32(k),
+			BaseTime:   uint64(p.frames) * uint64(p.Clip.video.scale) / FPS,
+			WallUnixUs: p.wall(float64(p.frames) / FPS), Independent: (p.frames-begin)%60 == 0,
+			SegmentStart: k == 0, SegmentEnd: n == p.left, Discontinuity: p.Discontinuity && p.parts == 0,
+			Line: p.line(k == 0),
+		}, &p.Clip.video, p.frames-begin+p.clipAt(), n)
+	}
 	p.parts++
+	p.part++
+	p.frames, p.left = p.frames+n, p.left-n
+	if p.Only == schemas.Video {
+		return c, payload
+	}
 
 	const frame = 1024.0 / AudioRate
-	until := float64(p.parts) * PartFrames / FPS
+	until := float64(p.frames) / FPS
 	for {
 		// The audio segment ends at the first frame at or past the video boundary.
-		boundary := float64(p.audioMSN-p.FirstMSN+1) * SegmentParts * PartFrames / FPS
+		boundary := float64(p.boundary(int(p.audioMSN-p.FirstMSN))) / FPS
 		n, end := 0, false
 		for n < AudioPartFrames && !end {
 			n++
@@ -282,12 +334,37 @@ func (p *Publisher) Chunk() (*schemas.Chunk, []byte) {
 	return c, payload
 }
 
+// clipAt is the clip's picture that the open segment begins with: a key frame.
+func (p *Publisher) clipAt() int {
+	if len(p.SegmentFrames) > 0 {
+		return 0
+	}
+	return (len(p.starts) - 1) * SegmentParts * PartFrames
+}
+
+// reference is a fragment's prft box (ISO/IEC 14496-12, 8.16.5), as ingest writes
+// it. Frames are presented in the order of decoding.
+func (p *Publisher) reference(f *schemas.Fragment) []byte {
+	flags := uint32(24)
+	if p.Clock == schemas.ClockArrival {
+		flags = 0
+	}
+	be := binary.BigEndian
+	b := append([]byte{0, 0, 0, 32}, "prft"...)
+	b = be.AppendUint32(b, 1<<24|flags)
+	b = be.AppendUint32(b, 1)
+	const ntpUnixSeconds = 2_208_988_800
+	us := uint64(f.WallUnixUs)
+	b = be.AppendUint64(b, (us/1_000_000+ntpUnixSeconds)<<32|us%1_000_000<<32/1_000_000)
+	return be.AppendUint64(b, f.BaseTime)
+}
+
 func (p *Publisher) line(start bool) *schemas.Line {
 	if !start {
 		return nil
 	}
 	l := &schemas.Line{FirstMSN: p.FirstMSN, ZeroUnixUs: p.Start.UnixMicro(), SegmentUs: SegmentParts * PartFrames * 1_000_000 / FPS}
-	if p.Irregular {
+	if p.Irregular || len(p.SegmentFrames) > 0 {
 		l.SegmentUs = 0
 	}
 	return l
