@@ -20,6 +20,8 @@ const (
 // Checker checks the playlists that one client fetches from one URL, in order.
 // The zero value is ready.
 type Checker struct {
+	// Kind is what the playlists list.
+	Kind Kind
 	last *Playlist
 }
 
@@ -32,15 +34,19 @@ func (c *Checker) Add(text []byte) []string {
 	if err != nil {
 		return []string{"cannot be read: " + err.Error()}
 	}
-	v := &violations{p: p, list: p.problems}
-	if p.Skipped > 0 {
+	v := &violations{p: p, kind: c.Kind, list: p.problems}
+	if p.Skipped > 0 && c.Kind.deltas() {
 		if !c.apply(v) {
 			return v.list
 		}
 	}
 	v.header()
 	v.segments()
-	v.ends()
+	if c.Kind == LowLatency {
+		v.ends()
+	} else {
+		v.noParts()
+	}
 	if c.last != nil {
 		v.after(c.last)
 	}
@@ -57,6 +63,9 @@ func (c *Checker) apply(v *violations) bool {
 	}
 	if p.Version < 9 {
 		v.add("EXT-X-SKIP needs EXT-X-VERSION 9, not %d", p.Version)
+	}
+	if p.SkipUntil == 0 {
+		v.add("EXT-X-SKIP without CAN-SKIP-UNTIL")
 	}
 	var skipped []Segment
 	for _, s := range c.last.Segments {
@@ -82,6 +91,7 @@ func (c *Checker) apply(v *violations) bool {
 
 type violations struct {
 	p    *Playlist
+	kind Kind
 	list []string
 }
 
@@ -100,20 +110,25 @@ func (s *Segment) length() float64 {
 
 func (v *violations) header() {
 	p := v.p
-	if p.Version < 6 {
-		v.add("EXT-X-VERSION %d: EXT-X-MAP needs 6", p.Version)
+	if least, why := v.kind.version(); p.Version < least {
+		v.add("EXT-X-VERSION %d: %s needs %d", p.Version, why, least)
 	}
 	if p.TargetDuration <= 0 {
 		v.add("EXT-X-TARGETDURATION is missing")
 	}
-	if p.PartTarget <= 0 {
-		v.add("EXT-X-PART-INF with PART-TARGET is missing")
-	}
-	if !p.CanBlock {
+	if v.kind.deltas() && !p.CanBlock {
 		v.add("CAN-BLOCK-RELOAD=YES is missing")
 	}
-	if p.PartHoldBack < 3*p.PartTarget-epsilon {
-		v.add("PART-HOLD-BACK %.5f is below 3 x PART-TARGET %.5f", p.PartHoldBack, p.PartTarget)
+	if p.IFramesOnly != (v.kind == KeyFrames) {
+		v.add("EXT-X-I-FRAMES-ONLY stands in a list of whole segments, or is missing in one of key frames")
+	}
+	if v.kind == LowLatency {
+		if p.PartTarget <= 0 {
+			v.add("EXT-X-PART-INF with PART-TARGET is missing")
+		}
+		if p.PartHoldBack < 3*p.PartTarget-epsilon {
+			v.add("PART-HOLD-BACK %.5f is below 3 x PART-TARGET %.5f", p.PartHoldBack, p.PartTarget)
+		}
 	}
 	if p.HoldBack != 0 && p.HoldBack < float64(3*p.TargetDuration)-epsilon {
 		v.add("HOLD-BACK %.3f is below 3 x TARGETDURATION %d", p.HoldBack, p.TargetDuration)
@@ -152,11 +167,14 @@ func (v *violations) segments() {
 				v.add("segment %d lasts %.3f s: over TARGETDURATION %d", s.MSN, s.Duration, p.TargetDuration)
 			}
 		}
-		if s.Map == "" {
-			v.add("segment %d has no EXT-X-MAP", s.MSN)
+		if (s.Map == "") != (v.kind == TS) {
+			v.add("segment %d has the EXT-X-MAP %q: fragments need one, MPEG-TS has none", s.MSN, s.Map)
 		}
 		v.dateTime(i)
 		v.parts(s, unique)
+		if v.kind != LowLatency {
+			continue
+		}
 		window := float64(3 * p.TargetDuration)
 		if s.URI != "" && len(s.Parts) > 0 && after > window+epsilon {
 			v.add("segment %d ends %.3f s from the end and still lists parts", s.MSN, after)
@@ -214,13 +232,13 @@ func (v *violations) parts(s *Segment, unique func(string)) {
 func (v *violations) ends() {
 	p := v.p
 	if p.EndList {
-		if p.Hints > 0 {
+		if p.Hints+p.MapHints > 0 {
 			v.add("EXT-X-PRELOAD-HINT together with EXT-X-ENDLIST")
 		}
 		return
 	}
-	if p.Hints != 1 || p.Hint == "" {
-		v.add("%d preload hints: one of TYPE=PART is expected", p.Hints)
+	if p.Hints != 1 || p.MapHints > 1 {
+		v.add("%d preload hints of TYPE=PART and %d of TYPE=MAP: one is expected, and at most one", p.Hints, p.MapHints)
 	}
 	for i := range p.Segments {
 		for _, part := range p.Segments[i].Parts {
@@ -229,7 +247,12 @@ func (v *violations) ends() {
 			}
 		}
 	}
+	reported := map[string]bool{}
 	for _, r := range p.Reports {
+		if reported[r.URI] {
+			v.add("%s has two rendition reports", r.URI)
+		}
+		reported[r.URI] = true
 		if r.LastMSN < 0 || r.LastPart < 0 {
 			v.add("rendition report of %s lacks LAST-MSN or LAST-PART", r.URI)
 		}
@@ -248,6 +271,9 @@ func (v *violations) after(old *Playlist) {
 	if p.PartTarget != old.PartTarget {
 		v.add("PART-TARGET changed from %v to %v", old.PartTarget, p.PartTarget)
 	}
+	if p.HoldBack != old.HoldBack || p.PartHoldBack != old.PartHoldBack || p.SkipUntil != old.SkipUntil || p.CanBlock != old.CanBlock {
+		v.add("EXT-X-SERVER-CONTROL changed")
+	}
 	if old.EndList && !p.EndList {
 		v.add("EXT-X-ENDLIST was taken back")
 	}
@@ -256,6 +282,7 @@ func (v *violations) after(old *Playlist) {
 		return
 	}
 	v.removed(old)
+	v.hinted(old)
 	if m, n := old.end(), p.end(); n[0] < m[0] || n[0] == m[0] && n[1] < m[1] {
 		v.add("the end went back from segment %d part %d to segment %d part %d", m[0], m[1], n[0], n[1])
 	}
@@ -296,7 +323,7 @@ func (v *violations) removed(old *Playlist) {
 		for i := range p.Segments {
 			d += p.Segments[i].length()
 		}
-		if d < float64(3*p.TargetDuration)-epsilon {
+		if v.kind == LowLatency && d < float64(3*p.TargetDuration)-epsilon {
 			v.add("segments were removed though only %.3f s are left: 3 x TARGETDURATION must stay", d)
 		}
 	}
@@ -317,6 +344,9 @@ func (p *Playlist) end() [2]uint64 {
 func (v *violations) same(was, is *Segment) {
 	if was.URI != "" && (was.URI != is.URI || math.Abs(was.Duration-is.Duration) > epsilon) {
 		v.add("segment %d changed from %s (%.5f s) to %s (%.5f s)", was.MSN, was.URI, was.Duration, is.URI, is.Duration)
+	}
+	if was.Gap && !is.Gap {
+		v.add("segment %d was a gap and is none", was.MSN)
 	}
 	if was.Map != is.Map || was.Discontinuity != is.Discontinuity || !was.DateTime.Equal(is.DateTime) {
 		v.add("segment %d changed its EXT-X-MAP, EXT-X-DISCONTINUITY or EXT-X-PROGRAM-DATE-TIME", was.MSN)

@@ -25,8 +25,9 @@ type Playlist struct {
 	PartTarget                        float64
 	Skipped                           int
 	Segments                          []Segment
-	Hint                              string
-	Hints                             int
+	IFramesOnly                       bool
+	Hint                              string // URI of TYPE=PART
+	Hints, MapHints                   int    // EXT-X-PRELOAD-HINT of TYPE=PART, of TYPE=MAP
 	Reports                           []Report
 	EndList                           bool
 	problems                          []string // found while reading
@@ -113,7 +114,7 @@ func (r *reader) line(line string) error {
 	tag, value, _ := strings.Cut(line, ":")
 	r.seen[tag]++
 	switch tag {
-	case "#EXT-X-VERSION", "#EXT-X-TARGETDURATION", "#EXT-X-MEDIA-SEQUENCE", "#EXT-X-DISCONTINUITY-SEQUENCE",
+	case "#EXT-X-VERSION", "#EXT-X-I-FRAMES-ONLY", "#EXT-X-TARGETDURATION", "#EXT-X-MEDIA-SEQUENCE", "#EXT-X-DISCONTINUITY-SEQUENCE",
 		"#EXT-X-SERVER-CONTROL", "#EXT-X-PART-INF", "#EXT-X-SKIP", "#EXT-X-ENDLIST":
 		if r.seen[tag] > 1 {
 			r.problem("%s appears twice", tag)
@@ -139,6 +140,8 @@ func (r *reader) header(tag, value string) (err error) {
 		p.DiscontinuitySeq, err = strconv.ParseUint(value, 10, 64)
 	case "#EXT-X-ENDLIST":
 		p.EndList = true
+	case "#EXT-X-I-FRAMES-ONLY":
+		p.IFramesOnly = true
 	default:
 		var a map[string]string
 		if a, err = Attributes(value); err != nil {
@@ -175,7 +178,7 @@ func (r *reader) segmentTag(tag, value string) error {
 		}
 		r.touched = true
 	}
-	if len(r.p.Reports)+r.p.Hints > 0 && tag != "#EXT-X-RENDITION-REPORT" && tag != "#EXT-X-PRELOAD-HINT" {
+	if len(r.p.Reports)+r.p.Hints+r.p.MapHints > 0 && tag != "#EXT-X-RENDITION-REPORT" && tag != "#EXT-X-PRELOAD-HINT" {
 		r.problem("%s comes after the preload hint or a rendition report", tag)
 	}
 	switch tag {
@@ -189,6 +192,8 @@ func (r *reader) segmentTag(tag, value string) error {
 	case "#EXT-X-DISCONTINUITY":
 		early()
 		r.cur.Discontinuity = true
+	case "#EXT-X-KEY":
+		early()
 	case "#EXT-X-GAP":
 		r.cur.Gap, r.touched = true, true
 	case "#EXT-X-PROGRAM-DATE-TIME":
@@ -226,9 +231,14 @@ func (r *reader) withURI(tag string, a map[string]string, early func()) error {
 		}
 		r.cur.Parts = append(r.cur.Parts, Part{URI: a["URI"], Duration: f, Independent: a["INDEPENDENT"] == "YES", Gap: a["GAP"] == "YES"})
 	case "#EXT-X-PRELOAD-HINT":
-		r.p.Hints++
-		if a["TYPE"] == "PART" {
+		switch a["TYPE"] {
+		case "PART":
+			r.p.Hints++
 			r.p.Hint = a["URI"]
+		case "MAP":
+			r.p.MapHints++
+		default:
+			r.problem("preload hint of TYPE=%s: PART or MAP is expected", a["TYPE"])
 		}
 	case "#EXT-X-RENDITION-REPORT":
 		rep := Report{URI: a["URI"], LastMSN: -1, LastPart: -1}
