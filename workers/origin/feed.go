@@ -282,7 +282,9 @@ func (f *feed) moved(t *track, do func()) {
 	wasClosed := t.closed
 	reports := make([]hls.Report, 0, len(f.tracks))
 	for name, other := range f.tracks {
-		if other != t && other.begun {
+		// Of a rendition that ended there is nothing to switch to.
+		ended := name.rendition != schemas.SourceRendition && f.o.made.Retired(f.key, name.rendition, time.Now())
+		if other != t && other.begun && !ended {
 			reports = append(reports, hls.Report{
 				URI:     hls.ReportURI(t.rendition, name.rendition, name.kind),
 				LastMSN: other.last.msn, LastPart: other.last.part,

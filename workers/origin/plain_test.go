@@ -2,11 +2,15 @@ package origin
 
 import (
 	"bytes"
+	"fmt"
 	"os/exec"
 	"strings"
 	"testing"
 
 	"github.com/bluenviron/gohlslib/v2/pkg/playlist"
+	"github.com/bluenviron/mediacommon/v2/pkg/formats/fmp4"
+	"github.com/bluenviron/mediacommon/v2/pkg/formats/fmp4/seekablebuffer"
+	"github.com/bluenviron/mediacommon/v2/pkg/formats/mp4/codecs"
 
 	"github.com/spillway-live/spillway/testenv/bus/bustest"
 	"github.com/spillway-live/spillway/workers/workerstest/media"
@@ -138,5 +142,32 @@ func TestFormatsOfUnknownStreams(t *testing.T) {
 		if a := get(t, o.url+path); a.code != 404 {
 			t.Errorf("%s: %d %s", path, a.code, a.body)
 		}
+	}
+}
+
+// What MPEG-TS cannot carry is refused with the reason, and what to play instead.
+func TestTSOfOtherCodecsIsRefused(t *testing.T) {
+	t.Parallel()
+	for name, codec := range map[string]codecs.Codec{
+		"av01": &codecs.AV1{SequenceHeader: []byte{8, 0, 0, 0, 66, 167, 191, 228, 96, 13, 0, 64}},
+		"opus": &codecs.Opus{ChannelCount: 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := bustest.Start(t)
+			o := run(t, b.JS)
+			var init seekablebuffer.Buffer
+			if err := (&fmp4.Init{Tracks: []*fmp4.InitTrack{{ID: 1, TimeScale: 1000, Codec: codec}}}).Marshal(&init); err != nil {
+				t.Fatal(err)
+			}
+			last := newFatOf(t, b.JS, 1000, init.Bytes()).push(3)
+			until(t, "the stream is served", func() bool { return get(t, o.url+videoPath+fmt.Sprintf("1-%d.m4s", last)).code == 200 })
+			for _, path := range []string{"playlist.m3u8", fmt.Sprintf("1-%d.ts", last-1)} {
+				a := get(t, o.url+"/live/one/src/ts/"+path)
+				if text := strings.ToLower(string(a.body)); a.code != 404 || !strings.Contains(text, name) || !strings.Contains(text, "play its ll-hls") {
+					t.Errorf("%s: %d %s", path, a.code, a.body)
+				}
+			}
+		})
 	}
 }

@@ -36,14 +36,20 @@ type fat struct {
 	js   jetstream.JetStream
 	part int
 	data []byte
+	init []byte
 }
 
 const fatParts = 10
 
 func newFat(t testing.TB, js jetstream.JetStream, partBytes int) *fat {
 	t.Helper()
-	init := []byte("an init segment nobody decodes")
-	f := &fat{t: t, js: js, data: make([]byte, partBytes)}
+	return newFatOf(t, js, partBytes, []byte("an init segment nobody decodes"))
+}
+
+// newFatOf is newFat with an init segment.
+func newFatOf(t testing.TB, js jetstream.JetStream, partBytes int, init []byte) *fat {
+	t.Helper()
+	f := &fat{t: t, js: js, data: make([]byte, partBytes), init: init}
 	f.kv(schemas.BucketInits, schemas.InitID(init), init)
 	s, err := json.Marshal(schemas.StreamState{
 		App: key.App, Stream: key.Stream, Live: true, UpdatedUnixUs: time.Now().UnixMicro(),
@@ -78,7 +84,7 @@ func (f *fat) push(segments int) (msn int) {
 		c := &schemas.Chunk{
 			App: key.App, Stream: key.Stream, Rendition: schemas.SourceRendition, Epoch: 1, Seq: uint64(f.part), Clock: schemas.ClockArrival,
 			Fragments: []schemas.Fragment{{
-				Track: schemas.Video, MSN: uint64(msn), Part: uint32(k), Size: len(f.data), InitID: schemas.InitID([]byte("an init segment nobody decodes")),
+				Track: schemas.Video, MSN: uint64(msn), Part: uint32(k), Size: len(f.data), InitID: schemas.InitID(f.init),
 				Duration: 200, Timescale: 1000, Samples: 6, Independent: k == 0, SegmentStart: k == 0, SegmentEnd: k == fatParts-1,
 				BaseTime: uint64(f.part * 200), WallUnixUs: int64(f.part) * 200_000,
 			}},

@@ -117,7 +117,9 @@ func TestFindsWrongReports(t *testing.T) {
 	audio = strings.Replace(audio, "#EXT-X-PRELOAD-HINT", "#EXT-X-PART:DURATION=0.2,URI=\"2-104.3.m4s\"\n#EXT-X-PRELOAD-HINT", 1)
 	for _, c := range []struct{ name, old, new, want string }{
 		{"right", "", "", ""},
-		{"behind", "LAST-PART=3", "LAST-PART=2", "ends in 104.3"},
+		{"behind", "LAST-PART=3", "LAST-PART=0", "ends in 104.3"},
+		{"ahead", "LAST-PART=3", "LAST-PART=4", "ends in 104.3"},
+		{"far ahead", "LAST-MSN=104", "LAST-MSN=105", "ends in 104.3"},
 		{"its own", "../audio/", "../video/", "none of the other"},
 		{"missing", "#EXT-X-RENDITION-REPORT", "#", "has no rendition report"},
 	} {

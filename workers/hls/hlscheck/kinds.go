@@ -2,7 +2,6 @@ package hlscheck
 
 import (
 	"fmt"
-	"math"
 	"path"
 	"slices"
 )
@@ -78,6 +77,19 @@ func (v *violations) hinted(old *Playlist) {
 	}
 }
 
+// partsAfter counts the parts listed behind the reported one; many where it is not listed.
+func (p *Playlist) partsAfter(r Report) int {
+	n := 0
+	for i := len(p.Segments) - 1; i >= 0; i-- {
+		s := &p.Segments[i]
+		if int64(s.MSN) == r.LastMSN && r.LastPart >= 0 && r.LastPart < int64(len(s.Parts)) {
+			return n + len(s.Parts) - 1 - int(r.LastPart)
+		}
+		n += len(s.Parts)
+	}
+	return ReportLag + n + 1
+}
+
 // Same tells in what the playlist that delta updates have given differs from the
 // whole one of the same version.
 func (c *Checker) Same(whole []byte) []string {
@@ -100,9 +112,14 @@ func (c *Checker) Same(whole []byte) []string {
 	return out
 }
 
+// ReportLag is by how many parts a rendition report may be behind the playlist it
+// is about: reports are as old as the playlist that they stand in.
+const ReportLag = 2
+
 // Reports checks the rendition reports of the playlist at path name against the
 // stream's other playlists, by path, which were fetched when nothing came any
-// more: one for each, none for itself, and each with what that playlist ends in.
+// more: one for each, none for itself, each of a part that is listed at that
+// playlist's end or at most [ReportLag] parts before.
 func Reports(name string, playlists map[string]*Playlist) []string {
 	var out []string
 	of := map[string]Report{}
@@ -122,8 +139,8 @@ func Reports(name string, playlists map[string]*Playlist) []string {
 			continue
 		}
 		s := &p.Segments[len(p.Segments)-1]
-		if end := len(s.Parts) - 1; r.LastMSN > math.MaxInt64-1 || uint64(r.LastMSN) != s.MSN || r.LastPart != int64(end) {
-			out = append(out, fmt.Sprintf("%s reports %d.%d of %s, which ends in %d.%d", name, r.LastMSN, r.LastPart, other, s.MSN, end))
+		if p.partsAfter(r) > ReportLag {
+			out = append(out, fmt.Sprintf("%s reports %d.%d of %s, which ends in %d.%d", name, r.LastMSN, r.LastPart, other, s.MSN, len(s.Parts)-1))
 		}
 	}
 	return out
