@@ -323,6 +323,10 @@ func TestLadder(t *testing.T) {
 		ids, _, _ := pictures()
 		return ids == "src-video 360p-video"
 	})
+	// Of a stream that is not live any more the rendition's past can be had.
+	if err := src.PutState(t.Context(), b.JS, true); err != nil {
+		t.Fatal(err)
+	}
 	if a := get(t, o.url+"/live/one/144p/video/playlist.m3u8"); a.code != 404 {
 		t.Errorf("the playlist of a rendition that ended: %d", a.code)
 	}

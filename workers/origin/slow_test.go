@@ -174,7 +174,7 @@ func TestSlowReadersHoldBoundedMemory(t *testing.T) {
 func TestSlowReadersAreCutOff(t *testing.T) {
 	t.Parallel()
 	b := bustest.Start(t)
-	o := run(t, b.JS, func(o *Origin) { o.Listener = small{o.Listener}; o.SlowAfter = 200 * time.Millisecond })
+	o := run(t, b.JS, func(o *Origin) { o.Listener = small{o.Listener}; o.SlowAfter = 2 * time.Second })
 	pack(t, b.JS)
 	last := newFat(t, b.JS, 128<<10).push(4)
 	until(t, "the segment is there", func() bool {
