@@ -78,6 +78,9 @@ func readPart(header []byte, p *Part) bool {
 	}
 	p.Independent, p.SegmentStart, p.SegmentEnd, p.Discontinuity = r.flags()
 	p.Line = r.line()
+	if r.next(`,"kid":"`) {
+		p.KID = r.string(`,"kid":"`)
+	}
 	p.ContentID = r.string(`,"cid":"`)
 	p.CRC = uint32(r.uint(`,"crc":`, math.MaxUint32))
 	return r.end()

@@ -22,6 +22,10 @@ func appendChunk(b []byte, c *Chunk) []byte {
 	b = appendInt(b, `,"recv_us":`, c.ReceivedUnixUs)
 	b = appendString(b, `,"clock":`, string(c.Clock))
 	b = appendInt(b, `,"clock_bound_us":`, c.ClockBoundUs)
+	if c.Encryption != nil {
+		e, _ := json.Marshal(c.Encryption) // strings and a number always encode
+		b = append(append(b, `,"enc":`...), e...)
+	}
 	b = append(b, `,"frags":`...)
 	if c.Fragments == nil {
 		b = append(b, "null"...)
@@ -79,6 +83,9 @@ func appendPart(b []byte, p *Part) []byte {
 	}
 	b = appendFlags(b, p.Independent, p.SegmentStart, p.SegmentEnd, p.Discontinuity)
 	b = appendLine(b, p.Line)
+	if p.KID != "" {
+		b = appendString(b, `,"kid":`, p.KID)
+	}
 	b = appendString(b, `,"cid":`, p.ContentID)
 	return append(appendUint(b, `,"crc":`, uint64(p.CRC)), '}')
 }
