@@ -77,7 +77,10 @@ func (s *Service) judge(ctx context.Context, r *Request) (app *schemas.AppSettin
 			return nil, Refuse("key", err.Error()), true
 		}
 	}
-	if app, why = s.settings(ctx, r.Key); why != nil {
+	if app, why = s.settings(ctx, r.Key); why == nil {
+		why = s.reserved(r)
+	}
+	if why != nil {
 		return nil, why, true
 	}
 	if app.PublishHookURL != "" && !r.Trusted {
@@ -106,16 +109,34 @@ func (s *Service) judge(ctx context.Context, r *Request) (app *schemas.AppSettin
 // settingsTimeout is how long an admission waits for the applications' settings after a start.
 const settingsTimeout = 5 * time.Second
 
+// taken is the table of keys that have an entry, whatever it says.
+func taken(string, []byte) (bool, error) { return true, nil }
+
+// reserved refuses an address that plays another stream, and a stream that a
+// camera is pulled for: a publisher there would be seen by nobody, or fight with the puller.
+func (s *Service) reserved(r *Request) *Refused {
+	k := r.Key.KVKey()
+	if _, shared := s.shares.Get(k); shared {
+		return Refuse("share", fmt.Sprintf("%s is the address of a share: what is published there would not be played; publish under another name", r.Key))
+	}
+	if _, pulled := s.sources.Get(k); pulled && !r.Trusted {
+		return Refuse("source", fmt.Sprintf("%s is pulled from a camera: publish under another name, or remove the camera first (spillway source remove %s)", r.Key, r.Key))
+	}
+	return nil
+}
+
 // settings gives what holds for a stream. Nobody is admitted before they are known: they may refuse.
 func (s *Service) settings(ctx context.Context, k schemas.StreamKey) (*schemas.AppSettings, *Refused) {
 	wait, cancel := context.WithTimeout(ctx, settingsTimeout)
 	defer cancel()
-	select {
-	case <-s.apps.Ready():
-		return schemas.SettingsOf(k, s.apps.Get), nil
-	case <-wait.Done():
-		return nil, Refuse("bus", fmt.Sprintf("the applications' settings could not be read within %s: try again", settingsTimeout))
+	for _, known := range []<-chan struct{}{s.apps.Ready(), s.shares.Ready(), s.sources.Ready()} {
+		select {
+		case <-known:
+		case <-wait.Done():
+			return nil, Refuse("bus", fmt.Sprintf("the settings of applications, shares and cameras could not be read within %s: try again", settingsTimeout))
+		}
 	}
+	return schemas.SettingsOf(k, s.apps.Get), nil
 }
 
 func (s *Service) newPublication(r Request) *Publication {

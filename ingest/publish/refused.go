@@ -10,7 +10,7 @@ import (
 // peer, the log and the event alike.
 type Refused struct {
 	// Code is short and fixed, for metrics and for a protocol's own status: name,
-	// key, hook, second, limit, protocol, tls, play, codec, bitstream, too_large,
+	// key, hook, second, share, source, limit, protocol, tls, play, codec, bitstream, too_large,
 	// no_media, no_key_frame, unsteady, bus, shutdown, panic.
 	Code string
 	// Reason says in plain words what was wrong and what to do.

@@ -72,6 +72,8 @@ type Service struct {
 	metrics *metrics
 	bus     *busHandles
 	apps    *mirror.Table[*schemas.AppSettings]
+	shares  *mirror.Table[bool] // addresses that are shares' or were
+	sources *mirror.Table[bool] // streams that cameras are pulled for
 	hook    *hook
 	noise   noise
 	pool    sync.Pool // *[]byte of payloads
@@ -101,7 +103,7 @@ func New(ctx context.Context, s Settings) (*Service, error) {
 		return nil, err
 	}
 	svc := &Service{s: s, log: s.Logger, report: r, metrics: m, bus: b,
-		apps: mirror.New(schemas.BucketApps, schemas.ParseAppSettings, s.Logger), hook: newHook(s.HookTimeout),
+		apps: mirror.New(schemas.BucketApps, schemas.ParseAppSettings, s.Logger), shares: mirror.New(schemas.BucketShares, taken, s.Logger), sources: mirror.New(schemas.BucketSources, taken, s.Logger), hook: newHook(s.HookTimeout),
 		all: map[*Publication]struct{}{}, left: make(chan struct{}), current: map[schemas.StreamKey]*Publication{}}
 	svc.pool.New = func() any { b := make([]byte, 0, 128<<10); return &b }
 	return svc, nil
@@ -114,7 +116,7 @@ const (
 	leaveTimeout = drainTimeout + time.Second
 )
 
-// Run sends reports and follows the applications' settings until ctx ends. Then it stops all publications with
+// Run sends reports and follows the settings of applications, shares and cameras until ctx ends. Then it stops all publications with
 // [ErrShutdown], waits until their protocols have ended them (their last chunks
 // are published) and returns.
 func (s *Service) Run(ctx context.Context) error {
@@ -123,6 +125,8 @@ func (s *Service) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	wg.Go(func() { _ = s.report.Run(reporting) })
 	wg.Go(func() { _ = s.apps.Run(ctx, s.s.JetStream) })
+	wg.Go(func() { _ = s.shares.Run(ctx, s.s.JetStream) })
+	wg.Go(func() { _ = s.sources.Run(ctx, s.s.JetStream) })
 	<-ctx.Done()
 	s.shutDown()
 	stop()
