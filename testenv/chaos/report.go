@@ -14,6 +14,7 @@ type Report struct {
 	Seconds    int            `json:"seconds"`
 	Publishers int            `json:"publishers"`
 	Viewers    int            `json:"viewers"`
+	Between    string         `json:"between"` // longest time between two kills
 	Renditions int            `json:"renditions"`
 	Processes  map[string]int `json:"processes"`
 	// Readers are independent readers, one for each playlist and origin. Compared counts the parts and segments
@@ -63,7 +64,7 @@ func (r *run) end() *Report {
 	r.wg.Wait()
 	rep := &Report{
 		Seed: r.s.Seed, Kills: map[string]int{}, Seconds: int(time.Since(r.began).Seconds()), Publishers: r.s.Publishers,
-		Viewers: r.s.Viewers, Renditions: r.s.Renditions, Readers: len(r.readers), Stalls: map[string]int{},
+		Viewers: r.s.Viewers, Between: r.s.Between.String(), Renditions: r.s.Renditions, Readers: len(r.readers), Stalls: map[string]int{},
 		Processes:    map[string]int{Ingest: r.s.Ingests, Packager: r.s.Packagers, Origin: r.s.Origins, Transcoder: r.s.Transcoders},
 		MachineLagMs: r.lag.Milliseconds(), PublisherLag: st.MaxLag.Milliseconds(), Interruptions: st.Interruptions,
 	}
