@@ -34,7 +34,7 @@ func (r *Report) Markdown() string {
 			p("- %s", f)
 		}
 	}
-	p("\nA publisher tries again 0.25 to 0.31 s after its connection broke, at another ingest. What the dead ingest had not yet sent to the bus is lost with it: at most the part that was being made and the one that waited for the bus. The stream goes on in a new epoch, with a discontinuity. Players of that stream may stall once, as long as the publisher was away beyond their buffer.")
+	p("\nA publisher tries again 0.25 to 0.31 s after its connection broke, at another ingest; where it is interrupted again within 10 s it waits longer each time, up to 6.25 s, which is what the longest reconnects here are. What the dead ingest had not yet sent to the bus is lost with it: at most the part that was being made and the one that waited for the bus. The stream goes on in a new epoch, with a discontinuity. Players of that stream may stall once, as long as the publisher was away beyond their buffer.")
 	return b.String()
 }
 
