@@ -2,6 +2,7 @@ package cut
 
 import (
 	"fmt"
+	"math"
 
 	"github.com/bluenviron/mediacommon/v2/pkg/codecs/mpeg4audio"
 	"github.com/bluenviron/mediacommon/v2/pkg/codecs/opus"
@@ -67,6 +68,22 @@ func opusTrack(c *AudioConfig, partUs int64) (*Track, error) {
 		Track: schemas.Audio, Codec: "opus", Timescale: opusHz, SampleRate: opusHz, Channels: c.OpusChannels,
 	}}
 	return t.withInit(opusInit(c.OpusChannels, c.OpusPreSkip), partUs), nil
+}
+
+// BesideVideo gives an audio track that is played with video a part target of one frame
+// more than fits partUs, video's part target, where parts of one frame less are still long
+// enough: its parts can then end with video's while they alternate between the two
+// lengths (AAC at 48 kHz: 192 and 213 ms). With parts of one length the tracks would drift
+// apart and together, and one would wait for the other, up to half a part.
+func (t *Track) BesideVideo(partUs int64) {
+	if t.interval <= 0 || t.Info.Timescale == 0 {
+		return
+	}
+	d := t.interval * 1e6 / float64(t.Info.Timescale)
+	k := math.Floor(float64(partUs)/d+1e-9) + 1
+	if (k-1)/k >= leastPart {
+		t.Info.PartTargetUs = int64(math.Ceil(k*d - 1e-6))
+	}
 }
 
 func (t *Track) withInit(b []byte, partUs int64) *Track {

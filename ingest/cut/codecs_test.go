@@ -38,6 +38,9 @@ func cutClip(t *testing.T, c *cuttest.Clip, grainUs int64) (map[schemas.Track][]
 		if s.Audio, err = cut.NewAudioTrack(c.AudioConfig, 200_000); err != nil {
 			t.Fatal(err)
 		}
+		if s.Video != nil {
+			s.Audio.BesideVideo(s.Video.Info.PartTargetUs)
+		}
 		tracks = append(tracks, s.Audio)
 	}
 	open := &schemas.EpochOpen{Epoch: 1}

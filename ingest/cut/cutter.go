@@ -438,15 +438,19 @@ func (c *Cutter) placeAudio(f Frame) error {
 		c.closeSegment(a)
 	}
 	c.put(a, sample{data: f.Data, dur: uint32(dur), key: true, arrived: f.ArrivedUs}, at)
-	if !a.full(c.count.frame) {
-		return nil
-	}
-	if c.audioSegmentDue() {
-		c.closeSegment(a)
-	} else {
-		c.closePart(a, false)
+	if a.full(c.count.frame) {
+		c.endAudioPart()
 	}
 	return nil
+}
+
+// endAudioPart finishes the open audio part, and with it the segment where that is due.
+func (c *Cutter) endAudioPart() {
+	if c.audioSegmentDue() {
+		c.closeSegment(c.audio)
+	} else {
+		c.closePart(c.audio, false)
+	}
 }
 
 // audioSegmentDue tells, when a part is full, whether audio's segment ends with

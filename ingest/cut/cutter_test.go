@@ -125,6 +125,9 @@ func (f feed) run(t testing.TB) *result {
 	}
 	if f.rate > 0 {
 		s.Audio = testAudio(t, f.rate)
+		if s.Video != nil {
+			s.Audio.BesideVideo(s.Video.Info.PartTargetUs)
+		}
 		open.Tracks = append(open.Tracks, s.Audio.Info)
 	}
 	if err := r.check.Open(open); err != nil {

@@ -47,7 +47,7 @@ func newTrack(t *Track, partUs int64, disc bool) *track {
 	n := &track{info: t.Info, scale: uint64(t.Info.Timescale), disc: disc}
 	target := partUs
 	if t.Info.PartTargetUs > 0 {
-		target = min(target, t.Info.PartTargetUs)
+		target = t.Info.PartTargetUs
 	}
 	n.limit = n.units(target)
 	return n
@@ -193,8 +193,24 @@ func (t *track) giveSlice(s []sample) {
 	}
 }
 
+// leastPart is the share of the part target that a part may not be under, but for the
+// last one of its segment (draft-pantos-hls-rfc8216bis 4.4.4.9).
+const leastPart = 0.85
+
+// keepStep finishes the open audio part when a finished video part waits for it and it is
+// long enough: so both tracks' parts end together, and neither waits for the other.
+func (c *Cutter) keepStep() {
+	a := c.audio
+	if a == nil || c.video == nil || len(c.video.ready) == 0 || len(a.ready) > 0 || len(a.open) == 0 ||
+		float64(a.openDur) < leastPart*float64(a.limit) {
+		return
+	}
+	c.endAudioPart()
+}
+
 // flow emits finished parts, or sets until when they wait for the other track's.
 func (c *Cutter) flow() {
+	c.keepStep()
 	nv, na := 0, 0
 	if c.video != nil {
 		nv = len(c.video.ready)

@@ -70,6 +70,7 @@ func TestHourOfSkew(t *testing.T) {
 				frame, packet = 960, []byte{0xfc, 1}
 			}
 			s := Settings{App: "live", Stream: "test", Rendition: "src", Epoch: 1, GrainUs: tc.grain, Video: testVideo(t, tc.fps), Audio: audio}
+			audio.BesideVideo(s.Video.Info.PartTargetUs)
 			end := map[schemas.Track]uint64{}
 			s.Emit = func(c *schemas.Chunk, _ []byte) {
 				for _, f := range c.Fragments {

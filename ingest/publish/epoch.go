@@ -28,6 +28,9 @@ func (p *Publication) openEpoch() error {
 		if t == nil {
 			continue
 		}
+		if t == p.in.audio && p.in.video != nil {
+			t.BesideVideo(p.in.video.Info.PartTargetUs)
+		}
 		t.Info.FirstMSN = n.firstMSN(t.Info.Track)
 		if us, ok := n.targetUs[t.Info.Track]; ok && us > 0 {
 			t.Info.PartTargetUs = us

@@ -55,7 +55,8 @@ func (v *violations) noParts() {
 }
 
 // hinted checks that what comes after the old playlist's end is what it announced.
-// The plan may change where the publisher does: behind a discontinuity.
+// The plan may change where the publisher does: behind a discontinuity, and where a
+// segment ends before the part that was announced for it, at an early key frame.
 func (v *violations) hinted(old *Playlist) {
 	if v.kind != LowLatency || old.Hint == "" || len(old.Segments) == 0 {
 		return
@@ -70,7 +71,7 @@ func (v *violations) hinted(old *Playlist) {
 		if s.MSN == end[0] {
 			j = int(end[1])
 		}
-		if len(s.Parts) > j && s.Parts[j].URI != old.Hint && !s.Discontinuity {
+		if len(s.Parts) > j && s.Parts[j].URI != old.Hint && !s.Discontinuity && (j > 0 || s.MSN == end[0]) {
 			v.add("%s was hinted, and %s came", old.Hint, s.Parts[j].URI)
 		}
 		return
