@@ -36,7 +36,7 @@ type Media struct {
 	// segment. hls.js 1.7 takes a complete segment for loaded when no more than
 	// 0.2 s of it are missing, so one that learned of the last part and of the end
 	// at once could pass over that part, and stalled for ten seconds
-	// (docs/decisions/0031-a-segment-ends-with-the-next-part.md).
+	// (docs/decisions/0016-a-segment-ends-with-the-next-part.md).
 	Segments []Segment
 	// Ended: no segment is about to follow, because the publisher left. A complete
 	// last segment is then listed as such.

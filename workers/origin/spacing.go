@@ -5,7 +5,7 @@ import "time"
 // endSpacing is the least time between telling a player of a segment's last part
 // and telling it of the next segment. hls.js 1.7 must not get both playlists while
 // it still parses the part before the last: it would take the segment for loaded
-// and stall (docs/decisions/0031-a-segment-ends-with-the-next-part.md). Parts come
+// and stall (docs/decisions/0016-a-segment-ends-with-the-next-part.md). Parts come
 // 200 ms apart, so nobody waits, but those of a publisher whose network has held
 // them up come together.
 const endSpacing = 120 * time.Millisecond
