@@ -199,7 +199,7 @@ const DefaultGraceSec = 10
 func (s *Source) Check() error {
 	u, err := url.Parse(s.URL)
 	if err != nil || u.Host == "" || u.Scheme != "rtsp" && u.Scheme != "rtsps" {
-		return errors.New("url must be rtsp://HOST[:PORT]/PATH or rtsps://...")
+		return errors.New("url must be rtsp://HOST[:PORT]/PATH, or the same with rtsps")
 	}
 	if s.GraceSec < 0 || s.GraceSec > 3600 {
 		return fmt.Errorf("grace_sec %d is not within 0 and 3600", s.GraceSec)

@@ -36,6 +36,8 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
+
+	"github.com/spillway-live/spillway/schemas/access"
 )
 
 // Settings of a Console. JetStream and ClickHouse are required.
@@ -73,7 +75,9 @@ type Console struct {
 	st   *store
 	hub  *hub
 	pics *pictures
-	m    *metrics
+	// access tells which streams are private.
+	access *access.Table
+	m      *metrics
 }
 
 // New checks the settings and starts to listen, so that URL is known.
@@ -117,7 +121,7 @@ func New(s Settings) (*Console, error) {
 			return nil, fmt.Errorf("console: listen: %w: choose another address; port 0 takes a free one", err)
 		}
 	}
-	c := &Console{s: s, ln: ln, db: db, st: newStore(), m: m, pics: newPictures(s.JetStream)}
+	c := &Console{s: s, ln: ln, db: db, st: newStore(), m: m, pics: newPictures(s.JetStream), access: access.New(s.Logger)}
 	c.hub = newHub(s.MaxLive, m)
 	return c, nil
 }
@@ -136,6 +140,7 @@ func (c *Console) Run(ctx context.Context) error {
 		ErrorLog:    slog.NewLogLogger(c.s.Logger.Handler(), slog.LevelDebug),
 	}
 	g.Go(func() error { c.watchBus(ctx); return nil })
+	g.Go(func() error { return c.access.Run(ctx, c.s.JetStream) })
 	g.Go(func() error { c.poll(ctx); return nil })
 	g.Go(func() error { c.refresh(ctx); return nil })
 	g.Go(func() error {

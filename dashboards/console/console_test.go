@@ -526,3 +526,25 @@ func TestSettingsAreChecked(t *testing.T) {
 		}
 	}
 }
+
+// TestPicturesOfPrivateStreams: they are shown to who has the admin token, and to nobody else.
+func TestPicturesOfPrivateStreams(t *testing.T) {
+	b := bustest.Start(t)
+	put(t, bucket(t, b.JS, schemas.BucketApps), demo.KVKey(), schemas.AppSettings{Private: true})
+	c := start(t, Settings{JetStream: b.JS, ClickHouse: nowhere, AdminToken: "sesame"})
+	at := time.Now().Add(-time.Minute)
+	open := schemas.StreamKey{App: "live", Stream: "open"}
+	seq := publishPicture(t, b.JS, demo, at, testJPEG(t, 1))
+	publishPicture(t, b.JS, open, at, testJPEG(t, 2))
+	for _, path := range []string{"/live/demo/picture.jpg", "/v1/pictures/live/demo", fmt.Sprintf("/v1/pictures/live/demo/%d.jpg", seq)} {
+		if code, _, body := get(t, c.URL()+path); code != 401 || bytes.Contains(body, []byte{0xff, 0xd8}) {
+			t.Errorf("%s without the token: %d", path, code)
+		}
+		if code, _, _ := get(t, c.URL()+path, "Authorization", "Bearer sesame"); code != 200 {
+			t.Errorf("%s with the token: %d", path, code)
+		}
+	}
+	if code, _, _ := get(t, c.URL()+"/live/open/picture.jpg"); code != 200 {
+		t.Errorf("a public stream's picture: %d", code)
+	}
+}

@@ -177,11 +177,25 @@ func (p *pictures) history(ctx context.Context, k schemas.StreamKey, from, to ti
 	return out, nil
 }
 
+// mayShow keeps pictures of private streams to those who have the admin token.
+func (c *Console) mayShow(w http.ResponseWriter, r *http.Request, k schemas.StreamKey) bool {
+	ctx, cancel := context.WithTimeout(r.Context(), historyTimeout)
+	defer cancel()
+	if err := c.access.Wait(ctx); err != nil {
+		refuse(w, http.StatusServiceUnavailable, "which streams are private is not known yet: "+plain(err))
+		return false
+	}
+	return !c.access.Of(k, time.Now()).Private || c.admin(w, r)
+}
+
 // serveLatest answers GET /<app>/<stream>/picture.jpg.
 func (c *Console) serveLatest(w http.ResponseWriter, r *http.Request, app, stream string) {
 	k := schemas.StreamKey{App: app, Stream: stream}
 	if err := k.Check(); err != nil {
 		refuse(w, http.StatusBadRequest, err.Error())
+		return
+	}
+	if !c.mayShow(w, r, k) {
 		return
 	}
 	c.st.mu.Lock()
@@ -230,6 +244,9 @@ func (c *Console) serveOne(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusBadRequest, "give /v1/pictures/<application>/<stream>/<sequence>.jpg as the list has them")
 		return
 	}
+	if !c.mayShow(w, r, k) {
+		return
+	}
 	ctx, cancel := context.WithTimeout(r.Context(), historyTimeout)
 	defer cancel()
 	pic, err := c.pics.get(ctx, k, seq)
@@ -252,6 +269,9 @@ func (c *Console) serveHistory(w http.ResponseWriter, r *http.Request) {
 	k := schemas.StreamKey{App: r.PathValue("app"), Stream: r.PathValue("stream")}
 	if err := k.Check(); err != nil {
 		refuse(w, http.StatusBadRequest, err.Error())
+		return
+	}
+	if !c.mayShow(w, r, k) {
 		return
 	}
 	now := time.Now()

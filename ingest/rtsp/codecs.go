@@ -3,6 +3,8 @@ package rtsp
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
+	"strings"
 
 	"github.com/bluenviron/gortsplib/v5/pkg/format"
 	"github.com/bluenviron/gortsplib/v5/pkg/format/rtph264"
@@ -18,6 +20,9 @@ import (
 	"github.com/spillway-live/spillway/ingest/publish"
 )
 
+// codecName is what a format carries, for people: H264, G711 and so on.
+func codecName(f format.Format) string { return strings.TrimPrefix(fmt.Sprintf("%T", f), "*format.") }
+
 // newReader gives the reader of a format; nil for one that is not taken.
 func newReader(f format.Format, m *metrics) (reader, error) {
 	switch f := f.(type) {
@@ -26,18 +31,18 @@ func newReader(f format.Format, m *metrics) (reader, error) {
 		if err != nil {
 			return nil, err
 		}
-		sps, pps := f.SafeParams()
+		sps, pps := f.SPS, f.PPS
 		return &videoReader{m: m, decode: d.Decode, keyNeeded: true,
-			newDTS: func() dtsExtractor { return h264.NewDTSExtractor() },
+			newDTS: func() dtsExtractor { d := new(h264.DTSExtractor); d.Initialize(); return d },
 			cfg:    cut.VideoConfig{Codec: cut.H264, SPS: sps, PPS: pps}}, nil
 	case *format.H265:
 		d, err := f.CreateDecoder()
 		if err != nil {
 			return nil, err
 		}
-		vps, sps, pps := f.SafeParams()
+		vps, sps, pps := f.VPS, f.SPS, f.PPS
 		return &videoReader{m: m, decode: d.Decode, keyNeeded: true,
-			newDTS: func() dtsExtractor { return h265.NewDTSExtractor() },
+			newDTS: func() dtsExtractor { d := new(h265.DTSExtractor); d.Initialize(); return d },
 			cfg:    cut.VideoConfig{Codec: cut.H265, VPS: vps, SPS: sps, PPS: pps}}, nil
 	case *format.MPEG4Audio:
 		d, err := f.CreateDecoder()

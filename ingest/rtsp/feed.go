@@ -55,11 +55,11 @@ func (f *feed) choose(desc *description.Session) ([]*track, error) {
 		for _, forma := range m.Formats {
 			r, err := newReader(forma, f.c.p.m)
 			if err != nil {
-				left = append(left, fmt.Sprintf("%s (%v)", forma.Codec(), err))
+				left = append(left, fmt.Sprintf("%s (%v)", codecName(forma), err))
 				continue
 			}
 			if r == nil {
-				left = append(left, forma.Codec())
+				left = append(left, codecName(forma))
 				continue
 			}
 			t := &track{media: m, forma: forma, read: r}
@@ -150,7 +150,7 @@ func (f *feed) take(t *track, pkt *rtp.Packet) {
 	frames, err := t.read.packet(pkt, pts, t.seq.lost(pkt.SequenceNumber))
 	if err != nil {
 		f.c.p.m.broken.Inc()
-		f.c.log.Debug("frame is malformed", "codec", t.forma.Codec(), "err", err)
+		f.c.log.Debug("frame is malformed", "codec", codecName(t.forma), "err", err)
 		return
 	}
 	if len(frames) == 0 {

@@ -233,7 +233,7 @@ func newTrack(t clipTrack) (*cameraTrack, error) {
 		err = cerr
 		ct.encode = func(s *sample) ([]*rtp.Packet, error) { return e.Encode(s.units[0]) }
 	default:
-		err = fmt.Errorf("format %s is not known here", t.format.Codec())
+		err = fmt.Errorf("format %T is not known here", t.format)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("camera: %w", err)

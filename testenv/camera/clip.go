@@ -138,7 +138,7 @@ func (c *Clip) read(ts []byte) error {
 				return nil
 			})
 		case *tscodecs.Opus:
-			c.tracks = append(c.tracks, clipTrack{&format.Opus{PayloadTyp: 97, ChannelCount: k.ChannelCount}})
+			c.tracks = append(c.tracks, clipTrack{&format.Opus{PayloadTyp: 97, ChannelCount: int(k.Desc.ChannelConfigCode)}})
 			r.OnDataOpus(t, func(pts int64, packets [][]byte) error {
 				for j, p := range packets {
 					q := pts + int64(j)*clock/50

@@ -336,7 +336,7 @@ func (f *flights) grown(key string, fl *flight, o *object) {
 	<-o.grow.done
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if b, _, err, _ := o.grow.from(0); err == nil && o.fresh > 0 {
+	if b, _, _, err := o.grow.from(0); err == nil && o.fresh > 0 {
 		whole := *o
 		whole.grow, whole.body = nil, b
 		f.cache.put(key, &whole)

@@ -55,10 +55,10 @@ func (g *growing) read(r io.Reader) {
 }
 
 // from gives what there is from byte at on.
-func (g *growing) from(at int) (b []byte, over bool, err error, more <-chan struct{}) {
+func (g *growing) from(at int) (b []byte, over bool, more <-chan struct{}, err error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.body[at:len(g.body):len(g.body)], g.over, g.err, g.more
+	return g.body[at:len(g.body):len(g.body)], g.over, g.more, g.err
 }
 
 // sendGrowing writes a body as it comes. One that breaks off is broken off here, too.
@@ -69,7 +69,7 @@ func (x *exchange) sendGrowing(r *http.Request, g *growing) {
 	}
 	sent := 0
 	for x.err == nil {
-		b, over, err, more := g.from(sent)
+		b, over, more, err := g.from(sent)
 		if len(b) > 0 {
 			if _, werr := x.Write(b); werr != nil {
 				return // x.err has it

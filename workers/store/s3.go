@@ -47,7 +47,7 @@ func NewS3(s S3Settings) (*S3, error) {
 		return nil, fmt.Errorf("store: S3 endpoint %q must be http(s)://HOST[:PORT]", endpoint)
 	}
 	if s.Bucket == "" {
-		return nil, errors.New("store: the S3 bucket is missing: s3://BUCKET/PREFIX?endpoint=...")
+		return nil, errors.New("store: the S3 bucket is missing: give s3://BUCKET/PREFIX?endpoint=URL")
 	}
 	if s.Prefix != "" {
 		if err := CheckKey(strings.TrimSuffix(s.Prefix, "/")); err != nil || !strings.HasSuffix(s.Prefix, "/") {

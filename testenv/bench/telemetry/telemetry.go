@@ -119,7 +119,7 @@ func (s *Settings) defaults() error {
 		s.Logger = slog.New(slog.DiscardHandler)
 	}
 	if s.Sign == nil || s.ClickHouse == nil || s.ServerPID <= 0 || s.ClickHousePID <= 0 {
-		return errors.New("Sign, ClickHouse and both process ids are required")
+		return errors.New("settings lack Sign, ClickHouse or a process id")
 	}
 	if s.EventsPerSecond < s.PerPost || s.PerPost < 1 || s.PerPost > 1000 || s.Sessions < s.Conns || s.Conns < 1 || s.Window < time.Second {
 		return errors.New("give at least one POST a second, 1 to 1000 events a POST, a session for each connection, and a second of load")
