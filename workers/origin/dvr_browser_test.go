@@ -25,7 +25,8 @@ const dvrPage = `<!DOCTYPE html><meta charset="utf-8"><video id="v" muted autopl
 const v = document.getElementById('v');
 const seen = {errors: [], loaded: [], reloads: 0, skipped: 0};
 const hls = new Hls({lowLatencyMode: true});
-hls.on('hlsError', (_, e) => seen.errors.push(e.details + (e.fatal ? ' (fatal)' : '')));
+// "aborted" is what hls.js itself does to a load in progress when the viewer seeks.
+hls.on('hlsError', (_, e) => { if (e.fatal || e.details !== 'aborted') seen.errors.push(e.details + (e.fatal ? ' (fatal)' : '')); });
 hls.on('hlsFragLoaded', (_, e) => { if (e.frag.type === 'main') seen.loaded.push(e.frag.sn); });
 hls.on('hlsLevelUpdated', (_, e) => { seen.reloads++; if (e.details.skippedSegments > 0) seen.skipped++; });
 hls.loadSource(%q);
