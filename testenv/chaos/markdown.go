@@ -34,6 +34,7 @@ func (r *Report) Markdown() string {
 			p("- %s", f)
 		}
 	}
+	p("\nHow stalls are counted: viewers resume with 1 s of buffer; a stream's first stall after its own ingest was killed is put down to that kill, however late it comes; stalls beside a pause of the machine are in the row above. Before these rules, runs on a machine at a load of 20 and more had a few stalls of 73 to 186 ms after other kills (four in one run of 50 kills, six in one of 6); their cause was not found, and they were not seen again.")
 	p("\nA publisher tries again 0.25 to 0.31 s after its connection broke, at another ingest; where it is interrupted again within 10 s it waits longer each time, up to 6.25 s, which is what the longest reconnects here are. What the dead ingest had not yet sent to the bus is lost with it: at most the part that was being made and the one that waited for the bus. The stream goes on in a new epoch, with a discontinuity. Players of that stream may stall once, as long as the publisher was away beyond their buffer.")
 	return b.String()
 }
