@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/spillway-live/spillway/schemas"
+	"github.com/spillway-live/spillway/testenv/await"
 	"github.com/spillway-live/spillway/testenv/bus/bustest"
 	"github.com/spillway-live/spillway/workers"
 )
@@ -58,19 +59,19 @@ func TestLiveSharesAndBuries(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	until(t, "all three listen", func() bool {
+	await.True(t, "all three listen", func() bool {
 		put("x")
 		return counts[0].Load() > 0 && counts[1].Load() > 0 && counts[2].Load() > 0
 	})
 	// Those put before somebody listened were heard by nobody.
 	heard := func() int64 { return counts[0].Load() + counts[1].Load() + counts[2].Load() }
-	until(t, "what was heard is handled", func() bool { return int64(stored(t, b.JS, schemas.StreamDecisions)) == heard() })
+	await.True(t, "what was heard is handled", func() bool { return int64(stored(t, b.JS, schemas.StreamDecisions)) == heard() })
 	before := stored(t, b.JS, schemas.StreamDecisions)
 	for range messages {
 		put("x")
 	}
 	put("bad")
-	until(t, "the dead letter", func() bool { return stored(t, b.JS, schemas.StreamDead) == 1 })
+	await.True(t, "the dead letter", func() bool { return stored(t, b.JS, schemas.StreamDead) == 1 })
 	for _, stop := range stops {
 		if err := stop(); err != nil {
 			t.Error(err)

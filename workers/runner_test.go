@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/spillway-live/spillway/schemas"
+	"github.com/spillway-live/spillway/testenv/await"
 	"github.com/spillway-live/spillway/testenv/bus"
 	"github.com/spillway-live/spillway/testenv/bus/bustest"
 	"github.com/spillway-live/spillway/workers"
@@ -45,15 +46,6 @@ func publish(t *testing.T, js jetstream.JetStream, n int, data func(i int) strin
 	for i := range n {
 		if _, err := js.Publish(t.Context(), fmt.Sprintf("events.x.a.s%d", i%20), []byte(data(i))); err != nil {
 			t.Fatal(err)
-		}
-	}
-}
-
-func until(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	for end := time.Now().Add(20 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("still waiting after 20 s: %s", what)
 		}
 	}
 }
@@ -88,8 +80,8 @@ func TestRunPublishesThenAcknowledges(t *testing.T) {
 	r.BatchSize, r.Concurrency = 8, 2
 	start(t, r)
 	publish(t, b.JS, 200, func(i int) string { return fmt.Sprint(i) })
-	until(t, "200 outputs", func() bool { return stored(t, b.JS, schemas.StreamDecisions) == 200 })
-	until(t, "all acknowledged", func() bool { return unfinished(t, b.JS) == 0 })
+	await.True(t, "200 outputs", func() bool { return stored(t, b.JS, schemas.StreamDecisions) == 200 })
+	await.True(t, "all acknowledged", func() bool { return unfinished(t, b.JS) == 0 })
 }
 
 func TestRejectedMessageIsBuriedAlone(t *testing.T) {
@@ -104,9 +96,9 @@ func TestRejectedMessageIsBuriedAlone(t *testing.T) {
 	}))
 	r.BatchSize, r.BatchWait = 10, 50*time.Millisecond
 	start(t, r)
-	until(t, "19 outputs", func() bool { return stored(t, b.JS, schemas.StreamDecisions) == 19 })
-	until(t, "one dead letter", func() bool { return stored(t, b.JS, schemas.StreamDead) == 1 })
-	until(t, "all acknowledged", func() bool { return unfinished(t, b.JS) == 0 })
+	await.True(t, "19 outputs", func() bool { return stored(t, b.JS, schemas.StreamDecisions) == 19 })
+	await.True(t, "one dead letter", func() bool { return stored(t, b.JS, schemas.StreamDead) == 1 })
+	await.True(t, "all acknowledged", func() bool { return unfinished(t, b.JS) == 0 })
 	s, err := b.JS.Stream(t.Context(), schemas.StreamDead)
 	if err != nil {
 		t.Fatal(err)
@@ -144,8 +136,8 @@ func TestPoisonDoesNotHoldItsBatchMates(t *testing.T) {
 	}))
 	r.BatchSize, r.BatchWait = 10, 50*time.Millisecond
 	stop := start(t, r)
-	until(t, "the nine others", func() bool { return stored(t, b.JS, schemas.StreamDecisions) == 9 })
-	until(t, "panics are retried too", func() bool { return panics.Load() >= 2 })
+	await.True(t, "the nine others", func() bool { return stored(t, b.JS, schemas.StreamDecisions) == 9 })
+	await.True(t, "panics are retried too", func() bool { return panics.Load() >= 2 })
 	if err := stop(); err != nil {
 		t.Fatal(err)
 	}
@@ -155,7 +147,7 @@ func TestPoisonDoesNotHoldItsBatchMates(t *testing.T) {
 	r2 := runner(b.JS, r.Handler)
 	r2.MaxAttempts = int(attempts.Load()) + 2
 	start(t, r2)
-	until(t, "dead letter after MaxAttempts", func() bool { return stored(t, b.JS, schemas.StreamDead) == 1 })
+	await.True(t, "dead letter after MaxAttempts", func() bool { return stored(t, b.JS, schemas.StreamDead) == 1 })
 }
 
 func TestLongWorkIsNotGivenToAnother(t *testing.T) {
@@ -171,8 +163,8 @@ func TestLongWorkIsNotGivenToAnother(t *testing.T) {
 	for range 2 {
 		start(t, runner(b.JS, h))
 	}
-	until(t, "three outputs", func() bool { return stored(t, b.JS, schemas.StreamDecisions) == 3 })
-	until(t, "all acknowledged", func() bool { return unfinished(t, b.JS) == 0 })
+	await.True(t, "three outputs", func() bool { return stored(t, b.JS, schemas.StreamDecisions) == 3 })
+	await.True(t, "all acknowledged", func() bool { return unfinished(t, b.JS) == 0 })
 	if n := calls.Load(); n != 3 {
 		t.Errorf("%d calls for 3 messages", n)
 	}
@@ -201,7 +193,7 @@ func TestStopFinishesWhatIsInFlight(t *testing.T) {
 		t.Error("work in flight was dropped at the stop")
 	}
 	start(t, runner(b.JS, workers.Each(copyOut)))
-	until(t, "the next process does the rest", func() bool { return stored(t, b.JS, schemas.StreamDecisions) == 5 })
+	await.True(t, "the next process does the rest", func() bool { return stored(t, b.JS, schemas.StreamDecisions) == 5 })
 }
 
 func TestDrainDeadlineEndsStuckWork(t *testing.T) {
@@ -227,14 +219,14 @@ func TestConsumerDeletionIsSurvived(t *testing.T) {
 	b := bustest.Start(t)
 	start(t, runner(b.JS, workers.Each(copyOut)))
 	publish(t, b.JS, 10, func(i int) string { return fmt.Sprint(i) })
-	until(t, "10 outputs", func() bool { return stored(t, b.JS, schemas.StreamDecisions) == 10 })
+	await.True(t, "10 outputs", func() bool { return stored(t, b.JS, schemas.StreamDecisions) == 10 })
 	if err := b.JS.DeleteConsumer(t.Context(), schemas.StreamEvents, "test"); err != nil {
 		t.Fatal(err)
 	}
 	publish(t, b.JS, 10, func(i int) string { return fmt.Sprint(i) })
 	// Read again from the start: the ids keep the first ten from being stored twice.
-	until(t, "20 outputs", func() bool { return stored(t, b.JS, schemas.StreamDecisions) == 20 })
-	until(t, "all acknowledged", func() bool { return unfinished(t, b.JS) == 0 })
+	await.True(t, "20 outputs", func() bool { return stored(t, b.JS, schemas.StreamDecisions) == 20 })
+	await.True(t, "all acknowledged", func() bool { return unfinished(t, b.JS) == 0 })
 	if n := stored(t, b.JS, schemas.StreamDecisions); n != 20 {
 		t.Errorf("%d outputs", n)
 	}
@@ -259,7 +251,7 @@ func TestBusRestartIsSurvived(t *testing.T) {
 	}
 	start(t, runner(js, workers.Each(copyOut)))
 	publish(t, js, 5, func(i int) string { return fmt.Sprint(i) })
-	until(t, "5 outputs", func() bool { return stored(t, js, schemas.StreamDecisions) == 5 })
+	await.True(t, "5 outputs", func() bool { return stored(t, js, schemas.StreamDecisions) == 5 })
 	srv.Stop()
 	var p int
 	fmt.Sscan(port, &p)
@@ -268,9 +260,9 @@ func TestBusRestartIsSurvived(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(srv.Stop)
-	until(t, "the connection is back", func() bool { return nc.Status() == nats.CONNECTED })
+	await.True(t, "the connection is back", func() bool { return nc.Status() == nats.CONNECTED })
 	publish(t, js, 5, func(i int) string { return fmt.Sprint(i) })
-	until(t, "10 outputs", func() bool { return stored(t, js, schemas.StreamDecisions) == 10 })
+	await.True(t, "10 outputs", func() bool { return stored(t, js, schemas.StreamDecisions) == 10 })
 }
 
 // Three processes on one consumer, 20 streams with a message each 40 ms: five
@@ -297,7 +289,7 @@ func TestProcessesShareEvenly(t *testing.T) {
 		r.Concurrency = 2
 		start(t, r)
 	}
-	until(t, "all processes wait for work", func() bool {
+	await.True(t, "all processes wait for work", func() bool {
 		c, err := b.JS.Consumer(t.Context(), schemas.StreamEvents, "test")
 		return err == nil && c.CachedInfo().NumWaiting == 2*processes
 	})
@@ -311,7 +303,7 @@ func TestProcessesShareEvenly(t *testing.T) {
 			}
 		}
 	}
-	until(t, "all handled", func() bool { return stored(t, b.JS, schemas.StreamDecisions) == messages })
+	await.True(t, "all handled", func() bool { return stored(t, b.JS, schemas.StreamDecisions) == messages })
 	got := []int64{counts[0].Load(), counts[1].Load(), counts[2].Load()}
 	t.Log("messages by process:", got)
 	if lo, hi := slices.Min(got), slices.Max(got); float64(hi-lo) > 0.15*float64(messages)/processes {

@@ -7,29 +7,20 @@ import (
 	"fmt"
 	"math"
 	"os"
-	"os/exec"
 	"slices"
 	"testing"
 	"time"
 
 	"github.com/chromedp/chromedp"
 
+	"github.com/spillway-live/spillway/testenv/need"
 	"github.com/spillway-live/spillway/testenv/testcard"
 )
 
 // browser starts headless Chromium with a profile of its own.
 func browser(t *testing.T) context.Context {
 	t.Helper()
-	path := ""
-	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
-		if p, err := exec.LookPath(name); err == nil {
-			path = p
-			break
-		}
-	}
-	if path == "" {
-		t.Skip("no Chromium is installed")
-	}
+	path := need.Chromium(t)
 	profile, err := os.MkdirTemp("", "spillway-chromium-")
 	if err != nil {
 		t.Fatal(err)

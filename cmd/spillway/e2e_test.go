@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/spillway-live/spillway/testenv/child"
+	"github.com/spillway-live/spillway/testenv/need"
 	"github.com/spillway-live/spillway/testenv/peers/procstat"
 )
 
@@ -267,9 +268,7 @@ type upProgram struct {
 // up starts "spillway up" on free ports and waits until it is ready.
 func up(t *testing.T, env []string, dir string, args ...string) *upProgram {
 	t.Helper()
-	if _, err := exec.LookPath("ffmpeg"); err != nil {
-		t.Skip("ffmpeg is not installed")
-	}
+	need.Program(t, "ffmpeg")
 	u := &upProgram{dir: dir, env: env}
 	u.program = launch(t, env, append([]string{"up", "--json", "--data", dir, "--rtmp", "0", "--console", "0"}, args...)...)
 	// The first start on a machine fetches ClickHouse.

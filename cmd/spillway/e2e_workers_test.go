@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -13,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/spillway-live/spillway/testenv/need"
 	"github.com/spillway-live/spillway/testenv/publisher"
 	"github.com/spillway-live/spillway/testenv/viewer"
 )
@@ -47,9 +47,7 @@ func background(t *testing.T, what string, f func(ctx context.Context) error) (s
 // no frames on a busy machine, so that what a strict player sees is ours.
 func smallClip(t *testing.T) string {
 	t.Helper()
-	if _, err := exec.LookPath("ffmpeg"); err != nil {
-		t.Skip("ffmpeg is not installed")
-	}
+	need.Program(t, "ffmpeg")
 	clip := filepath.Join(t.TempDir(), "clip.flv")
 	if err := (publisher.Clip{Path: clip, BitrateKbps: 200, Width: 160, Height: 90}).Make(t.Context()); err != nil {
 		t.Fatal(err)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -19,23 +18,16 @@ import (
 
 	"github.com/spillway-live/spillway/dashboards/player"
 	"github.com/spillway-live/spillway/schemas"
+	"github.com/spillway-live/spillway/testenv/await"
 	"github.com/spillway-live/spillway/testenv/bus/bustest"
 	chserver "github.com/spillway-live/spillway/testenv/clickhouse"
+	"github.com/spillway-live/spillway/testenv/need"
 )
 
 // browser opens headless Chromium; what it logs as an error is collected.
 func browser(t *testing.T) (context.Context, func() []string, func() (count int, bytes float64)) {
 	t.Helper()
-	path := ""
-	for _, name := range []string{"/usr/bin/chromium", "chromium", "chromium-browser", "google-chrome"} {
-		if p, err := exec.LookPath(name); err == nil {
-			path = p
-			break
-		}
-	}
-	if path == "" {
-		t.Skip("no Chromium on this machine")
-	}
+	path := need.Chromium(t)
 	// Not t.TempDir: Chromium's last processes may still write when it is removed.
 	profile, err := os.MkdirTemp("", "spillway-chromium-")
 	if err != nil {
@@ -182,7 +174,7 @@ func TestInBrowser(t *testing.T) {
 	}
 	until := func(what, js string) {
 		t.Helper()
-		eventually(t, what, func() string {
+		await.Text(t, what, func() string {
 			var ok bool
 			if err := chromedp.Run(ctx, chromedp.Evaluate("Boolean("+js+")", &ok)); err != nil {
 				return err.Error()

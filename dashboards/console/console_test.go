@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/spillway-live/spillway/schemas"
+	"github.com/spillway-live/spillway/testenv/await"
 	"github.com/spillway-live/spillway/testenv/bus"
 	"github.com/spillway-live/spillway/testenv/bus/bustest"
 	chserver "github.com/spillway-live/spillway/testenv/clickhouse"
@@ -75,7 +76,7 @@ func TestFiguresComeFromBusAndClickHouse(t *testing.T) {
 	reg := prometheus.NewRegistry()
 	c := start(t, Settings{JetStream: b.JS, ClickHouse: srv.NativeURL(chserver.Analyst), Registerer: reg})
 	var a cdnsAnswer
-	eventually(t, "figures of three CDNs", func() string {
+	await.Text(t, "figures of three CDNs", func() string {
 		a = cdnsAnswer{}
 		getJSON(t, c.URL()+"/v1/cdns", &a)
 		if !a.Bus.OK || !a.ClickHouse.OK || len(a.CDNs) != 3 || a.CDNs[1].Stall == nil || a.CDNs[0].Egress == nil || a.CDNs[2].P50 == nil {
@@ -123,7 +124,7 @@ func TestFaultShowsWithin15s(t *testing.T) {
 		}
 		return a.CDNs[1].Stall
 	}
-	eventually(t, "no stalls", func() string {
+	await.Text(t, "no stalls", func() string {
 		if v := stall(); v == nil || *v != 0 {
 			return fmt.Sprint(v)
 		}
@@ -133,7 +134,7 @@ func TestFaultShowsWithin15s(t *testing.T) {
 	bad := good
 	bad.stall = 0.8
 	plant(t, conn, fault, fault.Add(2*time.Second), bad)
-	eventually(t, "stalls of a fault 2 s old", func() string {
+	await.Text(t, "stalls of a fault 2 s old", func() string {
 		if v := stall(); v == nil || *v < 0.05 {
 			return fmt.Sprint(v)
 		}
@@ -161,7 +162,7 @@ func TestPictures(t *testing.T) {
 		t.Errorf("unchanged: %d, %d bytes", code, len(body))
 	}
 	publishPicture(t, b.JS, demo, base.Add(6*time.Minute), testJPEG(t, 6))
-	eventually(t, "the newer picture", func() string {
+	await.Text(t, "the newer picture", func() string {
 		if _, _, body := get(t, c.URL()+"/live/demo/picture.jpg"); !bytes.Equal(body, testJPEG(t, 6)) {
 			return "still an older one"
 		}
@@ -187,7 +188,7 @@ func TestPictures(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "one consumer, the console's own", func() string {
+	await.Text(t, "one consumer, the console's own", func() string {
 		if i, err := st.Info(t.Context()); err != nil || i.State.Consumers > 1 {
 			return fmt.Sprint(i.State.Consumers, err)
 		}
@@ -212,7 +213,7 @@ func TestPictures(t *testing.T) {
 	}
 	// What is not a JPEG is not served, whatever its header says.
 	publishPicture(t, b.JS, demo, time.Now(), []byte("<script>alert(1)</script>"))
-	eventually(t, "the impostor refused", func() string {
+	await.Text(t, "the impostor refused", func() string {
 		code, h, _ := get(t, c.URL()+"/live/demo/picture.jpg")
 		if code != 503 || h.Get("Content-Type") != "application/json" {
 			return fmt.Sprint(code, h)
@@ -243,7 +244,7 @@ func TestStatesAndHostileEntries(t *testing.T) {
 	}
 	put(t, bucket(t, b.JS, schemas.BucketCDNs), "bad", schemas.CDN{Name: "<b>", BaseURL: "javascript:alert(1)"})
 	var s streamsAnswer
-	eventually(t, "three streams", func() string {
+	await.Text(t, "three streams", func() string {
 		s = streamsAnswer{}
 		getJSON(t, c.URL()+"/v1/streams", &s)
 		if len(s.Streams) != 3 {
@@ -261,7 +262,7 @@ func TestStatesAndHostileEntries(t *testing.T) {
 	if err := kv.Delete(t.Context(), lost.KVKey()); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the deleted stream gone", func() string {
+	await.Text(t, "the deleted stream gone", func() string {
 		getJSON(t, c.URL()+"/v1/streams", &s)
 		if len(s.Streams) != 2 {
 			return fmt.Sprint(len(s.Streams))
@@ -432,7 +433,7 @@ func TestLiveClientsAreLimited(t *testing.T) {
 		t.Errorf("third: %d %s", code, body)
 	}
 	cancel()
-	eventually(t, "room again", func() string {
+	await.Text(t, "room again", func() string {
 		c.hub.mu.Lock()
 		defer c.hub.mu.Unlock()
 		if n := len(c.hub.clients); n != 0 {
@@ -507,7 +508,7 @@ func TestCDNState(t *testing.T) {
 	if err := json.Unmarshal(e.Value(), &d); err != nil || d.State != schemas.CDNDraining || d.CapacityViewers != 200 {
 		t.Errorf("registry: %+v, %v", d, err)
 	}
-	eventually(t, "the console shows it", func() string {
+	await.Text(t, "the console shows it", func() string {
 		var a cdnsAnswer
 		getJSON(t, c.URL()+"/v1/cdns", &a)
 		if len(a.CDNs) != 3 || a.CDNs[1].State != "draining" {

@@ -68,22 +68,6 @@ func start(t *testing.T, s Settings) *Console {
 	return c
 }
 
-// eventually polls until f gives "", and fails with what it gave last.
-func eventually(t *testing.T, what string, f func() string) {
-	t.Helper()
-	deadline := time.Now().Add(30 * time.Second)
-	for {
-		why := f()
-		if why == "" {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("%s: %s", what, why)
-		}
-		time.Sleep(50 * time.Millisecond)
-	}
-}
-
 func get(t *testing.T, url string, header ...string) (int, http.Header, []byte) {
 	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)

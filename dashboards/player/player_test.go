@@ -7,6 +7,8 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+
+	"github.com/spillway-live/spillway/testenv/need"
 )
 
 func TestPageAndFilesAreServed(t *testing.T) {
@@ -55,10 +57,7 @@ func TestScriptsAreOurOwnAndParse(t *testing.T) {
 		if strings.Contains(string(b), "https://") {
 			t.Errorf("%s names another host", name)
 		}
-		node, err := exec.LookPath("node")
-		if err != nil {
-			t.Skip("node is not installed; ./dev test installs it")
-		}
+		node := need.Program(t, "node")
 		cmd := exec.Command(node, "--input-type=module", "--check")
 		cmd.Stdin = strings.NewReader(string(b))
 		if out, err := cmd.CombinedOutput(); err != nil {

@@ -3,6 +3,7 @@ package certs_test
 import (
 	"bytes"
 	"crypto/tls"
+	"fmt"
 	"log/slog"
 	"net"
 	"os"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/spillway-live/spillway/ingest/certs"
 	"github.com/spillway-live/spillway/ingest/certs/certstest"
+	"github.com/spillway-live/spillway/testenv/await"
 )
 
 // served gives the common name that a listener with this configuration shows.
@@ -66,15 +68,12 @@ func TestReload(t *testing.T) {
 	}
 	is := func(want string) {
 		t.Helper()
-		for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(50 * time.Millisecond) {
-			got, err := served(t, f.Config(), 0)
-			if err == nil && got == want {
-				return
+		await.Text(t, "the certificate of "+want+" is served", func() string {
+			if got, err := served(t, f.Config(), 0); err != nil || got != want {
+				return fmt.Sprintf("%q is (%v)", got, err)
 			}
-			if time.Now().After(deadline) {
-				t.Fatalf("%q is served, want %q (%v)", got, want, err)
-			}
-		}
+			return ""
+		})
 	}
 	is("first")
 	certstest.Write(t, dir, "second")
@@ -83,12 +82,10 @@ func TestReload(t *testing.T) {
 	if err := os.WriteFile(cert, []byte("rubbish"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for deadline := time.Now().Add(20 * time.Second); !bytes.Contains(log.Bytes(), []byte("not taken")); time.Sleep(20 * time.Millisecond) {
+	await.True(t, "the log tells of the bad certificate", func() bool {
 		is("second")
-		if time.Now().After(deadline) {
-			t.Fatal("the log does not tell of the bad certificate")
-		}
-	}
+		return bytes.Contains(log.Bytes(), []byte("not taken"))
+	})
 	is("second")
 	certstest.Write(t, dir, "third")
 	is("third")

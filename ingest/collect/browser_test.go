@@ -4,7 +4,6 @@ import (
 	"context"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"testing"
 	"time"
 
@@ -12,17 +11,14 @@ import (
 	"github.com/chromedp/chromedp"
 
 	"github.com/spillway-live/spillway/schemas"
+	"github.com/spillway-live/spillway/testenv/need"
 )
-
-const chromium = "/usr/bin/chromium"
 
 // A page of another origin can do everything that players and our page script
 // do: post application/cmcd after its preflight, beacons as text and as JSON,
 // CMCD headers, and read the clock.
 func TestBrowser(t *testing.T) {
-	if _, err := os.Stat(chromium); err != nil {
-		t.Skipf("no browser: %v", err)
-	}
+	chromium := need.Chromium(t)
 	r := newRig(t, nil)
 	page := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/html")

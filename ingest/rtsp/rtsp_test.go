@@ -21,8 +21,10 @@ import (
 	"github.com/spillway-live/spillway/ingest/rtsp"
 	"github.com/spillway-live/spillway/schemas"
 	"github.com/spillway-live/spillway/schemas/demand"
+	"github.com/spillway-live/spillway/testenv/await"
 	"github.com/spillway-live/spillway/testenv/bus/bustest"
 	"github.com/spillway-live/spillway/testenv/camera"
+	"github.com/spillway-live/spillway/testenv/need"
 )
 
 var door = schemas.StreamKey{App: "home", Stream: "door"}
@@ -34,9 +36,7 @@ var clips sync.Map
 // clip makes each clip once.
 func clip(t *testing.T, s camera.ClipSettings) *camera.Clip {
 	t.Helper()
-	if _, err := exec.LookPath("ffmpeg"); err != nil {
-		t.Skip("ffmpeg is not installed")
-	}
+	need.Program(t, "ffmpeg")
 	once, _ := clips.LoadOrStore(s, sync.OnceValues(func() (*camera.Clip, error) { return camera.Make(context.Background(), s) }))
 	c, err := once.(func() (*camera.Clip, error))()
 	if err != nil {
@@ -179,15 +179,6 @@ func get[T any](t *testing.T, js jetstream.JetStream, bucket, key string) (v T) 
 	return v
 }
 
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(40 * time.Second); !ok(); time.Sleep(20 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("not within 40 s: %s", what)
-		}
-	}
-}
-
 func state(t *testing.T, b *bustest.Bus) schemas.StreamState {
 	return get[schemas.StreamState](t, b.JS, schemas.BucketStreams, door.KVKey())
 }
@@ -316,7 +307,7 @@ func TestPullsWhatCamerasSend(t *testing.T) {
 			}
 			put(t, b.JS, schemas.BucketSources, door.KVKey(), src)
 			p := pull(t, b)
-			eventually(t, "three seconds are published", func() bool { return state(t, b).Stats.Chunks >= 15 })
+			await.True(t, "three seconds are published", func() bool { return state(t, b).Stats.Chunks >= 15 })
 			p.stop()
 			got := read(t, b)
 			e := got.epochs[0]
@@ -343,7 +334,7 @@ func TestPullsWhatCamerasSend(t *testing.T) {
 			if pullState(t, b).Holder != "" {
 				t.Errorf("after the stop: %+v", pullState(t, b))
 			}
-			eventually(t, "the camera was left with TEARDOWN", func() bool { return cam.Playing() == 0 && cam.Teardowns() == 1 })
+			await.True(t, "the camera was left with TEARDOWN", func() bool { return cam.Playing() == 0 && cam.Teardowns() == 1 })
 		})
 	}
 }
@@ -378,16 +369,16 @@ func TestOnDemandCameraSleepsUntilWatched(t *testing.T) {
 	put(t, b.JS, schemas.BucketSources, door.KVKey(), schemas.Source{URL: cam.URL(), OnDemand: true, GraceSec: 1})
 	put(t, b.JS, schemas.BucketSources, "home.hall", schemas.Source{URL: always.URL()})
 	pull(t, b)
-	eventually(t, "the camera that is always on is pulled", func() bool { return always.Playing() == 1 })
+	await.True(t, "the camera that is always on is pulled", func() bool { return always.Playing() == 1 })
 	if cam.Describes() != 0 {
 		t.Error("a camera on demand was opened without demand")
 	}
 	for round := int64(1); round <= 2; round++ {
 		stop := say(t, b)
-		eventually(t, "the camera is live", func() bool { return state(t, b).Live && pullState(t, b).Playing })
+		await.True(t, "the camera is live", func() bool { return state(t, b).Live && pullState(t, b).Playing })
 		stop()
-		eventually(t, "the camera is left", func() bool { return cam.Playing() == 0 && cam.Teardowns() == round })
-		eventually(t, "the state says so", func() bool { s := state(t, b); return !s.Live && strings.Contains(s.EndReason, "nobody watches") })
+		await.True(t, "the camera is left", func() bool { return cam.Playing() == 0 && cam.Teardowns() == round })
+		await.True(t, "the state says so", func() bool { s := state(t, b); return !s.Live && strings.Contains(s.EndReason, "nobody watches") })
 	}
 	if cam.Plays() != 2 || always.Playing() != 1 {
 		t.Errorf("%d PLAYs of the camera on demand, %d sessions of the other", cam.Plays(), always.Playing())
@@ -403,16 +394,16 @@ func TestOnePullerEachCameraAndAnotherTakesOver(t *testing.T) {
 	cam := startCamera(t, camera.Settings{Clip: clip(t, camera.ClipSettings{})})
 	put(t, b.JS, schemas.BucketSources, door.KVKey(), schemas.Source{URL: cam.URL()})
 	first := pull(t, b)
-	eventually(t, "the camera plays", func() bool { return pullState(t, b).Playing })
+	await.True(t, "the camera plays", func() bool { return pullState(t, b).Playing })
 	holder := pullState(t, b).Holder
 	second := pull(t, b)
 	before := state(t, b).Stats.Chunks
-	eventually(t, "the second puller had time to take it", func() bool { return state(t, b).Stats.Chunks > before+5 })
+	await.True(t, "the second puller had time to take it", func() bool { return state(t, b).Stats.Chunks > before+5 })
 	if pullState(t, b).Holder != holder || cam.Plays() != 1 {
 		t.Errorf("holder %s was %s, %d PLAYs: two pullers open one camera", pullState(t, b).Holder, holder, cam.Plays())
 	}
 	first.stop()
-	eventually(t, "the second puller plays it", func() bool { s := pullState(t, b); return s.Playing && s.Holder != holder })
+	await.True(t, "the second puller plays it", func() bool { s := pullState(t, b); return s.Playing && s.Holder != holder })
 	if second.counter(t, "spillway_pull_takeovers_total") != 0 {
 		t.Error("a lease that was given back counts as taken over")
 	}
@@ -421,7 +412,7 @@ func TestOnePullerEachCameraAndAnotherTakesOver(t *testing.T) {
 	dead := schemas.PullState{App: door.App, Stream: door.Stream, Holder: "dead", UpdatedUnixUs: time.Now().Add(time.Hour).UnixMicro(), Playing: true}
 	put(t, b.JS, schemas.BucketPulls, door.KVKey(), dead)
 	third := pull(t, b)
-	eventually(t, "a third takes over from a puller that died", func() bool { s := pullState(t, b); return s.Playing && s.Holder != "dead" })
+	await.True(t, "a third takes over from a puller that died", func() bool { s := pullState(t, b); return s.Playing && s.Holder != "dead" })
 	if third.counter(t, "spillway_pull_takeovers_total") != 1 {
 		t.Error("the takeover is not counted")
 	}
@@ -434,7 +425,7 @@ func TestLostPacketsAreBridgedToTheNextKeyFrame(t *testing.T) {
 	cam := startCamera(t, camera.Settings{Clip: clip(t, camera.ClipSettings{BFrames: 2}), LoseEvery: 150})
 	put(t, b.JS, schemas.BucketSources, door.KVKey(), schemas.Source{URL: cam.URL()})
 	p := pull(t, b)
-	eventually(t, "packets are lost and media comes all the same", func() bool {
+	await.True(t, "packets are lost and media comes all the same", func() bool {
 		return p.counter(t, "spillway_pull_frames_skipped_total") >= 20 && state(t, b).Stats.Chunks >= 20
 	})
 	p.stop()
@@ -458,7 +449,7 @@ func TestCameraThatFailsIsToldAndAskedAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	pull(t, b)
-	eventually(t, "the camera's answer is told", func() bool { return strings.Contains(pullState(t, b).Error, "401 Unauthorized") })
+	await.True(t, "the camera's answer is told", func() bool { return strings.Contains(pullState(t, b).Error, "401 Unauthorized") })
 	for {
 		m, err := events.NextMsg(20 * time.Second)
 		if err != nil {
@@ -473,8 +464,8 @@ func TestCameraThatFailsIsToldAndAskedAgain(t *testing.T) {
 		}
 	}
 	put(t, b.JS, schemas.BucketSources, door.KVKey(), schemas.Source{URL: cam.URL()})
-	eventually(t, "the right password is used at once", func() bool { s := pullState(t, b); return s.Playing && s.Error == "" })
+	await.True(t, "the right password is used at once", func() bool { s := pullState(t, b); return s.Playing && s.Error == "" })
 	cam.Cut()
-	eventually(t, "a camera that broke off plays again", func() bool { return cam.Plays() == 2 && cam.Playing() == 1 })
-	eventually(t, "in a new epoch", func() bool { return len(read(t, b).epochs) >= 2 })
+	await.True(t, "a camera that broke off plays again", func() bool { return cam.Plays() == 2 && cam.Playing() == 1 })
+	await.True(t, "in a new epoch", func() bool { return len(read(t, b).epochs) >= 2 })
 }

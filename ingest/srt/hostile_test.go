@@ -17,6 +17,7 @@ import (
 	"github.com/spillway-live/spillway/ingest/publish/publishtest"
 	"github.com/spillway-live/spillway/ingest/srt"
 	"github.com/spillway-live/spillway/schemas"
+	"github.com/spillway-live/spillway/testenv/await"
 )
 
 // lossy forwards datagrams between one caller and the server, and loses some of the caller's.
@@ -166,7 +167,7 @@ func TestHolesAreBridged(t *testing.T) {
 	if err := send(t.Context(), c, holes, 5*time.Second); err != nil {
 		t.Fatal(err)
 	}
-	publishtest.Until(t, "something is published", func() bool {
+	await.True(t, "something is published", func() bool {
 		st, ok := publishtest.State(t, e.bus.JS, demo)
 		return ok && st.Stats.Chunks > 5
 	})
@@ -190,7 +191,7 @@ func TestHostile(t *testing.T) {
 		_, err := s.publish(t.Context(), e.url("live/demo"))
 		good <- err
 	}()
-	publishtest.Until(t, "the good one is live", func() bool { st, ok := publishtest.State(t, e.bus.JS, demo); return ok && st.Live })
+	await.True(t, "the good one is live", func() bool { st, ok := publishtest.State(t, e.bus.JS, demo); return ok && st.Live })
 	raw, err := net.Dial("udp", e.srv.Addr().String())
 	if err != nil {
 		t.Fatal(err)
@@ -217,7 +218,7 @@ func TestHostile(t *testing.T) {
 	rubbish := make([]byte, 1<<20)
 	_, _ = rand.Read(rubbish)
 	_ = send(t.Context(), noise, rubbish, 3*time.Second)
-	publishtest.Until(t, "the noisy one is cut off", func() bool {
+	await.True(t, "the noisy one is cut off", func() bool {
 		for _, ev := range publishtest.Events(t, e.bus.JS, schemas.EventPublishRefused) {
 			if ev.Stream == "noise" && strings.Contains(ev.Reason, "no MPEG transport stream") {
 				return true

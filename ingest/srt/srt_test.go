@@ -20,6 +20,7 @@ import (
 	"github.com/spillway-live/spillway/ingest/srt"
 	"github.com/spillway-live/spillway/schemas"
 	"github.com/spillway-live/spillway/schemas/token"
+	"github.com/spillway-live/spillway/testenv/await"
 	"github.com/spillway-live/spillway/testenv/bus/bustest"
 )
 
@@ -228,7 +229,7 @@ func TestRefusals(t *testing.T) {
 			if _, err := s.publish(t.Context(), e.url(c.id, c.more)); err == nil {
 				t.Error("ffmpeg went on to the end")
 			}
-			publishtest.Until(t, "the refusal is told", func() bool {
+			await.True(t, "the refusal is told", func() bool {
 				ev := publishtest.Events(t, e.bus.JS, schemas.EventPublishRefused)
 				return len(ev) > 0 && strings.Contains(ev[0].Reason, c.want)
 			})

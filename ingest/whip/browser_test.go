@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -16,6 +15,8 @@ import (
 
 	"github.com/spillway-live/spillway/ingest/publish/publishtest"
 	"github.com/spillway-live/spillway/schemas"
+	"github.com/spillway-live/spillway/testenv/await"
+	"github.com/spillway-live/spillway/testenv/need"
 )
 
 // publishing is a page that publishes Chromium's fake camera and microphone by WHIP.
@@ -43,10 +44,7 @@ const leave = async () => (await fetch(window.session, {method: 'DELETE'})).stat
 
 func chromium(t *testing.T) context.Context {
 	t.Helper()
-	path, err := exec.LookPath("chromium")
-	if err != nil {
-		t.Skip("no Chromium is installed")
-	}
+	path := need.Chromium(t)
 	profile, err := os.MkdirTemp("", "spillway-chromium-")
 	if err != nil {
 		t.Fatal(err)
@@ -94,7 +92,7 @@ func TestChromium(t *testing.T) {
 		t.Errorf("VP8: %s", got)
 	}
 	if !strings.Contains(strings.Join(can, " "), "video/H264") {
-		t.Skip("this Chromium does not encode H.264")
+		need.Missing(t, "this Chromium does not encode H.264: Debian's does")
 	}
 	if got := run[string](t, ctx, fmt.Sprintf("go(%q, 'video/H264')", e.srv.URL()+"live/demo")); got != "published" {
 		t.Fatal(got)
@@ -103,7 +101,7 @@ func TestChromium(t *testing.T) {
 		st, _ := publishtest.State(t, e.bus.JS, demo)
 		return st.Stats.Chunks
 	}
-	publishtest.Until(t, "eight seconds are published", func() bool { return segments() >= 40 })
+	await.True(t, "eight seconds are published", func() bool { return segments() >= 40 })
 	if got := run[int](t, ctx, "leave()"); got != http.StatusOK {
 		t.Errorf("DELETE: %d", got)
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/spillway-live/spillway/schemas"
 	"github.com/spillway-live/spillway/schemas/lease"
+	"github.com/spillway-live/spillway/testenv/await"
 	"github.com/spillway-live/spillway/testenv/bus/bustest"
 )
 
@@ -59,16 +60,6 @@ func (b *board) counts(names []string) (n map[string]int, ok bool) {
 	return n, true
 }
 
-func until(t *testing.T, what string, f func() bool) {
-	t.Helper()
-	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
-		if f() {
-			return
-		}
-	}
-	t.Fatalf("not reached: %s", what)
-}
-
 func TestPartitionsAreSharedAndTakenOver(t *testing.T) {
 	b := bustest.Start(t)
 	kv, err := b.JS.KeyValue(t.Context(), schemas.BucketLedger)
@@ -93,10 +84,10 @@ func TestPartitionsAreSharedAndTakenOver(t *testing.T) {
 		return p
 	}
 	a := start("a")
-	until(t, "one process holds all", func() bool { n, ok := bd.counts(names); return ok && n["a"] == 8 })
+	await.True(t, "one process holds all", func() bool { n, ok := bd.counts(names); return ok && n["a"] == 8 })
 	c := start("c")
 	d := start("d")
-	until(t, "three processes share", func() bool {
+	await.True(t, "three processes share", func() bool {
 		n, ok := bd.counts(names)
 		return ok && n["a"] <= 3 && n["c"] <= 3 && n["d"] <= 3
 	})
@@ -104,7 +95,7 @@ func TestPartitionsAreSharedAndTakenOver(t *testing.T) {
 	if err := <-c.done; err != nil {
 		t.Error(err)
 	}
-	until(t, "two processes share", func() bool { n, ok := bd.counts(names); return ok && n["a"] == 4 && n["d"] == 4 })
+	await.True(t, "two processes share", func() bool { n, ok := bd.counts(names); return ok && n["a"] == 4 && n["d"] == 4 })
 
 	// A holder that dies without a word: its keys stay as they are.
 	d.stop()
@@ -114,7 +105,7 @@ func TestPartitionsAreSharedAndTakenOver(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	until(t, "the dead one's partitions are taken", func() bool { n, ok := bd.counts(names); return ok && n["a"] == 8 })
+	await.True(t, "the dead one's partitions are taken", func() bool { n, ok := bd.counts(names); return ok && n["a"] == 8 })
 	a.stop()
 	if err := <-a.done; err != nil {
 		t.Error(err)
@@ -157,15 +148,15 @@ func TestNamesChange(t *testing.T) {
 	start("big", 3, 0)
 	start("small", 1, 1)
 	set("live.a", "live.b", "live.c", "live.d")
-	until(t, "three and one", func() bool { n, ok := bd.counts(now()); return ok && n["big"] == 3 && n["small"] == 1 })
+	await.True(t, "three and one", func() bool { n, ok := bd.counts(now()); return ok && n["big"] == 3 && n["small"] == 1 })
 	set("live.a", "live.e", "never")
-	until(t, "what is no more is given up, what does not fit is left", func() bool {
+	await.True(t, "what is no more is given up, what does not fit is left", func() bool {
 		_, ok := bd.counts([]string{"live.a", "live.e"})
 		rest, _ := bd.counts([]string{"live.b", "live.c", "live.d", "never"})
 		return ok && len(rest) == 0
 	})
 	set()
-	until(t, "nothing is held", func() bool {
+	await.True(t, "nothing is held", func() bool {
 		n, _ := bd.counts([]string{"live.a", "live.e"})
 		return len(n) == 0
 	})
@@ -204,7 +195,7 @@ func TestClosedConnectionIsNoticed(t *testing.T) {
 		return nc.Close, done
 	}
 	die, _ := start("first")
-	until(t, "the first holds all", func() bool { n, ok := bd.counts(names); return ok && n["first"] == 3 })
+	await.True(t, "the first holds all", func() bool { n, ok := bd.counts(names); return ok && n["first"] == 3 })
 	start("second")
 	kv, err := b.JS.KeyValue(t.Context(), schemas.BucketLedger)
 	if err != nil {
@@ -223,7 +214,7 @@ func TestClosedConnectionIsNoticed(t *testing.T) {
 		t.Fatal(err)
 	}
 	die()
-	until(t, "the second has all", func() bool {
+	await.True(t, "the second has all", func() bool {
 		for _, n := range names {
 			if e, err := kv.Get(t.Context(), "lease.test."+n); err != nil || string(e.Value()) != "second" {
 				return false

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/spillway-live/spillway/testenv/await"
 )
 
 const helperEnv = "CHILD_TEST_HELPER"
@@ -53,7 +55,7 @@ func TestKilledParentTakesItsChildAlong(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = parent.Wait()
-	await(t, "the child of a killed parent to end", func() bool { return gone(pid) })
+	await.True(t, "the child of a killed parent to end", func() bool { return gone(pid) })
 }
 
 func TestStopEndsTheWholeGroup(t *testing.T) {
@@ -83,7 +85,7 @@ func TestStopEndsTheWholeGroup(t *testing.T) {
 	if p.Err() == nil {
 		t.Error("a killed program reported success")
 	}
-	await(t, "the grandchild to end", func() bool { return gone(grandchild) })
+	await.True(t, "the grandchild to end", func() bool { return gone(grandchild) })
 }
 
 func TestEndingAloneIsReported(t *testing.T) {
@@ -113,15 +115,6 @@ func gone(pid int) bool {
 	}
 	_, rest, _ := strings.Cut(string(stat), ") ")
 	return strings.HasPrefix(rest, "Z") || strings.HasPrefix(rest, "X")
-}
-
-func await(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("waited in vain for %s", what)
-		}
-	}
 }
 
 func TestTailKeepsTheEnd(t *testing.T) {

@@ -14,6 +14,7 @@ import (
 	chgo "github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 
+	"github.com/spillway-live/spillway/testenv/await"
 	"github.com/spillway-live/spillway/testenv/clickhouse"
 	"github.com/spillway-live/spillway/testenv/clickhouse/clickhousetest"
 )
@@ -85,7 +86,7 @@ func TestKillsLoseAndDoubleNothing(t *testing.T) {
 			})
 		}
 		before := next.Load()
-		eventually(t, "some inserts", func() bool { return next.Load() >= before+uint64(1+random.IntN(20))*batchRows })
+		await.True(t, "some inserts", func() bool { return next.Load() >= before+uint64(1+random.IntN(20))*batchRows })
 		time.Sleep(time.Duration(random.IntN(3000)) * time.Microsecond) // to hit any point of an insert
 		if err := s.Kill(); err != nil {
 			t.Fatal(err)

@@ -114,13 +114,3 @@ func stop(t testing.TB, s *clickhouse.Server) {
 		t.Error(err)
 	}
 }
-
-// eventually polls until ok, or fails the test.
-func eventually(t testing.TB, what string, ok func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(limit); !ok(); time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("not within %s: %s", limit, what)
-		}
-	}
-}

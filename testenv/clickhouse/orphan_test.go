@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/spillway-live/spillway/testenv/await"
 	"github.com/spillway-live/spillway/testenv/clickhouse"
 	"github.com/spillway-live/spillway/testenv/clickhouse/clickhousetest"
 )
@@ -112,14 +113,14 @@ func TestKilledParentWithABusyServer(t *testing.T) {
 			t.Error("the endless query ended by itself")
 		}
 	}()
-	eventually(t, "the query runs", func() bool {
+	await.True(t, "the query runs", func() bool {
 		_, n := post(t, e.url, "SELECT count() FROM system.processes")
 		return n == "2"
 	})
 	if err := e.cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the orphan's end", func() bool { return !alive(e.pid) })
+	await.True(t, "the orphan's end", func() bool { return !alive(e.pid) })
 	<-answered
 }
 

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/spillway-live/spillway/testenv/await"
 	"github.com/spillway-live/spillway/testenv/clickhouse"
 	"github.com/spillway-live/spillway/testenv/clickhouse/clickhousetest"
 )
@@ -121,7 +122,7 @@ func TestStopWithConnectionsOpen(t *testing.T) {
 		}
 	})
 	admin := connect(t, s, clickhouse.Admin)
-	eventually(t, "the query runs", func() bool {
+	await.True(t, "the query runs", func() bool {
 		return number(t, admin, "SELECT count() FROM system.processes WHERE user = 'analyst'") == 1
 	})
 	stop(t, s)

@@ -16,6 +16,7 @@ import (
 
 	"github.com/spillway-live/spillway/schemas"
 	"github.com/spillway-live/spillway/schemas/token"
+	"github.com/spillway-live/spillway/testenv/await"
 	"github.com/spillway-live/spillway/testenv/bus/bustest"
 	"github.com/spillway-live/spillway/testenv/edge"
 )
@@ -94,17 +95,6 @@ func get(url string, edit ...func(*http.Request)) answer {
 	return answer{res.StatusCode, string(b), res.Header, err}
 }
 
-func eventually(t testing.TB, what string, ok func() bool) {
-	t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
-	for !ok() {
-		if time.Now().After(deadline) {
-			t.Fatalf("not within 20 s: %s", what)
-		}
-		time.Sleep(5 * time.Millisecond)
-	}
-}
-
 func TestThousandWaitingReloadsAreOneOriginRequest(t *testing.T) {
 	const n = 1000
 	var asked atomic.Int64
@@ -134,7 +124,7 @@ func TestThousandWaitingReloadsAreOneOriginRequest(t *testing.T) {
 			answers[i] = answer{res.StatusCode, string(b), res.Header, err}
 		})
 	}
-	eventually(t, "all sessions are seen", func() bool { return e.Stats().Viewers == n })
+	await.True(t, "all sessions are seen", func() bool { return e.Stats().Viewers == n })
 	close(release)
 	wg.Wait()
 	for i, a := range answers {
@@ -370,7 +360,7 @@ func TestNoTokenInTheLog(t *testing.T) {
 			t.Errorf("%s: %d", p, a.status)
 		}
 	}
-	eventually(t, "both lines are there", func() bool { return strings.Count(text.Load().(string), "\n") == 2 })
+	await.True(t, "both lines are there", func() bool { return strings.Count(text.Load().(string), "\n") == 2 })
 	if s := text.Load().(string); strings.Contains(s, tok) || !strings.Contains(s, "every router failed") {
 		t.Errorf("log lines:\n%s", s)
 	}
@@ -413,14 +403,14 @@ func TestFaultsFromTheBucket(t *testing.T) {
 	tok := sign(t, token.Session{SessionID: "s1", App: "live", Stream: "x"})
 	u := e.URL() + "/t/" + tok + "/live/x/y"
 	put(`{"down":true}`)
-	eventually(t, "the edge is down", func() bool { return get(u).err != nil })
+	await.True(t, "the edge is down", func() bool { return get(u).err != nil })
 	put(`{"down":tru`)
 	put(`{"unheard_of":1}`)
 	put(`{"error_rate":7}`)
 	put(`{"error_rate":1}`)
-	eventually(t, "bad entries are passed over and the next one counts", func() bool { return get(u).status == 503 })
+	await.True(t, "bad entries are passed over and the next one counts", func() bool { return get(u).status == 503 })
 	if err := kv.Delete(t.Context(), "a"); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the edge is healed", func() bool { return get(u).status == 200 })
+	await.True(t, "the edge is healed", func() bool { return get(u).status == 200 })
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/spillway-live/spillway/schemas"
 	"github.com/spillway-live/spillway/schemas/token"
+	"github.com/spillway-live/spillway/testenv/await"
 	"github.com/spillway-live/spillway/testenv/edge"
 )
 
@@ -89,7 +90,7 @@ func TestHealingEndsTheQueue(t *testing.T) {
 	}
 	done := make(chan answer, 1)
 	go func() { done <- get(e.URL() + "/t/" + tok + "/live/x/big") }()
-	eventually(t, "the slow answer has begun", func() bool { return e.Stats().Bytes > 0 })
+	await.True(t, "the slow answer has begun", func() bool { return e.Stats().Bytes > 0 })
 	if err := e.SetFault(schemas.Fault{}); err != nil {
 		t.Fatal(err)
 	}
@@ -210,7 +211,7 @@ func TestLogLines(t *testing.T) {
 	})
 	get(e.URL() + "/live/x/src/video/1-0.m4s")
 	away.Store(false)
-	eventually(t, "the collector has three lines", func() bool { mu.Lock(); defer mu.Unlock(); return len(lines) >= 3 })
+	await.True(t, "the collector has three lines", func() bool { mu.Lock(); defer mu.Unlock(); return len(lines) >= 3 })
 	mu.Lock()
 	defer mu.Unlock()
 	a, b, c := lines[0], lines[1], lines[2]
@@ -240,5 +241,5 @@ func TestLogLinesAreBounded(t *testing.T) {
 	for range 50 {
 		get(e.URL() + "/t/" + tok + "/live/x/y")
 	}
-	eventually(t, "lines beyond the bound are counted", func() bool { n := e.Stats().LogLinesDropped; return n >= 30 && n <= 35 })
+	await.True(t, "lines beyond the bound are counted", func() bool { n := e.Stats().LogLinesDropped; return n >= 30 && n <= 35 })
 }

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/spillway-live/spillway/schemas/token"
+	"github.com/spillway-live/spillway/testenv/await"
 	"github.com/spillway-live/spillway/testenv/edge"
 )
 
@@ -59,7 +60,7 @@ func TestBodyIsPassedOnAsItComes(t *testing.T) {
 			t.Errorf("%q and %v after the end", b, err)
 		}
 	}
-	eventually(t, "the whole object is kept", func() bool {
+	await.True(t, "the whole object is kept", func() bool {
 		a := get(base + "/live/x/src/video/1-5.m4s")
 		return a.header.Get("X-Cache") == "hit" && a.body == "first second"
 	})

@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/spillway-live/spillway/testenv/need"
 	"github.com/spillway-live/spillway/testenv/peers/procstat"
 	"github.com/spillway-live/spillway/testenv/publisher"
 )
@@ -44,9 +45,7 @@ func available(t testing.TB) map[string]starter {
 
 func clip(t testing.TB, c publisher.Clip) string {
 	t.Helper()
-	if _, err := exec.LookPath("ffmpeg"); err != nil {
-		t.Skip("ffmpeg is not installed")
-	}
+	need.Program(t, "ffmpeg")
 	c.Path = filepath.Join(t.TempDir(), "clip.flv")
 	if err := c.Make(t.Context()); err != nil {
 		t.Fatal(err)

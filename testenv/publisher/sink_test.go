@@ -19,6 +19,7 @@ import (
 	"github.com/bluenviron/mediacommon/v2/pkg/codecs/h264"
 	"github.com/bluenviron/mediacommon/v2/pkg/codecs/mpeg4audio"
 
+	"github.com/spillway-live/spillway/testenv/need"
 	"github.com/spillway-live/spillway/testenv/testcard"
 )
 
@@ -210,9 +211,7 @@ func (c *sinkConn) clocks(t testing.TB, w, h int) (unixMs []int64, shown []packe
 
 func needFFmpeg(t testing.TB) {
 	t.Helper()
-	if _, err := exec.LookPath("ffmpeg"); err != nil {
-		t.Skip("ffmpeg is not installed")
-	}
+	need.Program(t, "ffmpeg")
 }
 
 func testLogger(t testing.TB) *slog.Logger {

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/spillway-live/spillway/testenv/need"
 )
 
 var sizes = [][2]int{{160, 90}, {320, 180}, {426, 240}, {640, 360}, {854, 480}, {1280, 720}, {1920, 1080}, {640, 480}}
@@ -162,7 +164,7 @@ func FuzzDecode(f *testing.F) {
 // TestSurvivesEncodingAndScaling sends two seconds through x264 at 300 kbit/s and back, at the size drawn
 // and scaled down and up (to no multiple of the cells), and reads every single frame.
 func TestSurvivesEncodingAndScaling(t *testing.T) {
-	ffmpeg := needProgram(t, "ffmpeg")
+	ffmpeg := need.Program(t, "ffmpeg")
 	for _, tc := range []struct {
 		name         string
 		w, h, ow, oh int
@@ -209,7 +211,7 @@ func TestSurvivesEncodingAndScaling(t *testing.T) {
 
 // TestJavaScriptDecoder runs the browser's decoder in node on pictures drawn in Go.
 func TestJavaScriptDecoder(t *testing.T) {
-	node := needProgram(t, "node")
+	node := need.Program(t, "node")
 	dir := t.TempDir()
 	type picture struct {
 		File   string `json:"file"`
@@ -329,15 +331,6 @@ func shrink(pix []byte, w, h, ow, oh int) []byte {
 		}
 	}
 	return out
-}
-
-func needProgram(t *testing.T, name string) string {
-	t.Helper()
-	path, err := exec.LookPath(name)
-	if err != nil {
-		t.Skipf("%s is not installed", name)
-	}
-	return path
 }
 
 func run(t *testing.T, in interface{ Read([]byte) (int, error) }, name string, args ...string) []byte {

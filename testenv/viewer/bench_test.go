@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/spillway-live/spillway/testenv/await"
 	"github.com/spillway-live/spillway/testenv/viewer"
 )
 
@@ -36,7 +37,7 @@ func BenchmarkViewers(b *testing.B) {
 			ctx, cancel := context.WithCancel(b.Context())
 			done := make(chan struct{})
 			go func() { defer close(done); _ = p.Run(ctx) }()
-			eventually(b, "everyone watches", func() bool { return s.edges["a"].Stats().Viewers+s.edges["b"].Stats().Viewers == c.n })
+			await.True(b, "everyone watches", func() bool { return s.edges["a"].Stats().Viewers+s.edges["b"].Stats().Viewers == c.n })
 			for b.Loop() {
 				before, begin, requests := cpu(b), time.Now(), s.edges["a"].Stats().Requests+s.edges["b"].Stats().Requests
 				time.Sleep(5 * time.Second) // what is measured

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/spillway-live/spillway/schemas"
+	"github.com/spillway-live/spillway/testenv/await"
 	"github.com/spillway-live/spillway/testenv/viewer"
 )
 
@@ -30,7 +31,7 @@ func requestsAt(t testing.TB, s *stack) (byObject map[string]float64, chunks flo
 		}
 	}
 	// A thousand viewers who join at once may keep the bus from answering in time.
-	eventually(t, "the bus says how far the stream is", func() bool {
+	await.True(t, "the bus says how far the stream is", func() bool {
 		media, err := s.bus.JS.Stream(t.Context(), schemas.StreamMedia)
 		if err == nil {
 			chunks = float64(media.CachedInfo().State.LastSeq)
@@ -55,11 +56,11 @@ func originRequests(t testing.TB, s *stack, viewers int) (perChunk map[string]fl
 	asked := func() uint64 { return s.edges["a"].Stats().Requests + s.edges["b"].Stats().Requests }
 	edgeBefore := asked()
 	go func() { done <- p.Run(ctx) }()
-	eventually(t, "everyone watches", func() bool { return s.edges["a"].Stats().Viewers+s.edges["b"].Stats().Viewers >= viewers })
+	await.True(t, "everyone watches", func() bool { return s.edges["a"].Stats().Viewers+s.edges["b"].Stats().Viewers >= viewers })
 	_, joined := requestsAt(t, s)
 	var after map[string]float64
 	var to float64 // when everyone has watched for a while
-	eventually(t, "six seconds of media", func() bool { after, to = requestsAt(t, s); return to-joined >= span })
+	await.True(t, "six seconds of media", func() bool { after, to = requestsAt(t, s); return to-joined >= span })
 	edge = asked() - edgeBefore
 	cancel()
 	if err := <-done; err != nil {

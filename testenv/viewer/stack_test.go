@@ -16,6 +16,7 @@ import (
 	"github.com/spillway-live/spillway/ingest/rtmp"
 	"github.com/spillway-live/spillway/schemas"
 	"github.com/spillway-live/spillway/schemas/token"
+	"github.com/spillway-live/spillway/testenv/await"
 	"github.com/spillway-live/spillway/testenv/bus/bustest"
 	"github.com/spillway-live/spillway/testenv/edge"
 	"github.com/spillway-live/spillway/testenv/publisher"
@@ -129,7 +130,7 @@ func newStack(t testing.TB) *stack {
 	// Media is there once the router says so and segments for a start behind live exist.
 	kv, err := s.bus.JS.KeyValue(t.Context(), schemas.BucketStreams)
 	s.must(err)
-	eventually(t, "the stream is live for 4 s", func() bool {
+	await.True(t, "the stream is live for 4 s", func() bool {
 		e, err := kv.Get(t.Context(), "live.demo")
 		var st schemas.StreamState
 		return err == nil && json.Unmarshal(e.Value(), &st) == nil && st.Live && time.Since(time.UnixMicro(st.Epoch.OpenedUnixUs)) > 4*time.Second
@@ -158,15 +159,4 @@ func (s *stack) telemetry(session string) []schemas.Telemetry {
 		}
 	}
 	return out
-}
-
-func eventually(t testing.TB, what string, ok func() bool) {
-	t.Helper()
-	deadline := time.Now().Add(60 * time.Second)
-	for !ok() {
-		if time.Now().After(deadline) {
-			t.Fatalf("not within 60 s: %s", what)
-		}
-		time.Sleep(20 * time.Millisecond)
-	}
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/spillway-live/spillway/schemas"
+	"github.com/spillway-live/spillway/testenv/await"
 	"github.com/spillway-live/spillway/testenv/viewer"
 )
 
@@ -40,7 +41,7 @@ func (s *stack) answered(cdn string, n uint64) {
 	s.t.Helper()
 	e := s.edges[cdn]
 	from := e.Stats().Requests
-	eventually(s.t, "viewers of edge "+cdn+" have watched on", func() bool { return e.Stats().Requests >= from+n })
+	await.True(s.t, "viewers of edge "+cdn+" have watched on", func() bool { return e.Stats().Requests >= from+n })
 }
 
 func median(d []time.Duration) time.Duration {
@@ -86,7 +87,7 @@ func (s *stack) agree(name string, r result) {
 	t := s.t
 	t.Helper()
 	var rows []schemas.Telemetry
-	eventually(t, name+": the beacon is on the bus", func() bool {
+	await.True(t, name+": the beacon is on the bus", func() bool {
 		rows = s.telemetry(r.SessionID)
 		return slices.ContainsFunc(rows, func(x schemas.Telemetry) bool { return x.Source == schemas.SourceBeacon })
 	})
@@ -180,7 +181,7 @@ func TestDeadEdgeIsLeft(t *testing.T) {
 	if err := s.edges["a"].SetFault(schemas.Fault{Down: true}); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "edge b has the viewer", func() bool { return s.edges["b"].Stats().Viewers > 0 })
+	await.True(t, "edge b has the viewer", func() bool { return s.edges["b"].Stats().Viewers > 0 })
 	s.answered("b", 60)
 	r := v()
 	t.Logf("%+v", r)
@@ -199,11 +200,11 @@ func TestSteeringMovesViewers(t *testing.T) {
 	}
 	s := newStack(t)
 	v := s.watch(viewer.Config{})
-	eventually(t, "edge a has the viewer", func() bool { return s.edges["a"].Stats().Viewers > 0 })
+	await.True(t, "edge a has the viewer", func() bool { return s.edges["a"].Stats().Viewers > 0 })
 	off := s.edges["a"].Record()
 	off.State = schemas.CDNOff
 	s.put(schemas.BucketCDNs, "a", off)
-	eventually(t, "steering has moved the viewer to b", func() bool { return s.edges["b"].Stats().Viewers > 0 })
+	await.True(t, "steering has moved the viewer to b", func() bool { return s.edges["b"].Stats().Viewers > 0 })
 	s.answered("b", 40)
 	r := v()
 	t.Logf("%+v", r)
@@ -226,7 +227,7 @@ func TestAnyPlayerThroughAnEdge(t *testing.T) {
 	if r.err != nil || !r.Started || r.Errors != 0 || r.Served["b"] == 0 || len(r.Served) != 1 {
 		t.Errorf("%v %+v", r.err, r.Report)
 	}
-	eventually(t, "the router counts it on b", func() bool { return s.r.Viewers()["b"] == 1 })
+	await.True(t, "the router counts it on b", func() bool { return s.r.Viewers()["b"] == 1 })
 }
 
 // TestPublisherComesBack: a publisher that reconnects is a stall at most.
@@ -262,7 +263,7 @@ func TestPoolKeepsViewersEverywhere(t *testing.T) {
 		Regions: []string{"eu", "us"}, ISPs: []string{"one", "two", "three"},
 	}
 	s.run("pool", p.Run)
-	eventually(t, "views have ended, others have come", func() bool {
+	await.True(t, "views have ended, others have come", func() bool {
 		st := p.Stats()
 		return st.Views >= 7 && st.Active["a"]+st.Active["b"]+st.Active[""] >= 4
 	})

@@ -12,6 +12,7 @@ import (
 	"github.com/Eyevinn/mp4ff/mp4"
 
 	"github.com/spillway-live/spillway/schemas"
+	"github.com/spillway-live/spillway/testenv/need"
 	"github.com/spillway-live/spillway/workers/cmaf"
 	"github.com/spillway-live/spillway/workers/workerstest/media"
 )
@@ -158,14 +159,11 @@ func TestRefusesByName(t *testing.T) {
 // encode gives the NAL units of a stream that ffmpeg makes.
 func encode(t *testing.T, args ...string) [][]byte {
 	t.Helper()
-	ffmpeg, err := exec.LookPath("ffmpeg")
-	if err != nil {
-		t.Skip("no ffmpeg is installed")
-	}
+	ffmpeg := need.Program(t, "ffmpeg")
 	all := append([]string{"-v", "error", "-f", "lavfi", "-i", "testsrc2=s=320x192:r=25", "-frames:v", "30"}, args...)
 	out, err := exec.CommandContext(t.Context(), ffmpeg, append(all, "-")...).Output()
 	if err != nil {
-		t.Skipf("ffmpeg has no such encoder: %v", err)
+		need.Missing(t, "ffmpeg does not encode it: %v", err)
 	}
 	return avc.ExtractNalusFromByteStream(out)
 }
@@ -206,7 +204,7 @@ func TestSliceHeadersH264(t *testing.T) {
 }
 
 func TestSliceHeadersH265(t *testing.T) {
-	for _, params := range []string{"bframes=3:ref=4:keyint=12:slices=2:wpp=0", "bframes=0:wpp=1:weightp=1:keyint=30", "bframes=4:weightb=1:no-sao=1:no-deblock=1:open-gop=1:keyint=10"} {
+	for _, params := range []string{"bframes=3:ref=4:keyint=12:slices=2:wpp=1", "bframes=0:wpp=1:weightp=1:keyint=30", "bframes=4:weightb=1:no-sao=1:no-deblock=1:open-gop=1:keyint=10"} {
 		var sets, slices [][]byte
 		for _, n := range encode(t, "-pix_fmt", "yuv420p", "-c:v", "libx265", "-x265-params", "log-level=error:"+params, "-f", "hevc") {
 			switch ty := hevc.GetNaluType(n[0]); {

@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/spillway-live/spillway/schemas"
+	"github.com/spillway-live/spillway/testenv/await"
 	"github.com/spillway-live/spillway/testenv/bus/bustest"
 	"github.com/spillway-live/spillway/workers/workerstest/media"
 )
@@ -68,7 +69,7 @@ func TestPrivateStreamsAreForEdges(t *testing.T) {
 		}
 	}
 	putJSON(t, b.JS, schemas.BucketApps, key.KVKey(), schemas.AppSettings{})
-	until(t, "the stream is public once its own settings say so", func() bool {
+	await.True(t, "the stream is public once its own settings say so", func() bool {
 		a := get(t, alone.url+videoPath+"1-5.m4s")
 		return a.code == 200 && a.header.Get(schemas.HeaderPrivate) == ""
 	})
@@ -117,7 +118,7 @@ func TestShareEndsWhereverItIsServed(t *testing.T) {
 		}
 	}
 	for i, o := range origins {
-		until(t, "the playlist is waited for", func() bool { return gauge(o.m.held) >= before[i]+1 })
+		await.True(t, "the playlist is waited for", func() bool { return gauge(o.m.held) >= before[i]+1 })
 	}
 	share.WithdrawnUnix = time.Now().Unix()
 	putJSON(t, b.JS, schemas.BucketShares, "pub.door", share)

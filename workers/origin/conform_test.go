@@ -10,6 +10,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/spillway-live/spillway/schemas"
+	"github.com/spillway-live/spillway/testenv/await"
 	"github.com/spillway-live/spillway/testenv/bus/bustest"
 	"github.com/spillway-live/spillway/workers/hls/hlscheck"
 	"github.com/spillway-live/spillway/workers/workerstest/media"
@@ -122,7 +123,7 @@ func (i *inspector) pace(js jetstream.JetStream, n int, ps ...*media.Publisher) 
 // lists waits until a playlist's end is there.
 func (i *inspector) lists(p, name string) {
 	i.t.Helper()
-	until(i.t, p+" lists "+name, func() bool {
+	await.True(i.t, p+" lists "+name, func() bool {
 		a, err := fetch(i.t.Context(), http.MethodGet, i.o.url+"/live/one/"+p)
 		return err == nil && strings.Contains(string(a.body), name)
 	})
@@ -306,7 +307,7 @@ func TestLadder(t *testing.T) {
 		}
 		return strings.Join(ids, " "), m, string(text)
 	}
-	until(t, "segment 5 is recorded", func() bool { return recordedVideo(t, objects) > 5 })
+	await.True(t, "segment 5 is recorded", func() bool { return recordedVideo(t, objects) > 5 })
 	ids, m, text := pictures()
 	if ids != "src-video 144p-video 360p-video" || len(m.Periods) != 1 || len(m.Periods[0].Sets) != 2 || len(m.Periods[0].Sets[1].Representations) != 1 {
 		t.Errorf("the MPD has %s\n%s", ids, text)
@@ -319,7 +320,7 @@ func TestLadder(t *testing.T) {
 		t.Errorf("22 s are recorded\n%s", text)
 	}
 	putRendition(t, b.JS, low, false)
-	until(t, "the rendition that ended is left out", func() bool {
+	await.True(t, "the rendition that ended is left out", func() bool {
 		ids, _, _ := pictures()
 		return ids == "src-video 360p-video"
 	})

@@ -7,14 +7,15 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"os/exec"
 	"testing"
 	"time"
 
 	"github.com/chromedp/chromedp"
 
 	"github.com/spillway-live/spillway/schemas"
+	"github.com/spillway-live/spillway/testenv/await"
 	"github.com/spillway-live/spillway/testenv/bus/bustest"
+	"github.com/spillway-live/spillway/testenv/need"
 	"github.com/spillway-live/spillway/workers/workerstest/media"
 )
 
@@ -48,10 +49,7 @@ type dvrState struct {
 
 func browser(t *testing.T) context.Context {
 	t.Helper()
-	path, err := exec.LookPath("chromium")
-	if err != nil {
-		t.Skip("no Chromium is installed")
-	}
+	path := need.Chromium(t)
 	profile, err := os.MkdirTemp("", "spillway-chromium-")
 	if err != nil {
 		t.Fatal(err)
@@ -120,7 +118,7 @@ func TestBrowserSeeksBack(t *testing.T) {
 			t.Error(err)
 		}
 	}()
-	until(t, "the past is recorded", func() bool { return recordedVideo(t, objects) >= past/2-1 })
+	await.True(t, "the past is recorded", func() bool { return recordedVideo(t, objects) >= past/2-1 })
 
 	site := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/hls.js" {

@@ -14,6 +14,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/spillway-live/spillway/schemas"
+	"github.com/spillway-live/spillway/testenv/await"
 	"github.com/spillway-live/spillway/testenv/bus/bustest"
 	"github.com/spillway-live/spillway/workers/archive"
 	"github.com/spillway-live/spillway/workers/recorder"
@@ -49,7 +50,7 @@ func shelfOf(t testing.TB) *store.Folder {
 // time ahead of its origins, which refuse a version that is too far ahead.
 func listed(t testing.TB, o *testOrigin, version string) {
 	t.Helper()
-	until(t, version, func() bool { return get(t, o.url+videoPath+version).code == 200 })
+	await.True(t, version, func() bool { return get(t, o.url+videoPath+version).code == 200 })
 }
 
 const seconds = 5 // chunks
@@ -91,7 +92,7 @@ func TestSeekBack(t *testing.T) {
 		t.Fatalf("%d", young.code)
 	}
 	push(t, p, b.JS, 68*seconds+1) // up to 44, and the beginning of 45
-	until(t, "everything is recorded", func() bool { return recordedVideo(t, objects) >= 40 })
+	await.True(t, "everything is recorded", func() bool { return recordedVideo(t, objects) >= 40 })
 	listed(t, o, "playlist.m3u8?_HLS_msn=45&_HLS_part=0")
 
 	dvr := get(t, o.url+videoPath+"dvr.m3u8?_HLS_msn=44")
@@ -165,7 +166,7 @@ func TestSeekBack(t *testing.T) {
 	}
 	// The window is as long as the settings say, and no longer.
 	putJSON(t, b.JS, schemas.BucketApps, key.App, schemas.AppSettings{DVRSec: 30})
-	until(t, "the shorter window", func() bool { return o.dvrWindow(key) == 30*time.Second })
+	await.True(t, "the shorter window", func() bool { return o.dvrWindow(key) == 30*time.Second })
 	push(t, p, b.JS, 2*seconds)
 	a := get(t, o.url+videoPath+"dvr.m3u8?_HLS_msn=45")
 	if !bytes.Contains(a.body, []byte("#EXT-X-MEDIA-SEQUENCE:31\n")) {
@@ -228,7 +229,7 @@ func TestStoreFails(t *testing.T) {
 	pack(t, b.JS)
 	p := publisher(t, media.Load(t), b.JS)
 	push(t, p, b.JS, 80*seconds+1)
-	until(t, "everything is recorded", func() bool { return recordedVideo(t, objects) >= 40 })
+	await.True(t, "everything is recorded", func() bool { return recordedVideo(t, objects) >= 40 })
 	listed(t, o, "playlist.m3u8?_HLS_msn=45&_HLS_part=0")
 	if a := get(t, o.url+videoPath+"dvr.m3u8"); a.code != 200 || !bytes.Contains(a.body, []byte("\n1-5.m4s\n")) {
 		t.Fatalf("%d %s", a.code, a.body)
@@ -242,7 +243,7 @@ func TestStoreFails(t *testing.T) {
 	if a := get(t, o.url+videoPath+"1-5.m4s"); a.code != 503 || a.header.Get("Retry-After") == "" || !strings.Contains(string(a.body), "object store") {
 		t.Errorf("a segment of the store: %d %s", a.code, a.body)
 	}
-	until(t, "it is said that the store is away", func() bool {
+	await.True(t, "it is said that the store is away", func() bool {
 		get(t, o.url+videoPath+"dvr.m3u8")
 		return gauge(o.m.storeAway) == 1
 	})
@@ -250,8 +251,8 @@ func TestStoreFails(t *testing.T) {
 	if a := get(t, o.url+videoPath+"1-5.m4s"); a.code != 200 {
 		t.Errorf("the store is back: %d", a.code)
 	}
-	until(t, "all is recorded again", func() bool { return recordedVideo(t, objects) >= 41 })
-	until(t, "it is said that the store is back", func() bool {
+	await.True(t, "all is recorded again", func() bool { return recordedVideo(t, objects) >= 41 })
+	await.True(t, "it is said that the store is back", func() bool {
 		get(t, o.url+videoPath+"dvr.m3u8")
 		return gauge(o.m.storeAway) == 0
 	})
@@ -308,7 +309,7 @@ func TestSlowStoreHoldsUpNothingElse(t *testing.T) {
 	o := run(t, b.JS, func(o *Origin) { o.Store, o.StoreReads = slow, 1 })
 	pack(t, b.JS)
 	push(t, publisher(t, media.Load(t), b.JS), b.JS, 80*seconds+1)
-	until(t, "everything is recorded", func() bool { return recordedVideo(t, objects) >= 40 })
+	await.True(t, "everything is recorded", func() bool { return recordedVideo(t, objects) >= 40 })
 	listed(t, o, "playlist.m3u8?_HLS_msn=45&_HLS_part=0")
 	first := make(chan answer, 1)
 	go func() {

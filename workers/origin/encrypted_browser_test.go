@@ -15,6 +15,7 @@ import (
 
 	"github.com/spillway-live/spillway/schemas"
 	"github.com/spillway-live/spillway/schemas/token"
+	"github.com/spillway-live/spillway/testenv/await"
 	"github.com/spillway-live/spillway/testenv/bus/bustest"
 	"github.com/spillway-live/spillway/testenv/edge"
 	"github.com/spillway-live/spillway/workers/keys"
@@ -112,7 +113,7 @@ func TestBrowserPlaysEncrypted(t *testing.T) {
 	})
 	<-r.Ready()
 	var d schemas.Dispatch
-	until(t, "the router has the stream", func() bool {
+	await.True(t, "the router has the stream", func() bool {
 		a := get(t, r.URL()+"/v1/dispatch?app=live&stream=one")
 		return a.code == 200 && json.Unmarshal(a.body, &d) == nil && d.ClearKey != "" && len(d.Candidates) > 0
 	})

@@ -15,6 +15,7 @@ import (
 	"github.com/Eyevinn/mp4ff/mp4"
 
 	"github.com/spillway-live/spillway/schemas"
+	"github.com/spillway-live/spillway/testenv/await"
 	"github.com/spillway-live/spillway/testenv/bus/bustest"
 	"github.com/spillway-live/spillway/workers/cenc"
 	"github.com/spillway-live/spillway/workers/cmaf"
@@ -186,7 +187,7 @@ func TestNoKeyNoMedia(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	until(t, "an event says it", func() bool {
+	await.True(t, "an event says it", func() bool {
 		i, err := events.Info(t.Context())
 		if err != nil {
 			return false
@@ -197,7 +198,7 @@ func TestNoKeyNoMedia(t *testing.T) {
 	if err := os.WriteFile(path, keyFileText(), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	until(t, "it plays", func() bool {
+	await.True(t, "it plays", func() bool {
 		a := get(t, o.url+videoPath+"playlist.m3u8")
 		return a.code == 200 && keyTag.Match(a.body) && bytes.Contains(a.body, []byte("1-6.m4s"))
 	})
@@ -222,7 +223,7 @@ func TestSeekBackEncrypted(t *testing.T) {
 	listed(t, o, "playlist.m3u8?_HLS_msn=10")
 	young := get(t, o.url+videoPath+"1-5.m4s")
 	push(t, p, b.JS, 68*seconds+1)
-	until(t, "everything is recorded", func() bool { return recordedVideo(t, objects) >= 40 })
+	await.True(t, "everything is recorded", func() bool { return recordedVideo(t, objects) >= 40 })
 	listed(t, o, "playlist.m3u8?_HLS_msn=45&_HLS_part=0")
 	dvr := get(t, o.url+videoPath+"dvr.m3u8?_HLS_msn=44")
 	if n := len(keyTag.FindAll(dvr.body, -1)); dvr.code != 200 || n != 11 || n != len(mapTag.FindAll(dvr.body, -1)) {

@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/spillway-live/spillway/schemas"
+	"github.com/spillway-live/spillway/testenv/await"
 	"github.com/spillway-live/spillway/testenv/bus/bustest"
 	"github.com/spillway-live/spillway/workers/packager"
 	"github.com/spillway-live/spillway/workers/workerstest/media"
@@ -132,15 +133,6 @@ const (
 	audioPath = "/live/one/src/audio/"
 )
 
-func until(t testing.TB, what string, ok func() bool) {
-	t.Helper()
-	for end := time.Now().Add(20 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("still waiting after 20 s: %s", what)
-		}
-	}
-}
-
 func TestServesAStream(t *testing.T) {
 	t.Parallel()
 	clip := media.Load(t)
@@ -238,7 +230,7 @@ func TestHoldsUntilThePartExists(t *testing.T) {
 			ch <- result{what, a, err}
 		}()
 	}
-	until(t, "three held requests", func() bool { return gauge(o.m.held) == 3 })
+	await.True(t, "three held requests", func() bool { return gauge(o.m.held) == 3 })
 	push(t, p, b.JS, 2)
 	for range 3 {
 		r := <-ch
@@ -267,7 +259,7 @@ func TestCoversWithoutAnyPackager(t *testing.T) {
 	if a.code != 200 || !bytes.Contains(a.body, []byte("1-7.3.m4s")) {
 		t.Fatalf("%d\n%s", a.code, a.body)
 	}
-	until(t, "the event", func() bool {
+	await.True(t, "the event", func() bool {
 		s, err := b.JS.Stream(t.Context(), schemas.StreamEvents)
 		if err != nil {
 			return false

@@ -12,6 +12,7 @@ import (
 	"github.com/bluenviron/mediacommon/v2/pkg/formats/fmp4/seekablebuffer"
 	"github.com/bluenviron/mediacommon/v2/pkg/formats/mp4/codecs"
 
+	"github.com/spillway-live/spillway/testenv/await"
 	"github.com/spillway-live/spillway/testenv/bus/bustest"
 	"github.com/spillway-live/spillway/workers/workerstest/media"
 )
@@ -161,7 +162,7 @@ func TestTSOfOtherCodecsIsRefused(t *testing.T) {
 				t.Fatal(err)
 			}
 			last := newFatOf(t, b.JS, 1000, init.Bytes()).push(3)
-			until(t, "the stream is served", func() bool { return get(t, o.url+videoPath+fmt.Sprintf("1-%d.m4s", last)).code == 200 })
+			await.True(t, "the stream is served", func() bool { return get(t, o.url+videoPath+fmt.Sprintf("1-%d.m4s", last)).code == 200 })
 			for _, path := range []string{"playlist.m3u8", fmt.Sprintf("1-%d.ts", last-1)} {
 				a := get(t, o.url+"/live/one/src/ts/"+path)
 				if text := strings.ToLower(string(a.body)); a.code != 404 || !strings.Contains(text, name) || !strings.Contains(text, "play its ll-hls") {

@@ -16,6 +16,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/spillway-live/spillway/schemas"
+	"github.com/spillway-live/spillway/testenv/await"
 	"github.com/spillway-live/spillway/testenv/bus/bustest"
 )
 
@@ -143,7 +144,7 @@ func TestSlowReadersHoldBoundedMemory(t *testing.T) {
 	last := f.push(8)
 	wait := func(msn int) {
 		t.Helper()
-		until(t, "the segment's last part is listed", func() bool {
+		await.True(t, "the segment's last part is listed", func() bool {
 			a := get(t, o.url+videoPath+"playlist.m3u8")
 			return a.code == 200 && strings.Contains(string(a.body), fmt.Sprintf("1-%d.%d.m4s", msn, fatParts-1))
 		})
@@ -153,7 +154,7 @@ func TestSlowReadersHoldBoundedMemory(t *testing.T) {
 	for i := range 500 {
 		slowReader(t, o, last-i%8)
 	}
-	until(t, "500 connections", func() bool { return gauge(o.m.conns) >= 500 })
+	await.True(t, "500 connections", func() bool { return gauge(o.m.conns) >= 500 })
 	for range 8 {
 		wait(f.push(8))
 	}
@@ -163,7 +164,7 @@ func TestSlowReadersHoldBoundedMemory(t *testing.T) {
 	// and keeps what it wrote for some seconds.
 	const bound = (8+20)*fatParts*part + 500*(64<<10)
 	var grown int64
-	until(t, "the heap is back within its bound", func() bool { grown = heap() - before; return grown <= bound })
+	await.True(t, "the heap is back within its bound", func() bool { grown = heap() - before; return grown <= bound })
 	t.Logf("heap grew by %.1f MiB, %.0f connections, %d segments passed", float64(grown)/(1<<20), gauge(o.m.conns), f.part/fatParts)
 	if gauge(o.m.conns) < 500 {
 		t.Errorf("%.0f connections are left: the readers held nothing", gauge(o.m.conns))
@@ -177,13 +178,13 @@ func TestSlowReadersAreCutOff(t *testing.T) {
 	o := run(t, b.JS, func(o *Origin) { o.Listener = small{o.Listener}; o.SlowAfter = 2 * time.Second })
 	pack(t, b.JS)
 	last := newFat(t, b.JS, 128<<10).push(4)
-	until(t, "the segment is there", func() bool {
+	await.True(t, "the segment is there", func() bool {
 		return get(t, o.url+videoPath+schemas.SegmentFileName(1, uint64(last))).code == 200
 	})
 	for range 20 {
 		slowReader(t, o, last)
 	}
-	until(t, "all are cut off", func() bool { return gauge(o.m.slow) == 20 })
+	await.True(t, "all are cut off", func() bool { return gauge(o.m.slow) == 20 })
 	if a := get(t, o.url+videoPath+schemas.SegmentFileName(1, uint64(last))); a.code != 200 || len(a.body) != fatParts*128<<10 {
 		t.Errorf("a good reader got %d with %d bytes", a.code, len(a.body))
 	}
@@ -245,7 +246,7 @@ func TestConnectionsAreBounded(t *testing.T) {
 				t.Errorf("an older connection: %d", code)
 			}
 			held[0].Close()
-			until(t, "room", func() bool { return gauge(o.m.conns) <= 7 })
+			await.True(t, "room", func() bool { return gauge(o.m.conns) <= 7 })
 			if code, _, _ := ask(dial()); code != 200 {
 				t.Errorf("with room again: %d", code)
 			}

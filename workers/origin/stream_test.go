@@ -15,6 +15,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/spillway-live/spillway/schemas"
+	"github.com/spillway-live/spillway/testenv/await"
 	"github.com/spillway-live/spillway/testenv/bus"
 	"github.com/spillway-live/spillway/testenv/bus/bustest"
 	"github.com/spillway-live/spillway/workers"
@@ -248,7 +249,7 @@ func TestPublisherGone(t *testing.T) {
 	if err := p.End(t.Context(), b.JS); err != nil {
 		t.Fatal(err)
 	}
-	until(t, "the end closes the segment", func() bool {
+	await.True(t, "the end closes the segment", func() bool {
 		a := get(t, o.url+videoPath+"playlist.m3u8")
 		return a.code == 200 && bytes.Contains(a.body, []byte("\n1-6.m4s\n")) && !bytes.Contains(a.body, []byte("ENDLIST"))
 	})
@@ -295,7 +296,7 @@ func TestThousandWaiters(t *testing.T) {
 			results <- result{buf.Bytes(), err}
 		}()
 	}
-	until(t, "a thousand held requests", func() bool { return gauge(o.m.held) == n })
+	await.True(t, "a thousand held requests", func() bool { return gauge(o.m.held) == n })
 	push(t, p, b.JS, 1)
 	var first []byte
 	for range n {
@@ -365,7 +366,7 @@ func TestMissedAnnouncementsAreReadBack(t *testing.T) {
 	push(t, p, b.JS, 12)
 	video := &follower{base: o.url + videoPath}
 	wait := follow(t, video, "1-8.9.m4s")
-	until(t, "the player is at the edge", func() bool { return gauge(o.m.held) == 1 })
+	await.True(t, "the player is at the edge", func() bool { return gauge(o.m.held) == 1 })
 	f := o.watched()[0]
 	for _, s := range f.subs {
 		if err := s.SetPendingLimits(1, -1); err != nil {
@@ -374,7 +375,7 @@ func TestMissedAnnouncementsAreReadBack(t *testing.T) {
 	}
 	f.reading.Lock()
 	push(t, p, b.JS, 28) // the last ones, too, are not heard: no later one shows the gap
-	until(t, "announcements are dropped", func() bool {
+	await.True(t, "announcements are dropped", func() bool {
 		n, err := f.subs[0].Dropped()
 		return err == nil && n > 20
 	})
@@ -385,7 +386,7 @@ func TestMissedAnnouncementsAreReadBack(t *testing.T) {
 	if len(video.parts) != 40 || video.gaps != 0 {
 		t.Errorf("%d parts, %d gaps", len(video.parts), video.gaps)
 	}
-	until(t, "they are counted", func() bool { return gauge(o.m.dropped) > 20 && gauge(o.m.refetched) > 20 })
+	await.True(t, "they are counted", func() bool { return gauge(o.m.dropped) > 20 && gauge(o.m.refetched) > 20 })
 }
 
 func TestUnwatchedStreamIsDropped(t *testing.T) {
@@ -398,7 +399,7 @@ func TestUnwatchedStreamIsDropped(t *testing.T) {
 	if a := get(t, o.url+videoPath+"playlist.m3u8"); a.code != 200 {
 		t.Fatalf("%d", a.code)
 	}
-	until(t, "the feed is dropped", func() bool { return gauge(o.m.watched) == 0 })
+	await.True(t, "the feed is dropped", func() bool { return gauge(o.m.watched) == 0 })
 	if a := get(t, o.url+videoPath+"playlist.m3u8"); a.code != 200 {
 		t.Errorf("after it was dropped: %d", a.code)
 	}
@@ -419,7 +420,7 @@ func TestStreamThatBegins(t *testing.T) {
 		}
 		got <- a
 	}()
-	until(t, "the request is held", func() bool { return gauge(o.m.held) == 1 })
+	await.True(t, "the request is held", func() bool { return gauge(o.m.held) == 1 })
 	push(t, p, b.JS, 12)
 	if a := <-got; a.code != 200 || !bytes.Contains(a.body, []byte("\n1-5.m4s\n")) {
 		t.Errorf("%d\n%s", a.code, a.body)
@@ -457,13 +458,13 @@ func TestBusRestart(t *testing.T) {
 	push(t, p, js, 15)
 	video := &follower{base: o.url + videoPath}
 	wait := follow(t, video, "1-7.9.m4s")
-	until(t, "the player is at the edge", func() bool { return gauge(o.m.held) == 1 })
+	await.True(t, "the player is at the edge", func() bool { return gauge(o.m.held) == 1 })
 	srv.Stop()
 	if srv, err = bus.Start(bus.Options{DataDir: dir, Port: port}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(srv.Stop)
-	until(t, "the connection is back", nc.IsConnected)
+	await.True(t, "the connection is back", nc.IsConnected)
 	push(t, p, js, 16)
 	if err := wait(); err != nil {
 		t.Fatal(err)

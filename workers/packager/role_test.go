@@ -11,6 +11,7 @@ import (
 
 	"github.com/spillway-live/spillway/schemas"
 	"github.com/spillway-live/spillway/schemas/demand"
+	"github.com/spillway-live/spillway/testenv/await"
 	"github.com/spillway-live/spillway/testenv/bus/bustest"
 	"github.com/spillway-live/spillway/workers/packager"
 	"github.com/spillway-live/spillway/workers/workerstest/media"
@@ -65,15 +66,6 @@ func (p *parts) of(stream string) int {
 	return p.seen[stream]
 }
 
-func until(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	for end := time.Now().Add(20 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("still waiting after 20 s: %s", what)
-		}
-	}
-}
-
 // Streams nobody asks for are not even sent to a packager; a stream is packaged
 // once its parts are asked for, or where its settings say always. Two packagers
 // make each part once.
@@ -99,7 +91,7 @@ func TestOnlyWhatIsWantedIsPackaged(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	until(t, "both streams are packaged", func() bool {
+	await.True(t, "both streams are packaged", func() bool {
 		if err := demand.SayParts(b.Conn, streams["wanted"].Key); err != nil {
 			t.Fatal(err)
 		}
@@ -127,7 +119,7 @@ func TestAlwaysPackagesAllOnce(t *testing.T) {
 	}
 	p := listen(t, b.Conn)
 	clip := media.Load(t)
-	until(t, "packagers listen", func() bool {
+	await.True(t, "packagers listen", func() bool {
 		m := &media.Publisher{Clip: clip, Key: schemas.StreamKey{App: "a", Stream: fmt.Sprint("first", time.Now().UnixNano())}}
 		if err := m.Push(t.Context(), b.JS); err != nil {
 			t.Fatal(err)
@@ -142,7 +134,7 @@ func TestAlwaysPackagesAllOnce(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	until(t, "all are packaged", func() bool { return p.of("a/s") >= 200 })
+	await.True(t, "all are packaged", func() bool { return p.of("a/s") >= 200 })
 	if p.dup > 0 {
 		t.Errorf("%d parts came twice", p.dup)
 	}

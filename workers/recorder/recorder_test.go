@@ -19,6 +19,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/spillway-live/spillway/schemas"
+	"github.com/spillway-live/spillway/testenv/await"
 	"github.com/spillway-live/spillway/testenv/bus/bustest"
 	"github.com/spillway-live/spillway/workers/archive"
 	"github.com/spillway-live/spillway/workers/packager"
@@ -80,15 +81,6 @@ func folder(t testing.TB) *store.Folder {
 		t.Fatal(err)
 	}
 	return f
-}
-
-func until(t testing.TB, what string, ok func() bool) {
-	t.Helper()
-	for end := time.Now().Add(60 * time.Second); !ok(); time.Sleep(20 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("still waiting after 60 s: %s", what)
-		}
-	}
 }
 
 // source publishes chunks and keeps the bytes that each segment must have.
@@ -218,12 +210,12 @@ func TestRecordsWhatSettingsWant(t *testing.T) {
 	}
 	run(t, b.JS, o)
 	settings(t, b.JS, "live.one", schemas.AppSettings{DVRSec: 3600})
-	until(t, "what was there", has(t, o, names(1, 5, 6)))
+	await.True(t, "what was there", has(t, o, names(1, 5, 6)))
 	s.push(27)
 	if err := s.End(t.Context(), b.JS); err != nil {
 		t.Fatal(err)
 	}
-	until(t, "the end", has(t, o, names(1, 5, 10)))
+	await.True(t, "the end", has(t, o, names(1, 5, 10)))
 	verify(t, o, s.want, names(1, 5, 10)...)
 	if n := len(recorded(t, o, schemas.Video)); n != 6 {
 		t.Errorf("%d video segments of 6", n)
@@ -253,7 +245,7 @@ func TestNewEpoch(t *testing.T) {
 	next.push(5)
 	old.push(10) // it has not noticed
 	next.push(16)
-	until(t, "both epochs", has(t, o, append(names(1, 0, 1), names(2, 2, 3)...)))
+	await.True(t, "both epochs", has(t, o, append(names(1, 0, 1), names(2, 2, 3)...)))
 	old.want["video/1-1"] = whole
 	verify(t, o, old.want, "video/1-0", "audio/1-0", "video/1-1")
 	verify(t, o, next.want, names(2, 2, 3)...)
@@ -312,7 +304,7 @@ func TestRecorderDies(t *testing.T) {
 	run(t, b.JS, o)
 	s.push(26)
 	want := names(1, 5, 14)
-	until(t, "every segment", has(t, o, want))
+	await.True(t, "every segment", has(t, o, want))
 	verify(t, o, s.want, want...)
 	stop()
 }
@@ -327,13 +319,13 @@ func TestStoreAway(t *testing.T) {
 	run(t, b.JS, o)
 	s := newSource(t, b.JS, &media.Publisher{Clip: media.Load(t), FirstMSN: 5})
 	s.push(22)
-	until(t, "the first segments", has(t, o, names(1, 5, 6)))
+	await.True(t, "the first segments", has(t, o, names(1, 5, 6)))
 	svc.Kill()
 	s.push(60)
 	svc.Run()
 	s.push(20)
 	want := names(1, 5, 14)
-	until(t, "what was published while the store was away", has(t, o, want))
+	await.True(t, "what was published while the store was away", has(t, o, want))
 	verify(t, o, s.want, want...)
 }
 

@@ -12,6 +12,7 @@ import (
 	"github.com/spillway-live/spillway/schemas/demand"
 	"github.com/spillway-live/spillway/schemas/token"
 	"github.com/spillway-live/spillway/schemas/token/scheme"
+	"github.com/spillway-live/spillway/testenv/await"
 	"github.com/spillway-live/spillway/workers/router"
 )
 
@@ -96,7 +97,7 @@ func TestPrivateStreamNeedsAPlayKey(t *testing.T) {
 	// A stream that becomes private shuts out sessions that were opened without a key.
 	open := dispatched(t, r.get(t, "/v1/dispatch?app=live&stream=demo"))
 	put(t, b.JS, schemas.BucketApps, "live.demo", schemas.AppSettings{Private: true})
-	eventually(t, "the session ends", func() bool { return r.get(t, "/v1/steering?s="+open.Token).status == 403 })
+	await.True(t, "the session ends", func() bool { return r.get(t, "/v1/steering?s="+open.Token).status == 403 })
 	if a := r.get(t, open.URL); a.status != 403 || !strings.Contains(a.body, "private now") {
 		t.Errorf("multivariant of a session without key: %d %s", a.status, a.body)
 	}
@@ -122,7 +123,7 @@ func TestSharePlaysUnderItsOwnName(t *testing.T) {
 	}
 	share.WithdrawnUnix = time.Now().Unix()
 	put(t, b.JS, schemas.BucketShares, "home.link", share)
-	eventually(t, "the share ends", func() bool { return r.get(t, "/v1/dispatch?app=home&stream=link").status == 410 })
+	await.True(t, "the share ends", func() bool { return r.get(t, "/v1/dispatch?app=home&stream=link").status == 410 })
 	for _, path := range []string{d.URL, "/v1/steering?s=" + d.Token} {
 		if a := r.get(t, path); a.status != 410 || !strings.Contains(a.body, "withdrawn") {
 			t.Errorf("%.40s after the withdrawal: %d %s", path, a.status, a.body)
@@ -224,5 +225,5 @@ func TestPlayRequestWakesTheCamera(t *testing.T) {
 	old := state(door, "a")
 	old.Live, old.UpdatedUnixUs = false, time.Now().Add(-20*time.Second).UnixMicro()
 	put(t, b.JS, schemas.BucketStreams, door.KVKey(), old)
-	eventually(t, "the stream counts as asleep", func() bool { return r.get(t, path+"&key="+key).status == 504 })
+	await.True(t, "the stream counts as asleep", func() bool { return r.get(t, path+"&key="+key).status == 504 })
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/spillway-live/spillway/analytics/experiments/assign"
 	"github.com/spillway-live/spillway/schemas"
 	"github.com/spillway-live/spillway/schemas/token"
+	"github.com/spillway-live/spillway/testenv/await"
 	"github.com/spillway-live/spillway/testenv/bus"
 	"github.com/spillway-live/spillway/testenv/bus/bustest"
 	"github.com/spillway-live/spillway/workers/router"
@@ -34,7 +35,7 @@ func TestTwoRoutersAgreeAndSpill(t *testing.T) {
 		}
 		where[r.dispatch(t, "").Candidates[0].CDN]++
 		n := i + 1
-		eventually(t, "both routers know of the session", func() bool {
+		await.True(t, "both routers know of the session", func() bool {
 			x, y := one.Viewers(), two.Viewers()
 			return x["a"]+x["b"]+x["c"] == n && reflect.DeepEqual(x, y)
 		})
@@ -43,7 +44,7 @@ func TestTwoRoutersAgreeAndSpill(t *testing.T) {
 		t.Errorf("answered %v, counted %v, want %v", where, one.Viewers(), want)
 	}
 	reasons := map[string]int{}
-	eventually(t, "decisions are on the bus", func() bool { return len(decisions(t, b.JS, schemas.DecisionDispatch)) == 30 })
+	await.True(t, "decisions are on the bus", func() bool { return len(decisions(t, b.JS, schemas.DecisionDispatch)) == 30 })
 	for _, d := range decisions(t, b.JS, schemas.DecisionDispatch) {
 		reasons[d.ReasonCode]++
 	}
@@ -93,7 +94,7 @@ func TestSlicesTellWhoIsServedWhere(t *testing.T) {
 	send(schemas.Slice{Kind: schemas.SliceDelta, SessionID: d.SessionID, CDN: "b"},
 		schemas.Slice{Kind: schemas.SliceDelta, SessionID: stranger, CDN: "c"},
 		schemas.Slice{Kind: schemas.SliceDelta, SessionID: "4f2c-foreign", CDN: "c"})
-	eventually(t, "sessions are where they were served", func() bool {
+	await.True(t, "sessions are where they were served", func() bool {
 		return reflect.DeepEqual(r.Viewers(), map[string]int{"b": 1, "c": 1})
 	})
 	if a := r.get(t, "/v1/steering?s="+d.Token); !strings.Contains(a.body, `["b","a","c"]`) {
@@ -103,7 +104,7 @@ func TestSlicesTellWhoIsServedWhere(t *testing.T) {
 		t.Fatal(err)
 	}
 	send(schemas.Slice{Kind: schemas.SliceFinal, SessionID: d.SessionID, CDN: "b"}, schemas.Slice{Kind: schemas.SliceFinal, SessionID: stranger})
-	eventually(t, "ended sessions are forgotten", func() bool { return len(r.Viewers()) == 0 })
+	await.True(t, "ended sessions are forgotten", func() bool { return len(r.Viewers()) == 0 })
 }
 
 func TestSilentSessionsAreForgotten(t *testing.T) {
@@ -113,7 +114,7 @@ func TestSilentSessionsAreForgotten(t *testing.T) {
 	if len(r.Viewers()) != 1 {
 		t.Fatalf("viewers %v", r.Viewers())
 	}
-	eventually(t, "the session is forgotten", func() bool { return len(r.Viewers()) == 0 })
+	await.True(t, "the session is forgotten", func() bool { return len(r.Viewers()) == 0 })
 }
 
 func experiment(name, layer, unit string) schemas.Experiment {
@@ -199,7 +200,7 @@ func TestArmsSurviveAChange(t *testing.T) {
 	d := r.dispatch(t, "")
 	x.Salt = "another"
 	put(t, b.JS, schemas.BucketExperiments, "x1", x)
-	eventually(t, "new sessions have the new phase", func() bool {
+	await.True(t, "new sessions have the new phase", func() bool {
 		n := r.dispatch(t, "")
 		i, _, _ := assign.Assign(&x, n.SessionID)
 		return n.Arms == "x1="+x.Arms[i].Name
@@ -244,7 +245,7 @@ func TestBusAwayKeepsDecisions(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(srv.Stop)
-	eventually(t, "the connection is back", nc.IsConnected)
+	await.True(t, "the connection is back", nc.IsConnected)
 	deadline := time.Now().Add(40 * time.Second)
 	for len(decisions(t, js, schemas.DecisionDispatch)) < 50 {
 		if time.Now().After(deadline) {

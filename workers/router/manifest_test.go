@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/spillway-live/spillway/schemas"
+	"github.com/spillway-live/spillway/testenv/await"
 	"github.com/spillway-live/spillway/workers/dash"
 	"github.com/spillway-live/spillway/workers/router"
 )
@@ -80,13 +81,13 @@ func TestManifestOfASession(t *testing.T) {
 	if !strings.Contains(edge.body, `defaultServiceLocation="b"`) || strings.Contains(edge.body, d.Token) {
 		t.Errorf("through edge b: %s", edge.body)
 	}
-	eventually(t, "one decision for the session that an edge opened", func() bool { return len(decisions(t, b.JS, schemas.DecisionMultivariant)) == 1 })
+	await.True(t, "one decision for the session that an edge opened", func() bool { return len(decisions(t, b.JS, schemas.DecisionMultivariant)) == 1 })
 	if a := r.get(t, "/live/demo/manifest.mpd"); a.status != 403 {
 		t.Errorf("without the edges' key: %d", a.status)
 	}
 	// A stream that no origin has.
 	put(t, b.JS, schemas.BucketStreams, "live.other", state(schemas.StreamKey{App: "live", Stream: "other"}, "a"))
-	eventually(t, "404 with the origin's reason", func() bool {
+	await.True(t, "404 with the origin's reason", func() bool {
 		a := r.get(t, "/v1/play/live/other/manifest.mpd")
 		return a.status == 404 && strings.Contains(a.body, "no such stream")
 	})

@@ -16,6 +16,7 @@ import (
 
 	"github.com/spillway-live/spillway/schemas"
 	"github.com/spillway-live/spillway/schemas/token"
+	"github.com/spillway-live/spillway/testenv/await"
 	"github.com/spillway-live/spillway/testenv/bus/bustest"
 	"github.com/spillway-live/spillway/workers/router"
 )
@@ -160,17 +161,6 @@ func (r running) dispatch(t testing.TB, query string, header ...string) schemas.
 	return d
 }
 
-func eventually(t testing.TB, what string, ok func() bool) {
-	t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
-	for !ok() {
-		if time.Now().After(deadline) {
-			t.Fatalf("not within 20 s: %s", what)
-		}
-		time.Sleep(5 * time.Millisecond)
-	}
-}
-
 // records reads everything of a subject filter that the bus holds.
 func records(t testing.TB, js jetstream.JetStream, filter string) []jetstream.Msg {
 	t.Helper()
@@ -234,7 +224,7 @@ func TestDispatch(t *testing.T) {
 	if c2, _ := newSigner(t).ParseSession(again.Token, time.Now()); c2.ViewerID != c.ViewerID || c2.SessionID == c.SessionID {
 		t.Errorf("second visit: %+v", c2)
 	}
-	eventually(t, "both decisions are on the bus", func() bool { return len(decisions(t, b.JS, schemas.DecisionDispatch)) == 2 })
+	await.True(t, "both decisions are on the bus", func() bool { return len(decisions(t, b.JS, schemas.DecisionDispatch)) == 2 })
 	x := decisions(t, b.JS, schemas.DecisionDispatch)[0]
 	if x.SessionID != d.SessionID || x.Chosen != "a" || x.ReasonCode != "affinity" || x.Policy != "affinity" || x.PolicyVersion != "1" || x.Probability != 1 || len(x.Candidates) != 3 || x.Region != "eu" || x.InputAgeMs != -1 {
 		t.Errorf("decision %+v", x)
@@ -265,7 +255,7 @@ func TestDispatchVariants(t *testing.T) {
 	if err := json.Unmarshal([]byte(a.body), &p); err != nil || len(p.Candidates) != 3 || p.Candidates[0].URL != "rtmp://ingest.example/live/new?cdn=a" || p.Token != "" {
 		t.Errorf("publish: %s", a.body)
 	}
-	eventually(t, "the publish decision is on the bus", func() bool { return len(decisions(t, b.JS, schemas.DecisionPublish)) == 1 })
+	await.True(t, "the publish decision is on the bus", func() bool { return len(decisions(t, b.JS, schemas.DecisionPublish)) == 1 })
 }
 
 func TestRefusals(t *testing.T) {
@@ -321,7 +311,7 @@ func TestRefusals(t *testing.T) {
 		x.State = schemas.CDNDraining
 		put(t, b.JS, schemas.BucketCDNs, n, x)
 	}
-	eventually(t, "no CDN takes viewers", func() bool {
+	await.True(t, "no CDN takes viewers", func() bool {
 		a := r.get(t, "/v1/dispatch?app=live&stream=demo")
 		return a.status == 503 && a.header.Get("Retry-After") != ""
 	})
@@ -360,7 +350,7 @@ func TestMultivariant(t *testing.T) {
 	if !strings.Contains(through.body, d.Token+`",PATHWAY-ID="c"`) {
 		t.Errorf("a dispatched session through edge c:\n%s", through.body)
 	}
-	eventually(t, "every playlist was a decision", func() bool { return len(decisions(t, b.JS, schemas.DecisionMultivariant)) == 4 })
+	await.True(t, "every playlist was a decision", func() bool { return len(decisions(t, b.JS, schemas.DecisionMultivariant)) == 4 })
 	for _, x := range decisions(t, b.JS, schemas.DecisionMultivariant) {
 		if x.Chosen == "b" && (x.ReasonCode != "pinned" || x.Region != "eu") {
 			t.Errorf("edge's decision %+v", x)
@@ -428,7 +418,7 @@ func TestUnchangedSteeringIsNotStored(t *testing.T) {
 	}
 	r.get(t, "/v1/steering?s="+d.Token+"&_HLS_pathway=b")
 	r.get(t, "/v1/steering?s="+d.Token+"&_HLS_pathway=b")
-	eventually(t, "the change is on the bus", func() bool { return len(decisions(t, b.JS, schemas.DecisionSteering)) > 0 })
+	await.True(t, "the change is on the bus", func() bool { return len(decisions(t, b.JS, schemas.DecisionSteering)) > 0 })
 	r.stop() // publishes what is left
 	if got := decisions(t, b.JS, schemas.DecisionSteering); len(got) != 1 || got[0].Chosen != "b" {
 		t.Errorf("stored: %+v", got)
@@ -442,13 +432,13 @@ func TestRegistryChangeIsInAnswers(t *testing.T) {
 	x := cdn("a", 0, 0)
 	x.State = schemas.CDNOff
 	put(t, b.JS, schemas.BucketCDNs, "a", x)
-	eventually(t, "a is in no answer", func() bool { return !strings.Contains(r.get(t, d.URL).body, "http://a.example") })
+	await.True(t, "a is in no answer", func() bool { return !strings.Contains(r.get(t, d.URL).body, "http://a.example") })
 	if a := r.get(t, "/v1/steering?s="+d.Token+"&_HLS_pathway=a"); !strings.Contains(a.body, `["b","c"]`) {
 		t.Errorf("steering away from a CDN that is off: %s", a.body)
 	}
 	put(t, b.JS, schemas.BucketCDNs, "d", cdn("d", -1, 0))
 	put(t, b.JS, schemas.BucketCDNs, "bad", map[string]any{"name": "bad", "nonsense": 1})
-	eventually(t, "a new CDN is in answers", func() bool { return strings.Contains(r.get(t, d.URL).body, "http://d.example") })
+	await.True(t, "a new CDN is in answers", func() bool { return strings.Contains(r.get(t, d.URL).body, "http://d.example") })
 	kv, err := b.JS.KeyValue(t.Context(), schemas.BucketCDNs)
 	if err != nil {
 		t.Fatal(err)
@@ -456,7 +446,7 @@ func TestRegistryChangeIsInAnswers(t *testing.T) {
 	if err := kv.Delete(t.Context(), "d"); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "a removed CDN is in no answer", func() bool { return !strings.Contains(r.get(t, d.URL).body, "http://d.example") })
+	await.True(t, "a removed CDN is in no answer", func() bool { return !strings.Contains(r.get(t, d.URL).body, "http://d.example") })
 }
 
 func TestRateLimit(t *testing.T) {

@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -16,7 +15,9 @@ import (
 	"github.com/chromedp/chromedp"
 
 	"github.com/spillway-live/spillway/schemas"
+	"github.com/spillway-live/spillway/testenv/await"
 	"github.com/spillway-live/spillway/testenv/bus/bustest"
+	"github.com/spillway-live/spillway/testenv/need"
 	"github.com/spillway-live/spillway/workers/origin"
 	"github.com/spillway-live/spillway/workers/workerstest/media"
 )
@@ -33,10 +34,7 @@ hls.loadSource('%s'); hls.attachMedia(v);
 // hls.js changes levels up and down without a stall, and leaves a rendition
 // that is made no more by itself.
 func TestPlayerChangesLevels(t *testing.T) {
-	chromium, err := exec.LookPath("chromium")
-	if err != nil {
-		t.Skip("no Chromium is installed")
-	}
+	chromium := need.Chromium(t)
 	b := bustest.Start(t)
 	setLadder(t, b.JS, key.App, ladder)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -52,7 +50,7 @@ func TestPlayerChangesLevels(t *testing.T) {
 
 	// Asking for a media playlist is what makes a stream watched.
 	base := "http://" + l.Addr().String() + "/" + key.String()
-	until(t, "both renditions are listed", func() bool {
+	await.True(t, "both renditions are listed", func() bool {
 		get(t, base+"/src/video/playlist.m3u8")
 		m := get(t, base+"/multivariant.m3u8")
 		return strings.Contains(m, "144p/video/playlist.m3u8") && strings.Contains(m, "90p/video/playlist.m3u8")
@@ -87,9 +85,9 @@ func TestPlayerChangesLevels(t *testing.T) {
 	}
 	plays := func(what, height string) {
 		t.Helper()
-		until(t, what+" ("+eval("window.seen")+")", func() bool { return eval("v.videoHeight") == height })
+		await.True(t, what+" ("+eval("window.seen")+")", func() bool { return eval("v.videoHeight") == height })
 		eval("window.from = v.currentTime")
-		until(t, what+" goes on ("+eval("window.seen")+")", func() bool { return eval("v.currentTime > from + 1.5") == "true" })
+		await.True(t, what+" goes on ("+eval("window.seen")+")", func() bool { return eval("v.currentTime > from + 1.5") == "true" })
 	}
 	plays("the lowest level", "90")
 	eval("(seen.stalls = 0, hls.nextLevel = 2)")
@@ -103,9 +101,9 @@ func TestPlayerChangesLevels(t *testing.T) {
 	}
 	eval("hls.nextLevel = -1") // the player decides; it has no reason to go up
 	setLadder(t, b.JS, key.App, []schemas.Rung{ladder[0]})
-	until(t, "the player leaves the rendition that ended", func() bool { return eval("v.videoHeight != 90") == "true" })
+	await.True(t, "the player leaves the rendition that ended", func() bool { return eval("v.videoHeight != 90") == "true" })
 	eval("window.from = v.currentTime")
-	until(t, "it plays on", func() bool { return eval("v.currentTime > from + 1.5") == "true" })
+	await.True(t, "it plays on", func() bool { return eval("v.currentTime > from + 1.5") == "true" })
 	t.Logf("at the end: %s", eval("seen"))
 	if strings.Contains(eval("seen.errors"), "fatal") {
 		t.Errorf("a fatal error: %s", eval("seen"))

@@ -198,17 +198,6 @@ func (f *follower) next(n int) []made {
 	return out
 }
 
-// until polls.
-func until(t testing.TB, what string, ok func() bool) {
-	t.Helper()
-	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
-		if ok() {
-			return
-		}
-	}
-	t.Fatalf("not reached: %s", what)
-}
-
 // stateOf gives a rendition's state; nil without one.
 func stateOf(t testing.TB, js jetstream.JetStream, k schemas.StreamKey, rendition string) *schemas.RenditionState {
 	t.Helper()

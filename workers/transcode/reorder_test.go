@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/spillway-live/spillway/schemas"
+	"github.com/spillway-live/spillway/testenv/need"
 )
 
 // reordered gives the init segment of a clip with B-frames, of H.264 or H.265,
@@ -21,7 +22,7 @@ func reordered(t *testing.T, codec ...string) ([]byte, *schemas.TrackInfo, []*pl
 	args := append([]string{"-v", "error", "-nostdin", "-f", "lavfi", "-i", "testsrc2=size=320x180:rate=30:duration=4", "-pix_fmt", "yuv420p"}, codec...)
 	args = append(args, "-movflags", "empty_moov+default_base_moof+frag_keyframe", "-frag_duration", "200000", "-use_editlist", "0", "-video_track_timescale", "90000", file)
 	if out, err := exec.Command("ffmpeg", args...).CombinedOutput(); err != nil {
-		t.Skipf("ffmpeg cannot encode it: %v: %s", err, out)
+		need.Missing(t, "ffmpeg cannot encode it: %v: %s", err, out)
 	}
 	b, err := os.ReadFile(file)
 	if err != nil {

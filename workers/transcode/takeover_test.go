@@ -14,6 +14,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/spillway-live/spillway/schemas"
+	"github.com/spillway-live/spillway/testenv/await"
 	"github.com/spillway-live/spillway/testenv/bus/bustest"
 	"github.com/spillway-live/spillway/workers/workerstest/media"
 )
@@ -140,7 +141,7 @@ func TestOverlappingWorkers(t *testing.T) {
 	stopOne := start(t, one)
 	start(t, two)
 	got := f.next(25)
-	until(t, "one worker has lost a race", func() bool { return counter(t, one.m.lost)+counter(t, two.m.lost) > 0 })
+	await.True(t, "one worker has lost a race", func() bool { return counter(t, one.m.lost)+counter(t, two.m.lost) > 0 })
 	stopOne() // whichever it was, the other goes on
 	got = append(got, f.next(25)...)
 	stop()

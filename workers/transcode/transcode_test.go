@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/spillway-live/spillway/schemas"
+	"github.com/spillway-live/spillway/testenv/await"
 	"github.com/spillway-live/spillway/testenv/bus/bustest"
 	"github.com/spillway-live/spillway/workers/workerstest/media"
 )
@@ -67,9 +68,9 @@ func TestOnlyWhileWatched(t *testing.T) {
 	}
 	leave := watch(t, b.Conn, key)
 	f.next(5)
-	until(t, "the rendition is announced", func() bool { s := stateOf(t, b.JS, key, "144p"); return s != nil && s.Live })
+	await.True(t, "the rendition is announced", func() bool { s := stateOf(t, b.JS, key, "144p"); return s != nil && s.Live })
 	leave()
-	until(t, "the rendition ends", func() bool { return !stateOf(t, b.JS, key, "144p").Live })
+	await.True(t, "the rendition ends", func() bool { return !stateOf(t, b.JS, key, "144p").Live })
 	n := len(f.chunks)
 	src.next(5)
 	if len(f.chunks) > n {
@@ -77,7 +78,7 @@ func TestOnlyWhileWatched(t *testing.T) {
 	}
 	// Watched again: the epoch is the same, the rendition goes on with a segment.
 	watch(t, b.Conn, key)
-	until(t, "it is made again", func() bool { return stateOf(t, b.JS, key, "144p").Live })
+	await.True(t, "it is made again", func() bool { return stateOf(t, b.JS, key, "144p").Live })
 }
 
 // The publisher comes back with another epoch; the renditions follow it.
@@ -110,7 +111,7 @@ func TestSourceEpochs(t *testing.T) {
 	if err := p.End(t.Context(), b.JS); err != nil {
 		t.Fatal(err)
 	}
-	until(t, "the rendition ends", func() bool { return !stateOf(t, b.JS, key, "144p").Live })
+	await.True(t, "the rendition ends", func() bool { return !stateOf(t, b.JS, key, "144p").Live })
 	kinds := map[string]int{}
 	for len(f.kinds) > 0 {
 		kinds[<-f.kinds]++

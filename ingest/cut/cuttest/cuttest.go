@@ -15,6 +15,7 @@ import (
 	"github.com/bluenviron/mediacommon/v2/pkg/codecs/mpeg4audio"
 
 	"github.com/spillway-live/spillway/ingest/cut"
+	"github.com/spillway-live/spillway/testenv/need"
 )
 
 // Clip is encoded media.
@@ -50,9 +51,7 @@ var (
 // skips the test where ffmpeg or the encoder is missing.
 func Encode(t testing.TB, seconds int, video, audio []string) *Clip {
 	t.Helper()
-	if _, err := exec.LookPath("ffmpeg"); err != nil {
-		t.Skip("ffmpeg is not installed")
-	}
+	need.Program(t, "ffmpeg")
 	c := &Clip{}
 	if video != nil {
 		args := append([]string{"-f", "lavfi", "-i", "testsrc=size=320x180:rate=25", "-t", fmt.Sprint(seconds)}, video...)

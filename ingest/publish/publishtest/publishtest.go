@@ -17,6 +17,7 @@ import (
 
 	"github.com/spillway-live/spillway/ingest/cut/cutcheck"
 	"github.com/spillway-live/spillway/schemas"
+	"github.com/spillway-live/spillway/testenv/await"
 )
 
 // Recording is everything on a stream's subject.
@@ -130,16 +131,6 @@ func (r *Recording) Decode(t testing.TB, o *schemas.EpochOpen) map[schemas.Track
 	return frames
 }
 
-// Until waits until f holds.
-func Until(t testing.TB, what string, f func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(40 * time.Second); !f(); time.Sleep(20 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("waited in vain until %s", what)
-		}
-	}
-}
-
 // State reads a stream's state; false: there is none.
 func State(t testing.TB, js jetstream.JetStream, k schemas.StreamKey) (schemas.StreamState, bool) {
 	t.Helper()
@@ -161,7 +152,7 @@ func State(t testing.TB, js jetstream.JetStream, k schemas.StreamKey) (schemas.S
 // WaitEnd waits until the stream's state says that it is not live any more.
 func WaitEnd(t testing.TB, js jetstream.JetStream, k schemas.StreamKey) (st schemas.StreamState) {
 	t.Helper()
-	Until(t, "the stream has ended", func() bool {
+	await.True(t, "the stream has ended", func() bool {
 		var ok bool
 		st, ok = State(t, js, k)
 		return ok && !st.Live

@@ -12,6 +12,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/spillway-live/spillway/testenv/await"
+	"github.com/spillway-live/spillway/testenv/need"
 )
 
 // The configuration of the NginxPath comment and that of nginx's manual, with
@@ -45,12 +48,7 @@ http {
 // startNginx gives a client whose every host is the server.
 func startNginx(t *testing.T) *http.Client {
 	t.Helper()
-	bin, err := exec.LookPath("nginx")
-	if err != nil {
-		if bin = "/usr/sbin/nginx"; !exists(bin) {
-			t.Skip("nginx is not installed (apt-get install nginx-light)")
-		}
-	}
+	bin := need.Program(t, "nginx")
 	dir, err := os.MkdirTemp("", "nginx") // short: the name of a socket may have 107 bytes
 	if err != nil {
 		t.Fatal(err)
@@ -70,27 +68,22 @@ func startNginx(t *testing.T) *http.Client {
 	go func() { _ = cmd.Wait(); close(ended) }()
 	t.Cleanup(func() { _ = cmd.Process.Kill(); <-ended })
 	dial := func() (net.Conn, error) { return net.Dial("unix", filepath.Join(dir, "sock")) }
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
-		c, err := dial()
-		if err == nil {
-			c.Close()
-			break
-		}
+	await.True(t, "nginx listens", func() bool {
 		select {
 		case <-ended:
 			t.Fatalf("nginx ended: %s", log.String())
 		default:
 		}
-		if time.Now().After(deadline) {
-			t.Fatalf("nginx does not listen: %v", err)
+		c, err := dial()
+		if err == nil {
+			c.Close()
 		}
-	}
+		return err == nil
+	})
 	tr := &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) { return dial() }}
 	t.Cleanup(tr.CloseIdleConnections)
 	return &http.Client{Transport: tr}
 }
-
-func exists(path string) bool { _, err := os.Stat(path); return err == nil }
 
 // nginx itself takes what is signed here, and nothing else.
 func TestNginxTakesWhatIsSigned(t *testing.T) {

@@ -17,6 +17,7 @@ import (
 	"github.com/minio/minio-go/v7"
 	"github.com/minio/minio-go/v7/pkg/credentials"
 
+	"github.com/spillway-live/spillway/testenv/need"
 	"github.com/spillway-live/spillway/workers/store"
 )
 
@@ -49,7 +50,7 @@ func server(t testing.TB) string {
 	c.Dir = tmp
 	c.Env = append(os.Environ(), "GOBIN="+tmp, "GOFLAGS=-mod=mod")
 	if out, err := c.CombinedOutput(); err != nil {
-		t.Skipf("the S3 service cannot be built here: %v\n%s", err, out)
+		need.Missing(t, "the S3 service cannot be built here: %v\n%s", err, out)
 	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		t.Fatal(err)

@@ -25,6 +25,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/spillway-live/spillway/schemas"
+	"github.com/spillway-live/spillway/testenv/need"
 	"github.com/spillway-live/spillway/workers"
 )
 
@@ -54,10 +55,7 @@ type Clip struct {
 // Load encodes the clip with ffmpeg; the test is skipped without ffmpeg.
 func Load(t testing.TB) *Clip {
 	t.Helper()
-	bin, err := exec.LookPath("ffmpeg")
-	if err != nil {
-		t.Skip("ffmpeg is not installed")
-	}
+	bin := need.Program(t, "ffmpeg")
 	file := filepath.Join(t.TempDir(), "clip.mp4")
 	d := fmt.Sprint(clipSeconds)
 	out, err := exec.CommandContext(t.Context(), bin, "-hide_banner", "-loglevel", "error", "-nostdin",
