@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"strings"
 	"time"
 
 	chgo "github.com/ClickHouse/clickhouse-go/v2"
@@ -89,7 +88,7 @@ func (d *deps) originRole(addr, edgeNetworks string, objects store.Objects, f me
 	}
 	var edges []netip.Prefix
 	for _, n := range splitList(edgeNetworks) {
-		p, err := netip.ParsePrefix(strings.TrimSpace(n))
+		p, err := netip.ParsePrefix(n)
 		if err != nil {
 			return role{}, "", fmt.Errorf("--edge-networks: %q is not a network such as 192.0.2.0/24", n)
 		}

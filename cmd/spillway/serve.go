@@ -270,9 +270,14 @@ func (c *commands) edgeCommand() *ffcli.Command {
 	})
 }
 
+// splitList takes a comma-separated flag apart; empty: none.
 func splitList(s string) []string {
 	if s == "" {
 		return nil
 	}
-	return strings.Split(s, ",")
+	list := strings.Split(s, ",")
+	for i := range list {
+		list[i] = strings.TrimSpace(list[i])
+	}
+	return list
 }
