@@ -180,6 +180,9 @@ func round(v, unit int64) int64 {
 	if unit == 0 {
 		return v
 	}
+	if v > maxInt-unit/2 {
+		return maxInt / unit * unit // rounded up it would have a digit more than RFC 8941 allows
+	}
 	return (v + unit/2) / unit * unit
 }
 

@@ -72,7 +72,9 @@ func valueEnd(s string, i int) int {
 	if j < len(s) && (s[j] == '"' || s[j] == '(') {
 		e := -1
 		if s[j] == '"' {
-			e = quoteEnd(s, j+1)
+			if e = quoteEnd(s, j+1); e >= 0 && opensAnother(s[j+1:e-1]) {
+				e = -1
+			}
 		} else {
 			e = parenEnd(s, j+1)
 		}
@@ -83,8 +85,8 @@ func valueEnd(s string, i int) int {
 			if e == len(s) || s[e] == ',' {
 				return e
 			}
-			if s[e] == ';' {
-				j = e
+			if k := keyEnd(s, min(e+1, len(s))); s[e] == ';' && k > e+1 && (k == len(s) || strings.IndexByte("=;,", s[k]) >= 0) {
+				j = e // parameters
 			}
 		}
 	}
@@ -92,6 +94,18 @@ func valueEnd(s string, i int) int {
 		return j + c
 	}
 	return len(s)
+}
+
+// opensAnother reports whether the quote behind text is rather the first one of
+// another member's value: the quote before text was never closed.
+func opensAnother(text string) bool {
+	text = strings.TrimRight(text, "(")
+	i := strings.LastIndexByte(text, ',')
+	if i < 0 || text[len(text)-1] != '=' {
+		return false
+	}
+	name := strings.TrimLeft(text[i+1:len(text)-1], " ")
+	return name != "" && keyEnd(name, 0) == len(name)
 }
 
 // quoteEnd gives the position after the next unescaped quote, or -1.
