@@ -38,9 +38,6 @@ func NewBuckets(buckets []BucketHist) (*Buckets, error) {
 	return b, nil
 }
 
-// All is the histogram of the whole arm.
-func (b *Buckets) All() loghist.Hist { return b.all }
-
 // QuantileFromBuckets is NewBuckets and one Quantile.
 func QuantileFromBuckets(buckets []BucketHist, p, alpha float64) (ClusterQuantile, error) {
 	b, err := NewBuckets(buckets)

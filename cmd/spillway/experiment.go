@@ -15,6 +15,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/peterbourgon/ff/v3/ffcli"
 
+	"github.com/spillway-live/spillway/analytics/experiments/assign"
 	"github.com/spillway-live/spillway/schemas"
 )
 
@@ -122,24 +123,17 @@ func layerIsFree(ctx ctx, kv jetstream.KeyValue, x *schemas.Experiment) error {
 	if err != nil {
 		return err
 	}
-	span := func(x *schemas.Experiment) (from, to float64) {
-		if x.LayerFrom == 0 && x.LayerTo == 0 {
-			return 0, 1
-		}
-		return x.LayerFrom, x.LayerTo
-	}
-	from, to := span(x)
+	running := []*schemas.Experiment{x}
 	for _, n := range names {
 		o, _, err := getExperiment(ctx, kv, n)
 		if err != nil {
 			return err
 		}
-		of, ot := span(o)
-		if o.Name != x.Name && o.Layer == x.Layer && o.Status == schemas.ExperimentRunning && of < to && from < ot {
-			return fmt.Errorf("experiment %s: layer: %s is running in layer %s with [%v, %v): stop it, or give the two ranges that do not overlap", x.Name, o.Name, x.Layer, of, ot)
+		if o.Name != x.Name && o.Status == schemas.ExperimentRunning {
+			running = append(running, o)
 		}
 	}
-	return nil
+	return assign.Conflict(running)
 }
 
 func getExperiment(ctx ctx, kv jetstream.KeyValue, name string) (*schemas.Experiment, uint64, error) {

@@ -47,9 +47,6 @@ func (f Fix) String() string {
 // Fixes is a set of corrections.
 type Fixes uint32
 
-// Has reports whether f is in the set.
-func (s Fixes) Has(f Fix) bool { return s>>f&1 != 0 }
-
 // All gives the corrections in order.
 func (s Fixes) All() iter.Seq[Fix] {
 	return func(yield func(Fix) bool) {

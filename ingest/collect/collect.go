@@ -105,17 +105,6 @@ func New(s Settings) (*Collector, error) {
 	return c, nil
 }
 
-// Put accepts rows that were made elsewhere in this process, as [sink.Sink.Put] does.
-func (c *Collector) Put(ctx context.Context, rows []schemas.Telemetry) error {
-	if err := c.sink.Put(ctx, rows); err != nil {
-		return err
-	}
-	for i := range rows {
-		c.m.accepted(rows[i].Source, 1)
-	}
-	return nil
-}
-
 // Run serves until ctx ends, then answers what has begun, makes durable what
 // was taken, and returns nil. An error means that it could not go on.
 func (c *Collector) Run(ctx context.Context) error {

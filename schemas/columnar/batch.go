@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/bits"
 
 	"github.com/apache/arrow/go/v15/arrow"
 	"github.com/apache/arrow/go/v15/arrow/array"
@@ -271,22 +270,4 @@ func ascending(off []int32, n, most int) error {
 		}
 	}
 	return nil
-}
-
-// Count is the number of rows with a value.
-func (v *Values) Count(rows int) int {
-	switch {
-	case !v.Present:
-		return 0
-	case v.Valid == nil:
-		return rows
-	}
-	n := 0
-	for _, b := range v.Valid[:rows/8] {
-		n += bits.OnesCount8(b)
-	}
-	if r := rows & 7; r > 0 {
-		n += bits.OnesCount8(v.Valid[rows/8] & (1<<r - 1))
-	}
-	return n
 }

@@ -160,6 +160,3 @@ func NewTable[T any](cols ...Column[T]) *Table[T] {
 	}
 	return t
 }
-
-// Schema is the Arrow schema of a batch in which every column has a value.
-func (t *Table[T]) Schema() *arrow.Schema { return t.schema }

@@ -145,6 +145,3 @@ func appendPSSH(b []byte, kid KID) []byte {
 		return append(b, 0, 0, 0, 0)
 	})
 }
-
-// PSSH gives the pssh box of the W3C's common system that names a key.
-func PSSH(kid KID) []byte { return appendPSSH(nil, kid) }

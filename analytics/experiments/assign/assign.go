@@ -39,15 +39,6 @@ func point(prefix, salt, unit string) float64 {
 	return float64(d.Sum64()>>11) * 0x1p-53
 }
 
-// Bucket is one of n hash buckets for a unit, 0 to n-1. Give it a salt of its
-// own, so that buckets do not line up with arms. 0 when n is below 1.
-func Bucket(salt, unit string, n int) int {
-	if n < 1 {
-		return 0
-	}
-	return min(int(Point(salt, unit)*float64(n)), n-1)
-}
-
 // InLayer reports whether the unit falls into the segments of its layer that
 // the experiment owns. LayerFrom and LayerTo both 0 own the whole layer.
 func InLayer(exp *schemas.Experiment, unit string) bool {

@@ -76,7 +76,6 @@ func TestSaltsAreIndependent(t *testing.T) {
 		"phases":         {func(u string) float64 { return Point("routing-1", u) }, func(u string) float64 { return Point("routing-2", u) }},
 		"empty salt":     {func(u string) float64 { return Point("", u) }, func(u string) float64 { return Point("x", u) }},
 		"salt and layer": {func(u string) float64 { return Point("player", u) }, func(u string) float64 { return point(layerPrefix, "player", u) }},
-		"bucket and arm": {func(u string) float64 { return float64(Bucket("buckets", u, 200)) / 200 }, func(u string) float64 { return Point("routing-1", u) }},
 	}
 	for name, p := range pairs {
 		for _, kind := range []string{"uuid", "counter", "stream"} {
@@ -214,9 +213,6 @@ func TestOutside(t *testing.T) {
 	}
 	if _, _, ok := Assign(experiment("s", 1, 1, 1), ""); ok {
 		t.Error("an empty unit was assigned")
-	}
-	if Bucket("s", "u", 0) != 0 || Bucket("s", "u", 1) != 0 {
-		t.Error("bucket of none or one is not 0")
 	}
 	x := experiment("s", 1, 1, 1)
 	if ArmIndex(x, "arm1") != 1 || ArmIndex(x, "other") != -1 {

@@ -58,13 +58,6 @@ func BinOf(ms float64) int32 {
 	return int32(math.Floor(math.Log(ms) / LnRatio))
 }
 
-// SQLBin is BinOf as a ClickHouse expression (Int32) over the numeric
-// expression ms, so that bins made by a query and bins made in Go are the same.
-func SQLBin(ms string) string {
-	return fmt.Sprintf("multiIf(isNaN(%[1]s), toInt32(-1), %[1]s < 1, toInt32(0), isInfinite(%[1]s), toInt32(2147483647), toInt32(floor(log(%[1]s) / 0.01980262729617973)))",
-		"toFloat64("+ms+")")
-}
-
 // Bounds returns the half-open range [lo, hi) of a bin in milliseconds. Bin 0
 // begins at 0; InfBin is [+Inf, +Inf]. Keys BinOf never returns give NaN.
 func Bounds(bin int32) (loMs, hiMs float64) {
