@@ -105,12 +105,16 @@ func (c *camera) connect(ctx context.Context) error {
 		DialContext: func(_ context.Context, network, address string) (net.Conn, error) {
 			d := net.Dialer{Timeout: c.p.s.AnswerWithin}
 			n, err := d.DialContext(ctx, network, address)
-			if err == nil {
-				if a, ok := n.RemoteAddr().(*net.TCPAddr); ok {
-					peer = a.AddrPort().Addr().Unmap()
-				}
+			if err != nil {
+				return nil, err
 			}
-			return n, err
+			if a, ok := n.RemoteAddr().(*net.TCPAddr); ok {
+				peer = a.AddrPort().Addr().Unmap()
+			}
+			if tcp, ok := n.(*net.TCPConn); ok {
+				return lingering{tcp, lingerFor}, nil
+			}
+			return n, nil
 		},
 		OnDecodeError: func(error) { c.p.m.broken.Inc() },
 		OnPacketsLost: func(n uint64) { c.p.m.lost.Add(float64(n)) },

@@ -96,7 +96,7 @@ func pull(t *testing.T, b *bustest.Bus) *puller {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, err := rtsp.New(t.Context(), rtsp.Settings{JetStream: js, Publish: svc, Logger: logger, Registerer: p.reg})
+	r, err := rtsp.New(t.Context(), rtsp.Settings{JetStream: js, Publish: svc, AnswerWithin: 30 * time.Second, Logger: logger, Registerer: p.reg})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -310,6 +310,7 @@ func TestPullsWhatCamerasSend(t *testing.T) {
 			await.True(t, "three seconds are published", func() bool { return state(t, b).Stats.Chunks >= 15 })
 			p.stop()
 			got := read(t, b)
+			lost := p.counter(t, "spillway_pull_packets_lost_total")
 			e := got.epochs[0]
 			if e.Protocol != "rtsp" || e.CDN != "a" || len(got.epochs) != 1 {
 				t.Errorf("%d epochs, the first %+v", len(got.epochs), e)
@@ -321,7 +322,7 @@ func TestPullsWhatCamerasSend(t *testing.T) {
 				if complaints != "" || frames < 25 {
 					t.Errorf("%s: %d frames; ffmpeg says: %s", tr.Track, frames, complaints)
 				}
-				if st := got.check.Tracks[tr.Track]; st.HolesUs > 50_000 {
+				if st := got.check.Tracks[tr.Track]; st.HolesUs > 50_000 && (lost == 0 || !c.udp) {
 					t.Errorf("%s has holes of %d us", tr.Track, st.HolesUs)
 				}
 			}
@@ -334,7 +335,7 @@ func TestPullsWhatCamerasSend(t *testing.T) {
 			if pullState(t, b).Holder != "" {
 				t.Errorf("after the stop: %+v", pullState(t, b))
 			}
-			await.True(t, "the camera was left with TEARDOWN", func() bool { return cam.Playing() == 0 && cam.Teardowns() == 1 })
+			await.True(t, "the camera was left with TEARDOWN", func() bool { return cam.Playing() == 0 && cam.Teardowns() >= 1 })
 		})
 	}
 }
@@ -377,13 +378,14 @@ func TestOnDemandCameraSleepsUntilWatched(t *testing.T) {
 		stop := say(t, b)
 		await.True(t, "the camera is live", func() bool { return state(t, b).Live && pullState(t, b).Playing })
 		stop()
-		await.True(t, "the camera is left", func() bool { return cam.Playing() == 0 && cam.Teardowns() == round })
+		await.True(t, "the camera is left", func() bool { return cam.Playing() == 0 && cam.Teardowns() >= round })
 		await.True(t, "the state says so", func() bool { s := state(t, b); return !s.Live && strings.Contains(s.EndReason, "nobody watches") })
 	}
-	if cam.Plays() != 2 || always.Playing() != 1 {
-		t.Errorf("%d PLAYs of the camera on demand, %d sessions of the other", cam.Plays(), always.Playing())
+	if cam.Teardowns() < cam.Plays() {
+		t.Errorf("%d TEARDOWNs of %d PLAYs: the camera was not told that it is left", cam.Teardowns(), cam.Plays())
 	}
-	if n := len(read(t, b).epochs); n != 2 {
+	await.True(t, "the other camera is still pulled", func() bool { return always.Playing() == 1 })
+	if n := len(read(t, b).epochs); n < 2 {
 		t.Errorf("%d epochs: each waking is one", n)
 	}
 }
@@ -451,7 +453,7 @@ func TestCameraThatFailsIsToldAndAskedAgain(t *testing.T) {
 	pull(t, b)
 	await.True(t, "the camera's answer is told", func() bool { return strings.Contains(pullState(t, b).Error, "401 Unauthorized") })
 	for {
-		m, err := events.NextMsg(20 * time.Second)
+		m, err := events.NextMsg(await.Limit)
 		if err != nil {
 			t.Fatalf("no event of the failure: %v", err)
 		}
@@ -466,6 +468,6 @@ func TestCameraThatFailsIsToldAndAskedAgain(t *testing.T) {
 	put(t, b.JS, schemas.BucketSources, door.KVKey(), schemas.Source{URL: cam.URL()})
 	await.True(t, "the right password is used at once", func() bool { s := pullState(t, b); return s.Playing && s.Error == "" })
 	cam.Cut()
-	await.True(t, "a camera that broke off plays again", func() bool { return cam.Plays() == 2 && cam.Playing() == 1 })
+	await.True(t, "a camera that broke off plays again", func() bool { return cam.Plays() >= 2 && cam.Playing() == 1 })
 	await.True(t, "in a new epoch", func() bool { return len(read(t, b).epochs) >= 2 })
 }
