@@ -138,10 +138,16 @@ func (p *Publication) Audio(c *cut.AudioConfig) error {
 func (p *Publication) configure(t tracks) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if t.video != nil && (p.cutter == nil || differs(t.video, p.now.video)) {
+	p.set(t)
+}
+
+// set takes the tracks that are given and differ. mu is held.
+func (p *Publication) set(t tracks) {
+	if t.video != nil && differs(t.video, p.now.video) {
 		p.now.video, p.keyless = t.video, time.Now()
 	}
-	if t.audio != nil && (p.cutter == nil || differs(t.audio, p.now.audio)) {
+	if t.audio != nil && differs(t.audio, p.now.audio) {
+		p.count.fixed.Add(float64(len(p.held))) // no key frame came for them
 		p.now.audio, p.held, p.keyless = t.audio, nil, time.Now()
 	}
 }

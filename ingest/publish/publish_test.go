@@ -68,6 +68,15 @@ func admit(t *testing.T, svc *publish.Service) *publish.Publication {
 type recorded struct {
 	check cutcheck.Checker
 	opens []schemas.EpochOpen
+	// samples of video by epoch, in the order of opens.
+	samples []int
+}
+
+func (r *recorded) pictures() int {
+	if v := r.check.Tracks[schemas.Video]; v != nil {
+		return v.Samples
+	}
+	return 0
 }
 
 func record(t *testing.T, b *bustest.Bus) *recorded {
@@ -96,11 +105,13 @@ func record(t *testing.T, b *bustest.Bus) *recorded {
 			if err := r.check.Open(&o); err != nil {
 				t.Error(err)
 			}
-			r.opens = append(r.opens, o)
+			r.opens, r.samples = append(r.opens, o), append(r.samples, 0)
 		case schemas.KindChunk:
 			c, err := schemas.DecodeChunk([]byte(m.Header.Get(schemas.HeaderChunk)), m.Data)
+			before := r.pictures()
 			if err == nil {
 				err = r.check.Chunk(c, m.Data)
+				r.samples[len(r.samples)-1] += r.pictures() - before
 			}
 			if err != nil {
 				t.Error(err)
@@ -180,6 +191,41 @@ func TestChangesWaitForAKeyFrame(t *testing.T) {
 	}
 	if want := f.sound - 50*40*48/1024; a.Samples < want-1 { // those before the first key frame belong to no epoch
 		t.Errorf("%d of %d sounds", a.Samples, want)
+	}
+}
+
+// A configuration that changes before the first epoch, while frames wait for the
+// other track, is not that of the frames before it.
+func TestChangesBeforeTheFirstEpoch(t *testing.T) {
+	b := bustest.Start(t)
+	svc, _ := serve(t, b, nil)
+	f := &feed{t: t, p: admit(t, svc)}
+	f.p.Expect(true, true)
+	f.must(f.p.Video(video))
+	f.run(25, false)
+	f.must(f.p.Video(other)) // the sound is not known yet
+	f.run(25, false)
+	f.must(f.p.Audio(audio))
+	f.run(50, true)
+	_ = f.p.End(publish.ErrEnded)
+	r := record(t, b)
+	if len(r.opens) != 2 {
+		t.Fatalf("epochs %+v", r.opens)
+	}
+	for i, c := range []*cut.VideoConfig{video, other} {
+		want, err := cut.NewVideoTrack(c, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := r.opens[i].Tracks[0].InitID; got != want.Info.InitID {
+			t.Errorf("epoch %d has the configuration %s, not %s", i, got, want.Info.InitID)
+		}
+	}
+	if n := r.samples[0]; n != 25 {
+		t.Errorf("%d pictures have the first configuration, not 25", n)
+	}
+	if v := r.check.Tracks[schemas.Video]; v.Samples != f.picture {
+		t.Errorf("%d of %d pictures", v.Samples, f.picture)
 	}
 }
 

@@ -38,7 +38,20 @@ type startState struct {
 
 type pendingFrame struct {
 	frame cut.Frame
-	audio bool
+	of    tracks // with only the frame's own track, as configured when the frame came
+}
+
+// first gives the tracks that the first epoch opens with: those of the first
+// frames, and where a track has none yet its latest configuration.
+func (s *startState) first(now tracks) tracks {
+	for i := len(s.pending) - 1; i >= 0; i-- {
+		if of := s.pending[i].of; of.audio != nil {
+			now.audio = of.audio
+		} else {
+			now.video = of.video
+		}
+	}
+	return now
 }
 
 // ready tells whether the first epoch can open with the tracks that are there.
@@ -66,21 +79,29 @@ func (p *Publication) collect(f *cut.Frame, audio bool) error {
 	if len(s.pending) == 0 {
 		s.firstUs = f.DTSUs
 	}
-	s.pending = append(s.pending, pendingFrame{*f, audio})
+	of := tracks{video: p.now.video}
+	if audio {
+		of = tracks{audio: p.now.audio}
+	}
+	s.pending = append(s.pending, pendingFrame{*f, of})
 	s.bytes += len(f.Data)
 	if !s.ready(p.now) {
 		return nil
 	}
+	latest := p.now
+	p.now = s.first(p.now)
 	if err := p.begin(); err != nil {
 		return err
 	}
 	pending := s.pending
 	s.pending = nil
 	for i := range pending {
-		if err := p.place(&pending[i].frame, pending[i].audio); err != nil {
+		p.set(pending[i].of)
+		if err := p.place(&pending[i].frame, pending[i].of.audio != nil); err != nil {
 			return err
 		}
 	}
+	p.set(latest)
 	return nil
 }
 
