@@ -165,7 +165,7 @@ func TestBrowserPlaysAndTelemetryAgrees(t *testing.T) {
 		return nil
 	})
 	// The end of the view, and what the page had measured by then.
-	page, err := evaluate[pageState](ctx, `(() => { const s = `+readPage+`; spillway.beacon.end(); spillway.hls.destroy(); spillway.beacon.stop(); return s; })()`)
+	page, err := evaluate[pageState](ctx, `(() => { const s = `+readPage+`; spillway.beacon.end(); spillway.hls.destroy(); return s; })()`)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -19,6 +19,7 @@ var pure = map[string]bool{
 	"analytics/stats/loghist":      true,
 	"analytics/stats/eval":         true,
 	"analytics/qoe/session":        true,
+	"ingest/beacon":                true, // a script, and how it is served
 	"ingest/cmcd":                  true,
 	"ingest/cut":                   true,
 	"ingest/mpegts":                true,

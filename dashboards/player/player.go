@@ -1,6 +1,7 @@
 // Package player serves the play page: hls.js (vendored, with its licence), the
-// beacon and clock scripts, and the page that ties them together. Nothing is
-// loaded from another host. It knows the router's public address and nothing else.
+// beacon script that collectors serve too, and the page that ties them together.
+// Nothing is loaded from another host. It knows the router's public address and
+// nothing else.
 package player
 
 import (
@@ -9,6 +10,8 @@ import (
 	"io/fs"
 	"net/http"
 	"strings"
+
+	"github.com/spillway-live/spillway/ingest/beacon"
 )
 
 //go:embed static
@@ -32,6 +35,7 @@ func Handler(routerURL string) (http.Handler, error) {
 	}
 	mux := http.NewServeMux()
 	mux.Handle("GET /assets/player/", http.StripPrefix("/assets/player/", cached(http.FileServerFS(files))))
+	mux.HandleFunc("GET /assets/player/beacon.js", beacon.Serve)
 	mux.HandleFunc("GET /play/config.json", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		w.Header().Set("Cache-Control", "no-store")

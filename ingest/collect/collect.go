@@ -16,6 +16,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/spillway-live/spillway/ingest/beacon"
 	"github.com/spillway-live/spillway/ingest/collect/sink"
 	"github.com/spillway-live/spillway/ingest/geo"
 	"github.com/spillway-live/spillway/ingest/report"
@@ -157,6 +158,7 @@ func (c *Collector) Run(ctx context.Context) error {
 //	POST /v1/beacon  schemas.Beacon: an object, an array, or several objects
 //	POST /v1/cdnlog  schemas.CDNLogLine, NDJSON, from edges
 //	GET  /v1/clock   schemas.ClockAnswer
+//	GET  /v1/beacon.js  the script that posts beacons from a web page
 func (c *Collector) Handler() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		now := c.s.Now()
@@ -170,6 +172,8 @@ func (c *Collector) Handler() http.Handler {
 			path, h = r.URL.Path, c.cdnlog
 		case "/v1/clock":
 			path, h = r.URL.Path, c.clock
+		case beacon.Path:
+			path, h = r.URL.Path, c.script
 		}
 		cors(w.Header(), r)
 		if r.Method == http.MethodOptions {
@@ -181,8 +185,17 @@ func (c *Collector) Handler() http.Handler {
 	})
 }
 
+// script serves the page's beacon script.
+func (c *Collector) script(w http.ResponseWriter, r *http.Request, _ time.Time) int {
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		return notAllowed(w, "GET, HEAD, OPTIONS")
+	}
+	beacon.Serve(w, r)
+	return http.StatusOK
+}
+
 func (c *Collector) notFound(w http.ResponseWriter, _ *http.Request, _ time.Time) int {
-	return refuse(w, http.StatusNotFound, "there is nothing here: the paths are /v1/cmcd, /v1/beacon, /v1/cdnlog and /v1/clock")
+	return refuse(w, http.StatusNotFound, "there is nothing here: the paths are /v1/cmcd, /v1/beacon, /v1/beacon.js, /v1/cdnlog and /v1/clock")
 }
 
 // refuse answers with the reason in words.

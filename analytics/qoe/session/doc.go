@@ -17,6 +17,7 @@
 //   - stall: r or w after the first p, not between a k and the next p;
 //   - seek: k, r or w from k to the next p;
 //   - a failure (f, or an error event before the first p) counts until a p disproves it;
+//   - states that the page's beacon says outrank the player's from the first one on, as its latency does;
 //   - a session ends by e, q or an end-of-view beacon after a grace, or by silence.
 //
 // It does no I/O and leaves out bus, persistence of snapshots and ClickHouse.

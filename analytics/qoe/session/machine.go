@@ -30,6 +30,7 @@ type event struct {
 	Sta  byte  // evState: CMCD token
 	Val  int32 // evBitrate: kbit/s; evLatency: ms
 	Soft bool  // evState: from a report that repeats the state, not from a change of it
+	Page bool  // evState: the page says it, not the player
 }
 
 func (e event) before(o event) bool {

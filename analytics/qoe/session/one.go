@@ -40,6 +40,8 @@ type one struct {
 	Lat   []binCount // latency samples by bin
 	E2E   bool       // latencies are end-to-end ones; the player's own are ignored then
 	UsePB bool       // the bitrate is the one at the playhead
+	// PageFrom is the client time from which the page says the states, and the player is not asked; 0: it says none.
+	PageFrom int64
 
 	// What earlier slices have said.
 	SentC counters
@@ -54,7 +56,7 @@ type one struct {
 	GapMs                   int64 // longest silence between two rows
 	CDNKnown                bool  // CDN comes from a served request
 	FrameBase, FrameLast    int64
-	Sn                      snTrack
+	Sn, PageSn              snTrack // of the player's events and of the page's beacons
 	Recent                  []uint32
 	RecentAt                int
 
@@ -209,6 +211,27 @@ func (o *one) latency(ms int32, ts, sn int64, e2e bool) {
 	o.insert(event{Ts: ts, Sn: sn, Kind: evLatency, Val: ms})
 }
 
+// pageKnows says whether the page says in what state the session is at ts.
+func (o *one) pageKnows(ts int64) bool { return o.PageFrom != 0 && ts >= o.PageFrom }
+
+// pageStates notes that the page says the states from ts on. What the player
+// said of that time, and has not been folded, is taken back: two accounts of
+// the same stall would be two stalls.
+func (o *one) pageStates(ts int64) {
+	ts = max(ts, o.Base.At)
+	if o.PageFrom != 0 && ts >= o.PageFrom {
+		return
+	}
+	o.PageFrom = ts
+	o.Log = slices.DeleteFunc(o.Log, func(e event) bool {
+		return e.Ts >= ts && !e.Page && (e.Kind == evState || e.Kind == evNewLoad)
+	})
+	o.Now = o.Base
+	for _, x := range o.Log {
+		o.Now.apply(x)
+	}
+}
+
 // clientNow is stream time on the session's own clock.
 func (o *one) clientNow(streamMs int64) int64 { return streamMs - o.OffsetMs }
 
@@ -258,7 +281,7 @@ func diff(a, b []binCount) (bins, counts []int64) {
 // slice gives what changed since the last slice, or false when nothing did.
 func (o *one) slice(streamMs, until int64) (schemas.Slice, bool) {
 	c, first := o.Now.totals(until, o.Closed)
-	o.L.Lost = o.Sn.LostDone + o.Sn.LostHere
+	o.L.Lost = o.Sn.LostDone + o.Sn.LostHere + o.PageSn.LostDone + o.PageSn.LostHere
 	l := o.L
 	fb, fc := diff(first, o.SentF)
 	lb, lc := diff(o.Lat, o.SentA)

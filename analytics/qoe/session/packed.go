@@ -194,7 +194,7 @@ func (c *codec) events(v *[]event) {
 		c.byte(&e.Kind)
 		c.byte(&e.Sta)
 		c.i32(&e.Val)
-		c.bools(&e.Soft)
+		c.bools(&e.Soft, &e.Page)
 	}
 }
 
@@ -240,6 +240,20 @@ func (c *codec) machine(m *machine) {
 	c.counters(&m.C)
 }
 
+// track takes a byte where nothing is numbered.
+func (c *codec) track(s *snTrack) {
+	none := *s == snTrack{}
+	c.bools(&none, &s.Started)
+	if none {
+		if c.read {
+			*s = snTrack{}
+		}
+		return
+	}
+	c.i64s(&s.Last, &s.Max, &s.LostHere, &s.LostDone)
+	c.u64(&s.Window)
+}
+
 // walk goes through all of a session but its ID.
 func (o *one) walk(c *codec) {
 	c.i64(&o.FirstMs)
@@ -271,10 +285,11 @@ func (o *one) walk(c *codec) {
 	c.time(&o.LastTs)
 	c.i64(&o.OffsetMs)
 	c.i64(&o.GapMs)
-	c.bools(&o.E2E, &o.UsePB, &o.HasOffset, &o.CDNKnown, &o.Over, &o.Closed, &o.Dirty, &o.Sn.Started)
+	c.bools(&o.E2E, &o.UsePB, &o.HasOffset, &o.CDNKnown, &o.Over, &o.Closed, &o.Dirty)
 	c.i64s(&o.FrameBase, &o.FrameLast)
-	c.i64s(&o.Sn.Last, &o.Sn.Max, &o.Sn.LostHere, &o.Sn.LostDone)
-	c.u64(&o.Sn.Window)
+	c.track(&o.Sn)
+	c.track(&o.PageSn)
+	c.time(&o.PageFrom)
 	c.prints(&o.Recent)
 	c.int(&o.RecentAt)
 	c.time(&o.OverMs)

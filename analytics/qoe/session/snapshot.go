@@ -10,7 +10,7 @@ import (
 
 // snapshotMagic changes whenever the meaning of the state does; a snapshot of
 // another version is refused and the state is made anew from the bus.
-const snapshotMagic = "SES2"
+const snapshotMagic = "SES3"
 
 // ErrVersion says that a snapshot was written by another version of the state.
 var ErrVersion = errors.New("session snapshot has another version")

@@ -327,7 +327,8 @@ func (t *Table) report(o *one, x row) {
 	}
 	isRR := r.Event == "rr"
 	late := ts < o.LastTs
-	if r.Source == schemas.SourceCMCDEvent && r.Seq.OK {
+	page := r.Source == schemas.SourceBeacon
+	if r.Seq.OK {
 		t.sequence(o, r, isRR, late)
 	}
 	feed := func(e event) {
@@ -346,13 +347,18 @@ func (t *Table) report(o *one, x row) {
 	o.LastTs = max(o.LastTs, ts)
 	// An rr is stamped with the time of its request, its state is that of the answer: not a state at ts.
 	if len(r.State) == 1 && !isRR {
-		feed(event{Kind: evState, Sta: r.State[0], Soft: r.Event != "ps" && r.Source != schemas.SourceBeacon})
+		if page {
+			o.pageStates(ts)
+			feed(event{Kind: evState, Sta: r.State[0], Soft: r.Event == "progress", Page: true})
+		} else if !o.pageKnows(ts) {
+			feed(event{Kind: evState, Sta: r.State[0], Soft: r.Event != "ps"})
+		}
 	}
-	if r.Event == "e" || r.Source == schemas.SourceBeacon && r.Event == "error" {
+	if r.Event == "e" || page && r.Event == "error" {
 		feed(event{Kind: evError})
 	}
 	t.values(o, r, isRR, feed)
-	if r.Source == schemas.SourceBeacon && r.Event == "end" {
+	if page && r.Event == "end" {
 		feed(event{Kind: evEndOfView})
 	}
 	if over := o.Now.Over != 0; over != o.Over {
@@ -372,18 +378,26 @@ func alive(r *schemas.Telemetry, ts, lastTs int64) bool {
 	return false
 }
 
+// sequence finds reports that were lost: players number their events, pages their beacons.
 func (t *Table) sequence(o *one, r *schemas.Telemetry, isRR, late bool) {
-	sn, before := r.Seq.V, o.Sn.LostHere+o.Sn.LostDone
+	player := r.Source == schemas.SourceCMCDEvent
+	track := &o.PageSn
+	if player {
+		track = &o.Sn
+	}
+	sn, before := r.Seq.V, track.LostHere+track.LostDone
 	// The number of an rr is drawn when the answer comes, its ts is the request's: it tells nothing about order.
 	if !isRR && !late {
-		if o.Sn.Started && sn < o.Sn.Last && (sn <= 3 || o.Sn.Last-sn > 16) {
-			o.Sn.restart()
-			o.insert(event{Ts: r.TsUnixMs, Sn: -1, Kind: evNewLoad})
+		if track.Started && sn < track.Last && (sn <= 3 || track.Last-sn > 16) {
+			track.restart()
+			if player && !o.pageKnows(r.TsUnixMs) {
+				o.insert(event{Ts: r.TsUnixMs, Sn: -1, Kind: evNewLoad})
+			}
 		}
-		o.Sn.Last = sn
+		track.Last = sn
 	}
-	o.Sn.add(sn)
-	t.stats.Lost += o.Sn.LostHere + o.Sn.LostDone - before
+	track.add(sn)
+	t.stats.Lost += track.LostHere + track.LostDone - before
 }
 
 // values takes bitrate, latency and frames of a report.

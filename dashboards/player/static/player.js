@@ -1,7 +1,5 @@
 // The play page: asks the router where to play, plays with hls.js, reports CMCD
 // v2 events to the collector, and our beacon for what CMCD does not carry.
-import { Clock } from './clock.js';
-import { start as startBeacon } from './beacon.js';
 
 const $ = (id) => document.getElementById(id);
 const video = $('video');
@@ -95,18 +93,8 @@ function play(d) {
   const hls = new Hls(config);
   state.hls = hls;
 
-  const clock = new Clock(d.clock);
-  clock.sync().then(() => clock.keep());
-  // Latency is only meant while playing and with a clock that can be trusted.
-  const latencyMs = () => {
-    const pdt = hls.playingDate;
-    if (!pdt || video.paused || clock.boundMs > 250) return null;
-    return clock.now() - pdt.getTime();
-  };
-  state.clock = clock;
-  state.latencyMs = latencyMs;
-
-  const beacon = startBeacon(video, { url: d.beacon, sid: d.session_id, client: 'hls.js', version: Hls.version, latencyMs, clock });
+  // The same script that other pages load from the collector (docs/telemetry.md).
+  const beacon = spillwayBeacon(video, { url: d.beacon, clock: d.clock, sid: d.session_id, player: hls, everyMs: 5000 });
   state.beacon = beacon;
   state.measured = beacon.measured;
 
@@ -115,7 +103,6 @@ function play(d) {
     state.errors.push({ type: data.type, details: data.details, fatal: data.fatal, at: Date.now(), message: data.error && data.error.message });
     if (!data.fatal) return;
     state.fatal = data.details;
-    beacon.error('play', data.details);
     if (data.type === Hls.ErrorTypes.MEDIA_ERROR) {
       hls.recoverMediaError();
     } else {
@@ -130,7 +117,7 @@ function play(d) {
 
   // Media first, then the source: hls.js then reports "starting" at this very moment.
   hls.attachMedia(video);
-  beacon.requested();
+  beacon.load();
   state.requestedAt = Date.now();
   hls.loadSource(d.url);
   // Autoplay alone waits for far more data than the first frame needs.
@@ -140,7 +127,7 @@ function play(d) {
 
   setInterval(() => {
     const m = beacon.measured();
-    const l = latencyMs();
+    const l = beacon.latency();
     if (l !== null && !video.seeking && video.readyState > 2) state.latencies.push({ at: Date.now(), ms: l });
     if (state.latencies.length > 5000) state.latencies.splice(0, 1000);
     $('latency').textContent = l === null ? '–' : (l / 1000).toFixed(2) + ' s';
