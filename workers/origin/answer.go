@@ -30,7 +30,6 @@ const (
 type reply struct {
 	http.ResponseWriter
 	o     *Origin
-	r     *http.Request
 	code  int
 	bytes int
 }
@@ -38,11 +37,6 @@ type reply struct {
 func (r *reply) WriteHeader(code int) {
 	if r.code == 0 {
 		r.code = code
-		if l := r.Header()["Content-Length"]; code == http.StatusOK && len(l) == 1 {
-			if n, err := strconv.Atoi(l[0]); err == nil {
-				cork(r.r, n)
-			}
-		}
 	}
 	r.ResponseWriter.WriteHeader(code)
 }

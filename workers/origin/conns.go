@@ -3,7 +3,6 @@ package origin
 import (
 	"context"
 	"net"
-	"net/http"
 	"sync"
 )
 
@@ -32,7 +31,6 @@ const (
 
 // took is http.Server.ConnContext.
 func (c *conns) took(ctx context.Context, conn net.Conn) context.Context {
-	ctx = withConn(ctx, conn)
 	peer, _, err := net.SplitHostPort(conn.RemoteAddr().String())
 	if err != nil {
 		peer = conn.RemoteAddr().String()
@@ -54,11 +52,8 @@ func (c *conns) took(ctx context.Context, conn net.Conn) context.Context {
 	return ctx
 }
 
-// changed is http.Server.ConnState.
-func (c *conns) changed(conn net.Conn, s http.ConnState) {
-	if s != http.StateClosed && s != http.StateHijacked {
-		return
-	}
+// closed is leanhttp.Server.Closed.
+func (c *conns) closed(conn net.Conn) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	peer, ok := c.open[conn]

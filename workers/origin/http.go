@@ -78,7 +78,7 @@ func parsePath(path string) (t target, ok bool) {
 }
 
 func (o *Origin) serve(rw http.ResponseWriter, r *http.Request) {
-	w := &reply{ResponseWriter: rw, o: o, r: r}
+	w := &reply{ResponseWriter: rw, o: o}
 	if why := refusedConn(r.Context()); why != "" {
 		o.m.turnedAway.Inc()
 		w.Header().Set("Connection", "close")

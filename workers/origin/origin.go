@@ -25,6 +25,7 @@ import (
 	"github.com/spillway-live/spillway/workers/cmaf"
 	"github.com/spillway-live/spillway/workers/hls"
 	"github.com/spillway-live/spillway/workers/keys"
+	"github.com/spillway-live/spillway/workers/leanhttp"
 	"github.com/spillway-live/spillway/workers/store"
 )
 
@@ -161,7 +162,7 @@ func (o *Origin) Run(ctx context.Context) error {
 	stopping, stop := context.WithCancel(context.Background())
 	defer stop()
 	conns := newConns(o.MaxConns, o.MaxConnsPerPeer, o.m)
-	srv := &http.Server{
+	srv := &leanhttp.Server{Logger: o.Logger, Closed: conns.closed, Rest: &http.Server{
 		Handler:           http.HandlerFunc(o.serve),
 		ReadHeaderTimeout: 5 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 32 << 10,
 		// Both count from the request, and the end of either ends a held one.
@@ -169,10 +170,10 @@ func (o *Origin) Run(ctx context.Context) error {
 		ErrorLog: slog.NewLogLogger(o.Logger.Handler(), slog.LevelDebug),
 		// Held requests are answered when the origin stops.
 		BaseContext: func(net.Listener) context.Context { return stopping },
-		ConnContext: conns.took, ConnState: conns.changed,
-	}
+		ConnContext: conns.took,
+	}}
 	served := make(chan error, 1)
-	go func() { served <- srv.Serve(corkListener{o.Listener}) }()
+	go func() { served <- srv.Serve(o.Listener) }()
 	sweep, late, say := time.NewTicker(o.IdleAfter/8), time.NewTicker(tick), time.NewTicker(demand.Every)
 	defer sweep.Stop()
 	defer late.Stop()
@@ -203,9 +204,8 @@ func (o *Origin) Run(ctx context.Context) error {
 	stop()
 	sctx, done := context.WithTimeout(context.Background(), 5*time.Second)
 	defer done()
-	err := srv.Shutdown(sctx)
-	if err != nil {
-		srv.Close()
+	if err := srv.Shutdown(sctx); err != nil {
+		o.Logger.Warn("requests were cut off at the end", "err", err)
 	}
 	cancel()
 	o.fetches.wg.Wait()

@@ -435,6 +435,7 @@ func TestBusRestart(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { srv.Stop() }) // whichever runs then, after those who work with it have stopped
 	u, err := url.Parse(srv.URL())
 	if err != nil {
 		t.Fatal(err)
@@ -463,7 +464,6 @@ func TestBusRestart(t *testing.T) {
 	if srv, err = bus.Start(bus.Options{DataDir: dir, Port: port}); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(srv.Stop)
 	await.True(t, "the connection is back", nc.IsConnected)
 	push(t, p, js, 16)
 	if err := wait(); err != nil {
