@@ -213,6 +213,18 @@ type Arm struct {
 	Params map[string]string `json:"params,omitempty"`
 }
 
+// ParseExperiment reads an entry of the bucket experiments.
+func ParseExperiment(key string, value []byte) (*Experiment, error) {
+	var x Experiment
+	if err := UnmarshalStrict(value, &x); err != nil {
+		return nil, err
+	}
+	if x.Name != key {
+		return nil, fmt.Errorf("the experiment under key %s is named %q", key, x.Name)
+	}
+	return &x, x.Check()
+}
+
 // Check names the field that is wrong and says why.
 func (x *Experiment) Check() error {
 	if err := CheckName("name", x.Name); err != nil {

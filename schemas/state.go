@@ -54,6 +54,22 @@ type StreamState struct {
 // Key gives the stream.
 func (s *StreamState) Key() StreamKey { return StreamKey{s.App, s.Stream} }
 
+// ParseStreamState reads an entry of the bucket streams. Fields that a later
+// ingest has added are passed over.
+func ParseStreamState(key string, value []byte) (*StreamState, error) {
+	var s StreamState
+	if err := json.Unmarshal(value, &s); err != nil {
+		return nil, err
+	}
+	if err := s.Key().Check(); err != nil {
+		return nil, err
+	}
+	if s.Key().KVKey() != key {
+		return nil, fmt.Errorf("the stream under key %s is %s", key, s.Key())
+	}
+	return &s, nil
+}
+
 // PublisherStats are measured by ingest over the last second.
 type PublisherStats struct {
 	FPS            float64 `json:"fps"`
@@ -151,6 +167,18 @@ func (c *CDN) Check() error {
 		return fmt.Errorf("CDN %s: %w: it names a key in the routers' secrets", c.Name, err)
 	}
 	return nil
+}
+
+// ParseCDN reads an entry of the bucket cdns.
+func ParseCDN(key string, value []byte) (*CDN, error) {
+	var c CDN
+	if err := UnmarshalStrict(value, &c); err != nil {
+		return nil, err
+	}
+	if c.Name != key {
+		return nil, fmt.Errorf("the CDN under key %s is named %q", key, c.Name)
+	}
+	return &c, c.Check()
 }
 
 // Fault is what a test edge does wrong. The zero value is a healthy edge.

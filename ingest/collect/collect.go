@@ -101,7 +101,7 @@ func New(s Settings) (*Collector, error) {
 	if err != nil {
 		return nil, fmt.Errorf("new collector: %w", err)
 	}
-	c := &Collector{s: s, m: m, sink: k, cdns: newRegistry(s.JS, s.Logger), lines: newLineLog(), id: report.RandomID()}
+	c := &Collector{s: s, m: m, sink: k, cdns: newRegistry(s.Logger), lines: newLineLog(), id: report.RandomID()}
 	c.pool.New = func() any { return new([]schemas.Telemetry) }
 	return c, nil
 }
@@ -114,7 +114,7 @@ func (c *Collector) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	sinkDone := make(chan error, 1)
 	go func() { sinkDone <- c.sink.Run(inner) }()
-	wg.Go(func() { c.cdns.run(inner) })
+	wg.Go(func() { _ = c.cdns.Run(inner, c.s.JS) }) // gives nil
 	defer wg.Wait()
 	defer stop()
 	endReports, err := c.startReports(ctx)

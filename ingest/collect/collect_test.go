@@ -22,6 +22,7 @@ import (
 	"github.com/spillway-live/spillway/ingest/geo"
 	"github.com/spillway-live/spillway/schemas"
 	"github.com/spillway-live/spillway/schemas/token"
+	"github.com/spillway-live/spillway/testenv/await"
 	"github.com/spillway-live/spillway/testenv/bus/bustest"
 	"github.com/spillway-live/spillway/testenv/geodb"
 )
@@ -404,13 +405,7 @@ func TestServedBy(t *testing.T) {
 	}
 	known := func(host, want string) {
 		t.Helper()
-		deadline := time.Now().Add(10 * time.Second)
-		for r.c.cdns.cdn(host) != want {
-			if time.Now().After(deadline) {
-				t.Fatalf("%s is of %q, want %q", host, r.c.cdns.cdn(host), want)
-			}
-			time.Sleep(2 * time.Millisecond)
-		}
+		await.True(t, host+" is of "+want, func() bool { return r.c.cdns.cdn(host) == want })
 	}
 	put("cdn-b", "http://edge-b:81")
 	if _, err := kv.Put(t.Context(), "broken", []byte("{")); err != nil {

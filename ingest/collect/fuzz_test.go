@@ -7,8 +7,6 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"github.com/nats-io/nats.go/jetstream"
-
 	"github.com/spillway-live/spillway/schemas"
 )
 
@@ -18,8 +16,7 @@ func bare(f *testing.F) *Collector {
 	if err != nil {
 		f.Fatal(err)
 	}
-	var js jetstream.JetStream
-	c := &Collector{m: m, cdns: newRegistry(js, nil), lines: newLineLog()}
+	c := &Collector{m: m, cdns: newRegistry(nil), lines: newLineLog()}
 	c.s.MaxRecords = 100
 	return c
 }

@@ -149,7 +149,7 @@ func (p *Puller) leaveAll() {
 
 // compare begins and ends pulls.
 func (p *Puller) compare(ctx context.Context, now time.Time) {
-	all := p.sources.All()
+	all := maps.Collect(p.sources.All())
 	for k, l := range p.pulls {
 		src, ok := all[k.KVKey()]
 		select {

@@ -12,8 +12,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"log/slog"
-	"maps"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -21,14 +22,18 @@ import (
 )
 
 // Table is a bucket's decoded content by key. The zero value is not usable; see [New].
-// Safe for concurrent use.
+// Safe for concurrent use: readers wait neither for each other nor for changes,
+// and a change costs the same however many entries there are.
 type Table[T any] struct {
-	bucket string
-	parse  func(key string, value []byte) (T, error)
-	log    *slog.Logger
-	now    atomic.Pointer[map[string]T]
-	ready  chan struct{}
-	change atomic.Pointer[chan struct{}]
+	bucket  string
+	parse   func(key string, value []byte) (T, error)
+	log     *slog.Logger
+	now     atomic.Pointer[sync.Map] // T by key
+	ready   chan struct{}
+	derived []func()
+
+	mu      sync.Mutex
+	changed chan struct{} // nil while nobody waits
 }
 
 // New makes a table of a bucket. parse decodes and checks one entry; its errors
@@ -38,26 +43,61 @@ func New[T any](bucket string, parse func(key string, value []byte) (T, error), 
 		logger = slog.New(slog.DiscardHandler)
 	}
 	t := &Table[T]{bucket: bucket, parse: parse, log: logger, ready: make(chan struct{})}
-	t.now.Store(&map[string]T{})
-	c := make(chan struct{})
-	t.change.Store(&c)
+	t.now.Store(&sync.Map{})
 	return t
 }
 
 // Get gives the entry under key.
-func (t *Table[T]) Get(key string) (T, bool) {
-	v, ok := (*t.now.Load())[key]
+func (t *Table[T]) Get(key string) (T, bool) { return get[T](t.now.Load(), key) }
+
+func get[T any](m *sync.Map, key string) (v T, ok bool) {
+	x, ok := m.Load(key)
+	if ok {
+		v = x.(T)
+	}
 	return v, ok
 }
 
-// All gives the whole table. It must not be changed.
-func (t *Table[T]) All() map[string]T { return *t.now.Load() }
+// All ranges over the entries by key, in no order. It is no snapshot: what
+// changes meanwhile may come as it was or as it is.
+func (t *Table[T]) All() iter.Seq2[string, T] {
+	return func(yield func(string, T) bool) {
+		t.now.Load().Range(func(key, v any) bool { return yield(key.(string), v.(T)) })
+	}
+}
 
 // Ready is closed once the bucket has been read for the first time.
 func (t *Table[T]) Ready() <-chan struct{} { return t.ready }
 
 // Changed is closed at the next change after this call.
-func (t *Table[T]) Changed() <-chan struct{} { return *t.change.Load() }
+func (t *Table[T]) Changed() <-chan struct{} {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.changed == nil {
+		t.changed = make(chan struct{})
+	}
+	return t.changed
+}
+
+// Derived is a value made from a whole table; see [Derive].
+type Derived[V any] struct{ now atomic.Pointer[V] }
+
+// Get gives the value as of the last change. It must not be changed.
+func (d *Derived[V]) Get() V { return *d.now.Load() }
+
+// Derive keeps a value made from the whole of t, at once and anew after each
+// change: for tables that are read more often than they change, e.g. a sorted
+// list. Call it before t runs.
+func Derive[T, V any](t *Table[T], from func(all iter.Seq2[string, T]) V) *Derived[V] {
+	d := &Derived[V]{}
+	derive := func() {
+		v := from(t.All())
+		d.now.Store(&v)
+	}
+	derive()
+	t.derived = append(t.derived, derive)
+	return d
+}
 
 // Run follows the bucket until ctx ends, and then returns nil.
 func (t *Table[T]) Run(ctx context.Context, js jetstream.JetStream) error {
@@ -85,54 +125,62 @@ func (t *Table[T]) follow(ctx context.Context, js jetstream.JetStream, complete 
 		return fmt.Errorf("watch bucket %s: %w", t.bucket, err)
 	}
 	defer func() { _ = w.Stop() }()
-	next, all := map[string]T{}, false
+	// The old table is read until the new one is complete.
+	next := &sync.Map{}
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case e, ok := <-w.Updates():
-			if !ok {
+			switch {
+			case !ok:
 				return errors.New("watch ended")
-			}
-			if e == nil {
-				all = true
+			case e == nil:
 				complete()
-				t.publish(next)
-				continue
-			}
-			t.take(next, e)
-			if all {
-				t.publish(next)
+				t.now.Store(next)
+				t.tell()
+			default:
+				t.take(next, e.Key(), e.Value(), e.Operation() == jetstream.KeyValuePut)
 			}
 		}
 	}
 }
 
-func (t *Table[T]) take(next map[string]T, e jetstream.KeyValueEntry) {
-	if e.Operation() != jetstream.KeyValuePut {
-		delete(next, e.Key())
-		return
-	}
-	v, err := t.parse(e.Key(), e.Value())
-	if err != nil {
-		t.log.Warn("entry is not understood: what was known stays", "bucket", t.bucket, "key", e.Key(), "err", err)
-		if old, ok := t.Get(e.Key()); ok {
-			next[e.Key()] = old
+// take writes one entry of the bucket, or its removal, into a table, and tells
+// of it where that is the table in use.
+func (t *Table[T]) take(m *sync.Map, key string, value []byte, put bool) {
+	if put {
+		v, err := t.parse(key, value)
+		if err != nil {
+			t.log.Warn("entry is not understood: what was known stays", "bucket", t.bucket, "key", key, "err", err)
+			var ok bool
+			if v, ok = t.Get(key); !ok {
+				return
+			}
 		}
-		return
+		m.Store(key, v)
+	} else {
+		m.Delete(key)
 	}
-	next[e.Key()] = v
+	if t.now.Load() == m {
+		t.tell()
+	}
 }
 
-func (t *Table[T]) publish(m map[string]T) {
-	m = maps.Clone(m)
-	t.now.Store(&m)
-	c := make(chan struct{})
-	old := t.change.Swap(&c)
-	close(*old)
+// tell makes what is derived anew and wakes who waits for a change.
+func (t *Table[T]) tell() {
+	for _, derive := range t.derived {
+		derive()
+	}
 	select {
 	case <-t.ready:
 	default:
 		close(t.ready)
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.changed != nil {
+		close(t.changed)
+		t.changed = nil
 	}
 }

@@ -3,6 +3,7 @@ package packager
 import (
 	"context"
 	"log/slog"
+	"maps"
 	"sync"
 	"time"
 
@@ -81,7 +82,7 @@ func (p *Packager) Run(ctx context.Context) error {
 			notify()
 		}
 	})
-	return live.Run(ctx, changed, func() []string { return subjects(apps.All(), wanted.All(time.Now())) })
+	return live.Run(ctx, changed, func() []string { return subjects(maps.Collect(apps.All()), wanted.All(time.Now())) })
 }
 
 // subjects are what to listen to: none of them matches what another does, or a

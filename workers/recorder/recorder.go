@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -108,7 +109,7 @@ func (r *Recorder) Run(ctx context.Context) error {
 	wg.Go(func() { r.sweepLoop(ctx) })
 	for ctx.Err() == nil {
 		changed := r.apps.Changed()
-		filters := filtersOf(r.apps.All())
+		filters := filtersOf(maps.Collect(r.apps.All()))
 		if len(filters) == 0 {
 			select {
 			case <-changed:
@@ -133,7 +134,7 @@ func (r *Recorder) runOnce(ctx context.Context, filters []string) error {
 	go func() {
 		for {
 			changed := r.apps.Changed()
-			if !slices.Equal(filters, filtersOf(r.apps.All())) {
+			if !slices.Equal(filters, filtersOf(maps.Collect(r.apps.All()))) {
 				cancel()
 				return
 			}

@@ -158,8 +158,7 @@ func New(s Settings) (*Router, error) {
 	if r.m, err = newMetrics(s.Registerer, r.load); err != nil {
 		return nil, fmt.Errorf("router: %w", err)
 	}
-	r.t = newTables(s.JS, s.Logger)
-	r.t.usable = r.usableCDNs
+	r.t = newTables(s.Logger, r.usableCDNs)
 	r.out = newPublisher(s.JS, s.Logger, r.m)
 	if r.ln, err = net.Listen("tcp", s.Addr); err != nil {
 		return nil, fmt.Errorf("router: listen on %s: %w; choose another port, 0 for any", s.Addr, err)
@@ -189,7 +188,7 @@ func (r *Router) Run(ctx context.Context) error {
 	}()
 	g, gctx := errgroup.WithContext(ctx)
 	loaded := make(chan struct{}, 2)
-	g.Go(func() error { return r.t.run(gctx, func() { loaded <- struct{}{} }) })
+	g.Go(func() error { return r.t.run(gctx, r.s.JS, func() { loaded <- struct{}{} }) })
 	g.Go(func() error { return r.load.run(gctx, func() { loaded <- struct{}{} }) })
 	srv := &http.Server{
 		Handler: r.Handler(), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second,

@@ -44,7 +44,7 @@ type arm struct {
 func (r *Router) arms(sid, viewer string, k schemas.StreamKey) []arm {
 	var out []arm
 	layers := map[string]bool{}
-	for _, x := range *r.t.experiments.Load() {
+	for _, x := range r.t.running.Get() {
 		unit := sid
 		switch x.Unit {
 		case "viewer":
@@ -84,7 +84,7 @@ func (r *Router) params(arms string) map[string]string {
 	var out map[string]string
 	for pair := range strings.SplitSeq(arms, ",") {
 		name, armName, _ := strings.Cut(pair, "=")
-		for _, x := range *r.t.experiments.Load() {
+		for _, x := range r.t.running.Get() {
 			if x.Name != name {
 				continue
 			}
@@ -198,7 +198,7 @@ func (r *Router) open(q request, g grant, state *schemas.StreamState, now time.T
 func (r *Router) decide(c *token.Session, params map[string]string, pin, current string, state *schemas.StreamState, now time.Time) (policy.Answer, error) {
 	in := policy.Input{
 		Pinned: pin, Current: current, Region: c.Region,
-		CDNs: *r.t.cdns.Load(), Viewers: r.load.viewers(now),
+		CDNs: r.t.cdns.Get(), Viewers: r.load.viewers(now),
 	}
 	if state != nil {
 		in.PublishCDN = state.Epoch.CDN
