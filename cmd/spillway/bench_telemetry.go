@@ -1,13 +1,11 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -144,46 +142,15 @@ func startTelemetryServer(ctx ctx, f *benchTelemetryFlags, data, clickhouseURL s
 		args = append(args, "--cpuprofile", path)
 	}
 	cmd := exec.Command(binary, args...)
-	for _, v := range os.Environ() { // the caller's own settings must not reach it
-		if !strings.HasPrefix(v, "SPILLWAY_") {
-			cmd.Env = append(cmd.Env, v)
-		}
-	}
+	cmd.Env = child.Environ("SPILLWAY_") // the caller's own settings must not reach it
 	s := &telemetryServer{output: &child.Tail{}}
-	r, w, err := os.Pipe()
-	if err != nil {
+	cmd.Stderr = s.output
+	if s.process, err = child.StartJSON(ctx, cmd, &s.ready, time.Minute); err != nil {
 		return nil, err
 	}
-	cmd.Stdout, cmd.Stderr = w, s.output
-	s.process, err = child.Start(cmd)
-	w.Close()
-	if err != nil {
-		r.Close()
-		return nil, err
-	}
-	line := make(chan error, 1)
-	go func() {
-		defer r.Close()
-		text, err := bufio.NewReader(io.LimitReader(r, 1<<20)).ReadBytes('\n')
-		if err == nil {
-			err = json.Unmarshal(text, &s.ready)
-		}
-		line <- err
-		_, _ = io.Copy(io.Discard, r) // a full pipe would stop it
-	}()
-	select {
-	case err = <-line:
-	case <-time.After(time.Minute):
-		err = errors.New("not ready after a minute")
-	case <-ctx.Done():
-		err = ctx.Err()
-	}
-	if err == nil && s.ready.Collector == "" {
-		err = errors.New("its line of JSON lacks the collector")
-	}
-	if err != nil {
+	if s.ready.Collector == "" {
 		s.process.Stop(5 * time.Second)
-		return nil, fmt.Errorf("start the servers: %w: they said: %s", err, strings.TrimSpace(s.output.String()))
+		return nil, errors.New("start the servers: their line of JSON lacks the collector")
 	}
 	return s, nil
 }

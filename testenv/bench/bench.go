@@ -210,7 +210,7 @@ func (s *Settings) measure(ctx context.Context, starter Starter, readers int) (*
 	}
 	crowd.count(false)
 	res.fill(before, after, s.Publishers)
-	if res.PeakRSSBytes, err = peakRSS(srv.PID()); err != nil {
+	if res.PeakRSSBytes, err = procstat.PeakRSS(srv.PID()); err != nil {
 		return nil, err
 	}
 	crowd.stop()

@@ -8,8 +8,6 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
-
-	"github.com/spillway-live/spillway/testenv/peers/procstat"
 )
 
 // Machine says where it was measured.
@@ -67,24 +65,6 @@ func readMachineCPU() (machineCPU, error) {
 		}
 	}
 	return machineCPU{busy: (v[1] + v[2] + v[3] + v[6] + v[7]) / 100, stolen: v[8] / 100}, nil
-}
-
-// peakRSS sums up the high-water marks of a process and its running descendants, bytes.
-func peakRSS(pid int) (int64, error) {
-	pids, err := procstat.Descendants(pid)
-	if err != nil {
-		return 0, err
-	}
-	sum, err := kilobytes(fmt.Sprintf("/proc/%d/status", pid), "VmHWM")
-	if err != nil {
-		return 0, fmt.Errorf("read the server's peak memory: %w", err)
-	}
-	for _, p := range pids {
-		if v, err := kilobytes(fmt.Sprintf("/proc/%d/status", p), "VmHWM"); err == nil { // else it has just ended
-			sum += v
-		}
-	}
-	return sum, nil
 }
 
 func kilobytes(path, name string) (int64, error) {

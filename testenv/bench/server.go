@@ -1,16 +1,12 @@
 package bench
 
 import (
-	"bufio"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/url"
 	"os"
 	"os/exec"
-	"strings"
 	"sync"
 	"time"
 
@@ -174,46 +170,13 @@ func (s Spillway) start(ctx context.Context) (_ *own, err error) {
 	}
 	cmd := exec.Command(s.Binary, args...)
 	// Settings of the caller's own Spillway must not reach this one, nor the other way round.
-	for _, v := range os.Environ() {
-		if !strings.HasPrefix(v, "SPILLWAY_") && !strings.HasPrefix(v, "XDG_CACHE_HOME=") {
-			cmd.Env = append(cmd.Env, v)
-		}
-	}
-	cmd.Env = append(cmd.Env, "XDG_CACHE_HOME="+o.dir+"/cache")
-	r, w, err := os.Pipe()
-	if err != nil {
+	cmd.Env = append(child.Environ("SPILLWAY_", "XDG_CACHE_HOME="), "XDG_CACHE_HOME="+o.dir+"/cache")
+	cmd.Stderr = o.output
+	if o.process, err = child.StartJSON(ctx, cmd, &o.ready, ownStartTimeout); err != nil {
 		return nil, err
 	}
-	cmd.Stdout, cmd.Stderr = w, o.output
-	o.process, err = child.Start(cmd)
-	w.Close()
-	if err != nil {
-		r.Close()
-		return nil, err
-	}
-	line := make(chan error, 1)
-	go func() {
-		defer r.Close()
-		text, err := bufio.NewReader(io.LimitReader(r, 1<<20)).ReadBytes('\n')
-		if err == nil {
-			err = json.Unmarshal(text, &o.ready)
-		}
-		line <- err
-		_, _ = io.Copy(io.Discard, r) // a full pipe would stop it
-	}()
-	select {
-	case err = <-line:
-	case <-time.After(ownStartTimeout):
-		err = fmt.Errorf("not ready after %s", ownStartTimeout)
-	case <-ctx.Done():
-		err = ctx.Err()
-	}
-	if err == nil && (o.ready.Push == "" || o.ready.Origin == "" || o.ready.NATS == "") {
-		err = errors.New("its line of JSON lacks push, origin or nats")
-	}
-	if err != nil {
-		o.process.Stop(ownStopGrace)
-		return nil, fmt.Errorf("%w: it said: %s", err, strings.TrimSpace(o.output.String()))
+	if o.ready.Push == "" || o.ready.Origin == "" || o.ready.NATS == "" {
+		return nil, errors.New("its line of JSON lacks push, origin or nats")
 	}
 	context.AfterFunc(ctx, func() { o.process.Stop(ownStopGrace) })
 	return o, nil

@@ -148,13 +148,8 @@ func (p *process) died() bool {
 func (s *stack) start(ctx context.Context, c *Settings) error {
 	s.dir = c.Dir
 	data := filepath.Join(c.Dir, "data")
-	for _, v := range os.Environ() {
-		// Settings of the caller's own Spillway must not reach these, nor the other way round.
-		if !strings.HasPrefix(v, "SPILLWAY_") && !strings.HasPrefix(v, "XDG_CACHE_HOME=") {
-			s.env = append(s.env, v)
-		}
-	}
-	s.env = append(s.env, "XDG_CACHE_HOME="+filepath.Join(c.Dir, "cache"))
+	// Settings of the caller's own Spillway must not reach these, nor the other way round.
+	s.env = append(child.Environ("SPILLWAY_", "XDG_CACHE_HOME="), "XDG_CACHE_HOME="+filepath.Join(c.Dir, "cache"))
 	s.bus = s.process(c, "bus and router", "up", nil, data, "--no-demo", "--json", "--only", "router", "--console", "0", "--rtmp", "0")
 	if err := s.bus.start(ctx); err != nil {
 		return err
