@@ -43,7 +43,7 @@ func TestBusRestart(t *testing.T) {
 	e.serve(nil)
 	done := make(chan error, 1)
 	go func() {
-		out, err := source{rate: 48000, seconds: 12, realtime: true}.publish(t.Context(), e.url("live/demo"))
+		out, err := source{rate: 48000, seconds: 8, realtime: true}.publish(t.Context(), e.url("live/demo"))
 		if err != nil {
 			err = fmt.Errorf("%w: %s", err, out)
 		}
@@ -60,8 +60,8 @@ func TestBusRestart(t *testing.T) {
 	}
 	e.until("the end is written", func() bool { st, ok := e.state(demo); return ok && !st.Live })
 	r := e.record(demo)
-	if v := r.check.Tracks[schemas.Video]; len(r.opens) != 1 || v.Samples != 360 || r.ends != 1 {
+	if v := r.check.Tracks[schemas.Video]; len(r.opens) != 1 || v.Samples != 240 || r.ends != 1 {
 		t.Errorf("%d epochs, %d ends, %+v", len(r.opens), r.ends, v)
 	}
-	e.until("the incident is told when the bus is back", func() bool { return len(e.events(schemas.EventBackPressure)) == 1 })
+	e.until("the incident is told when the bus is back", func() bool { return len(e.events(schemas.EventBackPressure)) >= 1 })
 }

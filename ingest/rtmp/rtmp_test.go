@@ -24,6 +24,7 @@ import (
 	"github.com/spillway-live/spillway/ingest/rtmp"
 	"github.com/spillway-live/spillway/schemas"
 	"github.com/spillway-live/spillway/schemas/token"
+	"github.com/spillway-live/spillway/testenv/await"
 	"github.com/spillway-live/spillway/testenv/bus"
 	"github.com/spillway-live/spillway/testenv/bus/bustest"
 )
@@ -211,7 +212,7 @@ type recorded struct {
 func (e *env) record(k schemas.StreamKey) *recorded {
 	e.t.Helper()
 	r := &recorded{t: e.t, media: map[uint32]map[schemas.Track][]byte{}}
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), await.Limit)
 	defer cancel()
 	subject := schemas.MediaSubject(k, schemas.SourceRendition)
 	st, err := e.bus.JS.Stream(ctx, schemas.StreamMedia)
@@ -348,7 +349,7 @@ func TestFormats(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s.seconds = 9
+			s.seconds = 6
 			e := start(t, schemas.BusSettings{}, nil)
 			if out, err := s.publish(t.Context(), e.url("live/demo?cdn=b")); err != nil {
 				t.Fatalf("ffmpeg: %v: %s", err, out)
@@ -416,14 +417,7 @@ func (e *env) state(k schemas.StreamKey) (schemas.StreamState, bool) {
 
 func (e *env) until(what string, f func() bool) {
 	e.t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
-		if f() {
-			return
-		}
-		if time.Now().After(deadline) {
-			e.t.Fatalf("waited in vain until %s", what)
-		}
-	}
+	await.True(e.t, what, f)
 }
 
 // all gives the messages of a stream so far.

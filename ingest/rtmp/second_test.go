@@ -63,7 +63,7 @@ func TestSecondPublisherIsRefused(t *testing.T) {
 			t.Errorf("%s: %v: the second was told %q", where, err, out)
 		}
 	}
-	e.until("both are told as events", func() bool { return e.secondPublishers("refused") == 2 })
+	e.until("both are told as events", func() bool { return e.secondPublishers("refused") >= 2 })
 	before, _ := e.state(demo)
 	e.until("the first goes on", func() bool { st, _ := e.state(demo); return st.Live && st.Stats.Chunks > before.Stats.Chunks+3 })
 	stop()

@@ -11,6 +11,7 @@ import (
 // TestSpoiledControl: a publisher whose connection also carries control packets of any
 // content to its own socket. Its stream may suffer, the process may not.
 func TestSpoiledControl(t *testing.T) {
+	t.Parallel()
 	e := start(t, nil)
 	l := relay(t, e.srv.Addr(), 1<<30)
 	rnd := rand.New(rand.NewPCG(1, 2))

@@ -102,6 +102,7 @@ func newAPI(e webrtc.SettingEngine) (*webrtc.API, error) {
 	}
 	if err := m.RegisterCodec(webrtc.RTPCodecParameters{PayloadType: 111, RTPCodecCapability: webrtc.RTPCodecCapability{
 		MimeType: webrtc.MimeTypeOpus, ClockRate: 48000, Channels: 2, SDPFmtpLine: "minptime=10;useinbandfec=1;stereo=1",
+		RTCPFeedback: []webrtc.RTCPFeedback{{Type: "nack"}}, // where the publisher offers it; browsers do not
 	}}, webrtc.RTPCodecTypeAudio); err != nil {
 		return nil, fmt.Errorf("whip: register Opus: %w", err)
 	}

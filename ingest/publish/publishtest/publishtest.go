@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -35,7 +34,7 @@ type Recording struct {
 func Record(t testing.TB, js jetstream.JetStream, k schemas.StreamKey) *Recording {
 	t.Helper()
 	r := &Recording{Media: map[uint32]map[schemas.Track][]byte{}, js: js}
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), await.Limit)
 	defer cancel()
 	subject := schemas.MediaSubject(k, schemas.SourceRendition)
 	st, err := js.Stream(ctx, schemas.StreamMedia)

@@ -1,0 +1,9 @@
+package srt_test
+
+import (
+	"testing"
+
+	"github.com/spillway-live/spillway/testenv/realtime"
+)
+
+func TestMain(m *testing.M) { realtime.Main(m) }
