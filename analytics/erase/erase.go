@@ -16,8 +16,10 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/ClickHouse/clickhouse-go/v2"
+	chgo "github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
+
+	"github.com/spillway-live/spillway/schemas/clickhouse"
 )
 
 // chunk is how many session ids one statement names.
@@ -61,13 +63,29 @@ var (
 	identifier = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]{0,63}$`)
 )
 
+// Settings say where rows are deleted.
+type Settings struct {
+	// ClickHouse needs SELECT and ALTER DELETE on the database.
+	ClickHouse driver.Conn
+	Database   string // default: spillway
+	// Cluster holds the tables, where ClickHouse is one of several servers; every shard is erased on.
+	Cluster *clickhouse.Cluster
+}
+
 // Viewer deletes every row of the viewer with these hashes, waits until it is
-// done, and counts again. conn needs SELECT and ALTER DELETE on the database
-// (default spillway). An error says which table is not finished; repeat it then.
-func Viewer(ctx context.Context, conn driver.Conn, database string, hashes []string) (*Report, error) {
-	database = cmp.Or(database, "spillway")
+// done, and counts again. An error says which table is not finished; repeat it then.
+func Viewer(ctx context.Context, s Settings, hashes []string) (*Report, error) {
+	conn, database := s.ClickHouse, cmp.Or(s.Database, "spillway")
 	if !identifier.MatchString(database) {
 		return nil, fmt.Errorf("database name %q: only letters, digits and _ are allowed", database)
+	}
+	// On one server of a cluster only that server's rows would go, unnoticed.
+	if on, _, err := clickhouse.FormOf(ctx, conn, database); err != nil {
+		return nil, err
+	} else if on && s.Cluster == nil {
+		return nil, fmt.Errorf("database %s is on a cluster: name it (--clickhouse-cluster), so that all its shards are erased on", database)
+	} else if !on && s.Cluster != nil {
+		return nil, fmt.Errorf("database %s is not on a cluster: leave --clickhouse-cluster away", database)
 	}
 	if len(hashes) == 0 {
 		return nil, fmt.Errorf("no hash of a viewer given")
@@ -77,7 +95,7 @@ func Viewer(ctx context.Context, conn driver.Conn, database string, hashes []str
 			return nil, fmt.Errorf("%q is no viewer hash: lower-case hexadecimal digits are expected", h)
 		}
 	}
-	tables, err := targets(ctx, conn, database)
+	tables, err := targets(ctx, conn, database, s.Cluster != nil)
 	if err != nil {
 		return nil, err
 	}
@@ -96,7 +114,7 @@ func Viewer(ctx context.Context, conn driver.Conn, database string, hashes []str
 	} {
 		for i, t := range tables {
 			for _, where := range conditions(t) {
-				n, err := remove(ctx, conn, database+"."+t.name, where)
+				n, err := s.remove(ctx, database+"."+t.name, where)
 				if err != nil {
 					return r, err
 				}
@@ -107,11 +125,16 @@ func Viewer(ctx context.Context, conn driver.Conn, database string, hashes []str
 	return r, nil
 }
 
-// targets are the tables that store ids; views and the roll-ups have none.
-func targets(ctx context.Context, conn driver.Conn, database string) ([]target, error) {
+// targets are the tables that store ids; views and the roll-ups have none. On
+// a cluster they are those that read all shards, which have the same columns.
+func targets(ctx context.Context, conn driver.Conn, database string, cluster bool) ([]target, error) {
+	engine := "%MergeTree"
+	if cluster {
+		engine = "Distributed"
+	}
 	rows, err := conn.Query(ctx, `SELECT table, has(groupArray(name), 'viewer_id'), has(groupArray(name), 'session_id'), has(groupArray(name), 'unit')
 		FROM system.columns WHERE database = ? AND name IN ('viewer_id', 'session_id', 'unit')
-		AND table IN (SELECT name FROM system.tables WHERE database = ? AND engine LIKE '%MergeTree') GROUP BY table ORDER BY table`, database, database)
+		AND table IN (SELECT name FROM system.tables WHERE database = ? AND engine LIKE ?) GROUP BY table ORDER BY table`, database, database, engine)
 	if err != nil {
 		return nil, fmt.Errorf("list tables of %s: %w", database, err)
 	}
@@ -201,18 +224,23 @@ func in(column string, values []string) string {
 }
 
 // remove deletes and gives how many rows there were.
-func remove(ctx context.Context, conn driver.Conn, table, where string) (n uint64, err error) {
+func (s *Settings) remove(ctx context.Context, table, where string) (n uint64, err error) {
 	count := "SELECT count() FROM " + table + " WHERE " + where
-	if err := conn.QueryRow(ctx, count).Scan(&n); err != nil {
+	if err := s.ClickHouse.QueryRow(ctx, count).Scan(&n); err != nil {
 		return 0, fmt.Errorf("count rows in %s: %w", table, err)
 	}
 	if n == 0 {
 		return 0, nil
 	}
-	// 2: wait for it, on all replicas.
-	wait := clickhouse.Context(ctx, clickhouse.WithSettings(clickhouse.Settings{"mutations_sync": 2}))
-	if err := conn.Exec(wait, "ALTER TABLE "+table+" DELETE WHERE "+where); err != nil {
-		return 0, fmt.Errorf("delete from %s: %w", table, err)
+	wait := clickhouse.WithDDL(ctx, chgo.Settings{"mutations_sync": 2}) // 2: wait for it, on all replicas
+	servers, on := []driver.Conn{s.ClickHouse}, ""
+	if s.Cluster != nil {
+		servers, on, table = s.Cluster.Servers(), s.Cluster.OnCluster(), clickhouse.Local(table)
+	}
+	for _, server := range servers {
+		if err := server.Exec(wait, "ALTER TABLE "+table+on+" DELETE WHERE "+where); err != nil {
+			return 0, fmt.Errorf("delete from %s: %w", table, err)
+		}
 	}
 	return n, nil
 }

@@ -44,7 +44,7 @@ func TestViewer(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	r, err := erase.Viewer(ctx, conn, "", []string{"aaaa0001", "aaaa0002"})
+	r, err := erase.Viewer(ctx, erase.Settings{ClickHouse: conn}, []string{"aaaa0001", "aaaa0002"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -80,11 +80,11 @@ func TestViewer(t *testing.T) {
 	if err := r.WriteText(&text); err != nil || !strings.Contains(text.String(), "telemetry        40 rows deleted") {
 		t.Errorf("%v\n%s", err, text.String())
 	}
-	again, err := erase.Viewer(ctx, conn, "", []string{"aaaa0001", "aaaa0002"})
+	again, err := erase.Viewer(ctx, erase.Settings{ClickHouse: conn}, []string{"aaaa0001", "aaaa0002"})
 	if err != nil || again.Sessions != 0 {
 		t.Errorf("second time: %+v %v", again, err)
 	}
-	if _, err := erase.Viewer(ctx, conn, "", []string{"x' OR 1 --"}); err == nil {
+	if _, err := erase.Viewer(ctx, erase.Settings{ClickHouse: conn}, []string{"x' OR 1 --"}); err == nil {
 		t.Error("a hash that is none was taken")
 	}
 }

@@ -20,6 +20,7 @@ type base struct {
 	data       string // directory with everything that is kept
 	nats       string // URL of the bus; empty: the one of the running "spillway up"
 	clickhouse string // URL of ClickHouse; empty likewise
+	cluster    string // cluster of ClickHouse servers that holds the tables; empty: one server does
 	logLevel   string
 	logFormat  string
 }

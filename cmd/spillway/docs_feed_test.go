@@ -9,6 +9,8 @@ import (
 
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/spillway-live/spillway/analytics/qoe/loader"
 	"github.com/spillway-live/spillway/analytics/qoe/session"
@@ -23,7 +25,14 @@ import (
 func feedDocs(t *testing.T, srv *clickhouse.Server, analyst driver.Conn) {
 	t.Helper()
 	b := bustest.Start(t)
-	base := time.Now().Add(-30 * time.Second).UnixMilli()
+	n := publishDocs(t, b.JS, time.Now().Add(-30*time.Second).UnixMilli())
+	loadDocs(t, b.JS, loader.ClickHouse{Addr: srv.NativeAddr(), User: string(clickhouse.Writer), Password: srv.Password(clickhouse.Writer)}, nil)
+	awaitDocs(t, analyst, n)
+}
+
+// publishDocs puts reports, log lines and records on the bus and gives the number of telemetry rows.
+func publishDocs(t *testing.T, js jetstream.JetStream, base int64) int {
+	t.Helper()
 	var rows []schemas.Telemetry
 	for i := range 30 {
 		for k, step := range []struct {
@@ -44,7 +53,7 @@ func feedDocs(t *testing.T, srv *clickhouse.Server, analyst driver.Conn) {
 	}
 	send := func(subject string, data []byte, header nats.Header) {
 		t.Helper()
-		if _, err := b.JS.PublishMsg(t.Context(), &nats.Msg{Subject: subject, Data: data, Header: header}); err != nil {
+		if _, err := js.PublishMsg(t.Context(), &nats.Msg{Subject: subject, Data: data, Header: header}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -71,14 +80,19 @@ func feedDocs(t *testing.T, srv *clickhouse.Server, analyst driver.Conn) {
 		}
 		send(subject, data, nil)
 	}
+	return len(rows)
+}
+
+// loadDocs runs sessioniser and loader until the test ends.
+func loadDocs(t *testing.T, js jetstream.JetStream, to loader.ClickHouse, metrics prometheus.Registerer) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 2)
 	go func() {
-		done <- sessioniser.Run(ctx, sessioniser.Settings{JetStream: b.JS, TickEvery: 200 * time.Millisecond, Session: session.Config{GraceMs: 500}})
+		done <- sessioniser.Run(ctx, sessioniser.Settings{JetStream: js, TickEvery: 200 * time.Millisecond, Session: session.Config{GraceMs: 500}})
 	}()
 	go func() {
-		done <- loader.Run(ctx, loader.Settings{JetStream: b.JS, FlushEvery: 100 * time.Millisecond, FlushRawEvery: 100 * time.Millisecond,
-			ClickHouse: loader.ClickHouse{Addr: srv.NativeAddr(), User: string(clickhouse.Writer), Password: srv.Password(clickhouse.Writer)}})
+		done <- loader.Run(ctx, loader.Settings{JetStream: js, FlushEvery: 100 * time.Millisecond, FlushRawEvery: 100 * time.Millisecond, Registerer: metrics, ClickHouse: to})
 	}()
 	t.Cleanup(func() {
 		cancel()
@@ -88,12 +102,17 @@ func feedDocs(t *testing.T, srv *clickhouse.Server, analyst driver.Conn) {
 			}
 		}
 	})
+}
+
+// awaitDocs waits until all that publishDocs has sent is in the tables and in what is made of them.
+func awaitDocs(t *testing.T, analyst driver.Conn, rows int) {
+	t.Helper()
 	within(t, time.Minute, "everything is in ClickHouse", func() error {
 		var n int64
 		err := analyst.QueryRow(t.Context(), `SELECT toInt64((SELECT count() FROM spillway.telemetry) + (SELECT sum(reports) FROM spillway.rollup_hour) + (SELECT sum(ended) FROM spillway.sessions)
 			+ (SELECT count() FROM spillway.decisions) + (SELECT count() FROM spillway.exposures) + (SELECT count() FROM spillway.events))`).Scan(&n)
-		if err == nil && n != int64(len(rows)+180+30+3) {
-			err = fmt.Errorf("%d rows, reports, ends and records, want %d", n, len(rows)+180+30+3)
+		if err == nil && n != int64(rows+180+30+3) {
+			err = fmt.Errorf("%d rows, reports, ends and records, want %d", n, rows+180+30+3)
 		}
 		return err
 	})

@@ -4,10 +4,8 @@ import (
 	"encoding/json"
 	"errors"
 	"flag"
-	"fmt"
 	"path/filepath"
 
-	chgo "github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/peterbourgon/ff/v3/ffcli"
 
 	"github.com/spillway-live/spillway/analytics/erase"
@@ -21,6 +19,7 @@ func (c *commands) eraseCommand() *ffcli.Command {
 	var asJSON bool
 	return c.command("erase", "", "delete what ClickHouse holds about a viewer, and say how much it was", 0, func(fs *flag.FlagSet) {
 		b.register(fs)
+		b.registerCluster(fs)
 		fs.StringVar(&viewer, "viewer", "", "`ID` of the viewer as your application names it; needed")
 		fs.BoolVar(&asJSON, "json", false, "print JSON")
 	}, func(ctx ctx, _ []string) error {
@@ -35,16 +34,17 @@ func (c *commands) eraseCommand() *ffcli.Command {
 		if err != nil {
 			return err
 		}
-		o, err := chgo.ParseDSN(dsn)
+		conn, err := openDSN(dsn)
 		if err != nil {
-			return fmt.Errorf("--clickhouse: %w: give clickhouse://user:password@host:9000/spillway", err)
-		}
-		conn, err := chgo.Open(o)
-		if err != nil {
-			return fmt.Errorf("open ClickHouse: %w", err)
+			return err
 		}
 		defer conn.Close()
-		r, err := erase.Viewer(ctx, conn, "", sec.viewerHashes(viewer))
+		cluster, err := findCluster(ctx, conn, dsn, b.cluster)
+		if err != nil {
+			return err
+		}
+		defer cluster.Close()
+		r, err := erase.Viewer(ctx, erase.Settings{ClickHouse: conn, Cluster: cluster}, sec.viewerHashes(viewer))
 		if err != nil {
 			return err
 		}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 
-	chgo "github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/peterbourgon/ff/v3/ffcli"
@@ -61,15 +60,7 @@ func (b *base) openClickHouse() (driver.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	o, err := chgo.ParseDSN(u)
-	if err != nil {
-		return nil, fmt.Errorf("--clickhouse: %w: give clickhouse://user:password@host:9000/spillway", err)
-	}
-	conn, err := chgo.Open(o)
-	if err != nil {
-		return nil, fmt.Errorf("open ClickHouse: %w", err)
-	}
-	return conn, nil
+	return openDSN(u)
 }
 
 func evalStats(r io.Reader, w io.Writer) error { return eval.Eval(r, w) }

@@ -16,6 +16,7 @@ func (c *commands) subcommands() []*ffcli.Command {
 		c.statsCommand(),
 		c.exportCommand(),
 		c.eraseCommand(),
+		c.migrateCommand(),
 		c.benchCommand(),
 		c.chaosCommand(),
 	}

@@ -32,6 +32,7 @@ type upFlags struct {
 
 func (f *upFlags) register(fs *flag.FlagSet) {
 	f.base.register(fs)
+	f.base.registerCluster(fs)
 	fs.BoolVar(&f.noDemo, "no-demo", false, "no demo publisher and no viewers")
 	fs.StringVar(&f.input, "input", "", "media `file` to publish in a loop instead of the test card")
 	fs.BoolVar(&f.asJSON, "json", false, "print one line of JSON on standard output when ready")

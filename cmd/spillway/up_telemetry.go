@@ -2,14 +2,10 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"path/filepath"
 	"time"
 
-	chgo "github.com/ClickHouse/clickhouse-go/v2"
-
 	"github.com/spillway-live/spillway/ingest/collect"
-	schemach "github.com/spillway-live/spillway/schemas/clickhouse"
 	"github.com/spillway-live/spillway/testenv/clickhouse"
 )
 
@@ -43,16 +39,7 @@ func (s *system) startAnalytics(ctx ctx) error {
 		s.run.ClickHouse = redactURL(s.f.clickhouse)
 	}
 	s.run.ClickHouseNative = writer
-	o, err := chgo.ParseDSN(admin)
-	if err != nil {
-		return fmt.Errorf("--clickhouse: %w: give clickhouse://user:password@host:9000/spillway", err)
-	}
-	conn, err := chgo.Open(o)
-	if err != nil {
-		return fmt.Errorf("open ClickHouse: %w", err)
-	}
-	defer conn.Close()
-	if err := schemach.Migrate(ctx, conn, schemach.Options{Logger: s.d.log("migrate")}); err != nil {
+	if err := migrate(ctx, admin, s.f.cluster, s.d.log("migrate")); err != nil {
 		return err
 	}
 	if s.f.runs("loader") {

@@ -53,6 +53,7 @@ var (
 type Options struct {
 	Database string       // defaults to "spillway"; created when missing
 	Logger   *slog.Logger // one line for each file applied; nil is silent
+	Cluster  *Cluster     // make the tables on all its servers; nil: on conn's alone
 }
 
 // File is one schema file.
@@ -114,20 +115,29 @@ func migrate(ctx context.Context, conn driver.Conn, o Options, all []File) error
 	if !databaseName.MatchString(db) {
 		return fmt.Errorf("database name %q: only letters, digits and _ are allowed, at most 64", db)
 	}
-	for _, s := range []string{
-		"CREATE DATABASE IF NOT EXISTS " + db,
-		"CREATE TABLE IF NOT EXISTS " + db + `.schema_migrations
-(
-    name       String                 COMMENT 'schema file that was applied',
-    sha256     String                 COMMENT 'SHA-256 of the file, hex',
-    applied_at DateTime64(3, 'UTC')   COMMENT 'when it was applied, UTC; from the server'
-)
-ENGINE = ReplacingMergeTree ORDER BY (name, sha256)
-COMMENT 'schema files applied to this database; written by the migrator'`,
-	} {
+	if o.Cluster == nil {
+		return migrateServer(ctx, conn, o, db, all)
+	}
+	if !databaseName.MatchString(o.Cluster.Name) {
+		return fmt.Errorf("cluster name %q: only letters, digits and _ are allowed, at most 64", o.Cluster.Name)
+	}
+	for i, s := range o.Cluster.Servers() {
+		if err := migrateServer(WithDDL(ctx, nil), s, o, db, all); err != nil {
+			return fmt.Errorf("cluster %s, server %d: %w", o.Cluster.Name, i+1, err)
+		}
+	}
+	return nil
+}
+
+// migrateServer applies files over one connection.
+func migrateServer(ctx context.Context, conn driver.Conn, o Options, db string, all []File) error {
+	for _, s := range preparing(db, o.Cluster) {
 		if err := conn.Exec(ctx, s); err != nil {
 			return fmt.Errorf("prepare database %s: %w", db, err)
 		}
+	}
+	if err := checkForm(ctx, conn, db, o.Cluster); err != nil {
+		return err
 	}
 	applied, err := appliedFiles(ctx, conn, db)
 	if err != nil {
@@ -137,8 +147,12 @@ COMMENT 'schema files applied to this database; written by the migrator'`,
 	if err != nil {
 		return fmt.Errorf("migrate database %s: %w", db, err)
 	}
+	statements, err := rendered(all, db, o.Cluster)
+	if err != nil {
+		return err
+	}
 	for _, f := range todo {
-		for i, s := range f.Statements(db) {
+		for i, s := range statements[f.Name] {
 			if err := conn.Exec(ctx, s); err != nil {
 				return fmt.Errorf("apply schema file %s, statement %d: %w", f.Name, i+1, err)
 			}
@@ -153,6 +167,46 @@ COMMENT 'schema files applied to this database; written by the migrator'`,
 		}
 	}
 	return nil
+}
+
+// preparing makes the database and the table of applied files. On a replicated
+// cluster that table is one for all servers, whichever is asked.
+func preparing(db string, c *Cluster) []string {
+	on, engine := "", "ReplacingMergeTree"
+	if c != nil {
+		on = c.OnCluster()
+		if c.Replicated {
+			engine = "ReplicatedReplacingMergeTree('/clickhouse/tables/all/" + db + "/schema_migrations', '{shard}_{replica}')"
+		}
+	}
+	return []string{
+		"CREATE DATABASE IF NOT EXISTS " + db + on,
+		"CREATE TABLE IF NOT EXISTS " + db + ".schema_migrations" + on + `
+(
+    name       String                 COMMENT 'schema file that was applied',
+    sha256     String                 COMMENT 'SHA-256 of the file, hex',
+    applied_at DateTime64(3, 'UTC')   COMMENT 'when it was applied, UTC; from the server'
+)
+ENGINE = ` + engine + ` ORDER BY (name, sha256)
+COMMENT 'schema files applied to this database; written by the migrator'`,
+	}
+}
+
+// rendered gives the statements of each file in the form that c asks for.
+func rendered(all []File, db string, c *Cluster) (map[string][]string, error) {
+	out, tables := map[string][]string{}, map[string]bool{}
+	for _, f := range all {
+		if c == nil {
+			out[f.Name] = f.Statements(db)
+			continue
+		}
+		s, err := f.ClusterStatements(db, c, tables)
+		if err != nil {
+			return nil, err
+		}
+		out[f.Name] = s
+	}
+	return out, nil
 }
 
 type appliedFile struct{ name, sha256 string }

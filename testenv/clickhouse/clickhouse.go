@@ -63,6 +63,8 @@ type Options struct {
 	LogLevel string
 	// QueryLog switches system.query_log on, kept for a day. Off by default: it costs merges when nobody looks.
 	QueryLog bool
+	// Cluster makes the server one of several, each a shard without replicas; nil: it knows of no other.
+	Cluster *Cluster
 	// LauncherCommand is the command, without the launcher's own arguments, of a program that calls RunLauncher.
 	// Default: this program itself with LauncherSubcommand, or inside a test binary, which cannot do that, the
 	// program ./chserver, built once into CacheDir.
@@ -71,6 +73,22 @@ type Options struct {
 	Logger *slog.Logger
 	// Progress takes lines for people while the library is fetched; default discards them.
 	Progress io.Writer
+}
+
+// Cluster is what one server of several is told: who the others are and which one it is. ReplicatedMergeTree and ON
+// CLUSTER are not to be had here, so each shard has one server.
+type Cluster struct {
+	// Name of the cluster in system.clusters: letters, digits and _.
+	Name string
+	// Addrs are the native addresses (host:port) of all shards in order, this server's among them.
+	Addrs []string
+	// Shard is this server's number, from 1; the macro {shard} has it.
+	Shard int
+	// Secret is known to all of them and lets them ask each other as the user who asked; at least 16 characters.
+	Secret string
+	// AdminPassword and WriterPassword are the same on all servers, so that one data source name suits any of them.
+	// They replace those of the data directory.
+	AdminPassword, WriterPassword string
 }
 
 // User names one of the server's three accounts.

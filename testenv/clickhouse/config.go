@@ -37,7 +37,11 @@ type configValues struct {
 	Networks                    []string
 	Database                    string
 	Anonymous                   bool // whoever names no user over HTTP is the analyst
+	Cluster                     *Cluster
+	Shards                      []hostPort
 }
+
+type hostPort struct{ Host, Port string }
 
 func newConfigValues(o Options, l layout, c credentials) configValues {
 	v := configValues{
@@ -53,6 +57,13 @@ func newConfigValues(o Options, l layout, c credentials) configValues {
 		Networks:  []string{"127.0.0.1", "::1"},
 		Anonymous: true,
 		Database:  Database,
+		Cluster:   o.Cluster,
+	}
+	if o.Cluster != nil {
+		for _, a := range o.Cluster.Addrs {
+			host, port, _ := net.SplitHostPort(a) // checked by withDefaults
+			v.Shards = append(v.Shards, hostPort{host, port})
+		}
 	}
 	if ip := net.ParseIP(o.ListenHost); ip != nil && !ip.IsLoopback() {
 		v.Networks = []string{"::/0"} // admin and writer have passwords
@@ -107,6 +118,17 @@ const configTemplate = `<!-- Written at every start; changes are lost. -->
     <number_of_free_entries_in_pool_to_execute_mutation>4</number_of_free_entries_in_pool_to_execute_mutation>
     <number_of_free_entries_in_pool_to_execute_optimize_entire_partition>4</number_of_free_entries_in_pool_to_execute_optimize_entire_partition>
   </merge_tree>
+{{- with .Cluster}}
+  <remote_servers>
+    <{{.Name}}>
+      <secret>{{.Secret | xml}}</secret>
+      {{- range $.Shards}}
+      <shard><internal_replication>true</internal_replication><replica><host>{{.Host | xml}}</host><port>{{.Port | xml}}</port></replica></shard>
+      {{- end}}
+    </{{.Name}}>
+  </remote_servers>
+  <macros><shard>{{.Shard}}</shard><replica>1</replica></macros>
+{{- end}}
 {{- if .QueryLog}}
   <query_log>
     <database>system</database><table>query_log</table>
@@ -165,13 +187,15 @@ const usersTemplate = `<!-- Written at every start; changes are lost. -->
       <max_result_rows>1000000</max_result_rows>
       <result_overflow_mode>throw</result_overflow_mode>
       <max_concurrent_queries_for_user>50</max_concurrent_queries_for_user>
+      <distributed_product_mode>global</distributed_product_mode>
       <log_queries>{{if .QueryLog}}1{{else}}0{{end}}</log_queries>
       <constraints>
         <!-- 0 means no limit, hence the lower bounds; the upper ones leave room for a client's own deadline -->
         <max_execution_time><min>1</min><max>120</max></max_execution_time>
         <max_memory_usage><min>1</min><max>{{.AnalystMemory}}</max></max_memory_usage>
         <max_memory_usage_for_user><const/></max_memory_usage_for_user>
-        <max_result_rows><min>1</min><max>10000000</max></max_result_rows>
+        <!-- not on a cluster: what one server asks another has no limit of rows, which would become this 1 -->
+        <max_result_rows>{{if not .Cluster}}<min>1</min>{{end}}<max>10000000</max></max_result_rows>
         <max_concurrent_queries_for_user><const/></max_concurrent_queries_for_user>
       </constraints>
     </analyst>

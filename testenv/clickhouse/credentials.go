@@ -43,10 +43,16 @@ func loadCredentials(path string) (credentials, error) {
 		return c, fmt.Errorf("read passwords: %w", err)
 	}
 	c = credentials{Admin: rand.Text(), Writer: rand.Text()}
-	if b, err = json.Marshal(c); err != nil {
-		return c, fmt.Errorf("encode passwords: %w", err)
+	return c, c.keep(path)
+}
+
+// keep writes the passwords to path, readable by the owner alone.
+func (c credentials) keep(path string) error {
+	b, err := json.Marshal(c)
+	if err != nil {
+		return fmt.Errorf("encode passwords: %w", err)
 	}
-	return c, replaceFile(path, append(b, '\n'), 0o600)
+	return replaceFile(path, append(b, '\n'), 0o600)
 }
 
 // sha256Hex is the form users.xml keeps a password in.

@@ -150,6 +150,11 @@ func withDefaults(o Options) (Options, error) {
 	if !slices.Contains(levels, o.LogLevel) {
 		return o, fmt.Errorf("log level %q is none of %s", o.LogLevel, strings.Join(levels, ", "))
 	}
+	if o.Cluster != nil {
+		if err := o.Cluster.check(); err != nil {
+			return o, fmt.Errorf("cluster: %w", err)
+		}
+	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -207,6 +212,12 @@ func (s *Server) prepare(l layout) error {
 	var err error
 	if s.creds, err = loadCredentials(l.credentials()); err != nil {
 		return err
+	}
+	if c := s.opts.Cluster; c != nil && (c.AdminPassword != s.creds.Admin || c.WriterPassword != s.creds.Writer) {
+		s.creds = credentials{Admin: c.AdminPassword, Writer: c.WriterPassword}
+		if err := s.creds.keep(l.credentials()); err != nil {
+			return err
+		}
 	}
 	if err := writeConfig(s.opts, l, s.creds); err != nil {
 		return err

@@ -32,6 +32,8 @@ func (i *inserter) insert(ctx context.Context, table, token string, in proto.Inp
 				{Key: "deduplicate_insert", Value: "enable"},
 				ch.SettingInt("deduplicate_blocks_in_dependent_materialized_views", 1),
 				ch.SettingInt("max_insert_block_size", 10_000_000),
+				// On a cluster an insert is done when every shard has its rows, not when they wait to be sent.
+				ch.SettingInt("distributed_foreground_insert", 1),
 				// A block with rows of many days must not be refused for ever.
 				ch.SettingInt("max_partitions_per_insert_block", 0),
 			},
