@@ -63,7 +63,7 @@ func TestClusterRendering(t *testing.T) {
 func TestClusterStatementsNeedARule(t *testing.T) {
 	c := &Cluster{Name: "telemetry"}
 	for sql, says := range map[string]string{
-		"TRUNCATE TABLE ${database}.telemetry;\n":                                                                    "no rule",
+		"TRUNCATE TABLE ${database}.telemetry;\n":                                                                     "no rule",
 		"ALTER TABLE ${database}.unheard ADD INDEX IF NOT EXISTS i (x) TYPE minmax;\n":                                "unheard",
 		"CREATE TABLE IF NOT EXISTS ${database}.x (a Int8) ENGINE = Memory;\n":                                        "no engine",
 		"CREATE MATERIALIZED VIEW IF NOT EXISTS ${database}.m TO ${database}.x AS\nSELECT 1 FROM ${database}.none;\n": "is no table",
