@@ -230,16 +230,22 @@ func BenchmarkChunkHeader(b *testing.B) {
 			}
 		}
 	})
-	h, err := c.EncodeHeader(payload)
-	if err != nil {
-		b.Fatal(err)
-	}
-	b.Run("decode", func(b *testing.B) {
-		b.ReportAllocs()
-		for b.Loop() {
-			if _, err := DecodeChunk(h, payload); err != nil {
-				b.Fatal(err)
-			}
+	for name, e := range map[string]*Encryption{
+		"decode":           nil,
+		"decode encrypted": {Scheme: "cbcs", KeyURL: "https://keys.example/live?a=b&c=d", RotateSegments: 30},
+	} {
+		c.Encryption = e
+		h, err := c.EncodeHeader(payload)
+		if err != nil {
+			b.Fatal(err)
 		}
-	})
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := DecodeChunk(h, payload); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
 }

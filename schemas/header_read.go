@@ -40,6 +40,7 @@ func readChunk(header []byte, c *Chunk) bool {
 	c.ReceivedUnixUs = r.int(`,"recv_us":`, math.MaxInt64)
 	c.Clock = ClockSource(r.string(`,"clock":"`))
 	c.ClockBoundUs = r.int(`,"clock_bound_us":`, math.MaxInt64)
+	c.Encryption = r.encryption()
 	r.take(`,"frags":[`)
 	c.Fragments = make([]Fragment, 0, 4)
 	for !r.failed {
@@ -139,6 +140,18 @@ func (r *reader) line() *Line {
 	return l
 }
 
+func (r *reader) encryption() *Encryption {
+	if !r.next(`,"enc":{`) {
+		return nil
+	}
+	e := &Encryption{Scheme: r.string(`,"enc":{"scheme":"`), KeyURL: r.string(`,"key_url":"`)}
+	if r.next(`,"rotate_segments":`) {
+		e.RotateSegments = r.uint(`,"rotate_segments":`, math.MaxUint64)
+	}
+	r.take(`}`)
+	return e
+}
+
 // next reports whether text stands at the front.
 func (r *reader) next(text string) bool {
 	return len(r.b) >= len(text) && string(r.b[:len(text)]) == text
@@ -195,9 +208,28 @@ func (r *reader) string(text string) string {
 			s := common(r.b[:i])
 			r.b = r.b[i+1:]
 			return s
-		case c < ' ' || c >= 0x7F || c == '\\':
+		case c == '\\': // as in the query of a key's URL, whose & is written so
+			return r.escaped()
+		case c < ' ' || c >= 0x7F:
 			r.failed = true
 			return ""
+		}
+	}
+	r.failed = true
+	return ""
+}
+
+// escaped takes a string with escapes up to its quote; what they mean encoding/json says.
+func (r *reader) escaped() (s string) {
+	for i := 0; i < len(r.b); i++ {
+		switch r.b[i] {
+		case '\\':
+			i++
+		case '"':
+			quoted := append(append([]byte{'"'}, r.b[:i]...), '"')
+			r.b = r.b[i+1:]
+			r.failed = json.Unmarshal(quoted, &s) != nil
+			return s
 		}
 	}
 	r.failed = true

@@ -24,7 +24,10 @@ func longPart() *Part {
 }
 
 func TestHeadersAreReadInOnePass(t *testing.T) {
-	for _, c := range []*Chunk{longChunk(), func() *Chunk { c, _ := sampleChunk(); return c }()} {
+	secret, rotating := longChunk(), longChunk()
+	secret.Encryption = &Encryption{Scheme: "cbcs", KeyURL: "file:///keys/live"}
+	rotating.Encryption = &Encryption{Scheme: "cbcs", KeyURL: `https://keys.example/a?b="c"&d=\e`, RotateSegments: 30}
+	for _, c := range []*Chunk{longChunk(), secret, rotating, func() *Chunk { c, _ := sampleChunk(); return c }()} {
 		b, err := json.Marshal(c)
 		if err != nil {
 			t.Fatal(err)
@@ -54,7 +57,14 @@ func FuzzChunkHeaderJSON(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add(b)
+	secret := longChunk()
+	secret.Encryption = &Encryption{Scheme: "cbcs", KeyURL: "https://keys.example/?a=b&c=\u2028", RotateSegments: 30}
+	if b, err = json.Marshal(secret); err != nil {
+		f.Fatal(err)
+	}
+	f.Add(b)
 	f.Add([]byte(`{"v":1,"APP":"x","frags":null,"new":[1],"crc":1}`))
+	f.Add([]byte(`{"v":1,"enc":{"scheme":"\ud800","key_url":"\x","rotate_segments":0}}`))
 	f.Add([]byte(`{"v":01}`))
 	f.Fuzz(func(t *testing.T, header []byte) {
 		var got, want Chunk

@@ -22,10 +22,7 @@ func appendChunk(b []byte, c *Chunk) []byte {
 	b = appendInt(b, `,"recv_us":`, c.ReceivedUnixUs)
 	b = appendString(b, `,"clock":`, string(c.Clock))
 	b = appendInt(b, `,"clock_bound_us":`, c.ClockBoundUs)
-	if c.Encryption != nil {
-		e, _ := json.Marshal(c.Encryption) // strings and a number always encode
-		b = append(append(b, `,"enc":`...), e...)
-	}
+	b = appendEncryption(b, c.Encryption)
 	b = append(b, `,"frags":`...)
 	if c.Fragments == nil {
 		b = append(b, "null"...)
@@ -40,6 +37,18 @@ func appendChunk(b []byte, c *Chunk) []byte {
 		b = append(b, ']')
 	}
 	return append(appendUint(b, `,"crc":`, uint64(c.CRC)), '}')
+}
+
+func appendEncryption(b []byte, e *Encryption) []byte {
+	if e == nil {
+		return b
+	}
+	b = appendString(b, `,"enc":{"scheme":`, e.Scheme)
+	b = appendString(b, `,"key_url":`, e.KeyURL)
+	if e.RotateSegments != 0 {
+		b = appendUint(b, `,"rotate_segments":`, e.RotateSegments)
+	}
+	return append(b, '}')
 }
 
 func appendFragment(b []byte, f *Fragment) []byte {
