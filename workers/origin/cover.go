@@ -75,7 +75,7 @@ func (f *feed) giveUp(m *message, why error) {
 			return
 		}
 	}
-	if !f.expect(c) {
+	if !f.expect(c, m.seq) {
 		return
 	}
 	for i := range c.Fragments {

@@ -216,7 +216,7 @@ func (f *feed) chunk(m *message) {
 		f.giveUp(m, err)
 		return
 	}
-	missing := f.expect(c)
+	missing := f.expect(c, m.seq)
 	switch {
 	case !missing:
 	case f.o.UsePackagers && f.past && len(f.overdue) < maxOverdue:
@@ -241,8 +241,9 @@ func (f *feed) cut(c *schemas.Chunk, data []byte) {
 	}
 }
 
-// expect notes the parts of a chunk and reports whether one is missing. The lock is held.
-func (f *feed) expect(c *schemas.Chunk) (missing bool) {
+// expect notes the parts of a chunk, which is message seq of MEDIA, and reports
+// whether one is missing. The lock is held.
+func (f *feed) expect(c *schemas.Chunk, seq uint64) (missing bool) {
 	now, name := time.Now(), c.ContentID()
 	for i := range c.Fragments {
 		fr := &c.Fragments[i]
@@ -250,9 +251,11 @@ func (f *feed) expect(c *schemas.Chunk) (missing bool) {
 		if t == nil {
 			continue
 		}
-		if t.expect(partID{c.Epoch, fr.MSN, int(fr.Part)}, fr.SegmentStart, name) {
+		id := partID{c.Epoch, fr.MSN, int(fr.Part)}
+		if t.expect(id, fr.SegmentStart, name) {
 			missing = true
 		}
+		t.source(id, seq)
 		if len(t.pending) > 0 {
 			f.moved(t, func() { t.advance(now) })
 		}

@@ -176,7 +176,7 @@ func deepEnough(depths map[schemas.Track]*depth, m *jetstream.RawStreamMsg, w wi
 			continue
 		}
 		d.segments++
-		if d.listed == 0 && d.segments >= w.segments && d.us >= w.us {
+		if d.listed == 0 && d.segments >= w.segments && d.us >= max(w.us, w.listUs) {
 			d.listed = d.us
 		}
 	}

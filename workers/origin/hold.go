@@ -142,7 +142,15 @@ func (o *Origin) serveMedia(w http.ResponseWriter, r *http.Request, t target) {
 		}
 		data, ok, later := tr.find(t.id)
 		wake, begun := tr.changed, tr.inProgress(t.id)
+		var past *past
+		if ok && data == nil {
+			past = tr.past(t.id)
+		}
 		f.mu.Unlock()
+		if past != nil {
+			o.servePast(w, r, t, past)
+			return
+		}
 		if begun != nil && r.Method == http.MethodGet && !conditional(r.Header) {
 			o.serveInProgress(w, r, t, f, tr, begun, hold)
 			return

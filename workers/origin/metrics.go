@@ -13,7 +13,7 @@ type metrics struct {
 	bytes                            *prometheus.CounterVec
 	conns                            prometheus.Gauge
 	turnedAway, slow                 prometheus.Counter
-	storeReads, storeFails           prometheus.Counter
+	storeReads, storeFails, past     prometheus.Counter
 	storeReading, storeAway          prometheus.Gauge
 	held                             prometheus.Gauge
 	watched                          prometheus.Gauge
@@ -77,6 +77,7 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		corrupt:      counter("parts_corrupt_total", "Parts passed over because their bytes or header were damaged."),
 		refetched:    counter("messages_refetched_total", "Messages read back from MEDIA because the bus's announcement of them did not come."),
 		dropped:      counter("messages_dropped_total", "Messages dropped because too many waited to be taken; chunks among them are read back from MEDIA."),
+		past:         counter("past_reads_total", "Parts and segments that were listed but no longer in memory, read back from MEDIA."),
 		storeReads:   counter("store_reads_total", "Segments and init segments read from the object store."),
 		storeFails:   counter("store_failures_total", "Reads and lists of the object store that failed."),
 		storeReading: gauge("store_reading", "Objects being read from the object store."),
@@ -98,6 +99,7 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 	m.conns, m.turnedAway, m.slow = shared(reg, m.conns, &err), shared(reg, m.turnedAway, &err), shared(reg, m.slow, &err)
 	m.refetched, m.dropped = shared(reg, m.refetched, &err), shared(reg, m.dropped, &err)
 	m.storeReads, m.storeFails = shared(reg, m.storeReads, &err), shared(reg, m.storeFails, &err)
+	m.past = shared(reg, m.past, &err)
 	m.storeReading, m.storeAway = shared(reg, m.storeReading, &err), shared(reg, m.storeAway, &err)
 	m.delay, m.holding = shared(reg, m.delay, &err), shared(reg, m.holding, &err)
 	m.frequent()

@@ -37,8 +37,12 @@ type Origin struct {
 	JetStream jetstream.JetStream
 	// Listener takes the HTTP connections; Run closes it. Required.
 	Listener net.Listener
-	// WindowSegments is the number of complete segments a playlist lists; default 8.
+	// WindowSegments is the number of complete segments a playlist lists at least; default 8.
 	WindowSegments int
+	// PlaylistLength is how long low-latency playlists are at least; default 36 s,
+	// nine target durations. Delta updates leave out what is more than six before
+	// the end. MEDIA must keep chunks for 20 s longer, or playlists are shorter.
+	PlaylistLength time.Duration
 	// IdleAfter is how long a stream is read on after its last request; default 60 s.
 	IdleAfter time.Duration
 	// UsePackagers takes parts from packagers instead of cutting chunks here. The
@@ -80,6 +84,7 @@ type Origin struct {
 	work    context.Context
 	access  *access.Table
 	fetches fetches
+	reads   chan struct{} // one place for each segment being read from MEDIA
 	sealer  *keys.Sealer
 	dvr     *dvr // nil without Store
 	// stopping: requests are still answered, but no more should come.
@@ -109,6 +114,7 @@ func (o *Origin) defaults() error {
 		return errors.New("origin: JetStream and Listener are required")
 	}
 	set(&o.WindowSegments, 8)
+	set(&o.PlaylistLength, 9*schemas.TargetDurationSec*time.Second)
 	set(&o.IdleAfter, time.Minute)
 	set(&o.CoverAfter, 150*time.Millisecond)
 	set(&o.HoldLimit, 6*time.Second)
@@ -125,16 +131,25 @@ func (o *Origin) defaults() error {
 		o.Keys = &keys.Ring{Logger: o.Logger, Registerer: o.Registerer}
 	}
 	const target = schemas.TargetDurationSec * 1_000_000
-	o.window = window{segments: o.WindowSegments, us: max(3*target, int64(o.WindowSegments)*schemas.SegmentMinUs), keepUs: 3 * target}
-	// Enough for a window of the longest segments, what stays fetchable behind it,
-	// and a segment cut off by the start.
-	o.history = time.Duration(int64(o.WindowSegments+2)*schemas.SegmentMaxUs+o.window.keepUs) * time.Microsecond
+	o.window = window{
+		segments: o.WindowSegments, us: max(3*target, int64(o.WindowSegments)*schemas.SegmentMinUs), listUs: o.PlaylistLength.Microseconds(),
+		keepUs: 3 * target, heldUs: target,
+	}
+	o.reachBack()
 	o.initInfos = newLRU[*cmaf.Init](1024)
 	o.inits, o.states, o.unknown = newLRU[[]byte](1024), newLRU[cachedState](4096), newLRU[time.Time](4096)
 	o.feeds = map[schemas.StreamKey]*feed{}
+	o.reads = make(chan struct{}, pastReads)
 	var err error
 	o.m, err = newMetrics(o.Registerer)
 	return err
+}
+
+// reachBack says how much of MEDIA is read of a stream: enough for a window of the
+// longest segments, what stays fetchable behind it, and a segment cut off by the start.
+func (o *Origin) reachBack() {
+	us := max(int64(o.WindowSegments)*schemas.SegmentMaxUs, o.window.listUs+schemas.SegmentMaxUs)
+	o.history = time.Duration(us+2*schemas.SegmentMaxUs+o.window.keepUs) * time.Microsecond
 }
 
 func set[T comparable](v *T, d T) {
@@ -218,6 +233,7 @@ func (o *Origin) open(ctx context.Context) (err error) {
 	if o.media, err = o.JetStream.Stream(ctx, schemas.StreamMedia); err != nil {
 		return fmt.Errorf("open stream %s: %w", schemas.StreamMedia, err)
 	}
+	o.shorten(o.media.CachedInfo().Config.MaxAge)
 	for name, b := range map[string]*jetstream.KeyValue{
 		schemas.BucketStreams: &o.streams, schemas.BucketInits: &o.initsKV, schemas.BucketPositions: &o.positions,
 	} {

@@ -180,6 +180,7 @@ func (o *Origin) servePlain(w http.ResponseWriter, r *http.Request, t target) {
 	defer release()
 	var seg, sound *segment
 	var data, soundData []byte
+	var old, oldSound *past
 	leadKind := schemas.Video
 	if !o.await(w, r, f, o.HoldLimit, func() (bool, <-chan struct{}) {
 		lead, audio := f.plainTracks(t.rendition)
@@ -207,14 +208,26 @@ func (o *Origin) servePlain(w http.ResponseWriter, r *http.Request, t target) {
 				sound = nil
 			}
 			// Under the lock: segments are put together when they are asked for.
-			seg, data = s, s.whole()
+			seg, data, old = s, s.whole(), lead.past(t.id)
 			if sound != nil {
-				soundData = sound.whole()
+				soundData, oldSound = sound.whole(), audio.past(partID{sound.Epoch, sound.MSN, -1})
 			}
 		}
 		return seg != nil, nil
 	}) {
 		return
+	}
+	for _, p := range []struct {
+		past *past
+		data *[]byte
+	}{{old, &data}, {oldSound, &soundData}} {
+		if p.past == nil {
+			continue
+		}
+		if *p.data, err = o.readPast(r.Context(), t.key, p.past); err != nil {
+			o.pastFailed(w, r, err)
+			return
+		}
 	}
 	inits := []string{seg.InitID}
 	if sound != nil {

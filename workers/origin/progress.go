@@ -25,9 +25,10 @@ func (o *Origin) serveInProgress(w http.ResponseWriter, r *http.Request, t targe
 	w.WriteHeader(http.StatusOK)
 	out := http.NewResponseController(w)
 	sent, progress := 0, time.Now()
+	defer f.reads(s)()
 	for {
 		f.mu.Lock()
-		parts, whole, lost, wake := s.raw[sent:len(s.raw):len(s.raw)], s.Complete, hasGap(s), tr.changed
+		parts, whole, lost, wake := s.raw[sent:len(s.raw):len(s.raw)], s.Complete, s.released || hasGap(s), tr.changed
 		f.mu.Unlock()
 		if lost {
 			panic(http.ErrAbortHandler)

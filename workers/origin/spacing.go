@@ -24,7 +24,7 @@ func (t *track) noteAppend(p *piece, now time.Time) {
 // segment in it.
 func (t *track) early(d directives, now time.Time) time.Duration {
 	n := len(t.segs) - 1
-	if !d.hasMSN || n <= t.first || t.closed && t.over() {
+	if !d.hasMSN || n <= t.oldest || t.closed && t.over() {
 		return 0
 	}
 	before := t.segs[n-1]

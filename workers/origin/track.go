@@ -43,6 +43,10 @@ type segment struct {
 	data    []byte
 	raw     [][]byte
 	line    *schemas.Line // where its run stands in time; nil: not known
+
+	chunks   []uint64 // sequences on MEDIA of what its parts are cut from
+	released bool     // its bytes are no longer in memory; chunks says where they are
+	readers  int      // who sends it while it is made
 }
 
 // Ingest takes its estimate of the wall-clock as it comes during an epoch's first
@@ -75,12 +79,19 @@ func (s *segment) settle(p *piece) {
 
 // window says how much a track lists and keeps.
 type window struct {
-	// segments and us: the playlist is the shortest suffix with at least this
+	// segments and us: what DASH, MPEG-TS and playlists of key frames list, and
+	// low-latency playlists at least, is the shortest suffix with at least this
 	// many complete segments of at least this length together.
 	segments int
 	us       int64
+	// listUs: low-latency playlists are at least this long, so that delta updates
+	// have something to leave out; 0: not longer than the others.
+	listUs int64
 	// keepUs of media that have left the playlist can still be fetched.
 	keepUs int64
+	// heldUs of media before what DASH lists stay in memory; what is older is read
+	// from MEDIA when it is asked for. Not used where listUs is 0.
+	heldUs int64
 }
 
 // track is the state of one playlist. It is not safe for concurrent use: the
@@ -92,13 +103,15 @@ type track struct {
 	targetUs  int64
 
 	segs   []*segment // consecutive MSNs, also those that have left the playlist
-	first  int        // index of the first one listed
+	oldest int        // index of the first one that the low-latency playlist lists
+	first  int        // index of the first one that the other formats list
 	begun  bool
 	last   partID // the last part that was appended
 	closed bool   // the last segment is complete
 
 	pending map[partID]*piece // arrived before the parts in front of them
 	waiting map[partID]string // parts that MEDIA has announced, and their chunk
+	sources map[partID]uint64 // sequences on MEDIA of parts that are still to be appended
 	// MEDIA has announced every part from announcedFrom to announced; its order is that of the publisher.
 	announcedFrom, announced partID
 	// mediaEpoch is the highest epoch that MEDIA has shown; ended the epoch whose end it has shown.
@@ -120,7 +133,7 @@ const maxPending = 256
 func newTrack(rendition string, kind schemas.Track, w window, targetUs int64) *track {
 	return &track{
 		rendition: rendition, kind: kind, w: w, targetUs: targetUs,
-		pending: map[partID]*piece{}, waiting: map[partID]string{}, changed: make(chan struct{}),
+		pending: map[partID]*piece{}, waiting: map[partID]string{}, sources: map[partID]uint64{}, changed: make(chan struct{}),
 	}
 }
 
@@ -272,7 +285,7 @@ func (t *track) step(now time.Time) bool {
 	if t.begun {
 		t.close()
 		if start.id.msn != t.last.msn+1 {
-			t.segs, t.first = nil, 0 // numbers must be consecutive: start again
+			t.segs, t.first, t.oldest = nil, 0, 0 // numbers must be consecutive: start again
 		}
 	}
 	t.append(start, now)
@@ -336,6 +349,9 @@ func (t *track) append(p *piece, now time.Time) {
 	s.Parts = append(s.Parts, hls.Part{DurationUs: p.h.DurationUs, Independent: p.h.Independent, Gap: p.gap})
 	s.raw = append(s.raw, p.data)
 	s.cut += p.h.DurationUs
+	if seq, ok := t.sources[p.id]; ok {
+		s.source(seq)
+	}
 	t.begun, t.closed, t.last = true, false, p.id
 	delete(t.pending, p.id)
 	delete(t.waiting, p.id)
@@ -347,6 +363,11 @@ func (t *track) append(p *piece, now time.Time) {
 	for k := range t.waiting {
 		if !k.after(t.last) {
 			delete(t.waiting, k)
+		}
+	}
+	for k := range t.sources {
+		if !k.after(t.last) {
+			delete(t.sources, k)
 		}
 	}
 	if p.h.SegmentEnd {
@@ -376,9 +397,10 @@ func bytesOf(parts [][]byte) int {
 
 // whole gives a complete segment's bytes. They are put together when they are
 // first asked for, which low-latency players seldom do, and kept once: the parts
-// alias them from then on, which lets go of the bus's messages.
+// alias them from then on, which lets go of the bus's messages. A segment that has
+// left memory has none.
 func (s *segment) whole() []byte {
-	if s.data == nil {
+	if s.data == nil && !s.released {
 		s.data = make([]byte, 0, s.size())
 		raw := make([][]byte, len(s.raw)) // the old one may be in use by a reader of the parts
 		for i, b := range s.raw {
@@ -391,54 +413,65 @@ func (s *segment) whole() []byte {
 	return s.data
 }
 
-// trim moves the window on and forgets what can no longer be fetched. Where the
-// window starts depends only on what stands behind it, so origins that started
-// at different times list the same.
+// trim moves the windows on and forgets what can no longer be fetched. Where
+// they start depends only on what stands behind it, so origins that started at
+// different times list the same.
 func (t *track) trim() {
-	complete, us, from := 0, int64(0), 0
+	complete, us, first, oldest := 0, int64(0), -1, 0
 	for i := len(t.segs) - 1; i >= 0; i-- {
 		if t.segs[i].Complete {
 			complete++
 		}
 		us += t.segs[i].cut
-		if complete >= t.w.segments && us >= t.w.us {
-			from = i
+		if first < 0 && complete >= t.w.segments && us >= t.w.us {
+			first = i
+		}
+		if first >= 0 && us >= t.w.listUs {
+			oldest = i
 			break
 		}
 	}
-	t.first = max(t.first, from)
-	var behind int64
-	drop := 0
-	for i := t.first - 1; i >= 0; i-- {
-		if behind >= t.w.keepUs {
-			drop = i + 1
-			break
-		}
-		behind += t.segs[i].cut
+	t.first, t.oldest = max(t.first, first), max(t.oldest, oldest)
+	if t.w.listUs > 0 {
+		t.release()
 	}
-	if drop > 0 {
+	if drop := t.before(t.oldest, t.w.keepUs); drop > 0 {
 		t.segs = append([]*segment(nil), t.segs[drop:]...)
-		t.first -= drop
+		t.first, t.oldest = t.first-drop, t.oldest-drop
 	}
 }
 
+// before gives the index below which segments end at least so long before the one at i begins.
+func (t *track) before(i int, us int64) int {
+	for i--; i >= 0; i-- {
+		if us <= 0 {
+			return i + 1
+		}
+		us -= t.segs[i].cut
+	}
+	return 0
+}
+
 // find gives the bytes of a part (part >= 0) or a complete segment (part = -1).
-// later says that it may still come.
+// They are nil where they must be read from MEDIA. later says that it may still come.
 func (t *track) find(id partID) (data []byte, ok, later bool) {
 	for _, s := range t.segs {
 		if s.Epoch != id.epoch || s.MSN != id.msn {
 			continue
 		}
-		if id.part < 0 {
-			if !s.Complete || hasGap(s) {
-				return nil, false, !s.Complete
-			}
+		switch {
+		case id.part >= len(s.Parts):
+			return nil, false, !s.Complete && id.part < len(s.Parts)+aheadParts
+		case id.part < 0 && (!s.Complete || hasGap(s)):
+			return nil, false, !s.Complete
+		case id.part >= 0 && s.Parts[id.part].Gap:
+			return nil, false, false
+		case s.released:
+			return nil, true, false
+		case id.part < 0:
 			return s.whole(), true, false
 		}
-		if id.part < len(s.raw) {
-			return s.raw[id.part], !s.Parts[id.part].Gap, false
-		}
-		return nil, false, !s.Complete && id.part < len(s.raw)+aheadParts
+		return s.raw[id.part], true, false
 	}
 	// Another origin may be a moment ahead, also into the next epoch: a player
 	// that read its playlist there must not get an error here.
@@ -463,25 +496,25 @@ func (t *track) over() bool { return t.closed && t.ended >= t.last.epoch }
 
 // playlist renders what is listed now; the bytes must not be changed.
 func (t *track) playlist(delta bool) []byte {
-	if t.full == nil {
-		m := t.media(len(t.segs))
-		t.full = m.Append(make([]byte, 0, 8<<10))
-		t.delta = t.full
-		if m.Skippable() > 0 {
-			t.delta = m.AppendDelta(make([]byte, 0, 8<<10))
+	b := &t.full
+	if delta {
+		b = &t.delta
+	}
+	if *b == nil {
+		if m := t.media(len(t.segs)); delta {
+			*b = m.AppendDelta(make([]byte, 0, 8<<10))
+		} else {
+			*b = m.Append(make([]byte, 0, 8<<10))
 		}
 	}
-	if delta {
-		return t.delta
-	}
-	return t.full
+	return *b
 }
 
 // media is what the playlist lists of the segments before index end.
 func (t *track) media(end int) *hls.Media {
 	m := &hls.Media{PartTargetUs: t.targetUs, Reports: t.reports, Ended: end == len(t.segs) && t.over()}
-	m.Segments = make([]hls.Segment, 0, end-t.first)
-	for _, s := range t.segs[t.first:end] {
+	m.Segments = make([]hls.Segment, 0, end-t.oldest)
+	for _, s := range t.segs[t.oldest:end] {
 		m.Segments = append(m.Segments, s.Segment)
 	}
 	return m
@@ -492,7 +525,7 @@ func (t *track) media(end int) *hls.Media {
 // newest, even when the next segment has begun since: see hls.Media.Segments.
 func (t *track) answer(d directives) []byte {
 	n := len(t.segs) - 1
-	if n <= t.first || !d.hasPart || d.msn != t.segs[n-1].MSN || d.part != len(t.segs[n-1].Parts)-1 {
+	if n <= t.oldest || !d.hasPart || d.msn != t.segs[n-1].MSN || d.part != len(t.segs[n-1].Parts)-1 {
 		return t.playlist(d.skip)
 	}
 	b := &t.fullBefore
