@@ -56,7 +56,7 @@ type Origin struct {
 	// byte, and playback after three such failures.
 	HoldLimit time.Duration
 	// MaxStreams bounds the streams watched at once; default 1000. One takes
-	// about 30 s of media in memory.
+	// about 20 s of media in memory.
 	MaxStreams int
 	// MaxConns and MaxConnsPerPeer bound open connections, all and of one
 	// address; default 20,000 and 5,000. One above is answered 503 and closed.
