@@ -5,6 +5,8 @@ import (
 	"compress/gzip"
 	"context"
 	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -87,15 +89,19 @@ func badPublishers(t *testing.T, u *upProgram, key string) {
 			t.Errorf("garbage is listened to for 30 s")
 		}
 	}
-	publish := func(t *testing.T, stream string, tracks ...*gortmplib.Track) {
+	roots := x509.NewCertPool()
+	if cert, err := os.ReadFile(u.PushRTMPSCert); err != nil || !roots.AppendCertsFromPEM(cert) {
+		t.Fatalf("the certificate of %s: %v", u.PushRTMPS, err)
+	}
+	publishTo := func(t *testing.T, at string, tracks ...*gortmplib.Track) {
 		t.Helper()
-		to, err := url.Parse(u.Push + "/" + stream)
+		to, err := url.Parse(at)
 		if err != nil {
 			t.Fatal(err)
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 		defer cancel()
-		c := &gortmplib.Client{URL: to, Publish: true}
+		c := &gortmplib.Client{URL: to, Publish: true, TLSConfig: &tls.Config{RootCAs: roots, ServerName: to.Hostname()}}
 		if err := c.Initialize(ctx); err != nil {
 			return // refused at once
 		}
@@ -111,6 +117,10 @@ func badPublishers(t *testing.T, u *upProgram, key string) {
 			}
 		}
 	}
+	publish := func(t *testing.T, stream string, tracks ...*gortmplib.Track) {
+		t.Helper()
+		publishTo(t, u.Push+"/"+stream, tracks...)
+	}
 	random := make([]byte, 64<<10)
 	rand.Read(random)
 	random[0] = 0x55 // RTMP begins with 3
@@ -124,6 +134,7 @@ func badPublishers(t *testing.T, u *upProgram, key string) {
 		{"garbage", func(t *testing.T) { garbage(t, random) }, "", "rtmp version (85)"},
 		{"HTTP", func(t *testing.T) { garbage(t, []byte("GET / HTTP/1.1\r\nHost: x\r\n\r\n")) }, "", "rtmp version (71)"},
 		{"no key", func(t *testing.T) { publish(t, "nokey", h264) }, "nokey", "publish key is missing"},
+		{"no key over TLS", func(t *testing.T) { publishTo(t, u.PushRTMPS+"/notls", h264) }, "notls", "publish key is missing"},
 		{"wrong key", func(t *testing.T) { publish(t, "wrongkey?key=x"+key[1:], h264) }, "wrongkey", "publish key"},
 		{"key of another stream", func(t *testing.T) { publish(t, "another?key="+key, h264) }, "another", "publish key"},
 		{"VP9", func(t *testing.T) {

@@ -44,25 +44,50 @@ func (f *ingestFlags) register(fs *flag.FlagSet) {
 // encryptedFlags are the settings of publishing over TLS.
 type encryptedFlags struct {
 	rtmps, cert, key string
+	// ownDir is where a certificate of our own is kept for RTMPS without --tls-cert; empty: there is none.
+	ownDir string
 }
 
 func (f *encryptedFlags) register(fs *flag.FlagSet) {
 	fs.StringVar(&f.rtmps, "rtmps", "", "`HOST:PORT` for RTMP over TLS (default: none); needs --tls-cert and --tls-key")
+	f.registerFiles(fs)
+}
+
+func (f *encryptedFlags) registerFiles(fs *flag.FlagSet) {
 	fs.StringVar(&f.cert, "tls-cert", "", "PEM `file` of the certificate, with its chain; read again when it changes")
 	fs.StringVar(&f.key, "tls-key", "", "PEM `file` of the certificate's key")
 }
 
-// config gives the certificate for TLS; nil where nothing is encrypted.
-func (f *encryptedFlags) config(logger *slog.Logger) (*tls.Config, error) {
-	switch {
-	case f.rtmps == "" && f.cert == "" && f.key == "":
-		return nil, nil
-	case f.cert == "" || f.key == "":
-		return nil, errors.New("TLS needs both --tls-cert and --tls-key")
+// config gives the certificate for TLS, and that for RTMPS, which may be one of our own;
+// nil where nothing is encrypted.
+func (f *encryptedFlags) config(logger *slog.Logger) (all, rtmps *tls.Config, err error) {
+	if f.cert == "" && f.key == "" {
+		if f.rtmps == "" {
+			return nil, nil, nil
+		}
+		if f.ownDir != "" {
+			rtmps, err = f.own(logger)
+			return nil, rtmps, err
+		}
+	}
+	if f.cert == "" || f.key == "" {
+		return nil, nil, errors.New("TLS needs both --tls-cert and --tls-key")
 	}
 	files, err := certs.Open(f.cert, f.key, logger)
 	if err != nil {
-		return nil, fmt.Errorf("--tls-cert, --tls-key: %w", err)
+		return nil, nil, fmt.Errorf("--tls-cert, --tls-key: %w", err)
+	}
+	return files.Config(), files.Config(), nil
+}
+
+func (f *encryptedFlags) own(logger *slog.Logger) (*tls.Config, error) {
+	cert, key, err := certs.Own(f.ownDir)
+	if err != nil {
+		return nil, err
+	}
+	files, err := certs.Open(cert, key, logger)
+	if err != nil {
+		return nil, err
 	}
 	return files.Config(), nil
 }
@@ -90,7 +115,7 @@ func (s *ingestServers) run(ctx context.Context) error {
 
 // ingestRole takes publishers over every protocol.
 func (d *deps) ingestRole(ctx context.Context, f ingestFlags) (role, *ingestServers, error) {
-	encryption, err := f.config(d.log("ingest"))
+	encryption, forRTMPS, err := f.config(d.log("ingest"))
 	if err != nil {
 		return role{}, nil, err
 	}
@@ -101,7 +126,7 @@ func (d *deps) ingestRole(ctx context.Context, f ingestFlags) (role, *ingestServ
 	if err != nil {
 		return role{}, nil, err
 	}
-	r, err := rtmp.New(rtmp.Settings{Listen: f.rtmp, ListenTLS: f.rtmps, TLS: encryption, Publish: p, Logger: d.log("ingest"), Registerer: d.reg})
+	r, err := rtmp.New(rtmp.Settings{Listen: f.rtmp, ListenTLS: f.rtmps, TLS: forRTMPS, Publish: p, Logger: d.log("ingest"), Registerer: d.reg})
 	if err != nil {
 		return role{}, nil, err
 	}

@@ -15,6 +15,10 @@ import (
 type runFile struct {
 	// Push is the RTMP URL of the application; append /<stream>.
 	Push string `json:"push"`
+	// PushRTMPS is the same over TLS; absent where it is off. PushRTMPSCert is the file
+	// of the self-signed certificate that it has unless --tls-cert gives another.
+	PushRTMPS     string `json:"push_rtmps,omitempty"`
+	PushRTMPSCert string `json:"push_rtmps_cert,omitempty"`
 	// PushSRT is the same over SRT; absent where it is off.
 	PushSRT string `json:"push_srt,omitempty"`
 	// PushWHIP is the same by WHIP; absent where it is off.

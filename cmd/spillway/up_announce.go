@@ -35,6 +35,13 @@ func (s *system) banner() string {
 	if s.run.Push != "" {
 		line("push", s.run.Push+"/<stream>   (RTMP, H.264 and AAC)")
 	}
+	if s.run.PushRTMPS != "" {
+		how := "RTMP over TLS"
+		if s.run.PushRTMPSCert != "" {
+			how += "; certificate: " + s.run.PushRTMPSCert
+		}
+		line("or", s.run.PushRTMPS+"/<stream>   ("+how+")")
+	}
 	if s.run.PushSRT != "" {
 		line("or", s.run.PushSRT+"/<stream>   (SRT, MPEG-TS)")
 	}

@@ -27,7 +27,7 @@ type upFlags struct {
 	srt  srtFlags
 	whip whipFlags
 
-	rtmp, srtPort, whipPort, whipUDP, console, router, collector, origin, natsPort, chTCP, chHTTP port
+	rtmp, rtmpsPort, srtPort, whipPort, whipUDP, console, router, collector, origin, natsPort, chTCP, chHTTP port
 }
 
 func (f *upFlags) register(fs *flag.FlagSet) {
@@ -45,7 +45,7 @@ func (f *upFlags) register(fs *flag.FlagSet) {
 	fs.StringVar(&f.geo, "geo", "", "MaxMind-format `files`, comma-separated, that place viewers")
 	fs.StringVar(&f.store, "store", "", "`URL` of the object store of what viewers may seek back to: file:///PATH or s3://BUCKET/PREFIX?endpoint=https://HOST&region=R (default: a folder of the data directory)")
 	fs.StringVar(&f.cdns, "cdns", "a,b,c", "`names` of the CDN edges to run")
-	f.tls.register(fs)
+	f.tls.registerFiles(fs)
 	f.srt.register(fs)
 	f.whip.register(fs)
 	fs.StringVar(&f.profile, "cpuprofile", "", "`file` for a CPU profile of this process, in pprof's form")
@@ -55,13 +55,14 @@ func (f *upFlags) register(fs *flag.FlagSet) {
 // registerPorts adds where the parts listen: as documented where that port is
 // free, elsewhere where it is not and nobody asked for it.
 func (f *upFlags) registerPorts(fs *flag.FlagSet) {
-	f.srtPort.udp, f.srtPort.optional = true, true
+	f.rtmpsPort.optional, f.srtPort.udp, f.srtPort.optional = true, true, true
 	f.whipPort.optional, f.whipUDP.udp = true, true
 	for _, p := range []struct {
 		port               *port
 		flag, prefer, what string
 	}{
 		{&f.rtmp, "rtmp", "1935", "RTMP publishers"},
+		{&f.rtmpsPort, "rtmps", "1936", "RTMP publishers over TLS, with a self-signed certificate unless --tls-cert says another, off: none"},
 		{&f.srtPort, "srt", "8890", "SRT publishers (UDP), off: none"},
 		{&f.whipPort, "whip", "8889", "WebRTC publishers (WHIP over HTTP), off: none"},
 		{&f.whipUDP, "whip-udp", "8189", "media of WebRTC publishers (UDP)"},

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/spillway-live/spillway/ingest/certs"
 	"github.com/spillway-live/spillway/workers/store"
 )
 
@@ -25,6 +26,14 @@ func (s *system) startIngest(ctx ctx) error {
 		return err
 	}
 	s.run.Push = "rtmp://" + in.rtmp.Addr().String() + "/" + demoApp
+	if a := in.rtmp.AddrTLS(); a != nil {
+		s.run.PushRTMPS = "rtmps://" + a.String() + "/" + demoApp
+		if f.cert == "" {
+			if s.run.PushRTMPSCert, _, err = certs.Own(f.ownDir); err != nil {
+				return err
+			}
+		}
+	}
 	if in.srt != nil {
 		if err := s.waitFor(ctx, "ingest (SRT)", in.srt.Ready()); err != nil {
 			return err
@@ -46,6 +55,15 @@ func (s *system) ingestFlags() (ingestFlags, error) {
 	var err error
 	if f.rtmp, err = s.f.rtmp.choose("ingest (RTMP)", s.logger); err != nil {
 		return f, err
+	}
+	if f.rtmps, err = s.f.rtmpsPort.choose("ingest (RTMPS)", s.logger); err != nil {
+		return f, err
+	}
+	if f.rtmps == portOff {
+		f.rtmps = ""
+	}
+	if f.ownDir, err = filepath.Abs(filepath.Join(s.d.dataDir, "tls")); err != nil {
+		return f, fmt.Errorf("find the data directory: %w", err)
 	}
 	if f.srt.listen, err = s.f.srtPort.choose("ingest (SRT)", s.logger); err != nil {
 		return f, err
