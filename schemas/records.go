@@ -105,9 +105,16 @@ type Decision struct {
 
 // Candidate is one CDN considered by a decision.
 type Candidate struct {
-	CDN     string  `json:"cdn"`
+	CDN string `json:"cdn"`
+	// Tier comes before Score in the order: pinned, current, room, full, failing.
+	Tier string `json:"tier,omitempty"`
+	// Score is in the policy's own unit; higher is better.
 	Score   float64 `json:"score"`
 	Viewers int     `json:"viewers"`
+	// Load is the share of its capacity in use, as forecast; Harm the share of a
+	// one-minute view lost on it.
+	Load float64 `json:"load,omitempty"`
+	Harm float64 `json:"harm,omitempty"`
 	// Excluded says why the CDN was not eligible; empty if it was.
 	Excluded string `json:"excluded,omitempty"`
 }

@@ -122,9 +122,19 @@ type CDN struct {
 	// CapacityViewers and CapacityBps are what it can serve at once; 0 means not limited.
 	CapacityViewers int   `json:"capacity_viewers"`
 	CapacityBps     int64 `json:"capacity_bps"`
+	// RegionCapacity limits what it can serve in a region at once, by region.
+	RegionCapacity map[string]Capacity `json:"region_capacity,omitempty"`
 	// PricePerGB in micro-dollars.
-	PricePerGBMicroUSD int64    `json:"price_per_gb_micro_usd"`
-	State              CDNState `json:"state"`
+	PricePerGBMicroUSD int64 `json:"price_per_gb_micro_usd"`
+	// PriceTiers are prices from a monthly volume on, rising by volume; below the
+	// first, PricePerGBMicroUSD holds.
+	PriceTiers []PriceTier `json:"price_tiers,omitempty"`
+	// CommitGB is the monthly volume that is paid for whether it is used or not.
+	CommitGB int64 `json:"commit_gb,omitempty"`
+	// StrongIn names where it serves better than others: a region, an internet
+	// provider, or both as region/provider.
+	StrongIn []string `json:"strong_in,omitempty"`
+	State    CDNState `json:"state"`
 	// Order ranks CDNs where nothing else decides; lower first.
 	Order int `json:"order"`
 	// SpillViewers is the number of viewers above which new sessions go to the next CDN; 0 means never.
@@ -135,6 +145,32 @@ type CDN struct {
 	// TokenKey names the key in the secrets of the routers; the key itself is
 	// never in the registry. Needed by every scheme but spillway.
 	TokenKey string `json:"token_key,omitempty"`
+}
+
+// Capacity is what can be served at once; 0 means not limited.
+type Capacity struct {
+	Viewers int   `json:"viewers,omitempty"`
+	Bps     int64 `json:"bps,omitempty"`
+}
+
+// PriceTier is the price of a gigabyte (10^9 bytes) from a monthly volume on.
+type PriceTier struct {
+	FromGB        int64 `json:"from_gb"`
+	PerGBMicroUSD int64 `json:"per_gb_micro_usd"`
+}
+
+func (c *CDN) checkMoney() error {
+	if c.CommitGB < 0 {
+		return fmt.Errorf("commit_gb %d cannot be negative", c.CommitGB)
+	}
+	from := int64(0)
+	for i, t := range c.PriceTiers {
+		if t.FromGB <= from || t.PerGBMicroUSD < 0 {
+			return fmt.Errorf("price_tiers[%d]: from_gb must rise from above 0 and a price cannot be negative", i)
+		}
+		from = t.FromGB
+	}
+	return nil
 }
 
 // Check names the field that is wrong.
@@ -149,6 +185,14 @@ func (c *CDN) Check() error {
 	case CDNActive, CDNDraining, CDNOff:
 	default:
 		return fmt.Errorf("CDN %s: state %q is not active, draining or off", c.Name, c.State)
+	}
+	if err := c.checkMoney(); err != nil {
+		return fmt.Errorf("CDN %s: %w", c.Name, err)
+	}
+	for region, x := range c.RegionCapacity {
+		if region == "" || x.Viewers < 0 || x.Bps < 0 {
+			return fmt.Errorf("CDN %s: region_capacity %q: needs a region's name, and capacity cannot be negative", c.Name, region)
+		}
 	}
 	if c.CapacityViewers < 0 || c.CapacityBps < 0 || c.PricePerGBMicroUSD < 0 || c.SpillViewers < 0 {
 		return fmt.Errorf("CDN %s: capacity, price and spill_viewers cannot be negative", c.Name)

@@ -2,68 +2,74 @@
 //
 // It promises a pure function: equal inputs give equal answers in every router
 // and in the sandbox, with every CDN accounted for, either as a candidate with
-// its score or as excluded with the reason. It leaves out where the figures
-// come from (the router counts viewers) and how an answer is told to a player.
+// its tier and score or as excluded with the reason; an answer whose choice was
+// drawn by lot says with which probability. It leaves out where the facts come
+// from (the router's load and health) and how an answer is told to a player.
+//
+// Tiers come before scores: where the session asked to be; where it is, unless
+// something better than habit says otherwise; CDNs with room; full ones; failing
+// ones, which stay in the answer because a player may yet get through.
 package policy
 
 import (
 	"cmp"
 	"errors"
+	"fmt"
+	"math"
 	"slices"
+
+	"github.com/google/cel-go/cel"
 
 	"github.com/spillway-live/spillway/schemas"
 )
 
-// Names of the policies. Experiments choose one by the parameter schemas.ParamPolicy.
+// Names of the built-in policies, each of the kind of the same name.
 const (
-	// Affinity prefers the CDN that the publisher came through, because the
-	// stream is there already, and spills to the next by order when it is full.
-	Affinity = "affinity"
-	// Balance sends each new session where the share of the limit in use is least.
-	Balance = "balance"
+	Affinity = schemas.PolicyAffinity
+	Balance  = schemas.PolicyBalance
+	Quality  = schemas.PolicyQuality
+	Cost     = schemas.PolicyCost
 )
 
-// Version of the policies in this package; it changes with any answer.
-const Version = "1"
+// Version of this package's rules; it changes with any answer. The version of
+// a policy's values is counted beside it.
+const Version = "2"
 
 // Reason codes of answers.
 const (
-	ReasonAffinity = "affinity"   // the publisher's CDN
-	ReasonSpill    = "spill"      // the publisher's CDN is full
-	ReasonDraining = "draining"   // the publisher's CDN takes nobody new
-	ReasonOff      = "off"        // the publisher's CDN is off
-	ReasonRegion   = "region"     // no publisher's CDN; the session's region decides
-	ReasonOrder    = "order"      // no publisher's CDN, no CDN in the region
-	ReasonFull     = "all_full"   // every CDN is full: the one least over its limit
-	ReasonBalance  = "balance"    // least share of its limit in use
-	ReasonStay     = "stay"       // the session stays where it is
-	ReasonPinned   = "pinned"     // the session asked for this CDN
-	ReasonPinOff   = "pinned_off" // the session asked for a CDN that is off
+	ReasonAffinity   = "affinity"    // the publisher's CDN
+	ReasonSpill      = "spill"       // the publisher's CDN is full
+	ReasonDraining   = "draining"    // the publisher's CDN takes nobody new
+	ReasonOff        = "off"         // the publisher's CDN is off
+	ReasonFailing    = "failing"     // the CDN it would be is failing
+	ReasonRule       = "rule"        // a hard rule keeps the session off the publisher's CDN
+	ReasonRegion     = "region"      // no publisher's CDN; the session's region decides
+	ReasonStrong     = "strong"      // no publisher's CDN; one is registered as strong for the viewer
+	ReasonOrder      = "order"       // no publisher's CDN, no CDN in the region
+	ReasonFull       = "all_full"    // every CDN is full: the one least over its limit
+	ReasonAllFailing = "all_failing" // every CDN is failing
+	ReasonScore      = "score"       // the policy's score
+	ReasonBalance    = "balance"     // least share of its limit in use
+	ReasonLot        = "lot"         // drawn by weight
+	ReasonExplore    = "explore"     // drawn evenly, to stay informed
+	ReasonProbe      = "probe"       // tries whether a failing CDN is back
+	ReasonStay       = "stay"        // the session stays where it is
+	ReasonShed       = "shed"        // its CDN is over its capacity: the session is one of those to leave
+	ReasonBetter     = "better"      // another CDN's score is better by more than the hysteresis
+	ReasonPinned     = "pinned"      // the session asked for this CDN
+	ReasonPinOff     = "pinned_off"  // the session asked for a CDN that is off
 )
 
 // Reasons for which a CDN is excluded.
 const (
 	ExcludedOff      = "off"
 	ExcludedDraining = "draining"
+	ExcludedRegion   = "region" // the policy lets it serve other regions only
+	ExcludedRule     = "rule"   // the policy's eligible expression is false
 )
 
 // ErrNoCDN is returned when no CDN may take the session.
-var ErrNoCDN = errors.New("no CDN takes viewers: all are off or draining")
-
-// Input is everything a decision rests on.
-type Input struct {
-	// Pinned is the CDN the session asked for; empty if none.
-	Pinned string
-	// Current is the CDN the session is on; empty for a new session.
-	Current string
-	// Region is the session's.
-	Region string
-	// PublishCDN is the CDN that the stream's publisher came through; empty if unknown.
-	PublishCDN string
-	CDNs       []schemas.CDN
-	// Viewers counts the sessions on each CDN, this one included where it is.
-	Viewers map[string]int
-}
+var ErrNoCDN = errors.New("no CDN takes viewers: all are off, draining or ruled out")
 
 // Answer is a decision.
 type Answer struct {
@@ -73,62 +79,103 @@ type Answer struct {
 	Eligible int
 	// Chosen is the first candidate.
 	Chosen string
-	// Probability is 1: these policies draw no lots.
+	// Probability with which Chosen is taken in this context; 1 where no lot is drawn.
 	Probability float64
 	Reason      string
-	// Policy is the one applied, which is Affinity if the one asked for is unknown.
-	Policy string
+	// Policy is the one applied, Version the version of its values.
+	Policy  string
+	Version int
 }
 
-// Tiers of candidates; a higher one always comes before a lower one, and a
-// score is a tier plus a fraction for the rank inside it.
-const (
-	tierFull = iota + 1
-	tierOpen
-	tierRegion
-	tierPublish
-	tierCurrent
-	tierPinned
-)
-
-type candidate struct {
-	cdn     *schemas.CDN
-	tier    int
-	load    float64 // share of the limit in use; 0 without limit
-	viewers int
+// Policy is a compiled schemas.Policy. It is safe for concurrent use.
+type Policy struct {
+	s                          schemas.Policy
+	score, eligible            cel.Program
+	padFrom, padFactor         float64
+	lossUSD, hysteresis, dwell float64
 }
 
-// Decide applies the named policy. The order of in.CDNs does not matter.
-func Decide(name string, in *Input) (Answer, error) {
-	if name != Balance {
-		name = Affinity
+// Compile checks a policy and makes it ready to decide; expressions are compiled
+// here, so one that is wrong is refused with its place marked.
+func Compile(s schemas.Policy) (*Policy, error) {
+	if err := s.Check(); err != nil {
+		return nil, err
 	}
-	a := Answer{Probability: 1, Policy: name}
-	var open []candidate
-	var excluded []schemas.Candidate
-	for i := range in.CDNs {
-		c := &in.CDNs[i]
-		n := in.Viewers[c.Name]
-		here := c.Name == in.Current || c.Name == in.Pinned
-		switch {
-		case c.State == schemas.CDNActive, c.State == schemas.CDNDraining && here:
-			open = append(open, in.place(name, c, n))
-		case c.State == schemas.CDNDraining:
-			excluded = append(excluded, schemas.Candidate{CDN: c.Name, Viewers: n, Excluded: ExcludedDraining})
-		default:
-			excluded = append(excluded, schemas.Candidate{CDN: c.Name, Viewers: n, Excluded: ExcludedOff})
+	p := &Policy{
+		s: s, padFrom: cmp.Or(s.PadFrom, defaultPadFrom), padFactor: cmp.Or(s.PadFactor, defaultPadFactor),
+		lossUSD: cmp.Or(s.LossUSDPerGB, defaultLossUSDPerGB), dwell: float64(cmp.Or(s.DwellSec, schemas.DefaultDwellSec)),
+		hysteresis: s.Hysteresis,
+	}
+	if p.hysteresis == 0 {
+		p.hysteresis = math.Inf(1)
+		if s.Kind == schemas.PolicyQuality {
+			p.hysteresis = defaultQualityGain
 		}
 	}
-	slices.SortFunc(open, func(x, y candidate) int {
-		byLoad := 0
-		if x.tier == tierFull || name == Balance && x.tier == tierOpen {
-			byLoad = cmp.Compare(x.load, y.load)
+	if s.Score == "" && s.Eligible == "" {
+		return p, nil
+	}
+	env, err := environment()
+	if err != nil {
+		return nil, fmt.Errorf("policy %s: %w", s.Name, err)
+	}
+	if s.Score != "" {
+		if p.score, err = compile(env, "score", s.Score, cel.DoubleType); err != nil {
+			return nil, fmt.Errorf("policy %s: %w", s.Name, err)
 		}
-		return cmp.Or(cmp.Compare(y.tier, x.tier), byLoad, cmp.Compare(x.cdn.Order, y.cdn.Order), cmp.Compare(x.cdn.Name, y.cdn.Name))
-	})
-	slices.SortFunc(excluded, func(x, y schemas.Candidate) int { return cmp.Compare(x.CDN, y.CDN) })
-	for i, c := range open {
-		a.Candidates = append(a.Candidates, schemas.Candidate{CDN: c.cdn.Name, Score: float64(c.tier) + 1/float64(i+2), Viewers: c.viewers})
+	}
+	if s.Eligible != "" {
+		if p.eligible, err = compile(env, "eligible", s.Eligible, cel.BoolType); err != nil {
+			return nil, fmt.Errorf("policy %s: %w", s.Name, err)
+		}
+	}
+	return p, nil
+}
+
+var builtin = func() map[string]*Policy {
+	m := map[string]*Policy{}
+	for _, name := range []string{Affinity, Balance, Quality, Cost} {
+		p, err := Compile(schemas.Policy{Name: name, Version: 1, Kind: name})
+		if err != nil {
+			panic(err) // constants of this package
+		}
+		m[name] = p
+	}
+	return m
+}()
+
+// Builtin gives a built-in policy; nil if there is none of that name.
+func Builtin(name string) *Policy { return builtin[name] }
+
+// Value gives what the policy was compiled from.
+func (p *Policy) Value() schemas.Policy { return p.s }
+
+// Decide applies the policy. The order of in.CDNs does not matter. Errors:
+// ErrNoCDN, with what was excluded and why in the answer; *RunError where an
+// expression fails.
+func (p *Policy) Decide(in *Input) (Answer, error) {
+	a := Answer{Probability: 1, Policy: p.s.Name, Version: p.s.Version}
+	open, excluded, err := p.open(in)
+	if err != nil {
+		return a, err
+	}
+	in.ranks(open)
+	for i := range open {
+		if err := p.rate(in, &open[i]); err != nil {
+			return a, err
+		}
+		open[i].tier = in.tier(&open[i])
+	}
+	left := p.leave(in, open)
+	slices.SortFunc(open, func(x, y candidate) int { return better(&x, &y) })
+	drawn := p.draw(in, open, &a)
+	a.Candidates = make([]schemas.Candidate, 0, len(open)+len(excluded))
+	for i := range open {
+		c := &open[i]
+		a.Candidates = append(a.Candidates, schemas.Candidate{
+			CDN: c.cdn.Name, Tier: tierNames[c.tier], Score: finite(c.score), Viewers: c.facts.Viewers,
+			Load: c.load, Harm: c.facts.Harm(),
+		})
 	}
 	a.Eligible = len(open)
 	a.Candidates = append(a.Candidates, excluded...)
@@ -136,73 +183,208 @@ func Decide(name string, in *Input) (Answer, error) {
 		return a, ErrNoCDN
 	}
 	a.Chosen = open[0].cdn.Name
-	a.Reason = in.reason(name, open[0])
+	if a.Reason = cmp.Or(drawn, left); a.Reason == "" || open[0].tier >= tierCurrent {
+		a.Reason = p.reason(in, open, excluded)
+	}
 	return a, nil
 }
 
-// place finds the tier of an eligible CDN.
-func (in *Input) place(name string, c *schemas.CDN, viewers int) candidate {
-	k := candidate{cdn: c, viewers: viewers, tier: tierOpen}
-	limit := Limit(c)
-	if limit > 0 {
-		k.load = float64(viewers) / float64(limit)
+// finite keeps scores storable: JSON knows no infinity.
+func finite(x float64) float64 { return max(min(x, math.MaxFloat64), -math.MaxFloat64) }
+
+// open sorts out the CDNs that may not take the session.
+func (p *Policy) open(in *Input) (open []candidate, excluded []schemas.Candidate, err error) {
+	open = make([]candidate, 0, len(in.CDNs))
+	for i := range in.CDNs {
+		c := candidate{cdn: &in.CDNs[i], facts: in.Facts[in.CDNs[i].Name]}
+		c.load = Load(c.cdn, &c.facts, in.Region)
+		here := c.cdn.Name == in.Current || c.cdn.Name == in.Pinned
+		why := ""
+		switch {
+		case c.cdn.State == schemas.CDNDraining && !here:
+			why = ExcludedDraining
+		case c.cdn.State != schemas.CDNActive && c.cdn.State != schemas.CDNDraining:
+			why = ExcludedOff
+		default:
+			if why, err = p.allowed(in, &c); err != nil {
+				return nil, nil, err
+			}
+		}
+		if why == "" {
+			open = append(open, c)
+			continue
+		}
+		excluded = append(excluded, schemas.Candidate{CDN: c.cdn.Name, Viewers: c.facts.Viewers, Load: c.load, Harm: c.facts.Harm(), Excluded: why})
+	}
+	slices.SortFunc(excluded, func(x, y schemas.Candidate) int { return cmp.Compare(x.CDN, y.CDN) })
+	return open, excluded, nil
+}
+
+// tier places a candidate before its score does.
+func (in *Input) tier(c *candidate) tier {
+	switch {
+	case c.cdn.Name == in.Pinned:
+		return tierPinned
+	case c.facts.Failing:
+		return tierFailing
+	case c.cdn.Name == in.Current:
+		return tierCurrent
+	case full(c.cdn, &c.facts, in.Region):
+		return tierFull
+	}
+	return tierRoom
+}
+
+// leave takes the session's own CDN out of its tier where it must or should
+// leave it, and says why: the CDN is over its capacity and the session's lot is
+// among those to go, or another is better by more than the hysteresis. Neither
+// moves a session that has moved within the dwell.
+func (p *Policy) leave(in *Input, open []candidate) string {
+	i := slices.IndexFunc(open, func(c candidate) bool { return c.tier == tierCurrent })
+	if i < 0 || in.SinceMoveSec < p.dwell {
+		return ""
+	}
+	cur := &open[i]
+	best := math.Inf(-1)
+	room := false
+	for j := range open {
+		if c := &open[j]; c.tier == tierRoom {
+			room, best = true, max(best, c.score)
+		}
 	}
 	switch {
-	case c.Name == in.Pinned:
-		k.tier = tierPinned
-	case c.Name == in.Current:
-		k.tier = tierCurrent
-	case limit > 0 && viewers >= limit:
-		k.tier = tierFull
-	case name == Balance:
-	case c.Name == in.PublishCDN:
-		k.tier = tierPublish
-	case in.PublishCDN == "" && in.Region != "" && c.Region == in.Region:
-		k.tier = tierRegion
+	case !room:
+		return "" // nowhere better to go
+	case cur.facts.Shed > 0 && lot(in.Session, "shed") < cur.facts.Shed:
+		cur.tier = tierFull
+		return ReasonShed
+	case best > cur.score+p.hysteresis:
+		cur.tier = tierRoom
+		return ReasonBetter
 	}
-	return k
+	return ""
 }
 
-// Limit is the number of viewers from which on a CDN takes no new ones while
-// another has room: the lower of SpillViewers and CapacityViewers; 0 is never.
-func Limit(c *schemas.CDN) int {
-	if c.SpillViewers > 0 && (c.CapacityViewers == 0 || c.SpillViewers < c.CapacityViewers) {
-		return c.SpillViewers
+// draw lets a few new sessions go elsewhere: to a failing CDN, to see whether it
+// is back, or to any with room, to know them all. It gives the reason code of a
+// choice made by lot, and sets the probability of the choice.
+func (p *Policy) draw(in *Input, open []candidate, a *Answer) string {
+	if len(open) == 0 || open[0].tier != tierRoom || in.Current != "" {
+		return ""
 	}
-	return c.CapacityViewers
+	for i := len(open) - 1; i >= 0 && open[i].tier == tierFailing; i-- {
+		if probe := open[i].facts.Probe; probe > 0 && lot(in.Session, "probe "+open[i].cdn.Name) < probe {
+			first(open, i)
+			a.Probability = min(probe, 1)
+			return ReasonProbe
+		}
+	}
+	n := 0
+	for n < len(open) && open[n].tier == tierRoom {
+		n++
+	}
+	reason, weight := "", 1.0
+	if p.s.Kind == schemas.PolicyWeighted {
+		reason, weight = ReasonLot, p.share(open[:n], 0)
+	}
+	a.Probability = weight
+	if p.s.Explore == 0 || n < 2 {
+		return reason
+	}
+	even := p.s.Explore / float64(n)
+	if lot(in.Session, "explore") < p.s.Explore {
+		i := int(lot(in.Session, "explore which") * float64(n))
+		a.Probability = even
+		switch {
+		case p.s.Kind == schemas.PolicyWeighted:
+			a.Probability += (1 - p.s.Explore) * p.share(open[:n], i)
+		case i == 0:
+			a.Probability += 1 - p.s.Explore
+		}
+		first(open, i)
+		return ReasonExplore
+	}
+	a.Probability = (1-p.s.Explore)*weight + even
+	return reason
 }
 
-func (in *Input) reason(name string, first candidate) string {
-	switch first.tier {
+// share is the probability with which a candidate is drawn first by weight.
+func (p *Policy) share(room []candidate, i int) float64 {
+	sum := 0.0
+	for j := range room {
+		sum += p.s.Weights[room[j].cdn.Name]
+	}
+	if sum == 0 {
+		return 1 // none has a weight: order decides
+	}
+	return p.s.Weights[room[i].cdn.Name] / sum
+}
+
+// first puts the candidate i before the others, whose order stays.
+func first(open []candidate, i int) {
+	c := open[i]
+	copy(open[1:i+1], open[:i])
+	open[0] = c
+}
+
+// reason says why the first candidate is first where no lot and no move did.
+func (p *Policy) reason(in *Input, open []candidate, excluded []schemas.Candidate) string {
+	top := &open[0]
+	switch top.tier {
 	case tierPinned:
 		return ReasonPinned
 	case tierCurrent:
 		return ReasonStay
 	}
-	if i := slices.IndexFunc(in.CDNs, func(c schemas.CDN) bool { return c.Name == in.Pinned }); i >= 0 {
+	if in.Pinned != "" && slices.ContainsFunc(in.CDNs, func(c schemas.CDN) bool { return c.Name == in.Pinned }) {
 		return ReasonPinOff // one that is not off would have been chosen
 	}
-	switch first.tier {
+	switch top.tier {
 	case tierFull:
 		return ReasonFull
-	case tierPublish:
-		return ReasonAffinity
-	case tierRegion:
-		return ReasonRegion
+	case tierFailing:
+		return ReasonAllFailing
 	}
-	if name == Balance {
+	if in.Current != "" && slices.ContainsFunc(open, func(c candidate) bool { return c.cdn.Name == in.Current && c.tier == tierFailing }) {
+		return ReasonFailing
+	}
+	switch p.s.Kind {
+	case schemas.PolicyBalance:
 		return ReasonBalance
+	case schemas.PolicyWeighted:
+		return ReasonLot
+	case schemas.PolicyAffinity:
+		return in.affinityReason(top, open, excluded)
 	}
-	for i := range in.CDNs {
-		if c := &in.CDNs[i]; c.Name == in.PublishCDN {
-			switch c.State {
-			case schemas.CDNActive:
-				return ReasonSpill
-			case schemas.CDNDraining:
-				return ReasonDraining
+	return ReasonScore
+}
+
+// affinityReason says why the publisher's CDN was or was not taken.
+func (in *Input) affinityReason(top *candidate, open []candidate, excluded []schemas.Candidate) string {
+	if top.cdn.Name == in.PublishCDN {
+		return ReasonAffinity
+	}
+	for _, x := range excluded {
+		if x.CDN == in.PublishCDN {
+			if x.Excluded == ExcludedRegion {
+				return ReasonRule
 			}
-			return ReasonOff
+			return x.Excluded
 		}
+	}
+	for i := range open {
+		if open[i].cdn.Name == in.PublishCDN {
+			if open[i].tier == tierFailing {
+				return ReasonFailing
+			}
+			return ReasonSpill
+		}
+	}
+	switch {
+	case strong(top.cdn, in.Region, in.ISP):
+		return ReasonStrong
+	case in.PublishCDN == "" && in.Region != "" && top.cdn.Region == in.Region:
+		return ReasonRegion
 	}
 	return ReasonOrder
 }

@@ -1,0 +1,278 @@
+// Package health estimates how each CDN serves now, for each region and internet
+// provider, from session slices, and how its load will grow.
+//
+// It promises: a fold without I/O, so that routers which read the same slices
+// come to the same estimates; estimates of thin cells drawn towards those of the
+// coarser cell around them; that a session counts for no more time than can have
+// passed, and that players of a quarter of the groups of addresses may lie
+// without moving an estimate beyond what the others report. It leaves out who is
+// watching where (the router's load).
+package health
+
+import (
+	"math"
+	"slices"
+	"time"
+
+	"github.com/spillway-live/spillway/schemas"
+)
+
+// Groups is the number of groups that sessions are put in by their address
+// prefix; estimates leave out the worst and the best quarter of the groups.
+const Groups = 16
+
+const (
+	// slow is the time constant of quality, fast that of failure.
+	slow = 60 * time.Second
+	fast = 8 * time.Second
+
+	// What a cell must have seen to weigh as much as the coarser cell around it.
+	priorWatchMs  = 600_000
+	priorAttempts = 20
+	priorRequests = 200
+	// maxSliceMs bounds what one slice can claim; sessionisers close one at least
+	// every few seconds of stream time.
+	maxSliceMs = 15_000
+	// trim is the share of groups left out at either end, from minGroups on.
+	trim      = 0.25
+	minGroups = 8
+)
+
+// sums are what sessions add up to, with old ones fading.
+type sums struct {
+	played, stalled  float64 // ms
+	attempts, fails  float64
+	starts, startup  float64 // count, ms
+	requests, errors float64
+	bytes, bitrateMs float64 // bytes; kbit/s x ms
+	bitrateWeight    float64 // ms
+	sessions         float64 // slices, faded: a measure of how many report
+}
+
+func (s *sums) scale(f float64) {
+	for _, x := range []*float64{&s.played, &s.stalled, &s.attempts, &s.fails, &s.starts, &s.startup, &s.requests, &s.errors, &s.bytes, &s.bitrateMs, &s.bitrateWeight, &s.sessions} {
+		*x *= f
+	}
+}
+
+func (s *sums) add(x *sums) {
+	s.played += x.played
+	s.stalled += x.stalled
+	s.attempts += x.attempts
+	s.fails += x.fails
+	s.starts += x.starts
+	s.startup += x.startup
+	s.requests += x.requests
+	s.errors += x.errors
+	s.bytes += x.bytes
+	s.bitrateMs += x.bitrateMs
+	s.bitrateWeight += x.bitrateWeight
+	s.sessions += x.sessions
+}
+
+// lost is what is compared when groups are trimmed: the share of time stalled
+// and of starts failed.
+func (s *sums) lost() float64 {
+	return ratio(s.stalled, s.played+s.stalled) + ratio(s.fails, s.attempts) + ratio(s.errors, s.requests)
+}
+
+func ratio(a, b float64) float64 {
+	if b <= 0 {
+		return 0
+	}
+	return a / b
+}
+
+// cell is what is known of one CDN in one place.
+type cell struct {
+	group [Groups]struct {
+		slow, fast sums
+		at         time.Time
+	}
+	newest time.Time
+}
+
+// place of a cell; empty fields are all regions, all providers.
+type place struct{ cdn, region, isp string }
+
+// Table holds the cells. It is not safe for concurrent use.
+type Table struct {
+	cells map[place]*cell
+	swept time.Time
+	down  map[string]*failing
+}
+
+// New gives an empty table.
+func New() *Table { return &Table{cells: map[place]*cell{}, down: map[string]*failing{}} }
+
+// Add folds a slice in. at is its stream time, or now where that is older than
+// it is worth; group is that of the session's address prefix.
+func (t *Table) Add(s *schemas.Slice, group uint8, at time.Time) {
+	if s.CDN == "" {
+		return
+	}
+	x := bounded(s)
+	for _, p := range []place{{cdn: s.CDN}, {s.CDN, s.Region, ""}, {s.CDN, s.Region, s.ISP}} {
+		if p.region == "" && p.isp == "" && p != (place{cdn: s.CDN}) {
+			continue
+		}
+		c := t.cells[p]
+		if c == nil {
+			c = &cell{}
+			t.cells[p] = c
+		}
+		c.add(&x, int(group)%Groups, at)
+	}
+}
+
+// bounded reads a slice, with nothing in it that cannot be.
+func bounded(s *schemas.Slice) sums {
+	played, stalled := float64(max(s.PlayedMs, 0)), float64(max(s.StalledMs, 0))
+	if all := played + stalled; all > maxSliceMs {
+		played, stalled = played*maxSliceMs/all, stalled*maxSliceMs/all
+	}
+	attempts := float64(min(max(s.Attempts, 0), 3))
+	starts := min(float64(max(s.Starts, 0)), attempts)
+	requests := float64(min(max(s.Requests, 0), 2000))
+	return sums{
+		played: played, stalled: stalled, attempts: attempts, fails: min(float64(max(s.StartFails, 0)), attempts),
+		starts: starts, startup: min(float64(max(s.StartupMs, 0)), starts*60_000),
+		requests: requests, errors: min(float64(max(s.RequestErrors, 0)), requests), bytes: float64(max(s.RequestBytes, 0)),
+		bitrateMs: float64(max(s.BitrateKbpsMsSum, 0)), bitrateWeight: float64(max(s.BitrateWeightMs, 0)), sessions: 1,
+	}
+}
+
+func (c *cell) add(x *sums, group int, at time.Time) {
+	g := &c.group[group]
+	if age := at.Sub(g.at); age > 0 {
+		g.slow.scale(fade(age, slow))
+		g.fast.scale(fade(age, fast))
+		g.at = at
+	}
+	g.slow.add(x)
+	g.fast.add(x)
+	if at.After(c.newest) {
+		c.newest = at
+	}
+}
+
+func fade(age, constant time.Duration) float64 { return math.Exp(-float64(age) / float64(constant)) }
+
+// total sums the groups at a moment, without the worst and the best quarter.
+func (c *cell) total(now time.Time, quick bool) sums {
+	var have [Groups]sums
+	n := 0
+	for i := range c.group {
+		g := &c.group[i]
+		s, constant := g.slow, slow
+		if quick {
+			s, constant = g.fast, fast
+		}
+		if g.at.IsZero() {
+			continue
+		}
+		s.scale(fade(max(now.Sub(g.at), 0), constant))
+		if s.played+s.stalled+s.attempts+s.requests < 1e-3 {
+			continue
+		}
+		have[n] = s
+		n++
+	}
+	list := have[:n]
+	if n >= minGroups {
+		slices.SortFunc(list, func(x, y sums) int {
+			if x.lost() < y.lost() {
+				return -1
+			}
+			return 1
+		})
+		cut := int(trim * float64(n))
+		list = list[cut : n-cut]
+	}
+	var all sums
+	for i := range list {
+		all.add(&list[i])
+	}
+	return all
+}
+
+// Estimate is how a CDN serves in a place.
+type Estimate struct {
+	// StallRatio is stalled to stalled and played time, StallSE its standard error
+	// with sessions as units; StartFailRatio is failed starts to attempts,
+	// ErrorRatio failed to all media requests (as edges log them), FirstScreenMs
+	// the mean start-up time.
+	StallRatio, StallSE, StartFailRatio, ErrorRatio, FirstScreenMs float64
+	// BitrateBps is the mean bitrate played.
+	BitrateBps float64
+	// Samples is the number of reports of the last minute behind it, those of the
+	// finest cell; Cell says which: "isp", "region", "cdn", or empty without any.
+	Samples float64
+	Cell    string
+	// AgeSec is how old the newest report is.
+	AgeSec float64
+}
+
+// Estimate draws the finest cell towards the coarser ones around it.
+func (t *Table) Estimate(cdn, region, isp string, now time.Time) Estimate {
+	e := Estimate{}
+	level := func(name string, p place) {
+		c := t.cells[p]
+		if c == nil {
+			return
+		}
+		s := c.total(now, false)
+		if s.sessions < 0.5 {
+			return
+		}
+		e.shrink(&s)
+		e.Samples, e.Cell, e.AgeSec = s.sessions, name, max(now.Sub(c.newest).Seconds(), 0)
+	}
+	level("cdn", place{cdn: cdn})
+	if region != "" {
+		level("region", place{cdn, region, ""})
+	}
+	if isp != "" {
+		level("isp", place{cdn, region, isp})
+	}
+	return e
+}
+
+// shrink replaces the estimate by that of a finer cell, with the one so far as prior.
+func (e *Estimate) shrink(s *sums) {
+	watch := s.played + s.stalled
+	first := e.Cell == ""
+	prior := func(strength float64) float64 {
+		if first {
+			return 0
+		}
+		return strength
+	}
+	mix := func(x, n, strength, old float64) float64 {
+		k := prior(strength)
+		if n+k <= 0 {
+			return old
+		}
+		return (x + k*old) / (n + k)
+	}
+	e.StallRatio = mix(s.stalled, watch, priorWatchMs, e.StallRatio)
+	e.StartFailRatio = mix(s.fails, s.attempts, priorAttempts, e.StartFailRatio)
+	e.ErrorRatio = mix(s.errors, s.requests, priorRequests, e.ErrorRatio)
+	e.FirstScreenMs = mix(s.startup, s.starts, priorAttempts, e.FirstScreenMs)
+	e.BitrateBps = mix(s.bitrateMs*1000, s.bitrateWeight, priorWatchMs, e.BitrateBps)
+	// A report is about one session's stall or none: the binomial bound.
+	e.StallSE = math.Sqrt(e.StallRatio * (1 - min(e.StallRatio, 1)) / max(s.sessions, 1))
+}
+
+// Sweep forgets places that have not been heard of for ten time constants. Call it now and then.
+func (t *Table) Sweep(now time.Time) {
+	if now.Sub(t.swept) < slow {
+		return
+	}
+	t.swept = now
+	for p, c := range t.cells {
+		if now.Sub(c.newest) > 10*slow {
+			delete(t.cells, p)
+		}
+	}
+}

@@ -1,0 +1,153 @@
+package policy
+
+import (
+	"hash/fnv"
+	"math"
+
+	"github.com/spillway-live/spillway/schemas"
+)
+
+// Input is everything a decision rests on. Equal inputs give equal answers in
+// every router: what looks like chance is drawn from the session's id.
+type Input struct {
+	// Session is the session's id, from which lots are drawn.
+	Session string
+	App     string
+	Stream  string
+	// Pinned is the CDN the session asked for; empty if none.
+	Pinned string
+	// Current is the CDN the session is on; empty for a new session.
+	Current string
+	// SinceMoveSec is how long the session has been on Current, seconds.
+	SinceMoveSec float64
+	// Region and ISP are the viewer's.
+	Region, ISP string
+	// PublishCDN is the CDN that the stream's publisher came through; empty if unknown.
+	PublishCDN string
+	CDNs       []schemas.CDN
+	// Facts by CDN, as they are for a viewer in Region with ISP; absent: nothing is known.
+	Facts map[string]Facts
+}
+
+// Facts are what is known of a CDN at the moment of a decision.
+type Facts struct {
+	// Viewers counts the sessions on the CDN, this one included where it is;
+	// RegionViewers those of the session's region.
+	Viewers, RegionViewers int
+	// BandwidthBps is what it delivers now, RegionBandwidthBps to the session's region.
+	BandwidthBps, RegionBandwidthBps float64
+	// Growth is by what factor viewers and bandwidth are forecast to change within
+	// a control horizon; 0 is not known and counts as 1.
+	Growth float64
+	// MonthGB is what it has delivered in this month so far.
+	MonthGB float64
+	// MonthShare is the part of the month that has passed, 0 to 1.
+	MonthShare float64
+	// StallRatio, StartFailRatio, ErrorRatio and FirstScreenMs are estimates,
+	// already drawn towards coarser cells where the samples are few; NaN or absent
+	// (Samples 0) is not known.
+	StallRatio, StartFailRatio, ErrorRatio, FirstScreenMs float64
+	// ThroughputBps is what players get from it, the median session.
+	ThroughputBps float64
+	// Samples is the number of sessions behind the estimates.
+	Samples float64
+	// AgeSec is how old the newest of them is.
+	AgeSec float64
+	// Failing: it does not serve. It takes only probes while another serves.
+	Failing bool
+	// Probe is the share of sessions that may try a failing CDN to see whether it is back.
+	Probe float64
+	// Shed is the share of the sessions on it that must leave, 0 to 1.
+	Shed float64
+}
+
+// Harm is the share of a one-minute view that is lost on the CDN: stalls, starts
+// that fail, and waiting for the first screen. 0 where nothing is known.
+func (f *Facts) Harm() float64 {
+	if f.Samples <= 0 {
+		return 0
+	}
+	h := known(f.StallRatio) + known(f.StartFailRatio) + known(f.FirstScreenMs)/60_000
+	return min(h, 1)
+}
+
+func known(x float64) float64 {
+	if math.IsNaN(x) || x < 0 {
+		return 0
+	}
+	return x
+}
+
+// Load is the share of its capacity that a CDN uses, the highest of viewers and
+// bandwidth, in all and in the session's region, as forecast; 0 without limits.
+func Load(c *schemas.CDN, f *Facts, region string) float64 {
+	grow := 1.0
+	if f.Growth > 0 {
+		grow = f.Growth
+	}
+	load := 0.0
+	of := func(value, limit float64) {
+		if limit > 0 {
+			load = max(load, value*grow/limit)
+		}
+	}
+	of(float64(f.Viewers), float64(Limit(c)))
+	of(f.BandwidthBps, float64(c.CapacityBps))
+	if r, ok := c.RegionCapacity[region]; ok && region != "" {
+		of(float64(f.RegionViewers), float64(r.Viewers))
+		of(f.RegionBandwidthBps, float64(r.Bps))
+	}
+	return load
+}
+
+// full says whether a CDN takes one more session.
+func full(c *schemas.CDN, f *Facts, region string) bool { return Load(c, f, region) >= 1 }
+
+// Limit is the number of viewers from which on a CDN takes no new ones while
+// another has room: the lower of SpillViewers and CapacityViewers; 0 is never.
+func Limit(c *schemas.CDN) int {
+	if c.SpillViewers > 0 && (c.CapacityViewers == 0 || c.SpillViewers < c.CapacityViewers) {
+		return c.SpillViewers
+	}
+	return c.CapacityViewers
+}
+
+// PriceUSDPerGB is what the next gigabyte costs: nothing while the month's
+// commitment, pro rata, is not used up, since it is paid for anyway; then the
+// price of the tier that the month's volume has reached.
+func PriceUSDPerGB(c *schemas.CDN, f *Facts) float64 {
+	if c.CommitGB > 0 && f.MonthGB < float64(c.CommitGB)*min(max(f.MonthShare, 0), 1) {
+		return 0
+	}
+	price := c.PricePerGBMicroUSD
+	for _, t := range c.PriceTiers { // rising by FromGB
+		if f.MonthGB >= float64(t.FromGB) {
+			price = t.PerGBMicroUSD
+		}
+	}
+	return float64(price) / 1e6
+}
+
+// strong says whether the CDN is registered as good for the viewer's region or provider.
+func strong(c *schemas.CDN, region, isp string) bool {
+	for _, s := range c.StrongIn {
+		if s != "" && (s == region || s == isp || region != "" && isp != "" && s == region+"/"+isp) {
+			return true
+		}
+	}
+	return false
+}
+
+// lot draws a number in (0, 1) that is fixed for the session and the purpose.
+func lot(session, purpose string) float64 {
+	h := fnv.New64a()
+	_, _ = h.Write([]byte(purpose))
+	_, _ = h.Write([]byte{0})
+	_, _ = h.Write([]byte(session))
+	x := h.Sum64()
+	// FNV's high bits are weak on short keys: mix (splitmix64's finalizer).
+	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
+	x = (x ^ x>>27) * 0x94d049bb133111eb
+	x ^= x >> 31
+	return (float64(x>>11) + 0.5) / (1 << 53)
+}

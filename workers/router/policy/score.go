@@ -1,0 +1,116 @@
+package policy
+
+import (
+	"cmp"
+	"math"
+	"slices"
+
+	"github.com/spillway-live/spillway/schemas"
+)
+
+// Defaults of schemas.Policy.
+const (
+	defaultPadFrom      = 0.8
+	defaultPadFactor    = 1.5
+	defaultLossUSDPerGB = 1.0
+	defaultQualityGain  = 0.05
+	// baseHarm is what quality takes for lost even on a flawless CDN, so that
+	// nearness to capacity has something to multiply.
+	baseHarm = 0.005
+)
+
+// candidate is an eligible CDN on its way into the answer.
+type candidate struct {
+	cdn   *schemas.CDN
+	facts Facts
+	tier  tier
+	score float64
+	load  float64
+	order int // rank by affinity and region, then schemas.CDN.Order
+}
+
+// tier orders candidates before their score does.
+type tier int
+
+const (
+	tierFailing tier = iota + 1
+	tierFull
+	tierRoom
+	tierCurrent
+	tierPinned
+)
+
+var tierNames = map[tier]string{
+	tierFailing: "failing", tierFull: "full", tierRoom: "room", tierCurrent: "current", tierPinned: "pinned",
+}
+
+// pad is the soft price of nearness to capacity: 0 up to PadFrom, then growing
+// linearly (Cedexis openmix's fusion-cdn-avoid-bursting).
+func (p *Policy) pad(load float64) float64 {
+	return max(0, load/p.padFrom-1) * p.padFactor
+}
+
+// rate gives a candidate its score; higher is better.
+func (p *Policy) rate(in *Input, c *candidate) error {
+	switch p.s.Kind {
+	case schemas.PolicyBalance:
+		c.score = -c.load
+	case schemas.PolicyWeighted:
+		// Efraimidis and Spirakis 2006: the order of log(u)/w is a draw without
+		// replacement in proportion to w. Drawn by session and CDN, so that a CDN
+		// that comes or goes moves only its own share.
+		c.score = math.Inf(-1)
+		if w := p.s.Weights[c.cdn.Name]; w > 0 {
+			c.score = math.Log(lot(in.Session, "weight "+c.cdn.Name)) / w
+		}
+	case schemas.PolicyQuality:
+		c.score = -(c.facts.Harm() + baseHarm) * (1 + p.pad(c.load))
+	case schemas.PolicyCost:
+		c.score = -(PriceUSDPerGB(c.cdn, &c.facts)*(1+p.pad(c.load)) + p.lossUSD*c.facts.Harm())
+	case schemas.PolicyExpression:
+		s, err := p.eval(in, c)
+		if err != nil {
+			return err
+		}
+		c.score = s
+	default: // affinity: the rank is all
+		c.score = -float64(c.order)
+	}
+	return nil
+}
+
+// ranks gives each candidate its place by affinity, region, strength and order,
+// which decides alone under affinity and between equal scores elsewhere.
+func (in *Input) ranks(list []candidate) {
+	class := func(c *schemas.CDN) int {
+		switch {
+		case in.PublishCDN != "" && c.Name == in.PublishCDN:
+			return 0
+		case strong(c, in.Region, in.ISP):
+			return 1
+		case in.PublishCDN == "" && in.Region != "" && c.Region == in.Region:
+			return 2
+		}
+		return 3
+	}
+	idx := make([]int, len(list))
+	for i := range idx {
+		idx[i] = i
+	}
+	slices.SortFunc(idx, func(i, j int) int {
+		x, y := list[i].cdn, list[j].cdn
+		return cmp.Or(cmp.Compare(class(x), class(y)), cmp.Compare(x.Order, y.Order), cmp.Compare(x.Name, y.Name))
+	})
+	for rank, i := range idx {
+		list[i].order = rank
+	}
+}
+
+// better compares candidates, best first. Where all are full, what counts is
+// how far they are over their limits, whatever the policy.
+func better(x, y *candidate) int {
+	if x.tier == tierFull && y.tier == tierFull {
+		return cmp.Or(cmp.Compare(x.load, y.load), cmp.Compare(x.order, y.order))
+	}
+	return cmp.Or(cmp.Compare(y.tier, x.tier), cmp.Compare(y.score, x.score), cmp.Compare(x.order, y.order))
+}
