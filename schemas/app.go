@@ -19,6 +19,8 @@ type AppSettings struct {
 	SecondPublisher SecondPublisher `json:"second_publisher,omitempty"`
 	// PublishHookURL is asked (HTTP POST) whether a publisher is admitted; empty: its key decides alone.
 	PublishHookURL string `json:"publish_hook_url,omitempty"`
+	// Policy names the routing policy of the stream or application; empty: the router's.
+	Policy string `json:"policy,omitempty"`
 	// Ladder lists the renditions made beside the publisher's own while the stream is watched.
 	Ladder []Rung `json:"ladder,omitempty"`
 	// Encryption of samples; nil: none.
@@ -99,6 +101,11 @@ func (a *AppSettings) Check() error {
 	case "", SecondWins, SecondRefused:
 	default:
 		return fmt.Errorf("second_publisher %q is neither %q nor %q", a.SecondPublisher, SecondWins, SecondRefused)
+	}
+	if a.Policy != "" {
+		if err := CheckName("policy", a.Policy); err != nil {
+			return err
+		}
 	}
 	if err := checkURL("publish_hook_url", a.PublishHookURL, "http", "https"); err != nil {
 		return err

@@ -100,6 +100,8 @@ type Decision struct {
 	ReasonCode string `json:"reason_code"`
 	// InputAgeMs is the age of the load figures used, milliseconds; -1 when there were none.
 	InputAgeMs int64  `json:"input_age_ms"`
+	// Group is the viewer's group of address prefixes, 0 to 15.
+	Group uint8 `json:"group,omitempty"`
 	Arms       string `json:"arms,omitempty"`
 }
 

@@ -108,6 +108,8 @@ func BucketConfigs(s BusSettings) []jetstream.KeyValueConfig {
 	inits.TTL = 7 * 24 * time.Hour
 	experiments := kv(BucketExperiments, "experiments")
 	experiments.History = 64
+	policies := kv(BucketPolicies, "routing policies")
+	policies.History = 64
 	cdns := kv(BucketCDNs, "CDN registry")
 	cdns.History = 64
 	apps := kv(BucketApps, "settings of applications and streams")
@@ -116,7 +118,7 @@ func BucketConfigs(s BusSettings) []jetstream.KeyValueConfig {
 		apps, kv(BucketSources, "cameras that are pulled"), kv(BucketShares, "public addresses of private streams"),
 		kv(BucketPulls, "who pulls which camera"),
 		kv(BucketRenditions, "renditions made by the pipeline"), inits, kv(BucketStreams, "live streams"), kv(BucketPositions, "numbering of each rendition"),
-		cdns, kv(BucketFaults, "faults of test edges"), experiments, kv(BucketLedger, "loader ledger"),
+		cdns, policies, kv(BucketFaults, "faults of test edges"), experiments, kv(BucketLedger, "loader ledger"),
 	}
 }
 

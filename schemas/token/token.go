@@ -51,6 +51,11 @@ type Session struct {
 	ISP    string `json:"isp,omitempty"`
 	// Keyed: the session was opened with a play key, so it may have what is private.
 	Keyed bool `json:"key,omitempty"`
+	// Group is the group of address prefixes that the viewer is in, one of 16:
+	// what few addresses report about a CDN counts for few. It identifies nobody.
+	Group uint8 `json:"grp,omitempty"`
+	// MovedUnix is when the session was last sent to another CDN, Unix seconds; 0: never.
+	MovedUnix int64 `json:"mv,omitempty"`
 	// ExpiresUnix is the end of validity, Unix seconds.
 	ExpiresUnix int64 `json:"exp"`
 }

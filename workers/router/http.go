@@ -1,6 +1,7 @@
 package router
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/json"
@@ -113,7 +114,7 @@ func (r *Router) request(q *http.Request, v url.Values, k schemas.StreamKey) (re
 			return request{}, refuse(http.StatusBadRequest, "%v", err)
 		}
 	}
-	return request{k: k, viewer: r.hashViewer(viewer), key: playKey(q, v), pin: pin, place: r.s.Geo.Lookup(q)}, nil
+	return request{k: k, viewer: r.hashViewer(viewer), key: playKey(q, v), pin: pin, place: r.s.Geo.Lookup(q), group: r.group(r.s.Geo.Client(q))}, nil
 }
 
 func (r *Router) dispatch(w http.ResponseWriter, q *http.Request, v url.Values) error {
@@ -206,7 +207,7 @@ func (r *Router) dispatchPublish(w http.ResponseWriter, in request, now time.Tim
 		return refuse(http.StatusBadRequest, "%v", err)
 	}
 	c := token.Session{App: in.k.App, Stream: in.k.Stream, ViewerID: in.viewer, Region: in.place.Region, ISP: in.place.ISP}
-	a, err := r.decide(&c, nil, in.pin, "", nil, now)
+	a, err := r.decide(&asked{claims: &c, pin: in.pin}, now)
 	if err != nil {
 		return err
 	}
@@ -323,8 +324,8 @@ func (r *Router) multivariant(w http.ResponseWriter, q *http.Request, v url.Valu
 
 // reopen decides anew for a session that exists.
 func (r *Router) reopen(c token.Session, tok, edge string, state *schemas.StreamState, again bool, now time.Time) (*opened, error) {
-	current, stored, known := r.load.where(c.SessionID)
-	previous := current
+	at := r.load.where(c.SessionID)
+	current, previous := at.cdn, at.cdn
 	if edge != "" {
 		current = edge
 	} else if current == "" {
@@ -336,13 +337,13 @@ func (r *Router) reopen(c token.Session, tok, edge string, state *schemas.Stream
 	}
 	o := &opened{claims: c, token: tok, params: r.params(c.Arms)}
 	var err error
-	if o.answer, err = r.decide(&c, o.params, pin, current, state, now); err != nil {
+	if o.answer, err = r.decide(&asked{&c, o.params, pin, current, at.moved, state}, now); err != nil {
 		return nil, err
 	}
-	if !known {
+	if !at.known {
 		r.exposeAgain(&c, now)
 	}
-	if again && o.answer.Chosen == previous && now.Sub(stored) < r.refreshEvery() {
+	if again && o.answer.Chosen == previous && now.Sub(at.stored) < r.refreshEvery() {
 		r.m.unchanged.Inc()
 		return o, nil
 	}
@@ -375,7 +376,8 @@ func (r *Router) steering(w http.ResponseWriter, _ *http.Request, v url.Values) 
 	if err != nil {
 		return err
 	}
-	assigned, stored, _ := r.load.where(c.SessionID)
+	at := r.load.where(c.SessionID)
+	assigned := at.cdn
 	current := pathway(v)
 	if r.t.cdn(current) == nil { // absent, or not one of ours
 		if current = assigned; current == "" {
@@ -386,16 +388,31 @@ func (r *Router) steering(w http.ResponseWriter, _ *http.Request, v url.Values) 
 	if c.Pinned {
 		pin = c.CDN
 	}
-	a, err := r.decide(&c, r.params(c.Arms), pin, current, r.t.stream(access.Key), now)
+	a, err := r.decide(&asked{&c, r.params(c.Arms), pin, current, at.moved, r.t.stream(access.Key)}, now)
 	if err != nil {
 		return err
 	}
-	if a.Chosen == assigned && now.Sub(stored) < r.refreshEvery() {
+	if a.Chosen == assigned && now.Sub(at.stored) < r.refreshEvery() {
 		r.m.unchanged.Inc()
 	} else {
 		r.record(schemas.DecisionSteering, &c, &a, current, now)
 	}
-	return r.writeSteering(w, tok, &a)
+	return r.writeSteering(w, r.carry(&c, tok, a.Chosen != current && a.Chosen != cmp.Or(assigned, c.CDN), now), &a)
+}
+
+// carry puts a move into the token of the next reload, so that a router which
+// has not heard of it does not move the session again too soon.
+func (r *Router) carry(c *token.Session, tok string, sent bool, now time.Time) string {
+	if !sent {
+		return tok
+	}
+	moved := *c
+	moved.MovedUnix = now.Unix()
+	next, err := r.s.Signer.SignSession(moved)
+	if err != nil { // too long by the field: the bus tells of the move as well
+		return tok
+	}
+	return next
 }
 
 func (r *Router) writeSteering(w http.ResponseWriter, tok string, a *policy.Answer) error {

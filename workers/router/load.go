@@ -13,74 +13,178 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/spillway-live/spillway/schemas"
+	"github.com/spillway-live/spillway/workers/router/health"
 )
 
 // maxSessions bounds the sessions a router remembers; about 300 bytes each.
 const maxSessions = 2_000_000
 
-// load knows which session is on which CDN. It is a fold over two bus streams,
-// DECISIONS (what routers answered) and SLICES (what was served), from
-// AliveWindow ago on, so routers that read the same come to the same. A
-// router's own answers are applied at once and again when they come back, which
-// changes nothing.
+// load knows which session is on which CDN and how CDNs serve. It is a fold over
+// two bus streams, DECISIONS (what routers answered) and SLICES (what was
+// served), from AliveWindow ago on, so routers that read the same come to the
+// same. What comes later on the bus counts, by the bus's clock: routers' own
+// clocks may differ. A router's own answer counts at once, and keeps its place
+// when it comes back from the bus.
 type load struct {
 	js     jetstream.JetStream
 	window time.Duration
 	logger *slog.Logger
+	// cdns gives the registry's CDNs.
+	cdns func() []schemas.CDN
 
 	mu       sync.Mutex
 	sessions map[string]*session
-	counts   map[string]int // by CDN
-	newest   time.Time      // of the inputs
+	on       map[string]*cdnLoad // by CDN
+	newest   time.Time           // of the inputs
 	swept    time.Time
 	full     bool // maxSessions was reached, and said
+
+	health *health.Table
+	places map[place]*placeFacts
+}
+
+// cdnLoad is who is on a CDN.
+type cdnLoad struct {
+	viewers  int
+	byRegion map[string]int
+	trend    health.Trend
 }
 
 // session is one playback session as far as load is concerned.
 type session struct {
-	cdn  string
-	seen time.Time // last sign of life
-	// stored is when the last decision about it was stored; zero if it is known from slices only.
+	cdn, region string
+	group       uint8
+	seen        time.Time // last sign of life
+	// at is when cdn was last told, by the bus's clock.
+	at time.Time
+	// moved is when cdn last changed from another; zero: not that we know.
+	moved time.Time
+	// stored is when the last decision about it was made; zero if it is known from slices only.
 	stored time.Time
+	// ownUs is the time of a decision of this router that has not come back from
+	// the bus yet, Unix microseconds; 0: none.
+	ownUs int64
 }
+
+// echoLimit is how long a router's own decision is held against what the bus
+// tells when it does not come back.
+const echoLimit = 5 * time.Second
 
 func newLoad(js jetstream.JetStream, window time.Duration, logger *slog.Logger) *load {
-	return &load{js: js, window: window, logger: logger, sessions: map[string]*session{}, counts: map[string]int{}}
+	return &load{
+		js: js, window: window, logger: logger, sessions: map[string]*session{}, on: map[string]*cdnLoad{},
+		cdns: func() []schemas.CDN { return nil }, health: health.New(), places: map[place]*placeFacts{},
+	}
 }
 
-// decided notes a decision.
-func (l *load) decided(id, cdn string, at time.Time) {
-	if id == "" || cdn == "" {
+// fact is where a session is, as a decision says.
+type fact struct {
+	id, cdn, region string
+	group           uint8
+	at              time.Time // of the decision, by the clock of the router that made it
+}
+
+// answered notes a decision of this router.
+func (l *load) answered(f *fact) {
+	if f.id == "" || f.cdn == "" {
 		return
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if s := l.touch(id, at); s != nil {
-		if !at.Before(s.stored) {
-			s.stored = at
-			l.move(s, cdn)
+	s := l.touch(f.id, f.at)
+	if s == nil {
+		return
+	}
+	l.place(s, f)
+	s.ownUs = f.at.UnixMicro()
+	l.move(s, f.cdn, f.at)
+}
+
+// decided notes a decision that the bus tells of: another router's, or this one's own.
+func (l *load) decided(f *fact, bus time.Time) {
+	if f.id == "" || f.cdn == "" {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s := l.touch(f.id, bus)
+	if s == nil {
+		return
+	}
+	if s.ownUs == f.at.UnixMicro() {
+		s.ownUs = 0
+		if bus.After(s.at) {
+			s.at = bus
+		}
+		return
+	}
+	if l.waits(s, time.Now()) || bus.Before(s.at) {
+		return
+	}
+	l.place(s, f)
+	s.at = bus
+	l.move(s, f.cdn, f.at)
+}
+
+// waits says whether the session's place is a decision of this router that is
+// still on its way to the bus. l.mu is held.
+func (l *load) waits(s *session, now time.Time) bool {
+	if s.ownUs != 0 && now.Sub(time.UnixMicro(s.ownUs)) > echoLimit {
+		s.ownUs = 0
+	}
+	return s.ownUs != 0
+}
+
+func (l *load) place(s *session, f *fact) {
+	if s.region != f.region {
+		cdn := s.cdn
+		l.uncount(s)
+		s.region = strings.Clone(f.region)
+		s.cdn = ""
+		if cdn != "" {
+			l.count(s, cdn)
 		}
 	}
+	s.group = f.group
+	if f.at.After(s.stored) {
+		s.stored = f.at
+	}
 }
 
-// served notes that a session was served by cdn (empty: unknown).
-func (l *load) served(id, cdn string, at time.Time) {
+// served notes a slice of a session (CDN empty: unknown).
+func (l *load) served(x *schemas.Slice, bus time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if s := l.sessions[id]; s == nil && cdn == "" {
+	s := l.sessions[x.SessionID]
+	if s == nil && x.CDN == "" {
 		return
 	}
-	if s := l.touch(id, at); s != nil && cdn != "" && !at.Before(s.stored) {
-		l.move(s, cdn)
+	if s = l.touch(x.SessionID, bus); s == nil {
+		return
+	}
+	// Only sessions that a router began speak of health: others cost nothing to make up.
+	if !s.stored.IsZero() {
+		l.health.Add(x, s.group, bus)
+	}
+	if x.CDN != "" && bus.After(s.at) && !l.waits(s, time.Now()) {
+		s.at = bus
+		l.move(s, x.CDN, bus)
 	}
 }
 
-// ended forgets a session, unless it was decided about after the end.
-func (l *load) ended(id string, at time.Time) {
+// ended notes the last slice of a session and forgets it, unless it was decided about after the end.
+func (l *load) ended(x *schemas.Slice, bus time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if s := l.sessions[id]; s != nil && s.stored.Before(at) {
-		l.forget(id, s)
+	s := l.sessions[x.SessionID]
+	if s == nil {
+		return
+	}
+	if !s.stored.IsZero() {
+		l.health.Add(x, s.group, bus)
+	}
+	if s.at.Before(bus) && !l.waits(s, time.Now()) {
+		l.forget(x.SessionID, s)
 	}
 }
 
@@ -110,26 +214,41 @@ func (l *load) touch(id string, at time.Time) *session {
 	return s
 }
 
-func (l *load) move(s *session, cdn string) {
+func (l *load) move(s *session, cdn string, at time.Time) {
 	if s.cdn == cdn {
 		return
 	}
-	l.uncount(s.cdn)
-	s.cdn = cdn
-	l.counts[cdn]++
+	if s.cdn != "" {
+		s.moved = at
+	}
+	l.uncount(s)
+	l.count(s, cdn)
 }
 
-func (l *load) uncount(cdn string) {
-	if cdn == "" {
+func (l *load) count(s *session, cdn string) {
+	s.cdn = cdn
+	c := l.on[cdn]
+	if c == nil {
+		c = &cdnLoad{byRegion: map[string]int{}}
+		l.on[cdn] = c
+	}
+	c.viewers++
+	c.byRegion[s.region]++
+}
+
+func (l *load) uncount(s *session) {
+	c := l.on[s.cdn]
+	if s.cdn == "" || c == nil {
 		return
 	}
-	if l.counts[cdn]--; l.counts[cdn] <= 0 {
-		delete(l.counts, cdn)
+	c.viewers--
+	if c.byRegion[s.region]--; c.byRegion[s.region] <= 0 {
+		delete(c.byRegion, s.region)
 	}
 }
 
 func (l *load) forget(id string, s *session) {
-	l.uncount(s.cdn)
+	l.uncount(s)
 	delete(l.sessions, id)
 }
 
@@ -152,22 +271,31 @@ func (l *load) viewers(now time.Time) map[string]int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.sweep(now)
-	out := make(map[string]int, len(l.counts))
-	for c, n := range l.counts {
-		out[c] = n
+	out := make(map[string]int, len(l.on))
+	for name, c := range l.on {
+		if c.viewers > 0 {
+			out[name] = c.viewers
+		}
 	}
 	return out
 }
 
-// where tells which CDN a session is on and when a decision about it was last stored.
-func (l *load) where(id string) (cdn string, stored time.Time, known bool) {
+// whereabouts is what load knows of a session.
+type whereabouts struct {
+	cdn           string
+	moved, stored time.Time // see session
+	known         bool
+}
+
+// where tells which CDN a session is on.
+func (l *load) where(id string) whereabouts {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	s := l.sessions[id]
 	if s == nil {
-		return "", time.Time{}, false
+		return whereabouts{}
 	}
-	return s.cdn, s.stored, true
+	return whereabouts{s.cdn, s.moved, s.stored, true}
 }
 
 // ageMs is how old the newest input is, milliseconds; -1 without any.
@@ -210,6 +338,18 @@ func (l *load) run(ctx context.Context, loaded func()) error {
 		}
 		loaded()
 		return nil
+	})
+	g.Go(func() error {
+		tick := time.NewTicker(time.Second)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return nil
+			case now := <-tick.C:
+				l.tick(now)
+			}
+		}
 	})
 	return g.Wait()
 }
@@ -269,14 +409,17 @@ func (l *load) onDecision(m jetstream.Msg) {
 		TimeUs    int64                `json:"time_us"`
 		Kind      schemas.DecisionKind `json:"kind"`
 		SessionID string               `json:"session_id"`
+		Region    string               `json:"region"`
+		Group     uint8                `json:"group"`
 		Chosen    string               `json:"chosen"`
 	}
-	if json.Unmarshal(m.Data(), &d) != nil {
+	md, err := m.Metadata()
+	if err != nil || json.Unmarshal(m.Data(), &d) != nil {
 		return // the loader tells about it
 	}
 	switch d.Kind {
 	case schemas.DecisionDispatch, schemas.DecisionMultivariant, schemas.DecisionSteering:
-		l.decided(d.SessionID, d.Chosen, time.UnixMicro(d.TimeUs))
+		l.decided(&fact{d.SessionID, d.Chosen, d.Region, d.Group, time.UnixMicro(d.TimeUs)}, md.Timestamp)
 	}
 }
 
@@ -294,9 +437,9 @@ func (l *load) onSlices(m jetstream.Msg) {
 		switch {
 		case !ourSession(s.SessionID):
 		case s.Kind == schemas.SliceFinal:
-			l.ended(s.SessionID, md.Timestamp)
+			l.ended(s, md.Timestamp)
 		default:
-			l.served(s.SessionID, s.CDN, md.Timestamp)
+			l.served(s, md.Timestamp)
 		}
 	}
 }

@@ -8,8 +8,8 @@ import (
 )
 
 type metrics struct {
-	answers, woken                *prometheus.CounterVec
-	unchanged, published, dropped prometheus.Counter
+	answers, woken, policyFailures *prometheus.CounterVec
+	unchanged, published, dropped  prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer, l *load) (*metrics, error) {
@@ -17,17 +17,18 @@ func newMetrics(reg prometheus.Registerer, l *load) (*metrics, error) {
 		return prometheus.CounterOpts{Namespace: "spillway", Subsystem: "router", Name: name, Help: help}
 	}
 	m := &metrics{
-		answers:   prometheus.NewCounterVec(opts("answers_total", "Requests answered, by kind and HTTP status."), []string{"kind", "status"}),
-		woken:     prometheus.NewCounterVec(opts("woken_total", "Play requests that waited for a camera pulled on demand, by how it went: live or silent."), []string{"outcome"}),
-		unchanged: prometheus.NewCounter(opts("steering_unchanged_total", "Steering answers that repeated the last one and were not stored.")),
-		published: prometheus.NewCounter(opts("records_published_total", "Decisions and exposures acknowledged by the bus.")),
-		dropped:   prometheus.NewCounter(opts("records_dropped_total", "Decisions and exposures dropped because too many waited for the bus.")),
+		answers:        prometheus.NewCounterVec(opts("answers_total", "Requests answered, by kind and HTTP status."), []string{"kind", "status"}),
+		woken:          prometheus.NewCounterVec(opts("woken_total", "Play requests that waited for a camera pulled on demand, by how it went: live or silent."), []string{"outcome"}),
+		policyFailures: prometheus.NewCounterVec(opts("policy_failures_total", "Versions of policies set aside because they failed on an input, by policy."), []string{"policy"}),
+		unchanged:      prometheus.NewCounter(opts("steering_unchanged_total", "Steering answers that repeated the last one and were not stored.")),
+		published:      prometheus.NewCounter(opts("records_published_total", "Decisions and exposures acknowledged by the bus.")),
+		dropped:        prometheus.NewCounter(opts("records_dropped_total", "Decisions and exposures dropped because too many waited for the bus.")),
 	}
 	if reg == nil {
 		return m, nil
 	}
 	return m, errors.Join(
-		reg.Register(m.answers), reg.Register(m.woken), reg.Register(m.unchanged), reg.Register(m.published), reg.Register(m.dropped),
+		reg.Register(m.answers), reg.Register(m.woken), reg.Register(m.policyFailures), reg.Register(m.unchanged), reg.Register(m.published), reg.Register(m.dropped),
 		reg.Register(viewersCollector{l, prometheus.NewDesc("spillway_router_viewers", "Sessions on each CDN, as the router knows it.", []string{"cdn"}, nil)}),
 	)
 }

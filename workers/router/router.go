@@ -18,17 +18,21 @@
 // share that has ended plays no more; tokens cannot be guessed or altered; an address is
 // used for place and rate and kept nowhere.
 //
-// It leaves out the health of CDNs: players leave a failing pathway by
-// themselves, in the order they were given.
+// It leaves out what a player does with the answer: players leave a failing
+// pathway by themselves, too, in the order they were given.
 package router
 
 import (
+	"cmp"
 	"context"
+	"crypto/hmac"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"strings"
 	"time"
 
@@ -40,6 +44,8 @@ import (
 	"github.com/spillway-live/spillway/ingest/geo"
 	"github.com/spillway-live/spillway/schemas/token"
 	"github.com/spillway-live/spillway/workers/keys"
+	"github.com/spillway-live/spillway/workers/router/health"
+	"github.com/spillway-live/spillway/workers/router/policy"
 )
 
 // Settings of a Router. JS, Signer and ViewerSalt are required.
@@ -78,6 +84,9 @@ type Settings struct {
 	// WakeLimit is how long a play request waits for a camera that is pulled on
 	// demand; default 8 s, which players still wait for.
 	WakeLimit time.Duration
+	// Policy is the routing policy where neither an experiment nor the settings of
+	// the stream name one; default affinity.
+	Policy string
 	// SteeringTTL is when players ask again; default 10 s, at least 1 s.
 	SteeringTTL time.Duration
 	// PeerRate and PeerBurst limit requests of one client address, per second;
@@ -97,6 +106,7 @@ type Router struct {
 	own   *geo.Locator // closed with the router
 	t     *tables
 	load  *load
+	rules *policies
 	out   *publisher
 	m     *metrics
 	peers *peers
@@ -126,6 +136,7 @@ func New(s Settings) (*Router, error) {
 	if s.SteeringTTL < time.Second {
 		return nil, fmt.Errorf("router: SteeringTTL %v: players count whole seconds, at least 1", s.SteeringTTL)
 	}
+	s.Policy = cmp.Or(s.Policy, policy.Affinity)
 	if s.WakeLimit == 0 {
 		s.WakeLimit = 8 * time.Second
 	}
@@ -159,6 +170,8 @@ func New(s Settings) (*Router, error) {
 		return nil, fmt.Errorf("router: %w", err)
 	}
 	r.t = newTables(s.Logger, r.usableCDNs)
+	r.load.cdns = r.t.cdns.Get
+	r.rules = newPolicies(s.Logger, r.m)
 	r.out = newPublisher(s.JS, s.Logger, r.m)
 	if r.ln, err = net.Listen("tcp", s.Addr); err != nil {
 		return nil, fmt.Errorf("router: listen on %s: %w; choose another port, 0 for any", s.Addr, err)
@@ -187,8 +200,9 @@ func (r *Router) Run(ctx context.Context) error {
 		}
 	}()
 	g, gctx := errgroup.WithContext(ctx)
-	loaded := make(chan struct{}, 2)
+	loaded := make(chan struct{}, 3)
 	g.Go(func() error { return r.t.run(gctx, r.s.JS, func() { loaded <- struct{}{} }) })
+	g.Go(func() error { return r.rules.run(gctx, r.s.JS, func() { loaded <- struct{}{} }) })
 	g.Go(func() error { return r.load.run(gctx, func() { loaded <- struct{}{} }) })
 	srv := &http.Server{
 		Handler: r.Handler(), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second,
@@ -200,7 +214,7 @@ func (r *Router) Run(ctx context.Context) error {
 	defer stopOut()
 	go func() { defer close(outDone); r.out.run(outCtx) }()
 	g.Go(func() error {
-		for range 2 {
+		for range 3 {
 			select {
 			case <-loaded:
 			case <-gctx.Done():
@@ -231,3 +245,20 @@ func (r *Router) Run(ctx context.Context) error {
 
 // hashViewer keeps the application's name of a viewer out of everything that is stored.
 func (r *Router) hashViewer(name string) string { return token.HashViewer(r.s.ViewerSalt, name) }
+
+// group puts an address into one of health.Groups by its prefix (/24, IPv6 /48),
+// salted so that nobody can choose theirs.
+func (r *Router) group(addr netip.Addr) uint8 {
+	bits := 48
+	if addr.Is4() {
+		bits = 24
+	}
+	p, err := addr.Prefix(bits)
+	if err != nil {
+		return 0
+	}
+	h := hmac.New(sha256.New, r.s.ViewerSalt)
+	b, _ := p.Addr().MarshalBinary() // never fails
+	_, _ = h.Write(b)
+	return h.Sum(nil)[0] % health.Groups
+}

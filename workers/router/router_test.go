@@ -226,7 +226,7 @@ func TestDispatch(t *testing.T) {
 	}
 	await.True(t, "both decisions are on the bus", func() bool { return len(decisions(t, b.JS, schemas.DecisionDispatch)) == 2 })
 	x := decisions(t, b.JS, schemas.DecisionDispatch)[0]
-	if x.SessionID != d.SessionID || x.Chosen != "a" || x.ReasonCode != "affinity" || x.Policy != "affinity" || x.PolicyVersion != "1" || x.Probability != 1 || len(x.Candidates) != 3 || x.Region != "eu" || x.InputAgeMs != -1 {
+	if x.SessionID != d.SessionID || x.Chosen != "a" || x.ReasonCode != "affinity" || x.Policy != "affinity" || x.PolicyVersion != "2.1" || x.Probability != 1 || len(x.Candidates) != 3 || x.Region != "eu" || x.InputAgeMs != -1 {
 		t.Errorf("decision %+v", x)
 	}
 }

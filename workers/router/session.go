@@ -1,11 +1,14 @@
 package router
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"math"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 
@@ -136,6 +139,7 @@ type request struct {
 	key    string // play key, not checked yet
 	pin    string
 	place  geo.Place
+	group  uint8 // of the address prefix, see health.Groups
 }
 
 // opened is a session with the decision about it.
@@ -170,7 +174,7 @@ func (r *Router) open(q request, g grant, state *schemas.StreamState, now time.T
 	}
 	o := &opened{claims: token.Session{
 		SessionID: newSessionID(), App: q.k.App, Stream: q.k.Stream, ViewerID: g.viewer, Keyed: g.keyed,
-		Pinned: q.pin != "", Region: q.place.Region, ISP: q.place.ISP, ExpiresUnix: now.Add(r.s.TokenTTL).Unix(),
+		Pinned: q.pin != "", Region: q.place.Region, ISP: q.place.ISP, Group: q.group, ExpiresUnix: now.Add(r.s.TokenTTL).Unix(),
 	}}
 	if g.endsUnix != 0 {
 		o.claims.ExpiresUnix = min(o.claims.ExpiresUnix, g.endsUnix)
@@ -179,7 +183,7 @@ func (r *Router) open(q request, g grant, state *schemas.StreamState, now time.T
 	o.claims.Arms = armsText(o.arms)
 	o.params = r.params(o.claims.Arms)
 	var err error
-	if o.answer, err = r.decide(&o.claims, o.params, q.pin, "", state, now); err != nil {
+	if o.answer, err = r.decide(&asked{claims: &o.claims, params: o.params, pin: q.pin, state: state}, now); err != nil {
 		return nil, err
 	}
 	o.claims.CDN = o.answer.Chosen
@@ -194,20 +198,53 @@ func (r *Router) open(q request, g grant, state *schemas.StreamState, now time.T
 	return o, nil
 }
 
-// decide asks the policy.
-func (r *Router) decide(c *token.Session, params map[string]string, pin, current string, state *schemas.StreamState, now time.Time) (policy.Answer, error) {
+// asked is what a decision is about.
+type asked struct {
+	claims *token.Session
+	params map[string]string
+	// pin and current are CDNs: the one asked for and the one the session is on.
+	pin, current string
+	// moved is when the session came to current from another; zero: not that we know.
+	moved time.Time
+	state *schemas.StreamState
+}
+
+// fallbackBitrateBps is what a viewer is taken to need before anything is known.
+const fallbackBitrateBps = 3e6
+
+// decide asks the policy: that of the session's arm, of the stream or its
+// application, or the router's.
+func (r *Router) decide(q *asked, now time.Time) (policy.Answer, error) {
+	c := q.claims
+	cdns := r.t.cdns.Get()
 	in := policy.Input{
-		Pinned: pin, Current: current, Region: c.Region,
-		CDNs: r.t.cdns.Get(), Viewers: r.load.viewers(now),
+		Session: c.SessionID, App: c.App, Stream: c.Stream, Pinned: q.pin, Current: q.current, Region: c.Region, ISP: c.ISP,
+		CDNs: cdns, SinceMoveSec: math.Inf(1), Round: now.UnixNano() / int64(r.s.SteeringTTL),
 	}
-	if state != nil {
-		in.PublishCDN = state.Epoch.CDN
+	if moved := latest(q.moved, c.MovedUnix); !moved.IsZero() {
+		in.SinceMoveSec = max(now.Sub(moved).Seconds(), 0)
 	}
-	a, err := policy.Decide(params[schemas.ParamPolicy], &in)
+	bitrate := float64(fallbackBitrateBps)
+	if q.state != nil {
+		in.PublishCDN = q.state.Epoch.CDN
+		if q.state.Stats.PeakBps > 0 {
+			bitrate = float64(q.state.Stats.PeakBps)
+		}
+	}
+	settings := schemas.SettingsOf(schemas.StreamKey{App: c.App, Stream: c.Stream}, r.t.apps.Get)
+	in.Facts = r.load.facts(cdns, place{c.Region, c.ISP}, bitrate, now)
+	a, err := r.rules.decide(cmp.Or(q.params[schemas.ParamPolicy], settings.Policy, r.s.Policy), &in)
 	if errors.Is(err, policy.ErrNoCDN) {
 		return a, refuse(http.StatusServiceUnavailable, "%v: ask again later", err)
 	}
 	return a, err
+}
+
+func latest(t time.Time, unix int64) time.Time {
+	if u := time.Unix(unix, 0); unix > 0 && u.After(t) {
+		return u
+	}
+	return t
 }
 
 // record publishes a decision and counts the session where it now is.
@@ -215,7 +252,7 @@ func (r *Router) record(kind schemas.DecisionKind, c *token.Session, a *policy.A
 	d := schemas.Decision{
 		ID: rand.Text(), TimeUs: now.UnixMicro(), Kind: kind, App: c.App, Stream: c.Stream,
 		SessionID: c.SessionID, ViewerID: c.ViewerID, Region: c.Region, ISP: c.ISP,
-		Policy: a.Policy, PolicyVersion: policy.Version, Candidates: a.Candidates, Chosen: a.Chosen, Previous: previous,
+		Policy: a.Policy, PolicyVersion: policy.Version + "." + strconv.Itoa(a.Version), Group: c.Group, Candidates: a.Candidates, Chosen: a.Chosen, Previous: previous,
 		Probability: a.Probability, ReasonCode: a.Reason, InputAgeMs: r.load.ageMs(now), Arms: c.Arms,
 	}
 	data, err := schemas.EncodeRecord(&d)
@@ -224,7 +261,7 @@ func (r *Router) record(kind schemas.DecisionKind, c *token.Session, a *policy.A
 		return
 	}
 	if kind != schemas.DecisionPublish {
-		r.load.decided(c.SessionID, a.Chosen, time.UnixMicro(d.TimeUs))
+		r.load.answered(&fact{c.SessionID, a.Chosen, c.Region, c.Group, time.UnixMicro(d.TimeUs)})
 	}
 	r.out.add(schemas.DecisionSubject(&d), d.ID, data)
 }

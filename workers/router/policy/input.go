@@ -20,6 +20,9 @@ type Input struct {
 	Current string
 	// SinceMoveSec is how long the session has been on Current, seconds.
 	SinceMoveSec float64
+	// Round numbers the rounds of steering answers: in each, other sessions are
+	// drawn to leave a CDN that is over its capacity.
+	Round int64
 	// Region and ISP are the viewer's.
 	Region, ISP string
 	// PublishCDN is the CDN that the stream's publisher came through; empty if unknown.
@@ -47,8 +50,8 @@ type Facts struct {
 	// already drawn towards coarser cells where the samples are few; NaN or absent
 	// (Samples 0) is not known.
 	StallRatio, StartFailRatio, ErrorRatio, FirstScreenMs float64
-	// ThroughputBps is what players get from it, the median session.
-	ThroughputBps float64
+	// BitrateBps is the mean bitrate its viewers play; 0 is not known.
+	BitrateBps float64
 	// Samples is the number of sessions behind the estimates.
 	Samples float64
 	// AgeSec is how old the newest of them is.
@@ -85,13 +88,25 @@ func Load(c *schemas.CDN, f *Facts, region string) float64 {
 	if f.Growth > 0 {
 		grow = f.Growth
 	}
+	return grow * used(c, f, region, Limit(c))
+}
+
+// Overload is the share of its capacity that a CDN uses now, by what it can
+// serve and not by where it begins to spill: above 1, sessions must leave. New
+// ones are kept off by forecast long before (Load).
+func Overload(c *schemas.CDN, f *Facts, region string) float64 {
+	return used(c, f, region, c.CapacityViewers)
+}
+
+// used is the highest share of any limit in use now.
+func used(c *schemas.CDN, f *Facts, region string, viewers int) float64 {
 	load := 0.0
 	of := func(value, limit float64) {
 		if limit > 0 {
-			load = max(load, value*grow/limit)
+			load = max(load, value/limit)
 		}
 	}
-	of(float64(f.Viewers), float64(Limit(c)))
+	of(float64(f.Viewers), float64(viewers))
 	of(f.BandwidthBps, float64(c.CapacityBps))
 	if r, ok := c.RegionCapacity[region]; ok && region != "" {
 		of(float64(f.RegionViewers), float64(r.Viewers))

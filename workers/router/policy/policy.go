@@ -17,6 +17,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strconv"
 
 	"github.com/google/cel-go/cel"
 
@@ -159,7 +160,7 @@ func (p *Policy) Decide(in *Input) (Answer, error) {
 	if err != nil {
 		return a, err
 	}
-	in.ranks(open)
+	p.ranks(in, open)
 	for i := range open {
 		if err := p.rate(in, &open[i]); err != nil {
 			return a, err
@@ -255,7 +256,7 @@ func (p *Policy) leave(in *Input, open []candidate) string {
 	switch {
 	case !room:
 		return "" // nowhere better to go
-	case cur.facts.Shed > 0 && lot(in.Session, "shed") < cur.facts.Shed:
+	case cur.facts.Shed > 0 && lot(in.Session, "shed "+strconv.FormatInt(in.Round, 10)) < cur.facts.Shed:
 		cur.tier = tierFull
 		return ReasonShed
 	case best > cur.score+p.hysteresis:

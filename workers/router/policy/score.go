@@ -54,7 +54,7 @@ func (p *Policy) pad(load float64) float64 {
 func (p *Policy) rate(in *Input, c *candidate) error {
 	switch p.s.Kind {
 	case schemas.PolicyBalance:
-		c.score = -c.load
+		c.score = 0 - c.load
 	case schemas.PolicyWeighted:
 		// Efraimidis and Spirakis 2006: the order of log(u)/w is a draw without
 		// replacement in proportion to w. Drawn by session and CDN, so that a CDN
@@ -74,16 +74,18 @@ func (p *Policy) rate(in *Input, c *candidate) error {
 		}
 		c.score = s
 	default: // affinity: the rank is all
-		c.score = -float64(c.order)
+		c.score = 0 - float64(c.order)
 	}
 	return nil
 }
 
-// ranks gives each candidate its place by affinity, region, strength and order,
-// which decides alone under affinity and between equal scores elsewhere.
-func (in *Input) ranks(list []candidate) {
+// ranks gives each candidate its place: under affinity by the publisher's CDN,
+// strength, region and order; elsewhere, where it decides between equal scores, by order.
+func (p *Policy) ranks(in *Input, list []candidate) {
 	class := func(c *schemas.CDN) int {
 		switch {
+		case p.s.Kind != schemas.PolicyAffinity:
+			return 0
 		case in.PublishCDN != "" && c.Name == in.PublishCDN:
 			return 0
 		case strong(c, in.Region, in.ISP):

@@ -1,0 +1,107 @@
+package router
+
+import (
+	"time"
+
+	"github.com/spillway-live/spillway/schemas"
+	"github.com/spillway-live/spillway/workers/router/policy"
+)
+
+const (
+	// factsEvery is how old estimates may be in an answer; counts of viewers are of the moment.
+	factsEvery = 250 * time.Millisecond
+	// horizon is how far ahead load is forecast: what was answered now is felt
+	// until about the next round of steering answers.
+	horizon = 10 * time.Second
+	// shedGain is how many of those who should leave an overloaded CDN are told so
+	// in the first round of steering answers, as a multiple of the excess. What is
+	// left of the excess is drawn again in the next round.
+	shedGain = 2
+	// maxPlaces bounds the places whose estimates are kept.
+	maxPlaces = 10_000
+)
+
+// place is where a viewer is.
+type place struct{ region, isp string }
+
+// placeFacts are estimates for a place as they were at a moment.
+type placeFacts struct {
+	at    time.Time
+	facts map[string]policy.Facts
+}
+
+// tick lets trends and health see the time pass.
+func (l *load) tick(now time.Time) {
+	cdns := l.cdns()
+	names := make([]string, len(cdns))
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.sweep(now)
+	for i := range cdns {
+		names[i] = cdns[i].Name
+		if l.on[names[i]] == nil {
+			l.on[names[i]] = &cdnLoad{byRegion: map[string]int{}}
+		}
+	}
+	for _, c := range l.on {
+		c.trend.Add(float64(c.viewers), now)
+	}
+	l.health.Judge(names, now)
+	l.health.Sweep(now)
+	for p, f := range l.places {
+		if now.Sub(f.at) > time.Minute {
+			delete(l.places, p)
+		}
+	}
+}
+
+// facts gives what is known of each CDN for a viewer at a place. The map is the caller's.
+func (l *load) facts(cdns []schemas.CDN, p place, bitrateBps float64, now time.Time) map[string]policy.Facts {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	estimates := l.estimates(cdns, p, now)
+	out := make(map[string]policy.Facts, len(cdns))
+	for i := range cdns {
+		c := &cdns[i]
+		f := estimates.facts[c.Name]
+		if on := l.on[c.Name]; on != nil {
+			f.Viewers, f.RegionViewers = on.viewers, on.byRegion[p.region]
+		}
+		each := f.BitrateBps
+		if each == 0 {
+			each = bitrateBps
+		}
+		f.BandwidthBps, f.RegionBandwidthBps = float64(f.Viewers)*each, float64(f.RegionViewers)*each
+		if over := policy.Overload(c, &f, p.region); over > 1 {
+			f.Shed = min(shedGain*(over-1)/over, 1)
+		}
+		out[c.Name] = f
+	}
+	return out
+}
+
+// estimates of a place, at most factsEvery old. l.mu is held.
+func (l *load) estimates(cdns []schemas.CDN, p place, now time.Time) *placeFacts {
+	have := l.places[p]
+	if have != nil && now.Sub(have.at) < factsEvery && now.Sub(have.at) >= 0 {
+		return have
+	}
+	have = &placeFacts{at: now, facts: make(map[string]policy.Facts, len(cdns))}
+	for i := range cdns {
+		name := cdns[i].Name
+		e := l.health.Estimate(name, p.region, p.isp, now)
+		f := policy.Facts{
+			Growth: 1, StallRatio: e.StallRatio, StartFailRatio: e.StartFailRatio, ErrorRatio: e.ErrorRatio, FirstScreenMs: e.FirstScreenMs,
+			BitrateBps: e.BitrateBps, Samples: e.Samples, AgeSec: e.AgeSec,
+		}
+		if on := l.on[name]; on != nil {
+			f.Growth = on.trend.Growth(horizon)
+		}
+		f.Failing, _, f.Probe = l.health.Failing(name, now)
+		have.facts[name] = f
+	}
+	if len(l.places) < maxPlaces {
+		l.places[p] = have
+	}
+	return have
+}

@@ -1,0 +1,151 @@
+package router
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/spillway-live/spillway/schemas"
+	"github.com/spillway-live/spillway/schemas/mirror"
+	"github.com/spillway-live/spillway/workers/router/policy"
+)
+
+// policies are the built-in ones and those of the bucket, which may replace them
+// by name. A version that fails at run time is set aside for the one before it.
+type policies struct {
+	table  *mirror.Table[*policy.Policy]
+	logger *slog.Logger
+	m      *metrics
+
+	mu    sync.Mutex
+	aside map[string]*aside // by name
+	js    jetstream.JetStream
+}
+
+// aside is a policy version that failed.
+type aside struct {
+	version int
+	instead *policy.Policy // nil while it is looked for
+}
+
+func newPolicies(logger *slog.Logger, m *metrics) *policies {
+	p := &policies{logger: logger, m: m, aside: map[string]*aside{}}
+	p.table = mirror.New(schemas.BucketPolicies, parsePolicy, logger)
+	return p
+}
+
+func parsePolicy(key string, value []byte) (*policy.Policy, error) {
+	var s schemas.Policy
+	if err := schemas.UnmarshalStrict(value, &s); err != nil {
+		return nil, err
+	}
+	if s.Name != key {
+		return nil, fmt.Errorf("the policy under key %s is named %s", key, s.Name)
+	}
+	return policy.Compile(s)
+}
+
+// run follows the bucket; loaded is called once it has been read.
+func (p *policies) run(ctx context.Context, js jetstream.JetStream, loaded func()) error {
+	p.mu.Lock()
+	p.js = js
+	p.mu.Unlock()
+	go func() {
+		select {
+		case <-p.table.Ready():
+			loaded()
+		case <-ctx.Done():
+		}
+	}()
+	return p.table.Run(ctx, js)
+}
+
+// get gives the policy of a name: that of the bucket, the built-in one, and
+// where there is none, affinity.
+func (p *policies) get(name string) *policy.Policy {
+	if c, ok := p.table.Get(name); ok {
+		p.mu.Lock()
+		a := p.aside[name]
+		p.mu.Unlock()
+		if a == nil || a.version != c.Value().Version {
+			return c
+		}
+		if a.instead != nil {
+			return a.instead
+		}
+	}
+	if c := policy.Builtin(name); c != nil {
+		return c
+	}
+	return policy.Builtin(policy.Affinity)
+}
+
+// decide applies the named policy; one that fails is set aside.
+func (p *policies) decide(name string, in *policy.Input) (policy.Answer, error) {
+	for {
+		c := p.get(name)
+		a, err := c.Decide(in)
+		var failed *policy.RunError
+		if !errors.As(err, &failed) {
+			return a, err
+		}
+		p.setAside(name, c, failed)
+	}
+}
+
+// setAside replaces a version that failed, at once by what is built in, and by
+// the version before it as soon as that has been read.
+func (p *policies) setAside(name string, c *policy.Policy, failed error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	version := c.Value().Version
+	if a := p.aside[name]; a != nil && a.version == version && a.instead == nil {
+		return
+	}
+	a := p.aside[name]
+	if a == nil || a.instead != c { // the newest failed, not one that stands in for it
+		a = &aside{version: version}
+		p.aside[name] = a
+	}
+	a.instead = nil
+	p.m.policyFailures.WithLabelValues(name).Inc()
+	p.logger.Error("policy fails: set aside for the version before it", "policy", name, "version", version, "err", failed)
+	if p.js != nil {
+		go p.lookBack(p.js, name, a, version)
+	}
+}
+
+// lookBack finds the newest version older than the one that failed that compiles.
+func (p *policies) lookBack(js jetstream.JetStream, name string, a *aside, before int) {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	var history []jetstream.KeyValueEntry
+	kv, err := js.KeyValue(ctx, schemas.BucketPolicies)
+	if err == nil {
+		history, err = kv.History(ctx, name)
+	}
+	if err != nil {
+		p.logger.Warn("earlier versions of the policy cannot be read: the built-in policy holds", "policy", name, "err", err)
+		return
+	}
+	for i := len(history) - 1; i >= 0; i-- {
+		if history[i].Operation() != jetstream.KeyValuePut {
+			break // removed since: what was before is not meant any more
+		}
+		c, err := parsePolicy(name, history[i].Value())
+		if err != nil || c.Value().Version >= before {
+			continue
+		}
+		p.mu.Lock()
+		a.instead = c
+		p.mu.Unlock()
+		p.logger.Warn("an earlier version of the policy decides", "policy", name, "version", c.Value().Version, "set_aside", a.version)
+		return
+	}
+	p.logger.Warn("the policy has no earlier version: the built-in policy holds", "policy", name)
+}

@@ -1,0 +1,125 @@
+package router_test
+
+import (
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
+
+	"github.com/spillway-live/spillway/schemas"
+	"github.com/spillway-live/spillway/testenv/await"
+	"github.com/spillway-live/spillway/workers/router"
+)
+
+func TestPoliciesOfTheBucket(t *testing.T) {
+	b := world(t)
+	reg := prometheus.NewRegistry()
+	r := start(t, b.JS, func(s *router.Settings) { s.Registerer = reg })
+	version := func() string { // of the policy that decides now
+		id := r.dispatch(t, "").SessionID
+		said := ""
+		await.True(t, "the decision is on the bus", func() bool {
+			for _, d := range decisions(t, b.JS, schemas.DecisionDispatch) {
+				if d.SessionID == id {
+					said = d.Policy + " " + d.PolicyVersion + " " + d.Chosen
+				}
+			}
+			return said != ""
+		})
+		return said
+	}
+	put(t, b.JS, schemas.BucketApps, "live", schemas.AppSettings{Policy: "mine"})
+	put(t, b.JS, schemas.BucketPolicies, "mine", schemas.Policy{Name: "mine", Version: 1, Kind: schemas.PolicyExpression, Score: "cdn == 'b' ? 1.0 : 0.0"})
+	await.True(t, "the application's policy decides", func() bool { return version() == "mine 2.1 b" })
+	// One that cannot be understood changes nothing.
+	put(t, b.JS, schemas.BucketPolicies, "mine", schemas.Policy{Name: "mine", Version: 2, Kind: schemas.PolicyExpression, Score: "cdn =="})
+	// One that fails at run time is set aside for the last that works.
+	put(t, b.JS, schemas.BucketPolicies, "mine", schemas.Policy{Name: "mine", Version: 3, Kind: schemas.PolicyExpression, Score: "harm / harm"})
+	await.True(t, "the newest version is tried and fails", func() bool {
+		version()
+		all, err := reg.Gather()
+		return err == nil && slices.ContainsFunc(all, func(f *dto.MetricFamily) bool { return f.GetName() == "spillway_router_policy_failures_total" })
+	})
+	await.True(t, "the version before decides again", func() bool { return version() == "mine 2.1 b" })
+	put(t, b.JS, schemas.BucketPolicies, "mine", schemas.Policy{Name: "mine", Version: 4, Kind: schemas.PolicyWeighted, Weights: map[string]float64{"c": 1}})
+	await.True(t, "the next version is tried", func() bool { return version() == "mine 2.4 c" })
+}
+
+// TestTelemetryTakesAFailingCDNOut: reports of sessions that routers began say
+// that one CDN does not serve; new sessions go elsewhere, those on it are told to leave.
+func TestTelemetryTakesAFailingCDNOut(t *testing.T) {
+	b := world(t)
+	r := start(t, b.JS)
+	var sessions []schemas.Dispatch
+	for i := range 24 {
+		sessions = append(sessions, r.dispatch(t, "&pin="+[]string{"a", "b"}[i%2]))
+	}
+	report := func(i int, cdn string) schemas.Slice {
+		s := schemas.Slice{Kind: schemas.SliceDelta, SessionID: sessions[i].SessionID, CDN: cdn, Region: "eu", PlayedMs: 5000}
+		if cdn == "a" {
+			s.PlayedMs, s.StalledMs = 500, 4500
+		}
+		return s
+	}
+	free := r.dispatch(t, "")
+	if free.Candidates[0].CDN != "a" {
+		t.Fatalf("the publisher's CDN is first while nothing is wrong: %+v", free.Candidates)
+	}
+	await.True(t, "new sessions leave the failing CDN", func() bool {
+		var rows []schemas.Slice
+		for i := range sessions {
+			rows = append(rows, report(i, []string{"a", "b"}[i%2]))
+		}
+		data, err := schemas.EncodeSlices(rows)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := b.JS.Publish(t.Context(), schemas.SlicesSubject(0), data); err != nil {
+			t.Fatal(err)
+		}
+		return r.dispatch(t, "").Candidates[0].CDN != "a"
+	})
+	if a := r.get(t, "/v1/steering?s="+free.Token+"&_HLS_pathway=a"); !strings.Contains(a.body, `["b",`) {
+		t.Errorf("a session on the failing CDN stays there: %s", a.body)
+	}
+	reasons := map[string]bool{}
+	await.True(t, "the decisions say why", func() bool {
+		for _, d := range decisions(t, b.JS, schemas.DecisionDispatch) {
+			reasons[d.ReasonCode] = true
+		}
+		return reasons["failing"]
+	})
+}
+
+// TestAMoveIsRememberedInTheToken: a router that knows nothing of a session does
+// not move it again within the dwell.
+func TestAMoveIsRememberedInTheToken(t *testing.T) {
+	b := world(t)
+	put(t, b.JS, schemas.BucketPolicies, "q", schemas.Policy{Name: "q", Version: 1, Kind: schemas.PolicyExpression, Score: "cdn == 'b' ? 1.0 : 0.0", Hysteresis: 0.1})
+	r := start(t, b.JS, func(s *router.Settings) { s.Policy = "q" })
+	d := r.dispatch(t, "")
+	await.True(t, "b is best", func() bool { d = r.dispatch(t, ""); return d.Candidates[0].CDN == "b" })
+	put(t, b.JS, schemas.BucketPolicies, "q", schemas.Policy{Name: "q", Version: 2, Kind: schemas.PolicyExpression, Score: "cdn == 'c' ? 1.0 : 0.0", Hysteresis: 0.1})
+	var moved string
+	await.True(t, "the session is moved to c", func() bool {
+		a := r.get(t, "/v1/steering?s="+d.Token+"&_HLS_pathway=b")
+		_, next, _ := strings.Cut(a.body, "/v1/steering?s=")
+		moved, _, _ = strings.Cut(next, `"`)
+		return strings.Contains(a.body, `["c",`)
+	})
+	c, err := newSigner(t).ParseSession(moved, time.Now())
+	if err != nil || c.MovedUnix == 0 || c.SessionID != d.SessionID {
+		t.Fatalf("token of the next reload: %+v, %v", c, err)
+	}
+	put(t, b.JS, schemas.BucketPolicies, "q", schemas.Policy{Name: "q", Version: 3, Kind: schemas.PolicyExpression, Score: "cdn == 'a' ? 1.0 : 0.0", Hysteresis: 0.1})
+	await.True(t, "a is best for new sessions", func() bool { return r.dispatch(t, "").Candidates[0].CDN == "a" })
+	for i := range 5 {
+		if a := r.get(t, "/v1/steering?s="+moved+"&_HLS_pathway=c&n="+strconv.Itoa(i)); !strings.Contains(a.body, `["c",`) {
+			t.Fatalf("moved twice within the dwell: %s", a.body)
+		}
+	}
+}
