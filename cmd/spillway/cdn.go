@@ -25,6 +25,15 @@ func (c *commands) cdnCommand() *ffcli.Command {
 			return b.withBucket(ctx, schemas.BucketCDNs, func(kv jetstream.KeyValue) error { return c.listCDNs(ctx, kv) })
 		}),
 		c.cdnSet(&b),
+		c.command("cdn show", "NAME", "print a CDN's entry as JSON", 1, b.register, func(ctx ctx, a []string) error {
+			return b.withBucket(ctx, schemas.BucketCDNs, func(kv jetstream.KeyValue) error {
+				d, err := getCDN(ctx, kv, a[0])
+				if err != nil {
+					return err
+				}
+				return c.printJSON(d)
+			})
+		}),
 		c.command("cdn state", "NAME active|draining|off", "take a CDN in or out of answers", 2, b.register, func(ctx ctx, a []string) error {
 			return b.withBucket(ctx, schemas.BucketCDNs, func(kv jetstream.KeyValue) error {
 				return updateCDN(ctx, kv, a[0], func(cdn *schemas.CDN) { cdn.State = schemas.CDNState(a[1]) })
@@ -74,6 +83,8 @@ func (c *commands) cdnSet(b *base) *ffcli.Command {
 	var region, state, url, rate, tokenScheme, tokenKey string
 	var viewers, spill, order int
 	var price float64
+	var more cdnMore
+	var flags *flag.FlagSet
 	return c.command("cdn set", "NAME", "add a CDN or change what is given of it", 1, func(fs *flag.FlagSet) {
 		b.register(fs)
 		fs.StringVar(&url, "url", "", "base `URL`, scheme and host")
@@ -86,6 +97,8 @@ func (c *commands) cdnSet(b *base) *ffcli.Command {
 		fs.StringVar(&tokenScheme, "token-scheme", "", "how its play addresses are signed: spillway, nginx-path or akamai-path")
 		fs.StringVar(&tokenKey, "token-key", "", "`name` of its key in the routers' secrets (cdn_keys), or - for none")
 		fs.Float64Var(&price, "price", -1, "USD per GB")
+		more.register(fs)
+		flags = fs
 	}, func(ctx ctx, a []string) error {
 		var bps int64 = -1
 		if rate != "" {
@@ -93,6 +106,10 @@ func (c *commands) cdnSet(b *base) *ffcli.Command {
 			if bps, err = parseRate(rate); err != nil {
 				return fmt.Errorf("--capacity: %w", err)
 			}
+		}
+		edit, err := more.edit(given(flags))
+		if err != nil {
+			return err
 		}
 		return b.withBucket(ctx, schemas.BucketCDNs, func(kv jetstream.KeyValue) error {
 			if _, err := kv.Get(ctx, a[0]); errors.Is(err, jetstream.ErrKeyNotFound) {
@@ -109,6 +126,7 @@ func (c *commands) cdnSet(b *base) *ffcli.Command {
 				}
 			}
 			return updateCDN(ctx, kv, a[0], func(d *schemas.CDN) {
+				edit(d)
 				if url != "" {
 					d.BaseURL = url
 				}

@@ -7,6 +7,7 @@ func (c *commands) subcommands() []*ffcli.Command {
 	cmds := []*ffcli.Command{
 		c.upCommand(),
 		c.cdnCommand(),
+		c.policyCommand(),
 		c.experimentCommand(),
 		c.keyCommand(),
 		c.appCommand(),

@@ -3,7 +3,6 @@ package router
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"sync"
 	"time"
@@ -35,19 +34,8 @@ type aside struct {
 
 func newPolicies(logger *slog.Logger, m *metrics) *policies {
 	p := &policies{logger: logger, m: m, aside: map[string]*aside{}}
-	p.table = mirror.New(schemas.BucketPolicies, parsePolicy, logger)
+	p.table = mirror.New(schemas.BucketPolicies, policy.Parse, logger)
 	return p
-}
-
-func parsePolicy(key string, value []byte) (*policy.Policy, error) {
-	var s schemas.Policy
-	if err := schemas.UnmarshalStrict(value, &s); err != nil {
-		return nil, err
-	}
-	if s.Name != key {
-		return nil, fmt.Errorf("the policy under key %s is named %s", key, s.Name)
-	}
-	return policy.Compile(s)
 }
 
 // run follows the bucket; loaded is called once it has been read.
@@ -137,7 +125,7 @@ func (p *policies) lookBack(js jetstream.JetStream, name string, a *aside, befor
 		if history[i].Operation() != jetstream.KeyValuePut {
 			break // removed since: what was before is not meant any more
 		}
-		c, err := parsePolicy(name, history[i].Value())
+		c, err := policy.Parse(name, history[i].Value())
 		if err != nil || c.Value().Version >= before {
 			continue
 		}

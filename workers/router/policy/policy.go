@@ -15,6 +15,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"strconv"
@@ -133,6 +134,18 @@ func Compile(s schemas.Policy) (*Policy, error) {
 	return p, nil
 }
 
+// Parse reads and compiles an entry of the bucket policies.
+func Parse(key string, value []byte) (*Policy, error) {
+	var s schemas.Policy
+	if err := schemas.UnmarshalStrict(value, &s); err != nil {
+		return nil, err
+	}
+	if s.Name != key {
+		return nil, fmt.Errorf("the policy under key %s is named %s", key, s.Name)
+	}
+	return Compile(s)
+}
+
 var builtin = func() map[string]*Policy {
 	m := map[string]*Policy{}
 	for _, name := range []string{Affinity, Balance, Quality, Cost} {
@@ -147,6 +160,9 @@ var builtin = func() map[string]*Policy {
 
 // Builtin gives a built-in policy; nil if there is none of that name.
 func Builtin(name string) *Policy { return builtin[name] }
+
+// Builtins gives the names of the built-in policies, in order.
+func Builtins() []string { return slices.Sorted(maps.Keys(builtin)) }
 
 // Value gives what the policy was compiled from.
 func (p *Policy) Value() schemas.Policy { return p.s }
