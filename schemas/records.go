@@ -99,10 +99,10 @@ type Decision struct {
 	// ReasonCode is a short token, e.g. affinity, spill, draining, pinned.
 	ReasonCode string `json:"reason_code"`
 	// InputAgeMs is the age of the load figures used, milliseconds; -1 when there were none.
-	InputAgeMs int64  `json:"input_age_ms"`
+	InputAgeMs int64 `json:"input_age_ms"`
 	// Group is the viewer's group of address prefixes, 0 to 15.
-	Group uint8 `json:"group,omitempty"`
-	Arms       string `json:"arms,omitempty"`
+	Group uint8  `json:"group,omitempty"`
+	Arms  string `json:"arms,omitempty"`
 }
 
 // Candidate is one CDN considered by a decision.
