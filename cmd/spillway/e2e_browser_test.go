@@ -1,62 +1,20 @@
 package main
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
-	"os"
 	"slices"
 	"testing"
 	"time"
 
 	"github.com/chromedp/chromedp"
 
-	"github.com/spillway-live/spillway/testenv/need"
+	"github.com/spillway-live/spillway/testenv/browser"
+	"github.com/spillway-live/spillway/testenv/browser/browsertest"
 	"github.com/spillway-live/spillway/testenv/testcard"
 )
-
-// browser starts headless Chromium with a profile of its own.
-func browser(t *testing.T) context.Context {
-	t.Helper()
-	path := need.Chromium(t)
-	profile, err := os.MkdirTemp("", "spillway-chromium-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(profile) })
-	opts := []chromedp.ExecAllocatorOption{
-		chromedp.ExecPath(path), chromedp.UserDataDir(profile), chromedp.NoFirstRun, chromedp.NoSandbox, chromedp.Headless,
-		chromedp.Flag("disable-gpu", true), chromedp.Flag("disable-quic", true), chromedp.Flag("disable-background-networking", true),
-		chromedp.Flag("disable-component-update", true), chromedp.Flag("disable-sync", true), chromedp.Flag("disable-dev-shm-usage", true),
-		chromedp.Flag("autoplay-policy", "no-user-gesture-required"), chromedp.WindowSize(1000, 800),
-	}
-	alloc, cancelAlloc := chromedp.NewExecAllocator(context.Background(), opts...)
-	ctx, cancel := chromedp.NewContext(alloc)
-	t.Cleanup(func() {
-		// An orderly end writes the profile; it must be gone before the folder is removed.
-		if err := chromedp.Cancel(ctx); err != nil {
-			t.Logf("close Chromium: %v", err)
-		}
-		cancel()
-		cancelAlloc()
-	})
-	if err := chromedp.Run(ctx); err != nil {
-		t.Fatal(err)
-	}
-	return ctx
-}
-
-// evaluate runs JavaScript in the page and decodes its value.
-func evaluate[T any](ctx context.Context, js string) (T, error) {
-	var text string
-	var v T
-	if err := chromedp.Run(ctx, chromedp.Evaluate("JSON.stringify("+js+")", &text)); err != nil {
-		return v, err
-	}
-	return v, json.Unmarshal([]byte(text), &v)
-}
 
 // sampler reads the clock in the picture, some times a second, and notes what
 // the playlist's times say of the same frame. The frame is taken as a VideoFrame,
@@ -131,13 +89,13 @@ const readPage = `{
 // page saw, down to the time burnt into the picture.
 func TestBrowserPlaysAndTelemetryAgrees(t *testing.T) {
 	u := up(t, environment(t), t.TempDir(), "--viewers", "1")
-	ctx := browser(t)
+	ctx := browsertest.Start(t).Tab
 	const playMs = 30_000
 	if err := chromedp.Run(ctx, chromedp.Navigate(u.Watch+"?viewer=e2e-browser")); err != nil {
 		t.Fatal(err)
 	}
 	within(t, 30*time.Second, "the page has a player", func() error {
-		ready, err := evaluate[bool](ctx, `!!(window.spillway && spillway.hls && document.getElementById('video').videoWidth)`)
+		ready, err := browser.Evaluate[bool](ctx, `!!(window.spillway && spillway.hls && document.getElementById('video').videoWidth)`)
 		if err == nil && !ready {
 			err = errors.New("not yet")
 		}
@@ -149,7 +107,7 @@ func TestBrowserPlaysAndTelemetryAgrees(t *testing.T) {
 	var page pageState
 	read := func() error {
 		var err error
-		page, err = evaluate[pageState](ctx, readPage)
+		page, err = browser.Evaluate[pageState](ctx, readPage)
 		return err
 	}
 	within(t, 90*time.Second, "30 s are played", func() error {
@@ -165,7 +123,7 @@ func TestBrowserPlaysAndTelemetryAgrees(t *testing.T) {
 		return nil
 	})
 	// The end of the view, and what the page had measured by then.
-	page, err := evaluate[pageState](ctx, `(() => { const s = `+readPage+`; spillway.beacon.end(); spillway.hls.destroy(); return s; })()`)
+	page, err := browser.Evaluate[pageState](ctx, `(() => { const s = `+readPage+`; spillway.beacon.end(); spillway.hls.destroy(); return s; })()`)
 	if err != nil {
 		t.Fatal(err)
 	}

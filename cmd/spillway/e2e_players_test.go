@@ -16,6 +16,8 @@ import (
 
 	"github.com/chromedp/chromedp"
 
+	"github.com/spillway-live/spillway/testenv/browser"
+	"github.com/spillway-live/spillway/testenv/browser/browsertest"
 	"github.com/spillway-live/spillway/testenv/child"
 	"github.com/spillway-live/spillway/testenv/players"
 )
@@ -59,7 +61,7 @@ func TestPlayers(t *testing.T) {
 	u := up(t, environment(t), t.TempDir(), "--viewers", "0")
 	page := httptest.NewServer(players.Handler(hlsJS))
 	t.Cleanup(page.Close)
-	ctx := browser(t)
+	ctx := browsertest.Start(t).Tab
 	if dir := os.Getenv("SPILLWAY_E2E_KEEP"); dir != "" {
 		t.Cleanup(func() {
 			_, b, _ := httpGet(strings.TrimSuffix(u.HLS["a"], "multivariant.m3u8") + "manifest.mpd")
@@ -129,9 +131,9 @@ func publishUneven(t *testing.T, to string) (stop func()) {
 }
 
 // play lets a player play for some seconds of media and gives its report.
-func play(t *testing.T, browser context.Context, page, player, manifest string, seconds float64) playerReport {
+func play(t *testing.T, chromium context.Context, page, player, manifest string, seconds float64) playerReport {
 	t.Helper()
-	ctx, cancel := chromedp.NewContext(browser)
+	ctx, cancel := chromedp.NewContext(chromium)
 	defer cancel()
 	q := url.Values{"player": {player}, "url": {manifest}}
 	if err := chromedp.Run(ctx, chromedp.Navigate(page+"/?"+q.Encode())); err != nil {
@@ -141,7 +143,7 @@ func play(t *testing.T, browser context.Context, page, player, manifest string, 
 	first := -1.0
 	within(t, 45*time.Second+time.Duration(2*seconds)*time.Second, fmt.Sprintf("%s plays %.0f s of %s", player, seconds, manifest), func() error {
 		var err error
-		if r, err = evaluate[playerReport](ctx, "JSON.parse(report())"); err != nil {
+		if r, err = browser.Evaluate[playerReport](ctx, "JSON.parse(report())"); err != nil {
 			return err
 		}
 		if len(r.Errors) > 20 {

@@ -13,6 +13,8 @@ import (
 	"github.com/chromedp/chromedp"
 
 	"github.com/spillway-live/spillway/dashboards/player"
+	"github.com/spillway-live/spillway/testenv/browser"
+	"github.com/spillway-live/spillway/testenv/browser/browsertest"
 	"github.com/spillway-live/spillway/testenv/publisher"
 )
 
@@ -119,7 +121,7 @@ func TestPlayerKeepsUpWhenPlaylistsComeAtTheWorstMoment(t *testing.T) {
 		}
 		return err
 	})
-	ctx := browser(t)
+	ctx := browsertest.Start(t).Tab
 	if err := chromedp.Run(ctx, chromedp.Navigate(page.URL+"/?url="+url.QueryEscape(u.HLS["a"]))); err != nil {
 		t.Fatal(err)
 	}
@@ -132,7 +134,7 @@ func TestPlayerKeepsUpWhenPlaylistsComeAtTheWorstMoment(t *testing.T) {
 	first := 0.0
 	within(t, 90*time.Second, "12 s are played", func() error {
 		var err error
-		if s, err = evaluate[state](ctx, "view"); err != nil {
+		if s, err = browser.Evaluate[state](ctx, "view"); err != nil {
 			return err
 		}
 		if first == 0 {

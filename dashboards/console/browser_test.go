@@ -11,61 +11,28 @@ import (
 	"time"
 
 	"github.com/chromedp/cdproto/emulation"
-	"github.com/chromedp/cdproto/log"
 	"github.com/chromedp/cdproto/network"
-	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
 
 	"github.com/spillway-live/spillway/dashboards/player"
 	"github.com/spillway-live/spillway/schemas"
 	"github.com/spillway-live/spillway/testenv/await"
+	"github.com/spillway-live/spillway/testenv/browser/browsertest"
 	"github.com/spillway-live/spillway/testenv/bus/bustest"
 	chserver "github.com/spillway-live/spillway/testenv/clickhouse"
-	"github.com/spillway-live/spillway/testenv/need"
 )
 
-// browser opens headless Chromium; what it logs as an error is collected.
-func browser(t *testing.T) (context.Context, func() []string, func() (count int, bytes float64)) {
+// weigh counts what the pages fetch, event streams and pictures left out. The
+// function gives, and forgets, what has come since its last call.
+func weigh(t *testing.T, tab context.Context) func() (count int, bytes float64) {
 	t.Helper()
-	path := need.Chromium(t)
-	// Not t.TempDir: Chromium's last processes may still write when it is removed.
-	profile, err := os.MkdirTemp("", "spillway-chromium-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(profile) })
-	opts := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(path), chromedp.NoSandbox, chromedp.DisableGPU,
-		chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update", true), chromedp.Flag("disable-background-networking", true),
-		chromedp.UserDataDir(profile))
-	actx, stop := chromedp.NewExecAllocator(context.Background(), opts...)
-	t.Cleanup(stop)
-	ctx, cancel := chromedp.NewContext(actx)
-	t.Cleanup(func() {
-		_ = chromedp.Cancel(ctx)
-		cancel()
-	})
-	ctx, cancelTime := context.WithTimeout(ctx, 2*time.Minute)
-	t.Cleanup(cancelTime)
 	var mu sync.Mutex
-	var errors []string
 	requests, bytes := 0, 0.0
 	live := map[network.RequestID]bool{}
-	chromedp.ListenTarget(ctx, func(e any) {
+	chromedp.ListenTarget(tab, func(e any) {
 		mu.Lock()
 		defer mu.Unlock()
 		switch e := e.(type) {
-		case *runtime.EventExceptionThrown:
-			errors = append(errors, e.ExceptionDetails.Error())
-		case *runtime.EventConsoleAPICalled:
-			if e.Type == runtime.APITypeError || e.Type == runtime.APITypeWarning {
-				for _, a := range e.Args {
-					errors = append(errors, string(a.Value)+a.Description)
-				}
-			}
-		case *log.EventEntryAdded:
-			if e.Entry.Level == log.LevelError || e.Entry.Level == log.LevelWarning {
-				errors = append(errors, e.Entry.Text+" "+e.Entry.URL)
-			}
 		case *network.EventResponseReceived:
 			live[e.RequestID] = e.Response.MimeType == "text/event-stream" || strings.HasPrefix(e.Response.MimeType, "image/jpeg")
 		case *network.EventLoadingFinished:
@@ -75,28 +42,24 @@ func browser(t *testing.T) (context.Context, func() []string, func() (count int,
 			}
 		}
 	})
-	if err := chromedp.Run(ctx, network.Enable(), log.Enable(), runtime.Enable()); err != nil {
+	if err := chromedp.Run(tab, network.Enable()); err != nil {
 		t.Fatal(err)
 	}
-	return ctx, func() []string {
-			mu.Lock()
-			defer mu.Unlock()
-			out := errors
-			errors = nil
-			return out
-		}, func() (int, float64) {
-			mu.Lock()
-			defer mu.Unlock()
-			n, b := requests, bytes
-			requests, bytes = 0, 0
-			return n, b
-		}
+	return func() (int, float64) {
+		mu.Lock()
+		defer mu.Unlock()
+		n, b := requests, bytes
+		requests, bytes = 0, 0
+		return n, b
+	}
 }
 
 // TestInBrowser opens the pages as a person does. With SPILLWAY_SCREENSHOTS set
 // to a folder, it leaves pictures of them there.
 func TestInBrowser(t *testing.T) {
-	ctx, errors, weight := browser(t)
+	chromium := browsertest.Start(t)
+	ctx, errors := chromium.Tab, chromium.Errors
+	weight := weigh(t, ctx)
 	b := bustest.Start(t)
 	srv, conn := database(t)
 	registerCDNs(t, b.JS)

@@ -1,38 +1,25 @@
 package collect
 
 import (
-	"context"
 	"net/http"
 	"net/http/httptest"
 	"testing"
-	"time"
-
-	"github.com/chromedp/cdproto/runtime"
-	"github.com/chromedp/chromedp"
 
 	"github.com/spillway-live/spillway/schemas"
-	"github.com/spillway-live/spillway/testenv/need"
+	"github.com/spillway-live/spillway/testenv/browser/browsertest"
 )
 
 // A page of another origin can do everything that players and our page script
 // do: post application/cmcd after its preflight, beacons as text and as JSON,
 // CMCD headers, and read the clock.
 func TestBrowser(t *testing.T) {
-	chromium := need.Chromium(t)
+	chromium := browsertest.Start(t)
 	r := newRig(t, nil)
 	page := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/html")
 		_, _ = w.Write([]byte("<!doctype html><title>page</title>"))
 	}))
 	defer page.Close()
-	opts := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(chromium), chromedp.UserDataDir(t.TempDir()), chromedp.NoSandbox,
-		chromedp.Flag("disable-gpu", true), chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update", true))
-	ctx, cancel := chromedp.NewExecAllocator(t.Context(), opts...)
-	defer cancel()
-	ctx, cancel = chromedp.NewContext(ctx)
-	defer cancel()
-	ctx, cancel = context.WithTimeout(ctx, 60*time.Second)
-	defer cancel()
 	script := `(async () => {
 		const C = ` + "`" + r.url + "`" + `, out = [];
 		const send = async (u, o) => { const a = await fetch(C + u, o); out.push(a.status); return a; };
@@ -48,10 +35,8 @@ func TestBrowser(t *testing.T) {
 		await send('/v1/cmcd', {method: 'POST', headers: {'Content-Encoding': 'gzip', 'Content-Type': 'text/cmcd'}, body: await new Response(plain.readable).blob()});
 		return out.join(' ');
 	})()`
-	var got string
-	if err := chromedp.Run(ctx, chromedp.Navigate(page.URL), chromedp.Evaluate(script, &got, chromedp.EvalAsValue, func(p *runtime.EvaluateParams) *runtime.EvaluateParams { return p.WithAwaitPromise(true) })); err != nil {
-		t.Fatal(err)
-	}
+	chromium.Open(page.URL)
+	got := browsertest.Eval[string](chromium, script)
 	if want := "204 204 204 true true 200 true 204"; got != want {
 		t.Errorf("the page got %q, want %q", got, want)
 	}

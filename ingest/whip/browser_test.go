@@ -1,21 +1,18 @@
 package whip_test
 
 import (
-	"context"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/chromedp/cdproto/runtime"
-	"github.com/chromedp/chromedp"
-
 	"github.com/spillway-live/spillway/ingest/publish/publishtest"
 	"github.com/spillway-live/spillway/schemas"
 	"github.com/spillway-live/spillway/testenv/await"
+	"github.com/spillway-live/spillway/testenv/browser"
+	"github.com/spillway-live/spillway/testenv/browser/browsertest"
 	"github.com/spillway-live/spillway/testenv/need"
 )
 
@@ -42,38 +39,6 @@ async function go(url, codec) {
 const leave = async () => (await fetch(window.session, {method: 'DELETE'})).status;
 </script>`
 
-func chromium(t *testing.T) context.Context {
-	t.Helper()
-	path := need.Chromium(t)
-	profile, err := os.MkdirTemp("", "spillway-chromium-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(profile) })
-	alloc, cancelAlloc := chromedp.NewExecAllocator(context.Background(), chromedp.ExecPath(path), chromedp.UserDataDir(profile), chromedp.NoFirstRun, chromedp.NoSandbox, chromedp.Headless,
-		chromedp.Flag("disable-gpu", true), chromedp.Flag("disable-background-networking", true), chromedp.Flag("disable-dev-shm-usage", true),
-		chromedp.Flag("use-fake-device-for-media-stream", true), chromedp.Flag("use-fake-ui-for-media-stream", true), chromedp.Flag("allow-loopback-in-peer-connection", true))
-	ctx, cancel := chromedp.NewContext(alloc)
-	t.Cleanup(func() {
-		if err := chromedp.Cancel(ctx); err != nil {
-			t.Logf("close Chromium: %v", err)
-		}
-		cancel()
-		cancelAlloc()
-	})
-	return ctx
-}
-
-// run evaluates a promise in the page.
-func run[T any](t *testing.T, ctx context.Context, js string) (v T) {
-	t.Helper()
-	await := func(p *runtime.EvaluateParams) *runtime.EvaluateParams { return p.WithAwaitPromise(true) }
-	if err := chromedp.Run(ctx, chromedp.Evaluate(js, &v, await)); err != nil {
-		t.Fatalf("%s: %v", js, err)
-	}
-	return v
-}
-
 // TestChromium: a browser is the publisher.
 func TestChromium(t *testing.T) {
 	e := start(t, nil)
@@ -82,19 +47,18 @@ func TestChromium(t *testing.T) {
 		fmt.Fprint(w, publishing)
 	}))
 	defer page.Close()
-	ctx := chromium(t)
-	if err := chromedp.Run(ctx, chromedp.Navigate(page.URL)); err != nil {
-		t.Fatal(err)
-	}
-	can := run[[]string](t, ctx, "offered()")
+	tab := browsertest.Start(t, browser.Flag{Name: "use-fake-device-for-media-stream", Value: true},
+		browser.Flag{Name: "use-fake-ui-for-media-stream", Value: true}, browser.Flag{Name: "allow-loopback-in-peer-connection", Value: true})
+	tab.Open(page.URL)
+	can := browsertest.Eval[[]string](tab, "offered()")
 	t.Log(strings.Join(can, "; "))
-	if got := run[string](t, ctx, fmt.Sprintf("go(%q, 'video/VP8')", e.srv.URL()+"live/demo")); !strings.HasPrefix(got, "406") || !strings.Contains(got, "VP8") {
+	if got := browsertest.Eval[string](tab, fmt.Sprintf("go(%q, 'video/VP8')", e.srv.URL()+"live/demo")); !strings.HasPrefix(got, "406") || !strings.Contains(got, "VP8") {
 		t.Errorf("VP8: %s", got)
 	}
 	if !strings.Contains(strings.Join(can, " "), "video/H264") {
 		need.Missing(t, "this Chromium does not encode H.264: Debian's does")
 	}
-	if got := run[string](t, ctx, fmt.Sprintf("go(%q, 'video/H264')", e.srv.URL()+"live/demo")); got != "published" {
+	if got := browsertest.Eval[string](tab, fmt.Sprintf("go(%q, 'video/H264')", e.srv.URL()+"live/demo")); got != "published" {
 		t.Fatal(got)
 	}
 	segments := func() uint64 {
@@ -102,7 +66,7 @@ func TestChromium(t *testing.T) {
 		return st.Stats.Chunks
 	}
 	await.True(t, "eight seconds are published", func() bool { return segments() >= 40 })
-	if got := run[int](t, ctx, "leave()"); got != http.StatusOK {
+	if got := browsertest.Eval[int](tab, "leave()"); got != http.StatusOK {
 		t.Errorf("DELETE: %d", got)
 	}
 	publishtest.WaitEnd(t, e.bus.JS, demo)

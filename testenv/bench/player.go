@@ -19,6 +19,7 @@ import (
 	"github.com/chromedp/cdproto/network"
 	"github.com/chromedp/chromedp"
 
+	"github.com/spillway-live/spillway/testenv/browser"
 	"github.com/spillway-live/spillway/testenv/peers"
 	"github.com/spillway-live/spillway/testenv/publisher"
 	"github.com/spillway-live/spillway/testenv/testcard"
@@ -110,7 +111,7 @@ func RunPlayer(ctx context.Context, s PlayerSettings) (*PlayerReport, error) {
 		CPUSlowdown: max(1, s.CPUSlowdown), RequestDelayMs: s.RequestDelay.Milliseconds(), Views: []View{},
 	}
 	defer rep.sumUp(s.Servers)
-	browser, stop, err := startBrowser(ctx, s.Browser)
+	chromium, stop, err := browser.Start(ctx, s.Browser)
 	if err != nil {
 		return rep, err
 	}
@@ -125,7 +126,7 @@ func RunPlayer(ctx context.Context, s PlayerSettings) (*PlayerReport, error) {
 			if round%2 == 1 {
 				server = s.Servers[len(s.Servers)-1-i]
 			}
-			if err := s.watchServer(ctx, browser, page, server, round+1, rep); err != nil {
+			if err := s.watchServer(ctx, chromium, page, server, round+1, rep); err != nil {
 				return rep, fmt.Errorf("round %d, %s: %w", round+1, server.Name, err)
 			}
 		}
@@ -134,7 +135,7 @@ func RunPlayer(ctx context.Context, s PlayerSettings) (*PlayerReport, error) {
 }
 
 // watchServer starts a server, publishes the test card to it and watches it one view after the other.
-func (s *PlayerSettings) watchServer(ctx, browser context.Context, page string, starter Starter, round int, rep *PlayerReport) error {
+func (s *PlayerSettings) watchServer(ctx, chromium context.Context, page string, starter Starter, round int, rep *PlayerReport) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	srv, err := starter.Start(ctx)
@@ -156,7 +157,7 @@ func (s *PlayerSettings) watchServer(ctx, browser context.Context, page string, 
 		return ctx.Err()
 	}
 	for n := range s.Views {
-		v, err := s.view(browser, page+"?"+url.Values{"url": {srv.PlayURL(viewStream)}}.Encode())
+		v, err := s.view(chromium, page+"?"+url.Values{"url": {srv.PlayURL(viewStream)}}.Encode())
 		if err != nil {
 			return fmt.Errorf("view %d: %w; the server says: %s", n+1, err, srv.Output())
 		}
@@ -208,31 +209,6 @@ func waitPlayable(ctx context.Context, srv Server) error {
 	}
 }
 
-// startBrowser starts headless Chromium with a profile of its own.
-func startBrowser(ctx context.Context, path string) (browser context.Context, stop func(), err error) {
-	profile, err := os.MkdirTemp("", "spillway-chromium-")
-	if err != nil {
-		return nil, nil, fmt.Errorf("make a profile for Chromium: %w", err)
-	}
-	alloc, cancelAlloc := chromedp.NewExecAllocator(ctx,
-		chromedp.ExecPath(path), chromedp.UserDataDir(profile), chromedp.NoFirstRun, chromedp.NoSandbox, chromedp.Headless,
-		chromedp.Flag("disable-gpu", true), chromedp.Flag("disable-background-networking", true),
-		chromedp.Flag("disable-component-update", true), chromedp.Flag("disable-sync", true), chromedp.Flag("disable-dev-shm-usage", true),
-		chromedp.Flag("autoplay-policy", "no-user-gesture-required"), chromedp.WindowSize(800, 600))
-	browser, cancel := chromedp.NewContext(alloc)
-	stop = func() {
-		_ = chromedp.Cancel(browser) // an orderly end writes the profile, which must be done before it is removed
-		cancel()
-		cancelAlloc()
-		_ = os.RemoveAll(profile)
-	}
-	if err := chromedp.Run(browser); err != nil {
-		stop()
-		return nil, nil, fmt.Errorf("start Chromium: %w", err)
-	}
-	return browser, stop, nil
-}
-
 // servePage serves the bare page until ctx ends and gives its address.
 func servePage(ctx context.Context, hlsJS []byte) (string, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -261,8 +237,8 @@ func servePage(ctx context.Context, hlsJS []byte) (string, error) {
 }
 
 // view opens the page in a tab of its own and reads what it wrote down.
-func (s *PlayerSettings) view(browser context.Context, page string) (*View, error) {
-	tab, closeTab := chromedp.NewContext(browser)
+func (s *PlayerSettings) view(chromium context.Context, page string) (*View, error) {
+	tab, closeTab := chromedp.NewContext(chromium)
 	defer closeTab()
 	tab, cancel := context.WithTimeout(tab, s.View+viewGrace)
 	defer cancel()

@@ -2,20 +2,18 @@ package origin
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"testing"
 	"time"
 
-	"github.com/chromedp/chromedp"
-
 	"github.com/spillway-live/spillway/schemas"
 	"github.com/spillway-live/spillway/testenv/await"
+	"github.com/spillway-live/spillway/testenv/browser/browsertest"
 	"github.com/spillway-live/spillway/testenv/bus/bustest"
-	"github.com/spillway-live/spillway/testenv/need"
 	"github.com/spillway-live/spillway/workers/workerstest/media"
 )
 
@@ -47,40 +45,29 @@ type dvrState struct {
 	Reloads, Skipped int
 }
 
-func browser(t *testing.T) context.Context {
+// hlsPage serves a page and the hls.js it asks for, and gives its address.
+func hlsPage(t *testing.T, html string) string {
 	t.Helper()
-	path := need.Chromium(t)
-	profile, err := os.MkdirTemp("", "spillway-chromium-")
+	lib, err := os.ReadFile(hlsJS)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { os.RemoveAll(profile) })
-	alloc, cancelAlloc := chromedp.NewExecAllocator(context.Background(),
-		chromedp.ExecPath(path), chromedp.UserDataDir(profile), chromedp.NoFirstRun, chromedp.NoSandbox, chromedp.Headless,
-		chromedp.Flag("disable-gpu", true), chromedp.Flag("disable-dev-shm-usage", true), chromedp.Flag("disable-background-networking", true),
-		chromedp.Flag("autoplay-policy", "no-user-gesture-required"))
-	ctx, cancel := chromedp.NewContext(alloc)
-	t.Cleanup(func() {
-		if err := chromedp.Cancel(ctx); err != nil {
-			t.Logf("close Chromium: %v", err)
+	site := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/hls.js" {
+			_, _ = w.Write(lib)
+			return
 		}
-		cancel()
-		cancelAlloc()
-	})
-	if err := chromedp.Run(ctx); err != nil {
-		t.Fatal(err)
-	}
-	return ctx
+		w.Header().Set("Content-Type", "text/html")
+		_, _ = io.WriteString(w, html)
+	}))
+	t.Cleanup(site.Close)
+	return site.URL
 }
 
 // hls.js in Chromium plays what is live, goes back more than a minute, into
 // what only the object store has, and plays there.
 func TestBrowserSeeksBack(t *testing.T) {
-	lib, err := os.ReadFile(hlsJS)
-	if err != nil {
-		t.Fatal(err)
-	}
-	page := browser(t)
+	page := browsertest.Start(t)
 	b := bustest.Start(t)
 	objects := shelfOf(t)
 	putJSON(t, b.JS, schemas.BucketApps, key.App, schemas.AppSettings{DVRSec: 600})
@@ -120,43 +107,21 @@ func TestBrowserSeeksBack(t *testing.T) {
 	}()
 	await.True(t, "the past is recorded", func() bool { return recordedVideo(t, objects) >= past/2-1 })
 
-	site := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == "/hls.js" {
-			_, _ = w.Write(lib)
-			return
-		}
-		w.Header().Set("Content-Type", "text/html")
-		fmt.Fprintf(w, dvrPage, o.url+"/live/one/multivariant.m3u8?dvr=1")
-	}))
-	t.Cleanup(site.Close)
-	if err := chromedp.Run(page, chromedp.Navigate(site.URL)); err != nil {
-		t.Fatal(err)
-	}
+	page.Open(hlsPage(t, fmt.Sprintf(dvrPage, o.url+"/live/one/multivariant.m3u8?dvr=1")))
 	var s dvrState
 	wait := func(what string, ok func() bool) {
 		t.Helper()
-		for end := time.Now().Add(60 * time.Second); ; time.Sleep(100 * time.Millisecond) {
-			var text string
-			if err := chromedp.Run(page, chromedp.Evaluate("JSON.stringify(state())", &text)); err != nil {
-				t.Fatal(err)
+		await.Text(t, what, func() string {
+			if s = browsertest.Eval[dvrState](page, "state()"); ok() {
+				return ""
 			}
-			if err := json.Unmarshal([]byte(text), &s); err != nil {
-				t.Fatal(err)
-			}
-			if ok() {
-				return
-			}
-			if time.Now().After(end) {
-				t.Fatalf("not within 60 s: %s: %+v", what, s)
-			}
-		}
+			return fmt.Sprintf("%+v", s)
+		})
 	}
 	wait("it plays near live", func() bool { return s.Ready >= 3 && s.Date > 0 && s.Time > s.End-30 && s.End-s.Start > 80 })
 	live, liveTime := s.Date, s.Time
 	reads := gauge(o.m.storeReads)
-	if err := chromedp.Run(page, chromedp.Evaluate("v.currentTime -= 75", nil)); err != nil {
-		t.Fatal(err)
-	}
+	browsertest.Eval[float64](page, "v.currentTime -= 75")
 	wait("it plays 75 s further back", func() bool { return !s.Seeking && s.Ready >= 3 && s.Time > liveTime-75+3 && s.Time < liveTime-30 })
 	if back := live - s.Date; back < 60_000 || back > 75_000 {
 		t.Errorf("the playing date went back by %d ms", back)

@@ -4,18 +4,14 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"net/http"
-	"net/http/httptest"
-	"os"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/chromedp/chromedp"
-
 	"github.com/spillway-live/spillway/schemas"
 	"github.com/spillway-live/spillway/schemas/token"
 	"github.com/spillway-live/spillway/testenv/await"
+	"github.com/spillway-live/spillway/testenv/browser/browsertest"
 	"github.com/spillway-live/spillway/testenv/bus/bustest"
 	"github.com/spillway-live/spillway/testenv/edge"
 	"github.com/spillway-live/spillway/workers/keys"
@@ -54,11 +50,7 @@ type encryptedState struct {
 // edge, with keys that the router gives the session; without a token it gets
 // none, and nothing plays.
 func TestBrowserPlaysEncrypted(t *testing.T) {
-	lib, err := os.ReadFile(hlsJS)
-	if err != nil {
-		t.Fatal(err)
-	}
-	page := browser(t)
+	page := browsertest.Start(t)
 	b := bustest.Start(t)
 	e := encrypted(t, 2)
 	putJSON(t, b.JS, schemas.BucketApps, key.App, schemas.AppSettings{Encryption: e})
@@ -117,38 +109,16 @@ func TestBrowserPlaysEncrypted(t *testing.T) {
 		a := get(t, r.URL()+"/v1/dispatch?app=live&stream=one")
 		return a.code == 200 && json.Unmarshal(a.body, &d) == nil && d.ClearKey != "" && len(d.Candidates) > 0
 	})
-	open := func(licence string) {
-		site := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if r.URL.Path == "/hls.js" {
-				_, _ = w.Write(lib)
-				return
-			}
-			w.Header().Set("Content-Type", "text/html")
-			fmt.Fprintf(w, encryptedPage, licence, d.Candidates[0].URL)
-		}))
-		t.Cleanup(site.Close)
-		if err := chromedp.Run(page, chromedp.Navigate(site.URL)); err != nil {
-			t.Fatal(err)
-		}
-	}
+	open := func(licence string) { page.Open(hlsPage(t, fmt.Sprintf(encryptedPage, licence, d.Candidates[0].URL))) }
 	var s encryptedState
 	wait := func(what string, ok func() bool) {
 		t.Helper()
-		for end := time.Now().Add(60 * time.Second); ; time.Sleep(100 * time.Millisecond) {
-			var text string
-			if err := chromedp.Run(page, chromedp.Evaluate("JSON.stringify(state())", &text)); err != nil {
-				t.Fatal(err)
+		await.Text(t, what, func() string {
+			if s = browsertest.Eval[encryptedState](page, "state()"); ok() {
+				return ""
 			}
-			if err := json.Unmarshal([]byte(text), &s); err != nil {
-				t.Fatal(err)
-			}
-			if ok() {
-				return
-			}
-			if time.Now().After(end) {
-				t.Fatalf("not within 60 s: %s: %+v", what, s)
-			}
-		}
+			return fmt.Sprintf("%+v", s)
+		})
 	}
 	open(d.ClearKey)
 	first := 0.0

@@ -2,22 +2,20 @@ package transcode
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/chromedp/chromedp"
-
 	"github.com/spillway-live/spillway/schemas"
 	"github.com/spillway-live/spillway/testenv/await"
+	"github.com/spillway-live/spillway/testenv/browser/browsertest"
 	"github.com/spillway-live/spillway/testenv/bus/bustest"
-	"github.com/spillway-live/spillway/testenv/need"
 	"github.com/spillway-live/spillway/workers/origin"
 	"github.com/spillway-live/spillway/workers/workerstest/media"
 )
@@ -34,7 +32,7 @@ hls.loadSource('%s'); hls.attachMedia(v);
 // hls.js changes levels up and down without a stall, and leaves a rendition
 // that is made no more by itself.
 func TestPlayerChangesLevels(t *testing.T) {
-	chromium := need.Chromium(t)
+	chromium := browsertest.Start(t)
 	b := bustest.Start(t)
 	setLadder(t, b.JS, key.App, ladder)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -63,25 +61,11 @@ func TestPlayerChangesLevels(t *testing.T) {
 		fmt.Fprintf(w, page, base+"/multivariant.m3u8")
 	}))
 	t.Cleanup(web.Close)
-	profile, err := os.MkdirTemp("", "spillway-chromium-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(profile) })
-	alloc, endAlloc := chromedp.NewExecAllocator(context.Background(), chromedp.ExecPath(chromium), chromedp.UserDataDir(profile),
-		chromedp.NoFirstRun, chromedp.NoSandbox, chromedp.Headless, chromedp.Flag("disable-gpu", true), chromedp.Flag("disable-dev-shm-usage", true),
-		chromedp.Flag("autoplay-policy", "no-user-gesture-required"))
-	tab, endTab := chromedp.NewContext(alloc)
-	t.Cleanup(func() { _ = chromedp.Cancel(tab); endTab(); endAlloc() }) // the profile must be gone before its folder
-	if err := chromedp.Run(tab, chromedp.Navigate(web.URL)); err != nil {
-		t.Fatal(err)
-	}
-	eval := func(js string) (out string) {
+	chromium.Open(web.URL)
+	// eval gives the value's JSON.
+	eval := func(js string) string {
 		t.Helper()
-		if err := chromedp.Run(tab, chromedp.Evaluate("JSON.stringify("+js+")", &out)); err != nil {
-			t.Fatal(err)
-		}
-		return out
+		return string(browsertest.Eval[json.RawMessage](chromium, js))
 	}
 	plays := func(what, height string) {
 		t.Helper()
