@@ -280,7 +280,7 @@ func up(t *testing.T, env []string, dir string, args ...string) *upProgram {
 		select {
 		case <-u.proc.Done():
 			if strings.Contains(u.log.String(), "cannot run on this machine") {
-				t.Skip(tail(u.log.String(), 1000))
+				need.Missing(t, "%s", tail(u.log.String(), 1000))
 			}
 		default:
 		}

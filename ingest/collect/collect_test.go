@@ -130,7 +130,7 @@ func (r *rig) post(path, body string, header ...string) {
 func (r *rig) rows(n int) []schemas.Telemetry {
 	r.t.Helper()
 	var out []schemas.Telemetry
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(await.Limit)
 	for len(out) < n {
 		if time.Now().After(deadline) {
 			r.t.Fatalf("%d rows on the bus, want %d", len(out), n)

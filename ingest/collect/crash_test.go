@@ -20,6 +20,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/spillway-live/spillway/schemas"
+	"github.com/spillway-live/spillway/testenv/await"
 	"github.com/spillway-live/spillway/testenv/bus"
 )
 
@@ -157,13 +158,8 @@ func TestKilledCollector(t *testing.T) {
 	}
 	more := func(n int) { // waits until n reports more are accepted
 		t.Helper()
-		deadline := time.Now().Add(30 * time.Second)
-		for start := count(); count() < start+n; {
-			if time.Now().After(deadline) {
-				t.Fatalf("%d reports accepted in 30 s", count()-start)
-			}
-			time.Sleep(2 * time.Millisecond)
-		}
+		start := count()
+		await.True(t, "more reports are accepted", func() bool { return count() >= start+n })
 	}
 	for round := range 5 {
 		more(40)
@@ -206,7 +202,7 @@ func TestKilledCollector(t *testing.T) {
 		}
 		return n
 	}
-	deadline := time.Now().Add(30 * time.Second)
+	deadline := time.Now().Add(await.Limit)
 	for missing() > 0 {
 		if time.Now().After(deadline) {
 			t.Fatalf("%d of %d accepted reports are not on the bus", missing(), len(accepted))

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/spillway-live/spillway/schemas"
+	"github.com/spillway-live/spillway/testenv/await"
 	"github.com/spillway-live/spillway/testenv/bus"
 	"github.com/spillway-live/spillway/testenv/bus/bustest"
 )
@@ -151,13 +152,7 @@ func TestStopAnswers(t *testing.T) {
 			codes <- code
 		}()
 	}
-	deadline := time.Now().Add(10 * time.Second)
-	for r.counter("spillway_collect_tokens_total") < n { // all have been read
-		if time.Now().After(deadline) {
-			t.Fatal("requests do not arrive")
-		}
-		time.Sleep(time.Millisecond)
-	}
+	await.True(t, "all requests have been read", func() bool { return r.counter("spillway_collect_tokens_total") >= n })
 	r.stop()
 	for range n {
 		if code := <-codes; code != http.StatusNoContent {
@@ -184,13 +179,7 @@ func TestClientLeaves(t *testing.T) {
 			t.Error("the request was not cancelled")
 		}
 	}()
-	deadline := time.Now().Add(10 * time.Second)
-	for r.counter("spillway_collect_tokens_total") < 1 {
-		if time.Now().After(deadline) {
-			t.Fatal("the request does not arrive")
-		}
-		time.Sleep(time.Millisecond)
-	}
+	await.True(t, "the request arrives", func() bool { return r.counter("spillway_collect_tokens_total") >= 1 })
 	cancel()
 	<-done
 	r.rows(1)

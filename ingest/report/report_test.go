@@ -2,11 +2,13 @@ package report_test
 
 import (
 	"context"
+	"fmt"
 	"testing"
 	"time"
 
 	"github.com/spillway-live/spillway/ingest/report"
 	"github.com/spillway-live/spillway/schemas"
+	"github.com/spillway-live/spillway/testenv/await"
 	"github.com/spillway-live/spillway/testenv/bus/bustest"
 )
 
@@ -36,7 +38,7 @@ func TestReportsOutliveOutage(t *testing.T) {
 	if err := schemas.EnsureBus(ctx, b.JS, schemas.BusSettings{}); err != nil {
 		t.Fatal(err)
 	}
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+	await.Text(t, "20 events and 20 rows arrive", func() string {
 		ev, err := b.JS.Stream(ctx, schemas.StreamEvents)
 		if err != nil {
 			t.Fatal(err)
@@ -58,12 +60,10 @@ func TestReportsOutliveOutage(t *testing.T) {
 			rows += len(got)
 		}
 		if ev.CachedInfo().State.Msgs == 20 && rows == 20 {
-			break
+			return ""
 		}
-		if time.Now().After(deadline) {
-			t.Fatalf("%d events and %d rows arrived, of 20 each", ev.CachedInfo().State.Msgs, rows)
-		}
-	}
+		return fmt.Sprintf("%d events and %d rows", ev.CachedInfo().State.Msgs, rows)
+	})
 	cancel()
 	<-done
 }

@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/klauspost/compress/gzip"
+	"github.com/spillway-live/spillway/testenv/await"
 )
 
 // smallPackage is an archive shaped like the real one, in a file, with what must be pinned for it. The real one
@@ -245,9 +246,7 @@ func TestFetchCanBeCancelled(t *testing.T) {
 		_, err := f.library(ctx)
 		failed <- err
 	}()
-	for calls()[0] == "" {
-		time.Sleep(10 * time.Millisecond)
-	}
+	await.True(t, "npm runs", func() bool { return calls()[0] != "" })
 	why := errors.New("the user changed their mind")
 	cancel(why)
 	if err := <-failed; !errors.Is(err, why) {

@@ -18,6 +18,7 @@ import (
 	"github.com/spillway-live/spillway/testenv/await"
 	"github.com/spillway-live/spillway/testenv/clickhouse"
 	"github.com/spillway-live/spillway/testenv/clickhouse/clickhousetest"
+	"github.com/spillway-live/spillway/testenv/need"
 )
 
 // embedder is a running program that hosts a server with its own executable.
@@ -70,8 +71,8 @@ func TestKilledParentLeavesNoOrphan(t *testing.T) {
 	for name, cgo := range map[string]bool{"with cgo": true, "without cgo": false} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			if _, err := exec.LookPath("gcc"); cgo && err != nil {
-				t.Skip("no C compiler")
+			if cgo {
+				need.Program(t, "gcc")
 			}
 			dataDir := t.TempDir()
 			e := runEmbedder(t, buildEmbedder(t, cgo), dataDir)

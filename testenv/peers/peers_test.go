@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/spillway-live/spillway/testenv/await"
 	"github.com/spillway-live/spillway/testenv/need"
 	"github.com/spillway-live/spillway/testenv/peers/procstat"
 	"github.com/spillway-live/spillway/testenv/publisher"
@@ -63,11 +64,12 @@ func replay(t testing.TB, s *Server, file string, n int) (r *publisher.Replay, s
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- r.Run(ctx) }()
-	for deadline := time.Now().Add(30 * time.Second); r.Stats().Connected < n; time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("%d publishers do not get through: %+v; server: %s", n, r.Stats(), s.Output())
+	await.Text(t, "the publishers get through", func() string {
+		if r.Stats().Connected >= n {
+			return ""
 		}
-	}
+		return fmt.Sprintf("%+v of %d; server: %s", r.Stats(), n, s.Output())
+	})
 	return r, func() {
 		cancel()
 		if err := <-done; err != nil {

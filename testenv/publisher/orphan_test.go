@@ -9,7 +9,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
+
+	"github.com/spillway-live/spillway/testenv/await"
 )
 
 // The environment of a test binary that plays the program to be killed.
@@ -80,15 +81,12 @@ func TestNoFFmpegIsLeftBehind(t *testing.T) {
 
 func awaitNone(t *testing.T, url string) {
 	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
-		left := ffmpegsPushingTo(t, url)
-		if len(left) == 0 {
-			return
+	await.Text(t, "no ffmpeg is left behind", func() string {
+		if left := ffmpegsPushingTo(t, url); len(left) > 0 {
+			return fmt.Sprint(left)
 		}
-		if time.Now().After(deadline) {
-			t.Fatalf("left behind: %v", left)
-		}
-	}
+		return ""
+	})
 }
 
 // ffmpegsPushingTo lists the processes that have a URL among their arguments. Ended ones have none.

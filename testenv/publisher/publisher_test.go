@@ -14,6 +14,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/spillway-live/spillway/testenv/await"
 )
 
 func publish(t testing.TB, p *Publisher) (stop func()) {
@@ -252,9 +254,7 @@ func TestErrorsDoNotTellTheKey(t *testing.T) {
 	p := &Publisher{URL: "rtmp://127.0.0.1:1/live/a?key=secret", Width: 320, Height: 180, Logger: newTextLogger(&log)}
 	ctx, cancel := context.WithCancel(t.Context())
 	wait := start(t, func() error { return p.Run(ctx) }, cancel)
-	for deadline := time.Now().Add(30 * time.Second); p.Stats().Restarts < 2 && time.Now().Before(deadline); {
-		time.Sleep(10 * time.Millisecond)
-	}
+	await.True(t, "it has tried again", func() bool { return p.Stats().Restarts >= 2 })
 	wait()
 	if text := log.String(); !strings.Contains(text, "127.0.0.1:1/live/a") || strings.Contains(text, "secret") {
 		t.Errorf("log: %s", text)

@@ -19,6 +19,7 @@ import (
 	"github.com/bluenviron/mediacommon/v2/pkg/codecs/h264"
 	"github.com/bluenviron/mediacommon/v2/pkg/codecs/mpeg4audio"
 
+	"github.com/spillway-live/spillway/testenv/await"
 	"github.com/spillway-live/spillway/testenv/need"
 	"github.com/spillway-live/spillway/testenv/testcard"
 )
@@ -126,17 +127,11 @@ func (c *sinkConn) take(msg message.Message) {
 // look calls f with the connections so far, until it says true.
 func (s *sink) look(t testing.TB, what string, f func([]*sinkConn) bool) {
 	t.Helper()
-	for deadline := time.Now().Add(60 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+	await.True(t, what, func() bool {
 		s.mu.Lock()
-		ok := f(s.conns)
-		s.mu.Unlock()
-		if ok {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("waited in vain for %s", what)
-		}
-	}
+		defer s.mu.Unlock()
+		return f(s.conns)
+	})
 }
 
 // first waits for n pictures on the first connection and returns a copy of what it had then.

@@ -19,6 +19,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/spillway-live/spillway/schemas"
+	"github.com/spillway-live/spillway/testenv/await"
 	"github.com/spillway-live/spillway/testenv/bus"
 	"github.com/spillway-live/spillway/testenv/bus/bustest"
 )
@@ -74,10 +75,10 @@ func newReader(t testing.TB, js jetstream.JetStream) *reader {
 // until reads until n different rows were seen.
 func (r *reader) until(n int) {
 	r.t.Helper()
-	deadline := time.Now().Add(30 * time.Second)
+	deadline := time.Now().Add(await.Limit)
 	for len(r.rows) < n {
 		if time.Now().After(deadline) {
-			r.t.Fatalf("%d rows on the bus after 30 s, want %d", len(r.rows), n)
+			r.t.Fatalf("%d rows on the bus, want %d", len(r.rows), n)
 		}
 		msg, err := r.cons.Next(jetstream.FetchMaxWait(200 * time.Millisecond))
 		if err != nil {
@@ -227,13 +228,7 @@ func (b *restartable) start() {
 
 func (b *restartable) connected(want bool) {
 	b.t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
-	for (b.js.Conn().Status() == nats.CONNECTED) != want {
-		if time.Now().After(deadline) {
-			b.t.Fatalf("connection is %s", b.js.Conn().Status())
-		}
-		time.Sleep(5 * time.Millisecond)
-	}
+	await.True(b.t, fmt.Sprintf("connected: %v", want), func() bool { return (b.js.Conn().Status() == nats.CONNECTED) == want })
 }
 
 func TestBusAway(t *testing.T) {
@@ -260,13 +255,7 @@ func TestBusAway(t *testing.T) {
 	r := newReader(t, b.js)
 	r.until(160)
 	r.exact()
-	deadline := time.Now().Add(10 * time.Second)
-	for k.spool.head() != nil {
-		if time.Now().After(deadline) {
-			t.Fatal("the spool is not empty after its replay")
-		}
-		time.Sleep(5 * time.Millisecond)
-	}
+	await.True(t, "the spool is empty after its replay", func() bool { return k.spool.head() == nil })
 	if files, _ := filepath.Glob(filepath.Join(k.s.SpoolDir, "*")); len(files) != 0 {
 		t.Errorf("files are left: %v", files)
 	}
@@ -319,18 +308,15 @@ func TestRunEndsWithRowsWaiting(t *testing.T) {
 	for i := range 50 {
 		go func() { errs <- k.Put(t.Context(), []schemas.Telemetry{row(fmt.Sprint("s", i), 0)}) }()
 	}
-	deadline := time.Now().Add(10 * time.Second)
-	for n := 0; n < 50; {
-		if n = 0; time.Now().After(deadline) {
-			t.Fatal("rows were not taken")
-		}
+	await.True(t, "the rows are taken", func() bool {
+		n := 0
 		for _, p := range k.parts {
 			p.mu.Lock()
 			n += p.rows
 			p.mu.Unlock()
 		}
-		time.Sleep(time.Millisecond)
-	}
+		return n == 50
+	})
 	stop()
 	for range 50 {
 		if err := <-errs; err != nil {
@@ -363,7 +349,7 @@ func TestStreamFull(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	deadline := time.Now().Add(30 * time.Second)
+	deadline := time.Now().Add(await.Limit)
 	for len(r.rows) < n {
 		if time.Now().After(deadline) {
 			t.Fatalf("%d of %d accepted rows arrived", len(r.rows), n)

@@ -11,13 +11,14 @@ import (
 	"time"
 
 	"github.com/spillway-live/spillway/testenv/clickhouse"
+	"github.com/spillway-live/spillway/testenv/need"
 )
 
 // stopLimit is how long an orderly stop may take at the end of a test.
 const stopLimit = 20 * time.Second
 
 // Start runs a server for the length of t, sharing nothing with any other. On a machine that can never run the
-// embedded server t is skipped; every other obstacle fails it.
+// embedded server see [need]; every other obstacle fails it.
 func Start(t testing.TB) *clickhouse.Server {
 	t.Helper()
 	return StartOptions(t, clickhouse.Options{})
@@ -37,7 +38,7 @@ func StartOptions(t testing.TB, opts clickhouse.Options) *clickhouse.Server {
 	}
 	s, err := clickhouse.Start(t.Context(), opts)
 	if errors.Is(err, clickhouse.ErrUnsupported) {
-		t.Skip(err)
+		need.Missing(t, "%v", err)
 	}
 	if err != nil {
 		t.Fatal(err)

@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/spillway-live/spillway/testenv/await"
 )
 
 func needProc(t *testing.T) {
@@ -70,8 +72,8 @@ func TestTreeCountsChildren(t *testing.T) {
 		}
 		return u
 	}
-	await(t, func() bool { return tree().CPUSeconds >= 0.1 })
-	await(t, func() bool { d, err := Descendants(pid); return err == nil && len(d) == 1 })
+	await.True(t, "the child of the child has burnt CPU", func() bool { return tree().CPUSeconds >= 0.1 })
+	await.True(t, "only the inner shell runs", func() bool { d, err := Descendants(pid); return err == nil && len(d) == 1 })
 	mine, err := CPUSeconds(pid)
 	if err != nil || mine > 0.09 {
 		t.Errorf("the parent alone used %.2f s, %v", mine, err)
@@ -80,7 +82,7 @@ func TestTreeCountsChildren(t *testing.T) {
 	if _, err := io.WriteString(in, "x\n"); err != nil {
 		t.Fatal(err)
 	}
-	await(t, func() bool { d, err := Descendants(pid); return err == nil && len(d) == 0 })
+	await.True(t, "the child has ended", func() bool { d, err := Descendants(pid); return err == nil && len(d) == 0 })
 	if ended := tree(); ended.CPUSeconds < running.CPUSeconds-0.03 {
 		t.Errorf("%.2f s when the child had ended, %.2f before", ended.CPUSeconds, running.CPUSeconds)
 	}
@@ -108,15 +110,6 @@ func TestParseStat(t *testing.T) {
 	for _, line := range []string{"", "42", "42 (x)", "42 (x) S 1 2", "42 (x) S a b c d e f g h i j k l m n o p q r s t u v w"} {
 		if u, _, err := parseStat(line, 4096); err == nil {
 			t.Errorf("%q read as %+v", line, u)
-		}
-	}
-}
-
-func await(t *testing.T, ok func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal("waited in vain")
 		}
 	}
 }

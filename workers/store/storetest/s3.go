@@ -12,11 +12,11 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/minio/minio-go/v7"
 	"github.com/minio/minio-go/v7/pkg/credentials"
 
+	"github.com/spillway-live/spillway/testenv/await"
 	"github.com/spillway-live/spillway/testenv/need"
 	"github.com/spillway-live/spillway/workers/store"
 )
@@ -119,23 +119,21 @@ func (s *Service) Run() {
 	ended := make(chan struct{})
 	go func() { defer close(ended); _ = c.Wait() }() // it ends by being killed
 	s.stop = sync.OnceFunc(func() { cancel(); <-ended })
-	for end := time.Now().Add(30 * time.Second); ; {
-		r, err := http.Get(s.Endpoint)
-		if err == nil {
-			_, _ = io.Copy(io.Discard, r.Body)
-			r.Body.Close()
-			return
-		}
+	s.t.Cleanup(s.stop)
+	await.Text(s.t, "the S3 service answers", func() string {
 		select {
 		case <-ended:
 			s.t.Fatalf("the S3 service ended:\n%s", log.String())
-		case <-time.After(20 * time.Millisecond):
+		default:
 		}
-		if time.Now().After(end) {
-			s.stop()
-			s.t.Fatalf("the S3 service does not answer after 30 s: %v\n%s", err, log.String())
+		r, err := http.Get(s.Endpoint)
+		if err != nil {
+			return err.Error()
 		}
-	}
+		_, _ = io.Copy(io.Discard, r.Body)
+		r.Body.Close()
+		return ""
+	})
 }
 
 // Kill ends the service as kill -9 does.
