@@ -132,7 +132,8 @@ func TestPlayerKeepsUpWhenPlaylistsComeAtTheWorstMoment(t *testing.T) {
 	}
 	var s state
 	first := 0.0
-	within(t, 90*time.Second, "12 s are played", func() error {
+	// On a busy machine the moment is hit less often, so it is the moments that are waited for.
+	within(t, 4*time.Minute, "12 s are played, with ten playlists at the worst moment", func() error {
 		var err error
 		if s, err = browser.Evaluate[state](ctx, "view"); err != nil {
 			return err
@@ -143,13 +144,10 @@ func TestPlayerKeepsUpWhenPlaylistsComeAtTheWorstMoment(t *testing.T) {
 		if len(s.Neglected) > 0 {
 			t.Fatalf("hls.js passes over a part: %+v", s)
 		}
-		if first == 0 || s.At < first+12 {
+		if first == 0 || s.At < first+12 || min(s.Moments.Main, s.Moments.Audio) < 10 {
 			return fmt.Errorf("%+v", s)
 		}
 		return nil
 	})
 	t.Logf("%+v", s)
-	if s.Moments.Main < 10 || s.Moments.Audio < 10 {
-		t.Errorf("playlists came at the worst moment %d times for video and %d times for audio: the test shows nothing", s.Moments.Main, s.Moments.Audio)
-	}
 }
