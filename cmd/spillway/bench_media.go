@@ -1,12 +1,9 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
-	"os"
-	"path/filepath"
 	"runtime/debug"
 	"strconv"
 	"strings"
@@ -15,7 +12,6 @@ import (
 	"github.com/peterbourgon/ff/v3/ffcli"
 
 	"github.com/spillway-live/spillway/testenv/bench"
-	"github.com/spillway-live/spillway/testenv/publisher"
 )
 
 // benchCommand measures Spillway beside its peers.
@@ -24,33 +20,27 @@ func (c *commands) benchCommand() *ffcli.Command {
 }
 
 type benchMediaFlags struct {
-	base       // of which only logging and the file of settings apply
+	measureFlags
 	publishers string
 	seconds    int
-	kbps       int
 	readers    string
 	rounds     int
-	clip       string
+	clip       clipFlags
 	mediamtx   string
 	nginx      string
-	temp       string
-	cpuProfile string
+	profile    profileFlag
 }
 
 func (f *benchMediaFlags) register(fs *flag.FlagSet) {
 	fs.StringVar(&f.publishers, "publishers", "20", "RTMP publishers at once; several numbers, comma-separated, show how the cost grows")
 	fs.IntVar(&f.seconds, "seconds", 30, "how long CPU time and latency are counted, in each run")
-	fs.IntVar(&f.kbps, "kbps", 2600, "bit rate of every stream, kbit/s, picture and sound")
 	fs.StringVar(&f.readers, "readers", "0,1", "LL-HLS readers per stream; several, comma-separated, are measured one after the other")
 	fs.IntVar(&f.rounds, "rounds", 1, "how often all is measured, in turn")
-	fs.StringVar(&f.clip, "clip", "", "`file` to publish in a loop, H.264 and AAC (default: one is made with ffmpeg, 720p at 30 frames/s)")
 	fs.StringVar(&f.mediamtx, "mediamtx", "", "`path` of a MediaMTX binary to measure in turn")
 	fs.StringVar(&f.nginx, "nginx", "", "`path` of an nginx binary, whose RTMP module is installed, to measure in turn")
-	fs.StringVar(&f.temp, "temp", "", "`directory` for the bus's store and the clip, removed afterwards (default: "+os.TempDir()+")")
-	fs.StringVar(&f.cpuProfile, "cpuprofile", "", "`file` for a CPU profile of our server's last run")
-	fs.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
-	fs.StringVar(&f.logFormat, "log-format", "text", "text or json")
-	fs.String("config", "", "`file` of settings: one \"flag value\" a line")
+	f.profile.register(fs)
+	f.clip.register(fs, 2600)
+	f.measureFlags.register(fs, "the bus's store and the clip")
 }
 
 func (c *commands) benchMedia() *ffcli.Command {
@@ -73,28 +63,16 @@ func (c *commands) runBenchMedia(ctx ctx, f *benchMediaFlags) error {
 	if err != nil {
 		return fmt.Errorf("--publishers %q: %w", f.publishers, err)
 	}
-	binary, err := os.Executable()
+	binary, err := thisProgram()
 	if err != nil {
-		return fmt.Errorf("find this program to run it as the server: %w", err)
+		return err
 	}
-	if f.cpuProfile != "" {
-		if f.cpuProfile, err = filepath.Abs(f.cpuProfile); err != nil {
-			return fmt.Errorf("--cpuprofile: %w", err)
-		}
+	clip, remove, err := f.clip.file(ctx, f.temp, logger)
+	if err != nil {
+		return err
 	}
-	if f.clip == "" {
-		dir, err := os.MkdirTemp(f.temp, "spillway-bench-clip-")
-		if err != nil {
-			return fmt.Errorf("make a clip: %w", err)
-		}
-		defer os.RemoveAll(dir)
-		f.clip = filepath.Join(dir, "clip.flv")
-		logger.Info("making the clip to publish", "kbps", f.kbps)
-		if err := (publisher.Clip{Path: f.clip, BitrateKbps: f.kbps}).Make(ctx); err != nil {
-			return err
-		}
-	}
-	servers := []bench.Starter{bench.Spillway{Binary: binary, Release: release(), TempDir: f.temp, CPUProfile: f.cpuProfile}.Starter()}
+	defer remove()
+	servers := []bench.Starter{bench.Spillway{Binary: binary, Release: release(), TempDir: f.temp, CPUProfile: f.profile.path}.Starter()}
 	if f.mediamtx != "" {
 		servers = append(servers, bench.MediaMTX(f.mediamtx))
 	}
@@ -102,7 +80,7 @@ func (c *commands) runBenchMedia(ctx ctx, f *benchMediaFlags) error {
 		servers = append(servers, bench.NginxRTMP(f.nginx))
 	}
 	settings := bench.Settings{
-		Clip: f.clip, Window: time.Duration(f.seconds) * time.Second, Readers: readers,
+		Clip: clip, Window: time.Duration(f.seconds) * time.Second, Readers: readers,
 		Rounds: f.rounds, Servers: servers, Logger: logger,
 	}
 	var rep any
@@ -115,9 +93,7 @@ func (c *commands) runBenchMedia(ctx ctx, f *benchMediaFlags) error {
 	if err != nil {
 		return err
 	}
-	out := json.NewEncoder(c.stdout)
-	out.SetIndent("", "  ")
-	return out.Encode(rep)
+	return c.printJSON(rep)
 }
 
 func numbers(s string) ([]int, error) {

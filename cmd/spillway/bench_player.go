@@ -1,11 +1,8 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"flag"
-	"fmt"
-	"os"
 	"time"
 
 	"github.com/peterbourgon/ff/v3/ffcli"
@@ -15,7 +12,7 @@ import (
 )
 
 type benchPlayerFlags struct {
-	base     // of which only logging and the file of settings apply
+	measureFlags
 	views    int
 	seconds  int
 	rounds   int
@@ -27,7 +24,6 @@ type benchPlayerFlags struct {
 	browser  string
 	mediamtx string
 	holdBack float64
-	temp     string
 }
 
 func (f *benchPlayerFlags) register(fs *flag.FlagSet) {
@@ -42,10 +38,7 @@ func (f *benchPlayerFlags) register(fs *flag.FlagSet) {
 	fs.StringVar(&f.browser, "chromium", "", "`path` of Chromium (default: looked for)")
 	fs.StringVar(&f.mediamtx, "mediamtx", "", "`path` of a MediaMTX binary to watch in turn")
 	fs.Float64Var(&f.holdBack, "mediamtx-hold-back", 1, "`seconds` to write into MediaMTX's PART-HOLD-BACK; 0 leaves it")
-	fs.StringVar(&f.temp, "temp", "", "`directory` for the bus's store, removed afterwards (default: "+os.TempDir()+")")
-	fs.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
-	fs.StringVar(&f.logFormat, "log-format", "text", "text or json")
-	fs.String("config", "", "`file` of settings: one \"flag value\" a line")
+	f.measureFlags.register(fs, "the bus's store")
 }
 
 func (c *commands) benchPlayer() *ffcli.Command {
@@ -60,9 +53,9 @@ func (c *commands) runBenchPlayer(ctx ctx, f *benchPlayerFlags) error {
 	if err != nil {
 		return err
 	}
-	binary, err := os.Executable()
+	binary, err := thisProgram()
 	if err != nil {
-		return fmt.Errorf("find this program to run it as the server: %w", err)
+		return err
 	}
 	script, err := player.HLSJS()
 	if err != nil {
@@ -84,7 +77,5 @@ func (c *commands) runBenchPlayer(ctx ctx, f *benchPlayerFlags) error {
 		return err
 	}
 	// The views before an error are worth having: they took minutes.
-	out := json.NewEncoder(c.stdout)
-	out.SetIndent("", "  ")
-	return errors.Join(err, out.Encode(rep))
+	return errors.Join(err, c.printJSON(rep))
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -21,15 +20,14 @@ import (
 )
 
 type benchTelemetryFlags struct {
-	base       // of which only logging and the file of settings apply
-	rate       int
-	perPost    int
-	sessions   int
-	conns      int
-	window     time.Duration
-	compare    bool
-	temp       string
-	cpuProfile string
+	measureFlags
+	rate     int
+	perPost  int
+	sessions int
+	conns    int
+	window   time.Duration
+	compare  bool
+	profile  profileFlag
 }
 
 func (f *benchTelemetryFlags) register(fs *flag.FlagSet) {
@@ -39,11 +37,8 @@ func (f *benchTelemetryFlags) register(fs *flag.FlagSet) {
 	fs.IntVar(&f.conns, "connections", 1000, "connections to the collector")
 	fs.DurationVar(&f.window, "window", time.Minute, "how long the load lasts")
 	fs.BoolVar(&f.compare, "compare", true, "send the same rows to ClickHouse as JSONEachRow, too")
-	fs.StringVar(&f.temp, "temp", "", "`directory` for bus and ClickHouse, removed afterwards (default: "+os.TempDir()+")")
-	fs.StringVar(&f.cpuProfile, "cpuprofile", "", "`file` for a CPU profile of our processes")
-	fs.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
-	fs.StringVar(&f.logFormat, "log-format", "text", "text or json")
-	fs.String("config", "", "`file` of settings: one \"flag value\" a line")
+	f.profile.register(fs)
+	f.measureFlags.register(fs, "bus and ClickHouse")
 }
 
 func (c *commands) benchTelemetry() *ffcli.Command {
@@ -105,9 +100,7 @@ func (c *commands) runBenchTelemetry(ctx ctx, f *benchTelemetryFlags) error {
 	}
 	rep, err := telemetry.Run(ctx, s)
 	if rep != nil {
-		out := json.NewEncoder(c.stdout)
-		out.SetIndent("", "  ")
-		err = errors.Join(err, out.Encode(rep))
+		err = errors.Join(err, c.printJSON(rep))
 	}
 	if err != nil {
 		return fmt.Errorf("%w; the servers said: %s", err, strings.TrimSpace(srv.output.String()))
@@ -123,9 +116,9 @@ type telemetryServer struct {
 }
 
 func startTelemetryServer(ctx ctx, f *benchTelemetryFlags, data, clickhouseURL string) (*telemetryServer, error) {
-	binary, err := os.Executable()
+	binary, err := thisProgram()
 	if err != nil {
-		return nil, fmt.Errorf("find this program to run it as the server: %w", err)
+		return nil, err
 	}
 	args := []string{
 		"up", "--no-demo", "--only", "collector,sessioniser,loader", "--data", data, "--json", "--log-level", "warn",
@@ -134,12 +127,8 @@ func startTelemetryServer(ctx ctx, f *benchTelemetryFlags, data, clickhouseURL s
 	for _, port := range []string{"rtmp", "console", "router", "collector", "origin", "nats-port"} {
 		args = append(args, "--"+port, "0")
 	}
-	if f.cpuProfile != "" {
-		path, err := filepath.Abs(f.cpuProfile)
-		if err != nil {
-			return nil, fmt.Errorf("--cpuprofile: %w", err)
-		}
-		args = append(args, "--cpuprofile", path)
+	if f.profile.path != "" {
+		args = append(args, "--cpuprofile", f.profile.path)
 	}
 	cmd := exec.Command(binary, args...)
 	cmd.Env = child.Environ("SPILLWAY_") // the caller's own settings must not reach it

@@ -1,18 +1,15 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
 	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/peterbourgon/ff/v3/ffcli"
 
 	"github.com/spillway-live/spillway/testenv/chaos"
-	"github.com/spillway-live/spillway/testenv/publisher"
 )
 
 // chaosCommand proves what the system promises when its processes are killed.
@@ -21,11 +18,9 @@ func (c *commands) chaosCommand() *ffcli.Command {
 }
 
 type chaosMediaFlags struct {
-	base   // of which only logging and the file of settings apply
+	measureFlags
 	s      chaos.Settings
-	kbps   int
-	clip   string
-	temp   string
+	clip   clipFlags
 	report string
 }
 
@@ -36,13 +31,9 @@ func (f *chaosMediaFlags) register(fs *flag.FlagSet) {
 	fs.IntVar(&f.s.Viewers, "viewers", 6, "low-latency viewers at once, through an edge")
 	fs.IntVar(&f.s.Renditions, "renditions", 2, "streams that have a rendition beside the publisher's; -1 is none")
 	fs.DurationVar(&f.s.Between, "between", 6*time.Second, "longest time between two kills")
-	fs.IntVar(&f.kbps, "kbps", 600, "bit rate of every stream, kbit/s, picture and sound")
-	fs.StringVar(&f.clip, "clip", "", "FLV `file` to publish in a loop, H.264 and AAC (default: one is made with ffmpeg)")
-	fs.StringVar(&f.temp, "temp", "", "`directory` for the bus's store and logs, removed afterwards (default: "+os.TempDir()+")")
 	fs.StringVar(&f.report, "report", "", "Markdown `file` to write a summary to (default: none)")
-	fs.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
-	fs.StringVar(&f.logFormat, "log-format", "text", "text or json")
-	fs.String("config", "", "`file` of settings: one \"flag value\" a line")
+	f.clip.register(fs, 600)
+	f.measureFlags.register(fs, "the bus's store and logs")
 }
 
 func (c *commands) chaosMedia() *ffcli.Command {
@@ -56,19 +47,20 @@ func (c *commands) runChaosMedia(ctx ctx, f *chaosMediaFlags) (err error) {
 	if f.s.Logger, err = f.logger(c.stderr); err != nil {
 		return err
 	}
-	if f.s.Binary, err = os.Executable(); err != nil {
-		return fmt.Errorf("find this program to run it: %w", err)
+	if f.s.Binary, err = thisProgram(); err != nil {
+		return err
 	}
 	if f.s.Dir, err = os.MkdirTemp(f.temp, "spillway-chaos-"); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(f.s.Dir)) }()
-	if f.s.Clip = f.clip; f.clip == "" {
-		f.s.Clip = filepath.Join(f.s.Dir, "clip.flv")
-		if err := (publisher.Clip{Path: f.s.Clip, BitrateKbps: f.kbps, Width: 320, Height: 180}).Make(ctx); err != nil {
-			return err
-		}
+	f.clip.width, f.clip.height = 320, 180
+	clip, remove, err := f.clip.file(ctx, f.temp, f.s.Logger)
+	if err != nil {
+		return err
 	}
+	defer remove()
+	f.s.Clip = clip
 	rep, err := chaos.Run(ctx, f.s)
 	if err != nil {
 		return err
@@ -78,9 +70,7 @@ func (c *commands) runChaosMedia(ctx ctx, f *chaosMediaFlags) (err error) {
 			return fmt.Errorf("write the report: %w", err)
 		}
 	}
-	out := json.NewEncoder(c.stdout)
-	out.SetIndent("", "  ")
-	if err := out.Encode(rep); err != nil {
+	if err := c.printJSON(rep); err != nil {
 		return err
 	}
 	if len(rep.Failures) > 0 {

@@ -17,20 +17,29 @@ import (
 // base are the settings every subcommand has. Packages get plain values from
 // it; nothing below this package reads flags, environment or files of settings.
 type base struct {
+	logFlags
 	data       string // directory with everything that is kept
 	nats       string // URL of the bus; empty: the one of the running "spillway up"
 	clickhouse string // URL of ClickHouse; empty likewise
 	cluster    string // cluster of ClickHouse servers that holds the tables; empty: one server does
-	logLevel   string
-	logFormat  string
 }
 
 func (b *base) register(fs *flag.FlagSet) {
 	fs.StringVar(&b.data, "data", "", "`directory` where everything is kept (default: "+defaultDataDir()+")")
 	fs.StringVar(&b.nats, "nats", "", "`URL` of NATS, nats://user:password@host:port (default: embedded, or that of the running \"spillway up\")")
 	fs.StringVar(&b.clickhouse, "clickhouse", "", "`URL` of ClickHouse, clickhouse://user:password@host:9000 (default: embedded, or that of the running \"spillway up\")")
-	fs.StringVar(&b.logLevel, "log-level", "info", "debug, info, warn or error")
-	fs.StringVar(&b.logFormat, "log-format", "text", "text or json")
+	b.logFlags.register(fs)
+}
+
+// logFlags say how to log, and where further settings are read from.
+type logFlags struct {
+	logLevel  string
+	logFormat string
+}
+
+func (f *logFlags) register(fs *flag.FlagSet) {
+	fs.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
+	fs.StringVar(&f.logFormat, "log-format", "text", "text or json")
 	fs.String("config", "", "`file` of settings: one \"flag value\" a line")
 }
 
@@ -53,19 +62,19 @@ func defaultDataDir() string {
 	return filepath.Join(home, ".local", "share", "spillway")
 }
 
-func (b *base) logger(w io.Writer) (*slog.Logger, error) {
+func (f *logFlags) logger(w io.Writer) (*slog.Logger, error) {
 	var level slog.Level
-	if err := level.UnmarshalText([]byte(b.logLevel)); err != nil {
-		return nil, fmt.Errorf("--log-level %q: give debug, info, warn or error", b.logLevel)
+	if err := level.UnmarshalText([]byte(f.logLevel)); err != nil {
+		return nil, fmt.Errorf("--log-level %q: give debug, info, warn or error", f.logLevel)
 	}
 	o := &slog.HandlerOptions{Level: level}
-	switch b.logFormat {
+	switch f.logFormat {
 	case "text":
 		return slog.New(slog.NewTextHandler(w, o)), nil
 	case "json":
 		return slog.New(slog.NewJSONHandler(w, o)), nil
 	}
-	return nil, fmt.Errorf("--log-format %q: give text or json", b.logFormat)
+	return nil, fmt.Errorf("--log-format %q: give text or json", f.logFormat)
 }
 
 // options let every flag be set by environment (SPILLWAY_DATA) and file too.

@@ -70,6 +70,7 @@ func noEntry[T any](ctx ctx, r *registry.Registry[T], what, key string, err erro
 	return fmt.Errorf("there is no %s %s; there are: %s", what, shown(key), strings.Join(names, ", "))
 }
 
+// printJSON writes a record or report to standard output.
 func (c *commands) printJSON(v any) error {
 	b, err := json.MarshalIndent(v, "", "  ")
 	if err != nil {
