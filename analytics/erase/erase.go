@@ -3,8 +3,11 @@
 // It promises: once Viewer has returned without error no table has a row that
 // bears one of the viewer's hashes, or the id of a session that did. Roll-ups
 // are left as they are: they hold sums by place, device and time, and no ids.
-// It does not reach rows that are still on the bus; those arrive within
-// minutes, so erase again after the bus's horizon (docs/operator.md).
+// What is still on its way (bus, spools, open sessions) is deleted as it
+// arrives by a Sweeper, which follows the requests that Ask leaves on the bus
+// for schemas.ErasureKept. Messages on the bus are not rewritten: they hold rows
+// of many viewers, and blocks of them must be repeated identically; the bus's
+// own retention ends them (docs/operator.md says when each copy is gone).
 package erase
 
 import (
@@ -19,6 +22,7 @@ import (
 	chgo "github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 
+	"github.com/spillway-live/spillway/schemas"
 	"github.com/spillway-live/spillway/schemas/clickhouse"
 )
 
@@ -48,7 +52,7 @@ func (r *Report) WriteText(w io.Writer) error {
 			return err
 		}
 	}
-	_, err := fmt.Fprintln(w, "roll-ups: unchanged, they hold sums and no ids")
+	_, err := fmt.Fprintln(w, "roll-ups: unchanged, they hold sums and no ids\nwhat is still on its way is deleted as it arrives, for eight days")
 	return err
 }
 
@@ -58,10 +62,7 @@ type target struct {
 	viewer, session, unit bool
 }
 
-var (
-	hashForm   = regexp.MustCompile(`^[0-9a-f]{8,64}$`)
-	identifier = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]{0,63}$`)
-)
+var identifier = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]{0,63}$`)
 
 // Settings say where rows are deleted.
 type Settings struct {
@@ -91,8 +92,8 @@ func Viewer(ctx context.Context, s Settings, hashes []string) (*Report, error) {
 		return nil, fmt.Errorf("no hash of a viewer given")
 	}
 	for _, h := range hashes {
-		if !hashForm.MatchString(h) {
-			return nil, fmt.Errorf("%q is no viewer hash: lower-case hexadecimal digits are expected", h)
+		if err := schemas.CheckViewerHash(h); err != nil {
+			return nil, err
 		}
 	}
 	tables, err := targets(ctx, conn, database, s.Cluster != nil)

@@ -206,7 +206,7 @@ func (c *commands) roleCommands() []*ffcli.Command {
 		return one(r, err)
 	})
 	add("sessioniser", "turn telemetry into session slices", nil, func(d *deps) ([]role, error) { return one(d.sessioniserRole(), nil) })
-	out = append(out, c.loaderCommand(), c.edgeCommand(), c.consoleCommand())
+	out = append(out, c.loaderCommand(), c.eraserCommand(), c.edgeCommand(), c.consoleCommand())
 	return out
 }
 

@@ -48,6 +48,10 @@ func (s *system) startAnalytics(ctx ctx) error {
 			return err
 		}
 		s.add(r)
+		if r, err = s.d.eraserRole(ctx, admin, s.f.cluster); err != nil {
+			return err
+		}
+		s.add(r)
 	}
 	if s.f.runs("sessioniser") {
 		s.add(s.d.sessioniserRole())

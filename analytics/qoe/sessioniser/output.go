@@ -64,6 +64,20 @@ func (o *output) note(seq uint64, h nats.Header) error {
 	return nil
 }
 
+// mark writes a message without slices, so that the last one with some need not
+// stay on the bus to say how far the partition is published: it may bear a
+// viewer's hash, and an idle partition would keep it for ever.
+func (o *output) mark(ctx context.Context, input uint64) error {
+	if input <= o.input {
+		return nil
+	}
+	m := nats.NewMsg(o.subject)
+	m.Header.Set(schemas.HeaderKind, KindMark)
+	m.Header.Set(schemas.HeaderInputSeq, strconv.FormatUint(input, 10))
+	m.Header.Set(schemas.HeaderRows, "0")
+	return o.write(ctx, m, input, 1)
+}
+
 // publish writes what of the slices is not there yet and gives their number.
 // It retries until it is done, ctx ends, or another reader has written (ErrFenced).
 func (o *output) publish(ctx context.Context, slices []schemas.Slice, input uint64) (n int, err error) {

@@ -95,9 +95,10 @@ func (r *reader) run(ctx context.Context) error {
 	}
 }
 
-// idle makes time go on while nothing arrives and sessions are waiting for it.
+// idle makes time go on while nothing arrives and sessions are waiting for it,
+// if only to be forgotten: what is known of viewers must not stay in a snapshot.
 func (r *reader) idle(ctx context.Context) {
-	if r.table.Open() == 0 && !r.waiting || time.Since(r.lastTick) < r.TickEvery/2 {
+	if r.table.Remembered() == 0 && !r.waiting || time.Since(r.lastTick) < r.TickEvery/2 {
 		return
 	}
 	r.lastTick = time.Now()
@@ -172,14 +173,19 @@ func (r *reader) handle(ctx context.Context, msg jetstream.Msg) error {
 // tick publishes the slices due at stream time ms, on account of everything up
 // to the last message, and snapshots the state while no row waits in it.
 func (r *reader) tick(ctx context.Context, ms int64) error {
+	remembered := r.table.Remembered()
 	slices := r.table.Tick(ms)
+	emptied := remembered > 0 && r.table.Remembered() == 0
 	r.tickedMs, r.waiting = ms, false
 	n, err := r.out.publish(ctx, slices, r.seq)
+	if err == nil && emptied {
+		err = r.out.mark(ctx, r.seq)
+	}
 	if err != nil {
 		return err
 	}
 	r.count(n)
-	if time.Since(r.lastSnap) >= r.SnapshotEvery {
+	if emptied || time.Since(r.lastSnap) >= r.SnapshotEvery {
 		r.lastSnap = time.Now()
 		r.forgetProducers()
 		if err := r.snapshot(ctx); err != nil && ctx.Err() == nil {

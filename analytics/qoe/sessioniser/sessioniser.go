@@ -41,6 +41,8 @@ import (
 const (
 	// KindTick is the value of schemas.HeaderKind on a tick message.
 	KindTick = "tick"
+	// KindMark is the same on a message without slices: no session is remembered any more.
+	KindMark = "mark"
 	// HeaderTime is, on a tick message, the stream time in Unix milliseconds.
 	HeaderTime = "Spillway-Time"
 	// HeaderPart is "i/n" on the i-th of n slices messages of one tick.

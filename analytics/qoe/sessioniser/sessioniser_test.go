@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -16,6 +17,7 @@ import (
 	"github.com/spillway-live/spillway/analytics/qoe/session"
 	"github.com/spillway-live/spillway/analytics/qoe/sessioniser"
 	"github.com/spillway-live/spillway/schemas"
+	wait "github.com/spillway-live/spillway/testenv/await"
 	"github.com/spillway-live/spillway/testenv/bus/bustest"
 )
 
@@ -99,7 +101,10 @@ func readSlices(t *testing.T, js jetstream.JetStream) (s sums) {
 		n := 0
 		for m := range b.Messages() {
 			n++
-			rows, err := schemas.DecodeSlices(m.Data())
+			var rows []schemas.Slice
+			if m.Headers().Get(schemas.HeaderKind) != sessioniser.KindMark {
+				rows, err = schemas.DecodeSlices(m.Data())
+			}
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -284,4 +289,41 @@ func counter(t *testing.T, reg *prometheus.Registry, name string) (sum float64) 
 		}
 	}
 	return sum
+}
+
+// Once its sessions are over, an idle partition keeps nothing of them: neither its snapshot nor its last slices message.
+func TestIdlePartitionForgets(t *testing.T) {
+	b := bustest.Start(t)
+	proc := start(t, sessioniser.Settings{JetStream: b.JS, TickEvery: 50 * time.Millisecond, SnapshotEvery: 50 * time.Millisecond,
+		Session: session.Config{GraceMs: 100, KeepMs: 500}})
+	f := &feed{js: b.JS, id: "gone", seq: map[int]uint64{}, t: t}
+	base := time.Now().UnixMilli() - 6000
+	f.views(1, base, 0)
+	p := schemas.TelemetryPartition(fmt.Sprintf("gone-%d-0", base))
+	store, err := b.JS.ObjectStore(t.Context(), schemas.BucketSnapshots)
+	if err != nil {
+		t.Fatal(err)
+	}
+	slices, err := b.JS.Stream(t.Context(), schemas.StreamSlices)
+	if err != nil {
+		t.Fatal(err)
+	}
+	known := func() (snapshot, last bool) {
+		if data, err := store.GetBytes(t.Context(), sessioniser.SnapshotName(p)); err == nil {
+			snapshot = strings.Contains(string(data), "gone-")
+		}
+		if m, err := slices.GetLastMsgForSubject(t.Context(), schemas.SlicesSubject(p)); err == nil {
+			last = strings.Contains(string(m.Data), "gone-") // Arrow holds text as it is
+		}
+		return snapshot, last
+	}
+	wait.True(t, "the session is in the snapshot and on the bus", func() bool { s, l := known(); return s || l })
+	wait.True(t, "it is in neither", func() bool { s, l := known(); return !s && !l })
+	if s := readSlices(t, b.JS); s.sessions != 1 || s.ended != 1 || s.playedMs != 5000 {
+		t.Errorf("slices add up to %+v", s)
+	}
+	proc.stop()
+	if err := <-proc.done; err != nil {
+		t.Error(err)
+	}
 }
