@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spillway-live/spillway/schemas"
 )
@@ -61,6 +62,9 @@ func (t *Table) Stats() Stats { return t.stats }
 
 // Open is the number of sessions that are not closed.
 func (t *Table) Open() int { return t.open }
+
+// KeepFor is how long a closed session is remembered.
+func (t *Table) KeepFor() time.Duration { return time.Duration(t.cfg.KeepMs) * time.Millisecond }
 
 // Remembered is the number of sessions held, closed ones included.
 func (t *Table) Remembered() int { return len(t.order) }

@@ -98,7 +98,14 @@ func (r *reader) run(ctx context.Context) error {
 // idle makes time go on while nothing arrives and sessions are waiting for it,
 // if only to be forgotten: what is known of viewers must not stay in a snapshot.
 func (r *reader) idle(ctx context.Context) {
-	if r.table.Remembered() == 0 && !r.waiting || time.Since(r.lastTick) < r.TickEvery/2 {
+	every := r.TickEvery / 2
+	if r.table.Open() == 0 && !r.waiting {
+		if r.table.Remembered() == 0 {
+			return
+		}
+		every = max(every, r.table.KeepFor()/10) // nothing but forgetting is due
+	}
+	if time.Since(r.lastTick) < every {
 		return
 	}
 	r.lastTick = time.Now()
