@@ -83,10 +83,11 @@ func (t *Table) Wait(ctx context.Context) error {
 
 // Of says what the address is at now.
 func (t *Table) Of(address schemas.StreamKey, now time.Time) Access {
-	if s, ok := t.shares.Get(address.KVKey()); ok {
+	k := address.KVKey()
+	if s, ok := t.shares.Get(k); ok {
 		return Access{Key: s.Key(), Shared: true, Ended: s.Ended(now), UntilUnix: s.UntilUnix}
 	}
-	p, ok := t.apps.Get(address.KVKey())
+	p, ok := t.apps.Get(k)
 	if !ok {
 		p, _ = t.apps.Get(address.App)
 	}

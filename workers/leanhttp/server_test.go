@@ -69,6 +69,11 @@ func start(t testing.TB, h http.Handler, change ...func(*http.Server)) *running 
 func variety(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	h.Set("X-Seen", fmt.Sprintf("%s %s %s %q", r.Method, r.URL, r.Host, r.Header.Get("X-Ask")))
+	if l, ok := w.(Liner); ok {
+		l.Lines("X-Line: a\r\n")
+	} else {
+		h.Set("X-Line", "a")
+	}
 	h.Set("Content-Type", "text/plain")
 	big := bytes.Repeat([]byte("0123456789abcdef"), 20<<10)
 	flush := http.NewResponseController(w).Flush

@@ -31,6 +31,7 @@ type writer struct {
 	framing framing
 	left    int64 // of the announced length; less than 0: what was written without one
 	limited bool  // a deadline for this answer is set
+	lines   string
 	err     error
 }
 
@@ -62,6 +63,13 @@ func (w *writer) free() {
 // Header is sent with the first call of WriteHeader or Write.
 func (w *writer) Header() http.Header { return w.header }
 
+// Lines adds lines of a header that many answers have, each with its line break,
+// as they are: names that Header does not get. It must come before WriteHeader.
+func (w *writer) Lines(lines string) { w.lines = lines }
+
+// Liner is a writer of this package, which takes lines as they are.
+type Liner interface{ Lines(lines string) }
+
 // WriteHeader takes the header as it is now; only its first call counts.
 func (w *writer) WriteHeader(code int) {
 	if w.code != 0 || code < 200 { // there is no interim answer to a GET without Expect
@@ -71,7 +79,7 @@ func (w *writer) WriteHeader(code int) {
 	if w.out == nil {
 		w.out = buffers.Get().(*[]byte)
 	}
-	b := appendStatus(*w.out, code)
+	b := append(appendStatus(*w.out, code), w.lines...)
 	w.framing = undecided
 	if code == http.StatusNoContent || code == http.StatusNotModified {
 		w.framing = none

@@ -3,7 +3,6 @@ package origin
 import (
 	"bytes"
 	"errors"
-	"hash/crc32"
 	"net/http"
 	"os"
 	"strconv"
@@ -82,8 +81,15 @@ var (
 	valuePlaylist = []string{hls.TypePlaylist}
 	valueMP4      = []string{hls.TypeMP4}
 	valueMedia    = []string{cacheMedia}
-	valueExposed  = []string{"Accept-Ranges, Age, Cache-Control, CMSD-Dynamic, CMSD-Static, Content-Length, Content-Range, Date, ETag, Retry-After"}
+	valueVersion  = []string{cacheVersion}
+	valueExposed  = []string{exposed}
 )
+
+const exposed = "Accept-Ranges, Age, Cache-Control, CMSD-Dynamic, CMSD-Static, Content-Length, Content-Range, Date, ETag, Retry-After"
+
+// everyAnswer is the same for all of an origin's answers about streams.
+const everyAnswer = "Access-Control-Allow-Origin: *\r\nAccess-Control-Expose-Headers: " + exposed +
+	"\r\nTiming-Allow-Origin: *\r\n"
 
 func refuse(w http.ResponseWriter, code int, cache, why string) {
 	h := w.Header()
@@ -115,15 +121,17 @@ func (o *Origin) fail(w http.ResponseWriter, r *http.Request, err error) {
 func sendPlaylist(w http.ResponseWriter, r *http.Request, b []byte, cache string) {
 	h := w.Header()
 	h["Content-Type"] = valuePlaylist
-	h["Cache-Control"] = []string{cache}
+	if cache == cacheVersion {
+		h["Cache-Control"] = valueVersion
+	} else {
+		h["Cache-Control"] = []string{cache}
+	}
 	h["Content-Length"] = []string{strconv.Itoa(len(b))}
 	w.WriteHeader(http.StatusOK)
 	if r.Method != http.MethodHead {
 		_, _ = w.Write(b) // the client may be gone
 	}
 }
-
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // etag is a strong validator (RFC 9110 section 8.8.3): the object's name and
 // the CRC-32C of its bytes, so it is the same at every origin and differs even
@@ -158,8 +166,8 @@ func conditional(h http.Header) bool {
 	return h.Get("Range") != "" || h.Get("If-None-Match") != "" || h.Get("If-Match") != ""
 }
 
-func sendMedia(w http.ResponseWriter, r *http.Request, t target, name string, b []byte) {
-	mediaHeader(w, r, t, etag(name, crc32.Checksum(b, castagnoli)))
+func sendMedia(w http.ResponseWriter, r *http.Request, t target, name string, b []byte, sum *checksum) {
+	mediaHeader(w, r, t, etag(name, sum.of(b)))
 	if conditional(r.Header) {
 		http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(b))
 		return

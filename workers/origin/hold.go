@@ -3,6 +3,7 @@ package origin
 import (
 	"context"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/spillway-live/spillway/schemas"
@@ -141,7 +142,7 @@ func (o *Origin) serveMedia(w http.ResponseWriter, r *http.Request, t target) {
 			return
 		}
 		data, ok, later := tr.find(t.id)
-		wake, begun := tr.changed, tr.inProgress(t.id)
+		sum, wake, begun := tr.checksum(t.id), tr.changed, tr.inProgress(t.id)
 		var past *past
 		if ok && data == nil {
 			past = tr.past(t.id)
@@ -157,7 +158,7 @@ func (o *Origin) serveMedia(w http.ResponseWriter, r *http.Request, t target) {
 		}
 		switch left := o.HoldLimit - time.Since(start); {
 		case ok:
-			sendMedia(w, r, t, mediaName(t.id), data)
+			sendMedia(w, r, t, mediaName(t.id), data, sum)
 			return
 		case !later || left <= 0:
 			if !o.serveStored(w, r, t) {
@@ -191,10 +192,19 @@ type hold struct {
 
 func newHold(o *Origin, ctx context.Context) *hold { return &hold{o: o, ctx: ctx} }
 
+// timers are stopped ones, to be used again.
+var timers sync.Pool
+
 // wait returns false when the request's context ended before wake or d.
 func (h *hold) wait(wake <-chan struct{}, d time.Duration) bool {
 	if h.timer == nil {
-		h.timer, h.since = time.NewTimer(d), time.Now()
+		h.since = time.Now()
+		if old, ok := timers.Get().(*time.Timer); ok {
+			h.timer = old
+			h.timer.Reset(d)
+		} else {
+			h.timer = time.NewTimer(d)
+		}
 		h.o.m.held.Inc()
 	} else {
 		h.timer.Reset(d)
@@ -212,7 +222,9 @@ func (h *hold) end() {
 	if h.timer == nil {
 		return
 	}
-	h.timer.Stop()
+	h.timer.Stop() // nothing comes from it any more (Go 1.23)
+	timers.Put(h.timer)
+	h.timer = nil
 	h.o.m.held.Dec()
 	h.o.m.holding.Observe(time.Since(h.since).Seconds())
 }

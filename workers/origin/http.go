@@ -11,6 +11,7 @@ import (
 
 	"github.com/spillway-live/spillway/schemas"
 	"github.com/spillway-live/spillway/workers/hls"
+	"github.com/spillway-live/spillway/workers/leanhttp"
 )
 
 const allowedMethods = "GET, HEAD, OPTIONS"
@@ -33,10 +34,18 @@ func parsePath(path string) (t target, ok bool) {
 	if len(path) > maxPath || len(path) == 0 || path[0] != '/' {
 		return t, false
 	}
-	p := strings.Split(path[1:], "/")
-	if len(p) != 3 && len(p) != 5 {
+	var names [5]string
+	n := 0
+	for rest, more := path[1:], true; more; n++ {
+		if n == len(names) {
+			return t, false
+		}
+		names[n], rest, more = strings.Cut(rest, "/")
+	}
+	if n != 3 && n != 5 {
 		return t, false
 	}
+	p := names[:n]
 	t.key = schemas.StreamKey{App: p[0], Stream: p[1]}
 	if t.key.Check() != nil {
 		return t, false
@@ -97,10 +106,14 @@ func (o *Origin) serve(rw http.ResponseWriter, r *http.Request) {
 		o.m.answered(kind, w.code, w.bytes)
 	}()
 	h := w.Header()
-	h["Access-Control-Allow-Origin"] = valueAny
-	h["Access-Control-Expose-Headers"] = valueExposed
-	h["Timing-Allow-Origin"] = valueAny
-	h["X-Content-Type-Options"] = valueNosniff
+	if l, ok := rw.(leanhttp.Liner); ok {
+		l.Lines(everyAnswer)
+	} else {
+		h["Access-Control-Allow-Origin"] = valueAny
+		h["Access-Control-Expose-Headers"] = valueExposed
+		h["Timing-Allow-Origin"] = valueAny
+	}
+	h["X-Content-Type-Options"] = valueNosniff // http.Error sets it, too
 	switch r.Method {
 	case http.MethodGet, http.MethodHead:
 	case http.MethodOptions:
@@ -194,5 +207,5 @@ func (o *Origin) serveInit(w http.ResponseWriter, r *http.Request, t target) {
 		o.fail(w, r, err)
 		return
 	}
-	sendMedia(w, r, t, t.initID, b)
+	sendMedia(w, r, t, t.initID, b, new(checksum))
 }

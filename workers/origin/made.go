@@ -46,8 +46,12 @@ func (o *Origin) retired(ctx context.Context, t target) bool {
 		return false
 	}
 	now := time.Now()
-	ctx, cancel := context.WithTimeout(ctx, time.Second)
-	defer cancel()
-	s, err := o.state(ctx, t.key)
+	s, ok, err := o.lately(t.key)
+	if !ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, time.Second)
+		defer cancel()
+		s, err = o.state(ctx, t.key)
+	}
 	return err == nil && alive(s, now) && o.made.Retired(t.key, t.rendition, now)
 }

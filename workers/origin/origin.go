@@ -257,12 +257,13 @@ const unknownFor = time.Second
 // watch gives the feed of a stream, starting it when it is not there. release
 // must be called when the request is over.
 func (o *Origin) watch(ctx context.Context, key schemas.StreamKey) (*feed, func(), error) {
-	if at, ok := o.unknown.get(key.KVKey()); ok && time.Since(at) < unknownFor {
-		return nil, nil, errUnknown
-	}
 	o.mu.Lock()
 	f := o.feeds[key]
 	if f == nil {
+		if at, ok := o.unknown.get(key.KVKey()); ok && time.Since(at) < unknownFor {
+			o.mu.Unlock()
+			return nil, nil, errUnknown
+		}
 		if len(o.feeds) >= o.MaxStreams {
 			o.mu.Unlock()
 			return nil, nil, errFull
@@ -291,10 +292,14 @@ func (o *Origin) watch(ctx context.Context, key schemas.StreamKey) (*feed, func(
 		f.users.Add(-1)
 	}
 	select {
-	case <-f.ready:
-	case <-ctx.Done():
-		release()
-		return nil, nil, ctx.Err()
+	case <-f.ready: // nearly always; this costs less than waiting for either
+	default:
+		select {
+		case <-f.ready:
+		case <-ctx.Done():
+			release()
+			return nil, nil, ctx.Err()
+		}
 	}
 	if f.err != nil {
 		release()
@@ -342,13 +347,22 @@ type cachedState struct {
 // stateAge is how old an answer from the bucket streams may be.
 const stateAge = 500 * time.Millisecond
 
+// lately is state without asking the bucket; ok is false where it must be asked.
+func (o *Origin) lately(key schemas.StreamKey) (s *schemas.StreamState, ok bool, err error) {
+	c, ok := o.states.get(key.KVKey())
+	switch {
+	case !ok || time.Since(c.at) >= stateAge:
+		return nil, false, nil
+	case c.state == nil:
+		return nil, true, jetstream.ErrKeyNotFound
+	}
+	return c.state, true, nil
+}
+
 // state gives what the bucket streams says of a stream, up to stateAge old.
 func (o *Origin) state(ctx context.Context, key schemas.StreamKey) (*schemas.StreamState, error) {
-	if c, ok := o.states.get(key.KVKey()); ok && time.Since(c.at) < stateAge {
-		if c.state == nil {
-			return nil, jetstream.ErrKeyNotFound
-		}
-		return c.state, nil
+	if s, ok, err := o.lately(key); ok {
+		return s, err
 	}
 	e, err := o.streams.Get(ctx, key.KVKey())
 	if errors.Is(err, jetstream.ErrKeyNotFound) {

@@ -116,7 +116,7 @@ func (o *Origin) servePast(w http.ResponseWriter, r *http.Request, t target, p *
 	data, err := o.readPast(r.Context(), t.key, p)
 	switch {
 	case err == nil:
-		sendMedia(w, r, t, mediaName(t.id), data)
+		sendMedia(w, r, t, mediaName(t.id), data, new(checksum))
 	case errors.Is(err, errBusy) || !o.serveStored(w, r, t):
 		o.pastFailed(w, r, err)
 	}

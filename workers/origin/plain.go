@@ -248,7 +248,7 @@ func (o *Origin) servePlain(w http.ResponseWriter, r *http.Request, t target) {
 		return
 	}
 	name := mediaName(t.id) + "-" + t.kind
-	sendMedia(w, r, t, name, b)
+	sendMedia(w, r, t, name, b, new(checksum))
 }
 
 func (o *Origin) muxTS(ctx context.Context, kind schemas.Track, seg, sound *segment, data, soundData []byte) ([]byte, error) {

@@ -42,6 +42,8 @@ type segment struct {
 	settled bool
 	data    []byte
 	raw     [][]byte
+	sum     checksum
+	sums    []*checksum   // of the parts
 	line    *schemas.Line // where its run stands in time; nil: not known
 
 	chunks   []uint64 // sequences on MEDIA of what its parts are cut from
@@ -347,7 +349,7 @@ func (t *track) append(p *piece, now time.Time) {
 	s := t.segs[len(t.segs)-1]
 	s.settle(p)
 	s.Parts = append(s.Parts, hls.Part{DurationUs: p.h.DurationUs, Independent: p.h.Independent, Gap: p.gap})
-	s.raw = append(s.raw, p.data)
+	s.raw, s.sums = append(s.raw, p.data), append(s.sums, new(checksum))
 	s.cut += p.h.DurationUs
 	if seq, ok := t.sources[p.id]; ok {
 		s.source(seq)
