@@ -41,9 +41,16 @@ func requestsAt(t testing.TB, s *stack) (byObject map[string]float64, chunks flo
 	return byObject, chunks
 }
 
-// originRequests lets viewers watch for a while and gives the requests to the
-// origin for each chunk of media, joins included, by object.
-func originRequests(t testing.TB, s *stack, viewers int) (perChunk map[string]float64, edge uint64) {
+// load is what the origin is asked for, by object, for each chunk of media: while
+// viewers join, and then while all of them watch. edges counts what viewers asked
+// edges for meanwhile.
+type load struct {
+	joining, watching map[string]float64
+	edges             uint64
+}
+
+// originRequests lets viewers watch for a while.
+func originRequests(t testing.TB, s *stack, viewers int) (l load) {
 	t.Helper()
 	const span = 30 // chunks, six seconds
 	p := &viewer.Pool{
@@ -54,62 +61,64 @@ func originRequests(t testing.TB, s *stack, viewers int) (perChunk map[string]fl
 	done := make(chan error, 1)
 	before, from := requestsAt(t, s)
 	asked := func() uint64 { return s.edges["a"].Stats().Requests + s.edges["b"].Stats().Requests }
-	edgeBefore := asked()
+	edgesBefore := asked()
 	go func() { done <- p.Run(ctx) }()
 	await.True(t, "everyone watches", func() bool { return s.edges["a"].Stats().Viewers+s.edges["b"].Stats().Viewers >= viewers })
-	_, joined := requestsAt(t, s)
+	joined, at := requestsAt(t, s)
 	var after map[string]float64
-	var to float64 // when everyone has watched for a while
-	await.True(t, "six seconds of media", func() bool { after, to = requestsAt(t, s); return to-joined >= span })
-	edge = asked() - edgeBefore
+	var to float64
+	await.True(t, "six seconds of media", func() bool { after, to = requestsAt(t, s); return to-at >= span })
+	l.edges = asked() - edgesBefore
 	cancel()
 	if err := <-done; err != nil {
 		t.Error(err)
 	}
-	perChunk = map[string]float64{}
+	l.joining, l.watching = map[string]float64{}, map[string]float64{}
 	for k, n := range after {
-		perChunk[k] = (n - before[k]) / (to - from)
+		l.joining[k] = (joined[k] - before[k]) / max(at-from, 1)
+		l.watching[k] = (n - joined[k]) / (to - at)
 	}
-	return perChunk, edge
+	return l
 }
 
 // What an origin is asked for depends on the media, not on how many watch:
 // edges join equal requests. The benchmark does it with a thousand.
 func TestOriginRequestsDoNotGrowWithViewers(t *testing.T) {
 	s := newStack(t)
-	few, fewEdge := originRequests(t, s, 10)
-	many, manyEdge := originRequests(t, s, 200)
-	t.Logf("10 viewers: %d requests to edges, to the origin for each chunk %v; 200: %d, %v", fewEdge, few, manyEdge, many)
-	if manyEdge < 5*fewEdge {
-		t.Errorf("the edges were asked %d times by 200 viewers, %d by 10", manyEdge, fewEdge)
+	few := originRequests(t, s, 10)
+	many := originRequests(t, s, 200)
+	t.Logf("10 viewers %+v; 200 viewers %+v", few, many)
+	if many.edges < 5*few.edges {
+		t.Errorf("the edges were asked %d times by 200 viewers, %d by 10", many.edges, few.edges)
 	}
-	for kind := range many {
+	for kind := range many.watching {
 		// Each of two edges asks once for each version and object; more viewers are
 		// spread over more versions of what few asked for, but no further.
-		if limit := 2*few[kind] + 1; many[kind] > limit {
-			t.Errorf("%s: %.2f requests for each chunk with 200 viewers, %.2f with 10", kind, many[kind], few[kind])
+		if limit := 2*few.watching[kind] + 1; many.watching[kind] > limit {
+			t.Errorf("%s: %.2f requests for each chunk with 200 viewers, %.2f with 10", kind, many.watching[kind], few.watching[kind])
 		}
 	}
-	if len(many) == 0 || many["other"] > 0 {
-		t.Errorf("asked for: %v", many)
+	if len(many.watching) == 0 || many.watching["other"]+many.joining["other"] > 0 {
+		t.Errorf("asked for: %+v", many)
 	}
 }
 
 // BenchmarkOriginRequests gives the requests to the origin for each chunk of
-// media, 200 ms, with 10, 100 and 1,000 viewers of whole segments on two edges.
+// media, 200 ms, once all have joined, with 10, 100 and 1,000 viewers of whole segments on two edges.
 func BenchmarkOriginRequests(b *testing.B) {
 	for _, n := range []int{10, 100, 1000} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
 			s := newStack(b)
 			for b.Loop() {
-				per, edge := originRequests(b, s, n)
+				l := originRequests(b, s, n)
 				all := 0.0
-				for kind, x := range per {
+				for kind, x := range l.watching {
 					b.ReportMetric(x, kind+"/chunk")
 					all += x
 				}
 				b.ReportMetric(all, "requests/chunk")
-				b.ReportMetric(float64(edge), "edge-requests")
+				b.ReportMetric(l.joining["playlist"], "joining-playlist/chunk")
+				b.ReportMetric(float64(l.edges), "edge-requests")
 			}
 		})
 	}
