@@ -2,7 +2,6 @@ package hls
 
 import (
 	"strconv"
-	"time"
 
 	"github.com/spillway-live/spillway/schemas"
 )
@@ -143,9 +142,8 @@ func (m *Media) append(b []byte, skip int) []byte {
 		hold = max(minPartHoldBackUs, 3*m.PartTargetUs)
 	}
 	first := &m.Segments[0]
-	b = append(b, "#EXTM3U\n#EXT-X-VERSION:9\n#EXT-X-TARGETDURATION:"...)
-	b = strconv.AppendInt(b, schemas.TargetDurationSec, 10)
-	b = append(b, "\n#EXT-X-SERVER-CONTROL:CAN-BLOCK-RELOAD=YES,PART-HOLD-BACK="...)
+	b = appendHead(b, lowLatencyVersion, "")
+	b = append(b, "#EXT-X-SERVER-CONTROL:CAN-BLOCK-RELOAD=YES,PART-HOLD-BACK="...)
 	b = appendSeconds(b, hold)
 	b = append(b, ",HOLD-BACK="...)
 	b = appendSeconds(b, HoldBackUs)
@@ -153,21 +151,9 @@ func (m *Media) append(b []byte, skip int) []byte {
 	b = appendSeconds(b, SkipBoundaryUs)
 	b = append(b, "\n#EXT-X-PART-INF:PART-TARGET="...)
 	b = appendSeconds(b, m.PartTargetUs)
-	b = append(b, "\n#EXT-X-MEDIA-SEQUENCE:"...)
-	b = strconv.AppendUint(b, first.MSN, 10)
-	// The number counts the tags that have left; one that still stands first has not.
-	dseq := first.DiscontinuitySeq
-	if first.Discontinuity && dseq > 0 {
-		dseq--
-	}
-	b = append(b, "\n#EXT-X-DISCONTINUITY-SEQUENCE:"...)
-	b = strconv.AppendUint(b, uint64(dseq), 10)
 	b = append(b, '\n')
-	if skip > 0 {
-		b = append(b, "#EXT-X-SKIP:SKIPPED-SEGMENTS="...)
-		b = strconv.AppendInt(b, int64(skip), 10)
-		b = append(b, '\n')
-	}
+	b = appendSequence(b, first.MSN, first.DiscontinuitySeq, first.Discontinuity)
+	b = appendSkip(b, skip)
 	b = m.appendSegments(b, skip)
 
 	epoch, msn, part := m.Next()
@@ -193,9 +179,9 @@ func (m *Media) appendSegments(b []byte, skip int) []byte {
 	for i := range m.Segments {
 		after += m.Segments[i].DurationUs()
 	}
-	initID, keys := "", keyState{}
+	var st segmentState
 	if skip > 0 && skip < len(m.Segments) {
-		keys = skipped(m.Segments[skip-1].KID, m.Segments[skip].KID)
+		st.keys = skipped(m.Segments[skip-1].KID, m.Segments[skip].KID)
 	}
 	for i := range m.Segments {
 		s := &m.Segments[i]
@@ -204,31 +190,13 @@ func (m *Media) appendSegments(b []byte, skip int) []byte {
 			continue
 		}
 		// Tag order: what applies to the whole segment stands before its first part.
-		if s.Discontinuity {
-			b = append(b, "#EXT-X-DISCONTINUITY\n"...)
-		}
-		b = keys.append(b, s.KID)
-		if s.InitID != initID || s.Discontinuity {
-			initID = s.InitID
-			b = append(b, "#EXT-X-MAP:URI=\"init-"...)
-			b = append(b, s.InitID...)
-			b = append(b, ".mp4\"\n"...)
-		}
-		b = append(b, "#EXT-X-PROGRAM-DATE-TIME:"...)
-		b = time.UnixMicro(s.WallUnixUs).UTC().AppendFormat(b, "2006-01-02T15:04:05.000Z")
-		b = append(b, '\n')
+		b = st.append(b, s.Discontinuity, s.KID, s.InitID)
+		b = appendDate(b, s.WallUnixUs)
 		if after <= PartWindowUs || !s.Complete {
 			b = appendParts(b, s)
 		}
 		if s.Complete && (m.Ended || i < len(m.Segments)-1) {
-			if s.gap() {
-				b = append(b, "#EXT-X-GAP\n"...)
-			}
-			b = append(b, "#EXTINF:"...)
-			b = appendSeconds(b, s.DurationUs())
-			b = append(b, ",\n"...)
-			b = appendBase(b, s.Epoch, s.MSN)
-			b = append(b, ".m4s\n"...)
+			b = appendFile(b, s.gap(), s.DurationUs(), s.Epoch, s.MSN)
 		}
 	}
 	return b
@@ -249,32 +217,6 @@ func appendParts(b []byte, s *Segment) []byte {
 			b = append(b, ",GAP=YES"...)
 		}
 		b = append(b, '\n')
-	}
-	return b
-}
-
-func appendBase(b []byte, epoch uint32, msn uint64) []byte {
-	b = strconv.AppendUint(b, uint64(epoch), 10)
-	b = append(b, '-')
-	return strconv.AppendUint(b, msn, 10)
-}
-
-func appendPartName(b []byte, epoch uint32, msn uint64, part int) []byte {
-	b = appendBase(b, epoch, msn)
-	b = append(b, '.')
-	b = strconv.AppendInt(b, int64(part), 10)
-	return append(b, ".m4s"...)
-}
-
-// appendSeconds writes microseconds as decimal seconds with five decimals at
-// most, rounded to nearest, without trailing zeros but with at least one decimal.
-func appendSeconds(b []byte, us int64) []byte {
-	n := (us + 5) / 10
-	b = strconv.AppendInt(b, n/100_000, 10)
-	frac := n % 100_000
-	b = append(b, '.', byte('0'+frac/10_000), byte('0'+frac/1000%10), byte('0'+frac/100%10), byte('0'+frac/10%10), byte('0'+frac%10))
-	for b[len(b)-1] == '0' && b[len(b)-2] != '.' {
-		b = b[:len(b)-1]
 	}
 	return b
 }

@@ -1,9 +1,6 @@
 package hls
 
 import (
-	"strconv"
-	"time"
-
 	"github.com/spillway-live/spillway/schemas"
 )
 
@@ -28,44 +25,22 @@ func IFrameFileName(epoch uint32, msn uint64) string {
 // Append writes the playlist.
 func (p *Plain) Append(b []byte) []byte {
 	first := &p.Segments[0]
-	b = append(b, "#EXTM3U\n#EXT-X-VERSION:"...)
 	if p.IFrames {
-		b = append(b, "6\n#EXT-X-I-FRAMES-ONLY\n"...)
+		b = appendHead(b, 6, "#EXT-X-I-FRAMES-ONLY\n")
 	} else {
-		b = append(b, "3\n"...)
+		b = appendHead(b, 3, "")
 	}
-	b = append(b, "#EXT-X-TARGETDURATION:"...)
-	b = strconv.AppendInt(b, schemas.TargetDurationSec, 10)
-	b = append(b, "\n#EXT-X-MEDIA-SEQUENCE:"...)
-	b = strconv.AppendUint(b, first.MSN, 10)
-	dseq := first.DiscontinuitySeq
-	if first.Discontinuity && dseq > 0 {
-		dseq--
-	}
-	b = append(b, "\n#EXT-X-DISCONTINUITY-SEQUENCE:"...)
-	b = strconv.AppendUint(b, uint64(dseq), 10)
-	b = append(b, '\n')
-	initID := ""
+	b = appendSequence(b, first.MSN, first.DiscontinuitySeq, first.Discontinuity)
+	var st segmentState
 	for i := range p.Segments {
 		s := &p.Segments[i]
-		if s.Discontinuity {
-			b = append(b, "#EXT-X-DISCONTINUITY\n"...)
-		}
-		if p.IFrames && (s.InitID != initID || s.Discontinuity) {
+		initID := "" // transport streams have none
+		if p.IFrames {
 			initID = s.InitID
-			b = append(b, "#EXT-X-MAP:URI=\""...)
-			b = append(b, InitName(s.InitID)...)
-			b = append(b, "\"\n"...)
 		}
-		b = append(b, "#EXT-X-PROGRAM-DATE-TIME:"...)
-		b = time.UnixMicro(s.WallUnixUs).UTC().AppendFormat(b, "2006-01-02T15:04:05.000Z")
-		// A segment that cannot be had keeps its number.
-		if s.gap() || p.IFrames && (len(s.Parts) == 0 || !s.Parts[0].Independent) {
-			b = append(b, "\n#EXT-X-GAP"...)
-		}
-		b = append(b, "\n#EXTINF:"...)
-		b = appendSeconds(b, s.DurationUs())
-		b = append(b, ",\n"...)
+		b = st.append(b, s.Discontinuity, "", initID)
+		b = appendDate(b, s.WallUnixUs)
+		b = appendDuration(b, s.gap() || p.IFrames && (len(s.Parts) == 0 || !s.Parts[0].Independent), s.DurationUs())
 		if p.IFrames {
 			b = append(b, IFrameFileName(s.Epoch, s.MSN)...)
 		} else {
