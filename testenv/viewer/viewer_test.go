@@ -54,6 +54,7 @@ func TestWatchesRealStream(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes 20 s: a publisher and viewers in real time")
 	}
+	t.Parallel()
 	s := newStack(t)
 	steered := s.watch(viewer.Config{Viewer: "alice", Device: "tv", RequestCMCD: true, SampleResponses: 0.2})
 	pinned := s.watch(viewer.Config{CDN: "b"})
@@ -175,6 +176,7 @@ func TestDeadEdgeIsLeft(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes 20 s: a publisher and viewers in real time")
 	}
+	t.Parallel()
 	s := newStack(t)
 	v := s.watch(viewer.Config{})
 	s.answered("a", 80)
@@ -198,6 +200,7 @@ func TestSteeringMovesViewers(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes 20 s: a publisher and viewers in real time")
 	}
+	t.Parallel()
 	s := newStack(t)
 	v := s.watch(viewer.Config{})
 	await.True(t, "edge a has the viewer", func() bool { return s.edges["a"].Stats().Viewers > 0 })
@@ -219,6 +222,7 @@ func TestAnyPlayerThroughAnEdge(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes 10 s: a publisher and a viewer in real time")
 	}
+	t.Parallel()
 	s := newStack(t)
 	v := s.watch(viewer.Config{Multivariant: s.edges["b"].URL() + "/live/demo/multivariant.m3u8"})
 	s.answered("b", 80)
@@ -235,6 +239,7 @@ func TestPublisherComesBack(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes 20 s: a publisher and a viewer in real time")
 	}
+	t.Parallel()
 	s := newStack(t)
 	v := s.watch(viewer.Config{})
 	s.answered("a", 60)
@@ -256,6 +261,7 @@ func TestPoolKeepsViewersEverywhere(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes 20 s: a publisher and viewers in real time")
 	}
+	t.Parallel()
 	s := newStack(t)
 	p := &viewer.Pool{
 		Config: viewer.Config{Dispatch: s.r.URL(), App: "live", Stream: "demo"},
