@@ -27,8 +27,12 @@ type feed struct {
 	begun  atomic.Bool // media has come
 }
 
+// maxMalformed is how many packets in a row may make no sense before the camera is left.
+const maxMalformed = 200
+
 // track is one format of the camera that is taken.
 type track struct {
+	bad   int // malformed packets in a row
 	media *description.Media
 	forma format.Format
 	read  reader
@@ -151,8 +155,12 @@ func (f *feed) take(t *track, pkt *rtp.Packet) {
 	if err != nil {
 		f.c.p.m.broken.Inc()
 		f.c.log.Debug("frame is malformed", "codec", codecName(t.forma), "err", err)
+		if t.bad++; t.bad == maxMalformed {
+			f.fail(publish.Refuse("bitstream", fmt.Sprintf("%d packets of %s in a row are malformed: %v", t.bad, codecName(t.forma), err)))
+		}
 		return
 	}
+	t.bad = 0
 	if len(frames) == 0 {
 		return
 	}

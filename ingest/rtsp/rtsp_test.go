@@ -83,7 +83,7 @@ func (l *lockedBuffer) String() string {
 func pull(t *testing.T, b *bustest.Bus) *puller {
 	t.Helper()
 	p := &puller{log: &lockedBuffer{}, reg: prometheus.NewRegistry()}
-	logger := slog.New(slog.NewTextHandler(p.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	logger := slog.New(slog.NewTextHandler(p.log, &slog.HandlerOptions{Level: slog.LevelInfo}))
 	nc, err := b.Server.Connect("puller", nil)
 	if err != nil {
 		t.Fatal(err)

@@ -4,6 +4,7 @@
 package camera
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"net"
@@ -30,6 +31,8 @@ type Settings struct {
 	UDP bool
 	// LoseEvery loses every n-th video packet; 0: none. It can be changed with Lose.
 	LoseEvery int64
+	// Spoil changes the payload of each packet; nil: none.
+	Spoil func(payload []byte)
 	// ClockOffset is how far its clock is off.
 	ClockOffset time.Duration
 }
@@ -197,6 +200,10 @@ func (c *Camera) send(s *sample, offset time.Duration, start time.Time) {
 		t.sent++
 		if n := c.lose.Load(); t.video && n > 0 && t.sent%n == 0 {
 			continue
+		}
+		if c.s.Spoil != nil {
+			p.Payload = bytes.Clone(p.Payload) // it is the clip's, which others play too
+			c.s.Spoil(p.Payload)
 		}
 		_ = c.stream.WritePacketRTPWithNTP(t.media, p, start.Add(pts+c.s.ClockOffset)) // nobody may be there
 	}
