@@ -125,7 +125,11 @@ func (r *renderer) materialized(verb, name, rest string) ([]string, error) {
 	return []string{verb + r.database + "." + name + r.c.OnCluster() + rest}, missing
 }
 
+// subquery is a comparison with rows of a table, which on a cluster are those of all its shards.
+var subquery = regexp.MustCompile(`\b((?:NOT )?IN \(SELECT)\b`)
+
 func (r *renderer) view(verb, name, rest string) ([]string, error) {
+	rest = subquery.ReplaceAllString(rest, "GLOBAL $1")
 	return []string{verb + r.database + "." + name + r.c.OnCluster() + rest}, nil
 }
 

@@ -70,6 +70,8 @@ func TestRollupsOfRepeatedBlocks(t *testing.T) {
 	same(t, conn, "slices", "SELECT count(), sum(sessions) FROM spillway.session_slices", "SELECT 1200, 300")
 	same(t, conn, "hours", "SELECT "+rollupSums+" FROM spillway.rollup_hour", "SELECT "+rollupSums+" FROM spillway.rollup_minute")
 	same(t, conn, "hours of streams", "SELECT "+rollupSums+" FROM spillway.rollup_stream_hour", "SELECT "+rollupSums+" FROM spillway.rollup_minute")
+	same(t, conn, "hours of arms", "SELECT "+rollupSums+", uniqExact(bucket) FROM spillway.rollup_arm_hour", "SELECT "+rollupSums+", uniqExact(bucket) FROM spillway.rollup_arm_minute")
+	same(t, conn, "view of hours of arms", "SELECT sum(sessions), sum(reports) FROM spillway.v_arm_hour WHERE experiment = 'x' AND arm = 'c'", "SELECT sum(sessions), sum(reports) FROM spillway.session_slices")
 	for _, unit := range []string{"minute", "hour", "day"} {
 		same(t, conn, "CDN by "+unit, "SELECT sum(requests), sum(server_errors), sum(bytes) FROM spillway.v_cdn_health_"+unit, "SELECT count(), countIf(response_code >= 500), sum(bytes) FROM spillway.telemetry WHERE source = 'cdn_log'")
 		same(t, conn, "publishers by "+unit, "SELECT sum(reports), sum(publish_stall_ms) FROM spillway.v_publisher_"+unit, "SELECT count(), sum(publish_stall_ms) FROM spillway.telemetry WHERE source = 'publisher'")
@@ -81,9 +83,17 @@ func TestRollupsOfRepeatedBlocks(t *testing.T) {
 	if err := conn.Exec(testContext(t), "OPTIMIZE TABLE spillway.sessions FINAL"); err != nil {
 		t.Fatal(err)
 	}
+	same(t, conn, "whole rows", "SELECT countIf(sessions = 1 AND ended = 1) FROM spillway.sessions", "SELECT 300")
+	// A closed session that is corrected late, and one that came back, are put together with their whole rows.
+	insertTwice(t, conn, "slices/late", fmt.Sprintf(`INSERT INTO spillway.session_slices (time_ms, kind, session_id, app, stream, cdn, ended, played_ms, reports, bus_seq, bus_row) VALUES
+		(%d, 'delta', 's1', 'live', 'show', 'b', 0, -70, 1, 20, 0), (%d, 'delta', 's2', 'live', 'show', 'c', -1, 500, 2, 20, 1)`, start+30_000_000, start+30_000_000))
+	same(t, conn, "corrected sessions", fmt.Sprintf(rows, "v_sessions"), fmt.Sprintf(rows, "v_sessions_from_slices"))
+	if err := conn.Exec(testContext(t), "OPTIMIZE TABLE spillway.sessions FINAL"); err != nil {
+		t.Fatal(err)
+	}
 	same(t, conn, "merged sessions", fmt.Sprintf(rows, "v_sessions"), fmt.Sprintf(rows, "v_sessions_from_slices"))
 	same(t, conn, "rows of merged sessions", "SELECT count() FROM spillway.sessions", "SELECT 300")
-	same(t, conn, "balance", "SELECT sum(raw_rows), sum(publisher_rows), sum(slice_reports), sum(rollup_reports) FROM spillway.v_balance_minute", "SELECT 1600, 800, 3600, 3600")
+	same(t, conn, "balance", "SELECT sum(raw_rows), sum(publisher_rows), sum(slice_reports), sum(rollup_reports) FROM spillway.v_balance_minute", "SELECT 1600, 800, 3603, 3603")
 	var p50, hit float64
 	var p5 *float64
 	if err := conn.QueryRow(testContext(t), "SELECT assumeNotNull(first_byte_p50_ms), assumeNotNull(hit_ratio) FROM spillway.v_cdn_health_day LIMIT 1").Scan(&p50, &hit); err != nil {

@@ -168,6 +168,7 @@ func TestServer(t *testing.T) {
 			t.Errorf("%s has no deduplication window", name)
 		}
 	})
+	t.Run("the page of columns is the server's", func(t *testing.T) { columnsPageIsTheServers(t, conn) })
 	t.Run("quantiles are those of the Go histogram", func(t *testing.T) { quantiles(t, conn) })
 	t.Run("a changed file is refused and nothing is touched", func(t *testing.T) {
 		all := mustFiles(t)

@@ -96,6 +96,8 @@ func TestAnalystIsConfined(t *testing.T) {
 		"SET readonly = 0", "SELECT 1 SETTINGS readonly = 0", "SELECT 1 SETTINGS max_execution_time = 0", "SELECT 1 SETTINGS max_execution_time = 1000",
 		"SELECT 1 SETTINGS max_memory_usage = 0", "SELECT 1 SETTINGS max_result_rows = 0", "SELECT number FROM numbers(2000000)",
 		"SELECT groupArray(number) FROM numbers(1000000000)",
+		"SELECT count() FROM numbers(1000000000000) WHERE NOT ignore(sipHash64(number)) SETTINGS max_execution_time = 1", // and would run for hours
+		"SELECT sleepEachRow(1) FROM numbers(3000) SETTINGS max_block_size = 1, max_execution_time = 1, function_sleep_max_microseconds_per_block = 0",
 		// control
 		"SYSTEM SHUTDOWN", "SYSTEM STOP LISTEN TCP", "SYSTEM STOP MERGES t", "KILL QUERY WHERE 1", "BACKUP DATABASE spillway TO File('b')",
 		"GRANT SELECT ON *.* TO analyst", "CREATE USER u", "EXECUTE AS admin SELECT 1",

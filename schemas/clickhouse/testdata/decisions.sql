@@ -20,7 +20,7 @@ CREATE TABLE spillway.decisions (
 `candidate_scores` Array(Float64) COMMENT 'their scores under the policy, no unit; from Decision.candidates.score',
 `candidate_viewers` Array(Int64) COMMENT 'viewers on them as the policy saw it; from Decision.candidates.viewers',
 `candidate_excluded` Array(LowCardinality(String)) COMMENT 'why a candidate was not eligible, empty if it was; from Decision.candidates.excluded',
-`bus_seq` UInt64 COMMENT 'stream sequence of the bus message in DECISIONS')
+`bus_seq` UInt64 COMMENT 'stream sequence of the bus message in DECISIONS', INDEX by_session session_id TYPE bloom_filter(0.01) GRANULARITY 1)
  ENGINE = MergeTree
  PARTITION BY toDate(time)
  ORDER BY (app, stream, session_id, time)

@@ -50,7 +50,7 @@ CREATE TABLE spillway.session_slices (
 `bus_partition` UInt16 COMMENT 'partition of the bus subject the row came by',
 `bus_seq` UInt64 COMMENT 'stream sequence of the bus message the row came by',
 `bus_row` UInt32 COMMENT 'row number inside that message, from 0',
-`time` DateTime64(3, 'UTC') MATERIALIZED fromUnixTimestamp64Milli(time_ms) COMMENT 'time_ms as a time, UTC')
+`time` DateTime64(3, 'UTC') MATERIALIZED fromUnixTimestamp64Milli(time_ms) COMMENT 'time_ms as a time, UTC', INDEX by_session session_id TYPE bloom_filter(0.01) GRANULARITY 1, INDEX by_viewer viewer_id TYPE bloom_filter(0.01) GRANULARITY 1)
  ENGINE = MergeTree
  PARTITION BY toDate(time)
  ORDER BY (app, stream, session_id, time_ms)

@@ -42,7 +42,8 @@ CREATE TABLE spillway.sessions (
 `latency_ms_sum` SimpleAggregateFunction(sum, Int64) COMMENT 'live latency x played time, ms x ms; from session_slices',
 `latency_weight_ms` SimpleAggregateFunction(sum, Int64) COMMENT 'played time with a known latency, ms; from session_slices',
 `bitrate_kbps_ms_sum` SimpleAggregateFunction(sum, Int64) COMMENT 'bitrate x played time, kbit/s x ms; from session_slices',
-`bitrate_weight_ms` SimpleAggregateFunction(sum, Int64) COMMENT 'played time with a known bitrate, ms; from session_slices')
+`bitrate_weight_ms` SimpleAggregateFunction(sum, Int64) COMMENT 'played time with a known bitrate, ms; from session_slices',
+`session_key` UInt64 MATERIALIZED sipHash64(app, stream, session_id) COMMENT 'hash of application, stream and session; from the row', INDEX by_session session_id TYPE bloom_filter(0.01) GRANULARITY 1, INDEX by_viewer viewer_id TYPE bloom_filter(0.01) GRANULARITY 1)
  ENGINE = AggregatingMergeTree
  ORDER BY (app, stream, session_id)
  TTL toDateTime(last_time) + toIntervalDay(90)
