@@ -1,6 +1,6 @@
 CREATE TABLE spillway.telemetry (
-`received_us` Int64 COMMENT 'when the collector received the report, Unix microseconds',
-`ts_ms` Int64 COMMENT 'client\'s clock at the event [CMCD ts], Unix milliseconds; received time where the client gave none',
+`received_us` Int64 COMMENT 'when the collector received the report, Unix microseconds' CODEC(Delta(8), LZ4),
+`ts_ms` Int64 COMMENT 'client\'s clock at the event [CMCD ts], Unix milliseconds; received time where the client gave none' CODEC(Delta(8), LZ4),
 `source` LowCardinality(String) COMMENT 'kind of report: cmcd_event, cmcd_request, beacon, cdn_log, publisher',
 `event` LowCardinality(String) COMMENT 'event type [CMCD e] or beacon kind',
 `session_id` String COMMENT 'playback session [CMCD sid]',
@@ -24,7 +24,7 @@ CREATE TABLE spillway.telemetry (
 `state` LowCardinality(String) COMMENT 'player state [CMCD sta]',
 `arms` LowCardinality(String) COMMENT 'experiment=arm pairs of the session',
 `url_host` LowCardinality(String) COMMENT 'host of the requested URL',
-`url_path` String COMMENT 'path of the requested URL, without query and token',
+`url_path` String COMMENT 'path of the requested URL, without query and token' CODEC(ZSTD(1)),
 `error_code` LowCardinality(String) COMMENT '[CMCD ec], joined by |',
 `custom_event` LowCardinality(String) COMMENT '[CMCD cen]',
 `detail` String COMMENT 'keys without a column, JSON object of strings',
@@ -43,10 +43,10 @@ CREATE TABLE spillway.telemetry (
 `deadline_ms` Nullable(Int32) COMMENT 'deadline [CMCD dl], ms',
 `playback_rate` Nullable(Float64) COMMENT '[CMCD pr]',
 `playhead_ms` Nullable(Int64) COMMENT '[CMCD pt], ms',
-`first_byte_ms` Nullable(Int32) COMMENT '[CMCD ttfb] or the edge\'s time to first byte, ms',
-`last_byte_ms` Nullable(Int32) COMMENT '[CMCD ttlb] or the edge\'s time to last byte, ms',
+`first_byte_ms` Nullable(Int32) COMMENT '[CMCD ttfb] or the edge\'s time to first byte, ms' CODEC(T64, LZ4),
+`last_byte_ms` Nullable(Int32) COMMENT '[CMCD ttlb] or the edge\'s time to last byte, ms' CODEC(T64, LZ4),
 `response_code` Nullable(Int32) COMMENT '[CMCD rc] or the edge\'s status; 0 is no answer',
-`bytes` Nullable(Int64) COMMENT 'bytes sent for the object',
+`bytes` Nullable(Int64) COMMENT 'bytes sent for the object' CODEC(T64, LZ4),
 `cache_hit` Nullable(Bool) COMMENT 'the edge had the object',
 `dropped_frames` Nullable(Int64) COMMENT 'dropped frames since session start [CMCD dfa]',
 `decoded_frames` Nullable(Int64) COMMENT 'decoded frames since session start',
@@ -70,7 +70,7 @@ CREATE TABLE spillway.telemetry (
 `bus_partition` UInt16 COMMENT 'partition of the bus subject the row came by',
 `bus_seq` UInt64 COMMENT 'stream sequence of the bus message the row came by',
 `bus_row` UInt32 COMMENT 'row number inside that message, from 0',
-`received_at` DateTime64(3, 'UTC') MATERIALIZED fromUnixTimestamp64Milli(intDiv(received_us, 1000)) COMMENT 'received_us as a time, UTC',
+`received_at` DateTime64(3, 'UTC') MATERIALIZED fromUnixTimestamp64Milli(intDiv(received_us, 1000)) COMMENT 'received_us as a time, UTC' CODEC(Delta(8), LZ4),
 `ts` DateTime64(3, 'UTC') ALIAS fromUnixTimestamp64Milli(ts_ms) COMMENT 'ts_ms as a time, UTC', INDEX by_session session_id TYPE bloom_filter(0.01) GRANULARITY 1, INDEX by_viewer viewer_id TYPE bloom_filter(0.01) GRANULARITY 1, INDEX by_source source TYPE set(8) GRANULARITY 1, INDEX by_gates gates TYPE set(16) GRANULARITY 1)
  ENGINE = MergeTree
  PARTITION BY toDate(received_at)
