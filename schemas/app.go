@@ -25,6 +25,8 @@ type AppSettings struct {
 	Ladder []Rung `json:"ladder,omitempty"`
 	// Encryption of samples; nil: none.
 	Encryption *Encryption `json:"encryption,omitempty"`
+	// PublisherPolicy says when a publisher that reports is asked to send less; nil: never.
+	PublisherPolicy *PublisherPolicy `json:"publisher_policy,omitempty"`
 	// DVRSec is how far back a viewer may seek, seconds; 0: the live window only.
 	DVRSec int64 `json:"dvr_sec,omitempty"`
 	// PackageAlways makes parts of streams that nobody watches, too.
@@ -131,6 +133,11 @@ func (a *AppSettings) Check() error {
 	}
 	if a.Encryption != nil {
 		if err := a.Encryption.Check(); err != nil {
+			return err
+		}
+	}
+	if a.PublisherPolicy != nil {
+		if err := a.PublisherPolicy.Check(); err != nil {
 			return err
 		}
 	}

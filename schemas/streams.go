@@ -114,10 +114,12 @@ func BucketConfigs(s BusSettings) []jetstream.KeyValueConfig {
 	cdns.History = 64
 	apps := kv(BucketApps, "settings of applications and streams")
 	apps.History = 64
+	publishers := kv(BucketPublishers, "publishers that report, and commands to them")
+	publishers.TTL = 24 * time.Hour
 	erasures := kv(BucketErasures, "viewers whose rows are deleted as they arrive")
 	erasures.TTL = ErasureKept
 	return []jetstream.KeyValueConfig{
-		apps, erasures, kv(BucketSources, "cameras that are pulled"), kv(BucketShares, "public addresses of private streams"),
+		apps, erasures, publishers, kv(BucketSources, "cameras that are pulled"), kv(BucketShares, "public addresses of private streams"),
 		kv(BucketPulls, "who pulls which camera"),
 		kv(BucketRenditions, "renditions made by the pipeline"), inits, kv(BucketStreams, "live streams"), kv(BucketPositions, "numbering of each rendition"),
 		cdns, policies, kv(BucketFaults, "faults of test edges"), experiments, kv(BucketLedger, "loader ledger"),

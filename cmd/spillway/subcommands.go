@@ -12,6 +12,7 @@ func (c *commands) subcommands() []*ffcli.Command {
 		c.keyCommand(),
 		c.appCommand(),
 		c.sourceCommand(),
+		c.publisherCommand(),
 		c.shareCommand(),
 		c.dashboardsCommand(),
 		c.statsCommand(),

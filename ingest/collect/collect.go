@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -21,6 +22,7 @@ import (
 	"github.com/spillway-live/spillway/ingest/geo"
 	"github.com/spillway-live/spillway/ingest/report"
 	"github.com/spillway-live/spillway/schemas"
+	"github.com/spillway-live/spillway/schemas/mirror"
 	"github.com/spillway-live/spillway/schemas/token"
 )
 
@@ -69,7 +71,9 @@ type Collector struct {
 	lines  *lineLog
 	pool   sync.Pool // *[]schemas.Telemetry
 	bodies sync.Pool // *bytes.Buffer
-	id     string    // random, in events
+	apps   *mirror.Table[*schemas.AppSettings]
+	told   atomic.Pointer[report.Reporter] // of events, while Run runs
+	id     string                          // random, in events
 }
 
 // New makes a Collector. It accepts nothing until Run runs.
@@ -101,7 +105,7 @@ func New(s Settings) (*Collector, error) {
 	if err != nil {
 		return nil, fmt.Errorf("new collector: %w", err)
 	}
-	c := &Collector{s: s, m: m, sink: k, cdns: newRegistry(s.Logger), lines: newLineLog(), id: report.RandomID()}
+	c := &Collector{s: s, m: m, sink: k, cdns: newRegistry(s.Logger), lines: newLineLog(), apps: newSettings(s.Logger), id: report.RandomID()}
 	c.pool.New = func() any { return new([]schemas.Telemetry) }
 	return c, nil
 }
@@ -114,6 +118,7 @@ func (c *Collector) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	sinkDone := make(chan error, 1)
 	go func() { sinkDone <- c.sink.Run(inner) }()
+	wg.Go(func() { _ = c.apps.Run(inner, c.s.JS) }) // gives nil
 	wg.Go(func() { _ = c.cdns.Run(inner, c.s.JS) }) // gives nil
 	defer wg.Wait()
 	defer stop()
@@ -158,6 +163,7 @@ func (c *Collector) Run(ctx context.Context) error {
 //	POST /v1/beacon  schemas.Beacon: an object, an array, or several objects
 //	POST /v1/cdnlog  schemas.CDNLogLine, NDJSON, from edges
 //	GET  /v1/clock   schemas.ClockAnswer
+//	POST /v1/publisher  schemas.PublisherReport; the answer may be a schemas.PublisherAnswer
 //	GET  /v1/beacon.js  the script that posts beacons from a web page
 func (c *Collector) Handler() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -170,6 +176,8 @@ func (c *Collector) Handler() http.Handler {
 			path, h = r.URL.Path, c.beacon
 		case "/v1/cdnlog":
 			path, h = r.URL.Path, c.cdnlog
+		case "/v1/publisher":
+			path, h = r.URL.Path, c.publisher
 		case "/v1/clock":
 			path, h = r.URL.Path, c.clock
 		case beacon.Path:
@@ -195,7 +203,7 @@ func (c *Collector) script(w http.ResponseWriter, r *http.Request, _ time.Time) 
 }
 
 func (c *Collector) notFound(w http.ResponseWriter, _ *http.Request, _ time.Time) int {
-	return refuse(w, http.StatusNotFound, "there is nothing here: the paths are /v1/cmcd, /v1/beacon, /v1/beacon.js, /v1/cdnlog and /v1/clock")
+	return refuse(w, http.StatusNotFound, "there is nothing here: the paths are /v1/cmcd, /v1/beacon, /v1/beacon.js, /v1/cdnlog, /v1/publisher and /v1/clock")
 }
 
 // refuse answers with the reason in words.

@@ -97,3 +97,25 @@ func FuzzLogLine(f *testing.F) {
 		checkRows(t, rows)
 	})
 }
+
+func FuzzPublisherReport(f *testing.F) {
+	f.Add(`{"app":"live","stream":"one","sn":7,"interval_ms":5000,"stalled_ms":4000,"fps":29.97,"bitrate_bps":2000000,"width":1280,"height":720,"dropped_frames":3,"encoder":"app 1.2","background":true,"ts":1795167643634,"command_id":"c1","command_error":"no"}`)
+	f.Add(`{"app":"a","stream":"b","interval_ms":60000,"ts":-9223372036854775808,"encoder":"\u0000"}`)
+	f.Fuzz(func(t *testing.T, body string) {
+		var p schemas.PublisherReport
+		if json.Unmarshal([]byte(body), &p) != nil || p.Check() != nil {
+			return
+		}
+		now := time.UnixMilli(1_795_167_643_634)
+		checkRows(t, []schemas.Telemetry{publisherRow(&p, now)})
+		var s schemas.PublisherState
+		policy := schemas.PublisherPolicy{BehindShare: 0.1, WindowSec: 5, LowerPercent: 50, MinBitrateBps: 20_000, MinFPS: 1}
+		for range 3 {
+			s.Report(&p, now, policy.WindowSec)
+			p.Seq++
+		}
+		if c := s.Decide(&policy, "id", now); c != nil && c.Check() != nil {
+			t.Fatalf("%s leads to the command %+v: %v", body, c, c.Check())
+		}
+	})
+}

@@ -76,6 +76,7 @@ func (c *Collector) startReports(ctx context.Context) (end func(), err error) {
 	if err != nil {
 		return nil, err
 	}
+	c.told.Store(r)
 	var reports, minutes sync.WaitGroup
 	sending, endSending := context.WithCancel(context.WithoutCancel(ctx))
 	telling, endTelling := context.WithCancel(ctx)

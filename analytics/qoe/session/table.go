@@ -86,7 +86,7 @@ func (t *Table) Add(rows []schemas.Telemetry, streamMs int64) {
 	for i := range rows {
 		r := &rows[i]
 		t.stats.Rows++
-		if r.SessionID == "" || r.Source == schemas.SourcePublisher {
+		if r.SessionID == "" || r.Source == schemas.SourcePublisher || r.Source == schemas.SourcePublisherReport {
 			t.stats.NoSession++
 			continue
 		}
