@@ -314,7 +314,9 @@ func (p *parser) params(i int, it *item) int {
 			}
 			on = v.kind != kindBool || v.num != 0
 			if it != nil && name == "r" && (v.kind == kindString || v.kind == kindToken) {
-				it.rng = v.str
+				if it.rng = v.str; v.escaped && len(v.str) <= 2*specs[NRR].maxLen {
+					it.rng = unescape(v.str)
+				}
 			}
 		}
 		if it == nil || !on {

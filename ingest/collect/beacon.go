@@ -178,7 +178,7 @@ func (f *fields) bool(dst *schemas.OptBool, name string) {
 // fillBeacon writes a beacon into a row, or says why there is none. It empties m.
 func (c *Collector) fillBeacon(t *schemas.Telemetry, m map[string]json.RawMessage, d *dims) (reject string) {
 	// Names of members are the client's to choose: only those of schemas.Beacon come here.
-	f := fields{m: m, dropped: func(name, reason string) { c.m.issues.WithLabelValues("beacon_"+name, reason).Inc() }}
+	f := fields{m: m, dropped: func(name, reason string) { c.m.issues.WithLabelValues("beacon_"+name, reason, "beacon").Inc() }}
 	t.Source = schemas.SourceBeacon
 	f.str(&t.Event, "kind", maxShort)
 	if schemas.CheckName("", t.Event) != nil {

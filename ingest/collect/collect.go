@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -230,8 +231,23 @@ func (c *Collector) giveBack(rows *[]schemas.Telemetry) {
 	}
 }
 
+// withoutResponses leaves out what players tell of single answers (event rr), in
+// place: the most frequent event, and the one that no session hangs on.
+func withoutResponses(rows []schemas.Telemetry) []schemas.Telemetry {
+	return slices.DeleteFunc(rows, func(t schemas.Telemetry) bool {
+		return t.Source == schemas.SourceCMCDEvent && t.Event == "rr"
+	})
+}
+
 // accept makes rows durable and answers.
 func (c *Collector) accept(w http.ResponseWriter, r *http.Request, rows []schemas.Telemetry) int {
+	shed := 0
+	if c.sink.Pressed() {
+		n := len(rows)
+		rows = withoutResponses(rows)
+		shed = n - len(rows)
+		c.m.shedRows(shed)
+	}
 	if len(rows) > 0 {
 		// A client that goes away changes nothing: its rows are taken.
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), c.s.Timeout)
@@ -251,6 +267,9 @@ func (c *Collector) accept(w http.ResponseWriter, r *http.Request, rows []schema
 				n = i + 1
 			}
 		}
+	}
+	if shed > 0 {
+		return refuse(w, http.StatusOK, "%d records of responses were not accepted, all others were: the collector has little room; players need not send them again", shed)
 	}
 	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(http.StatusNoContent)

@@ -247,7 +247,7 @@ func TestBadAmongGood(t *testing.T) {
 			t.Errorf("rejected for %s: %v", want, n)
 		}
 	}
-	if r.counter("spillway_collect_dropped_members_total", "d", "wrong_type") != 1 || r.counter("spillway_collect_dropped_members_total", "unknown_key") != 1 {
+	if r.counter("spillway_collect_dropped_members_total", "d", "wrong_type", "") != 1 || r.counter("spillway_collect_dropped_members_total", "unknown_key") != 1 {
 		t.Error("dropped members are not counted")
 	}
 	if r.counter("spillway_collect_corrected_values_total", "ts") != 1 {

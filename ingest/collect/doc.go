@@ -9,7 +9,8 @@
 // user agents are looked at and never stored. Players are never answered 410,
 // 429 or 503, because they repeat or lose reports then (measured with hls.js,
 // dash.js and shaka): overload is answered 200, which players take for success
-// and which is not an acceptance.
+// and which is not an acceptance. Where room is short, records of single
+// responses (event rr) go first.
 //
 // It leaves out what needs more than one record (sessions, stalls, repeats of a
 // player's report) and any limit on how often a client may report.

@@ -129,6 +129,27 @@ func TestBusAwayAndSpoolFull(t *testing.T) {
 	}
 }
 
+// Where room is short, records of single responses go first, and their sender is told.
+func TestResponsesAreShedFirst(t *testing.T) {
+	r := newRig(t, func(s *Settings) { s.MaxSpoolBytes, s.SpoolAfter = 64<<10, 100*time.Millisecond })
+	r.bus.Server.Stop()
+	rr := `e=rr,rc=200,sid="s",sn=0,v=2`
+	for i := 0; !r.c.sink.Pressed(); i++ {
+		if code, _, text := r.do(http.MethodPost, "/v1/cmcd", rr); code != http.StatusNoContent || i == 1000 {
+			t.Fatalf("after %d: %d %s", i, code, text)
+		}
+	}
+	before := r.counter("spillway_collect_accepted_rows_total")
+	code, _, text := r.do(http.MethodPost, "/v1/cmcd", rr+"\n"+`e=ps,sid="s",sn=1,sta=p,v=2`+"\n"+rr)
+	if code != http.StatusOK || !strings.HasPrefix(text, `{"error":"2 records of responses`) {
+		t.Errorf("%d %s", code, text)
+	}
+	r.post("/v1/cmcd", `e=ps,sid="s",sn=2,sta=a,v=2`)
+	if n := r.counter("spillway_collect_accepted_rows_total") - before; n != 2 || r.counter("spillway_collect_shed_rows_total") != 2 {
+		t.Errorf("%v accepted and %v shed", n, r.counter("spillway_collect_shed_rows_total"))
+	}
+}
+
 // A full TELEMETRY stream is no reason to refuse anything.
 func TestStreamFullIsSpooled(t *testing.T) {
 	b := bustest.StartWith(t, schemas.BusSettings{TelemetryMaxBytes: 64 << 10}, bus.Options{})

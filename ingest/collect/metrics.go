@@ -14,7 +14,7 @@ type metrics struct {
 	requests *prometheus.CounterVec // path, code
 	rows     *prometheus.CounterVec // source
 	rejected *prometheus.CounterVec // reason
-	issues   *prometheus.CounterVec // key, reason
+	issues   *prometheus.CounterVec // key, reason, client
 	fixes    *prometheus.CounterVec // fix, client
 	tokens   *prometheus.CounterVec // result
 	shed     prometheus.Counter
@@ -34,7 +34,7 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		requests: vec("requests_total", "Requests answered, by path and status code.", "path", "code"),
 		rows:     vec("accepted_rows_total", "Rows accepted, by source.", "source"),
 		rejected: vec("rejected_records_total", "Records of which nothing was kept, by reason.", "reason"),
-		issues:   vec("dropped_members_total", "Members dropped from records that were kept, by key and reason.", "key", "reason"),
+		issues:   vec("dropped_members_total", "Members dropped from records that were kept, by key, reason and player.", "key", "reason", "client"),
 		fixes:    vec("corrected_values_total", "Values dropped as implausible or as a known mistake of the player, by name and player.", "name", "client"),
 		tokens:   vec("tokens_total", "Session tokens seen, by result: good, expired, bad, absent.", "result"),
 		shed:     count("shed_rows_total", "Rows that were not accepted for lack of room, and answered so."),
@@ -95,13 +95,13 @@ func (m *metrics) repeatedLine() {
 // record counts what a CMCD record lost.
 func (m *metrics) record(r *cmcd.Record, fixes cmcd.Fixes) {
 	for _, i := range r.Issues() {
-		m.issues.WithLabelValues(i.Key.String(), i.Reason.String()).Inc()
+		m.issues.WithLabelValues(i.Key.String(), i.Reason.String(), r.Player.String()).Inc()
 	}
 	if r.MoreIssues > 0 {
-		m.issues.WithLabelValues("more", "more").Add(float64(r.MoreIssues))
+		m.issues.WithLabelValues("more", "more", r.Player.String()).Add(float64(r.MoreIssues))
 	}
 	if r.UnknownKeys > 0 {
-		m.issues.WithLabelValues(cmcd.Unknown.String(), "unknown_key").Add(float64(r.UnknownKeys))
+		m.issues.WithLabelValues(cmcd.Unknown.String(), "unknown_key", r.Player.String()).Add(float64(r.UnknownKeys))
 	}
 	for f := range fixes.All() {
 		m.fixes.WithLabelValues(f.String(), r.Player.String()).Inc()

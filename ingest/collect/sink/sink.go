@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -53,6 +54,7 @@ type Sink struct {
 	m        *metrics
 	producer string
 	spool    *spool
+	spooled  atomic.Int64 // bytes
 	parts    [schemas.TelemetryPartitions]*partition
 	// complain keeps a long overload from filling the log.
 	complain rate.Sometimes
@@ -97,7 +99,7 @@ func New(s Settings) (*Sink, error) {
 		return nil, fmt.Errorf("new telemetry sink: %w", err)
 	}
 	k := &Sink{s: s, m: m, producer: rand.Text(), complain: rate.Sometimes{First: 1, Interval: 5 * time.Second}}
-	if k.spool, err = openSpool(s.SpoolDir, s.MaxSpoolBytes, k.producer, func(n int64) { m.spoolBytes.Set(float64(n)) }); err != nil {
+	if k.spool, err = openSpool(s.SpoolDir, s.MaxSpoolBytes, k.producer, func(n int64) { m.spoolBytes.Set(float64(n)); k.spooled.Store(n) }); err != nil {
 		return nil, err
 	}
 	if n := k.spool.bytes; n > 0 {
@@ -111,6 +113,10 @@ func New(s Settings) (*Sink, error) {
 
 // Producer is the random id under which this sink's batches are published.
 func (k *Sink) Producer() string { return k.producer }
+
+// Pressed reports whether the spool is three quarters full, so that who has rows
+// that matter less should keep them back.
+func (k *Sink) Pressed() bool { return k.spooled.Load() > k.s.MaxSpoolBytes/4*3 }
 
 // Put takes rows and waits until all are on the bus or in the spool. The rows
 // are copied. On an error some of them may be kept: who repeats them may repeat
