@@ -45,10 +45,13 @@ func TestThePastIsReadFromTheBus(t *testing.T) {
 				paths = append(paths, videoPath+"1-5.key.m4s", "/live/one/src/ts/1-5.ts")
 			}
 			push(t, &p, b.JS, 4*media.SegmentParts+1)
-			await.True(t, "the first segments are listed", func() bool {
-				a := get(t, o.url+audioPath+"playlist.m3u8")
-				return a.code == 200 && bytes.Contains(a.body, []byte("\n1-7.m4s"))
-			})
+			both := func(o *testOrigin, name string) func() bool {
+				return func() bool {
+					v, a := get(t, o.url+videoPath+"playlist.m3u8"), get(t, o.url+audioPath+"playlist.m3u8")
+					return bytes.Contains(v.body, []byte("\n"+name)) && bytes.Contains(a.body, []byte("\n"+name))
+				}
+			}
+			await.True(t, "the first segments are listed", both(o, "1-7.m4s"))
 			was := map[string]answer{}
 			for _, path := range paths {
 				if was[path] = get(t, o.url+path); was[path].code != 200 || len(was[path].body) == 0 {
@@ -61,10 +64,7 @@ func TestThePastIsReadFromTheBus(t *testing.T) {
 			push(t, &p, b.JS, 17*media.SegmentParts)
 			late := run(t, b.JS)
 			for _, origin := range []*testOrigin{o, late} {
-				await.True(t, "the segment after them", func() bool {
-					a := get(t, origin.url+audioPath+"playlist.m3u8")
-					return a.code == 200 && bytes.Contains(a.body, []byte("\n1-24.m4s"))
-				})
+				await.True(t, "the segments after them are listed", both(origin, "1-24.m4s"))
 				for _, path := range paths {
 					a := get(t, origin.url+path)
 					if a.code != 200 || !bytes.Equal(a.body, was[path].body) || a.header.Get("Etag") != was[path].header.Get("Etag") {
