@@ -102,14 +102,14 @@ func (d *deps) originRole(addr, edgeNetworks string, objects store.Objects, f me
 	return role{"origin", o.Run}, httpURL(l.Addr()), nil
 }
 
-func (d *deps) routerRole(addr, publicURL, collector, publish string, origins []string, clearKey bool) (role, *router.Router, error) {
+func (d *deps) routerRole(addr, publicURL, collector, publish string, origins []string, clearKey bool, sessions time.Duration) (role, *router.Router, error) {
 	var ring *keyring.Ring
 	if clearKey {
 		ring = &keyring.Ring{Logger: d.log("router"), Registerer: d.reg}
 	}
 	r, err := router.New(router.Settings{
 		JS: d.js, Addr: addr, PublicURL: publicURL, Collector: collector, PublishURL: publish, Origins: origins,
-		Signer: d.signer, EdgeKey: d.secrets.EdgeKey, CDNKeys: d.secrets.cdnKeys(os.Environ()), ViewerSalt: d.secrets.ViewerSalt, Keys: ring, Geo: d.geo,
+		Signer: d.signer, TokenTTL: sessions, EdgeKey: d.secrets.EdgeKey, CDNKeys: d.secrets.cdnKeys(os.Environ()), ViewerSalt: d.secrets.ViewerSalt, Keys: ring, Geo: d.geo,
 		Logger: d.log("router"), Registerer: d.reg,
 	})
 	if err != nil {

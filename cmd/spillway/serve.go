@@ -181,6 +181,7 @@ func (c *commands) roleCommands() []*ffcli.Command {
 		return one(d.recorderRole(objects), nil)
 	})
 	var routerClearKey bool
+	var routerSessions time.Duration
 	var routerAddr, routerPublic, routerCollector, routerPublish, routerOrigins string
 	add("router", "answer dispatch, multivariant playlists and steering", func(fs *flag.FlagSet) {
 		addr(&routerAddr, "HTTP", "127.0.0.1:8091")(fs)
@@ -188,9 +189,10 @@ func (c *commands) roleCommands() []*ffcli.Command {
 		fs.StringVar(&routerCollector, "collector-url", "", "base `URL` of the collector as players reach it")
 		fs.StringVar(&routerPublish, "publish-url", "", "template of publish `URL`s, with {app}, {stream} and {cdn}")
 		fs.BoolVar(&routerClearKey, "clearkey", false, "give sessions of encrypted streams their keys, in the clear (ClearKey): needs the key files or service")
+		registerSessions(fs, &routerSessions)
 		fs.StringVar(&routerOrigins, "origins", "", "base `URL`s of origins, separated by commas: without them there is no DASH")
 	}, func(d *deps) ([]role, error) {
-		r, _, err := d.routerRole(routerAddr, routerPublic, routerCollector, routerPublish, splitList(routerOrigins), routerClearKey)
+		r, _, err := d.routerRole(routerAddr, routerPublic, routerCollector, routerPublish, splitList(routerOrigins), routerClearKey, routerSessions)
 		return one(r, err)
 	})
 	var pic pictureFlags

@@ -5,6 +5,9 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
+
+	"github.com/spillway-live/spillway/workers/router"
 )
 
 // upFlags are the settings of "spillway up".
@@ -16,13 +19,15 @@ type upFlags struct {
 	only    string
 	viewers int
 	openPub bool
-	cdns    string
-	store   string
-	geo     string
-	profile string
-	ladder  string
-	tls     encryptedFlags
-	media   mediaFlags
+	// sessions is how long a view may last.
+	sessions time.Duration
+	cdns     string
+	store    string
+	geo      string
+	profile  string
+	ladder   string
+	tls      encryptedFlags
+	media    mediaFlags
 
 	srt  srtFlags
 	whip whipFlags
@@ -42,6 +47,7 @@ func (f *upFlags) register(fs *flag.FlagSet) {
 	f.media.registerPackager(fs)
 	f.media.registerOrigin(fs)
 	fs.BoolVar(&f.openPub, "open-publish", true, "let publishers on this machine push without a key")
+	registerSessions(fs, &f.sessions)
 	fs.StringVar(&f.geo, "geo", "", "MaxMind-format `files`, comma-separated, that place viewers")
 	fs.StringVar(&f.store, "store", "", "`URL` of the object store of what viewers may seek back to: file:///PATH or s3://BUCKET/PREFIX?endpoint=https://HOST&region=R (default: a folder of the data directory)")
 	fs.StringVar(&f.cdns, "cdns", "a,b,c", "`names` of the CDN edges to run")
@@ -50,6 +56,11 @@ func (f *upFlags) register(fs *flag.FlagSet) {
 	f.whip.register(fs)
 	fs.StringVar(&f.profile, "cpuprofile", "", "`file` for a CPU profile of this process, in pprof's form")
 	f.registerPorts(fs)
+}
+
+// registerSessions adds how long a view may last.
+func registerSessions(fs *flag.FlagSet, d *time.Duration) {
+	fs.DurationVar(d, "session-length", 12*time.Hour, fmt.Sprintf("how long a view may last, at most %v; its player then begins a new one", router.MaxTokenTTL))
 }
 
 // registerPorts adds where the parts listen: as documented where that port is

@@ -137,7 +137,7 @@ func (s *system) startRouter(ctx ctx) error {
 	if s.run.Push != "" {
 		publish = strings.TrimSuffix(s.run.Push, "/"+demoApp) + "/{app}/{stream}?cdn={cdn}"
 	}
-	r, srv, err := s.d.routerRole(addr, "", strings.TrimSuffix(s.run.Collector, collectorPath), publish, splitList(s.run.Origins), true)
+	r, srv, err := s.d.routerRole(addr, "", strings.TrimSuffix(s.run.Collector, collectorPath), publish, splitList(s.run.Origins), true, s.f.sessions)
 	if err != nil {
 		return err
 	}

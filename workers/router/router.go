@@ -79,7 +79,8 @@ type Settings struct {
 	Keys *keys.Ring
 	// Geo places viewers; default: headers from loopback only.
 	Geo *geo.Locator
-	// TokenTTL is how long a session may last; default 12 h.
+	// TokenTTL is how long a session may last, up to MaxTokenTTL; default 12 h. Edges
+	// refuse its requests then, and its player begins a new one.
 	TokenTTL time.Duration
 	// WakeLimit is how long a play request waits for a camera that is pulled on
 	// demand; default 8 s, which players still wait for.
@@ -114,6 +115,9 @@ type Router struct {
 	ready chan struct{}
 }
 
+// MaxTokenTTL bounds Settings.TokenTTL: who has an address can play for so long.
+const MaxTokenTTL = 31 * 24 * time.Hour
+
 // New checks the settings and starts to listen, so that URL is known; requests
 // are answered once Run has read the registry.
 func New(s Settings) (*Router, error) {
@@ -128,6 +132,9 @@ func New(s Settings) (*Router, error) {
 	}
 	if s.TokenTTL == 0 {
 		s.TokenTTL = 12 * time.Hour
+	}
+	if s.TokenTTL < 0 || s.TokenTTL > MaxTokenTTL {
+		return nil, fmt.Errorf("router: TokenTTL %v: a session may last up to %v", s.TokenTTL, MaxTokenTTL)
 	}
 	s.SteeringTTL = max(s.SteeringTTL, 0)
 	if s.SteeringTTL == 0 {
