@@ -102,8 +102,8 @@ func pipeline() Wall {
 				{ID: "pipe-age", Title: "Age of the newest row", Kind: Stat, Unit: UnitMs, Width: 12, Height: 5, Warn: 5000, Bad: 30000,
 					Description: "How long ago the newest raw row was received and the newest slice attributed; grows when loader or sessioniser stand still, or when nobody watches.",
 					SQL: `SELECT
-    dateDiff('millisecond', (SELECT max(received_at) FROM telemetry WHERE received_at >= now() - INTERVAL 1 DAY), now64(3)) AS raw_ms,
-    dateDiff('millisecond', (SELECT max(s.time) FROM session_slices AS s WHERE s.time >= now() - INTERVAL 1 DAY), now64(3)) AS slices_ms`,
+    dateDiff('millisecond', (SELECT max(received_at) FROM telemetry), now64(3)) AS raw_ms,
+    dateDiff('millisecond', (SELECT max(s.time) FROM session_slices AS s), now64(3)) AS slices_ms`,
 					Columns: cols(of("raw_ms", UnitMs), of("slices_ms", UnitMs))},
 			}},
 			{Title: "Flow", Panels: []Panel{
