@@ -95,9 +95,9 @@ func pipeline() Wall {
 				{ID: "pipe-balance", Title: "Telemetry balance of the range", Kind: Stat, Unit: UnitNone, Width: 12, Height: 5,
 					Description: "Raw rows of playback sessions, and rows that session slices account for. They agree once the last rows are loaded; a difference that stays is a loss or a repeat. Rows at the edges of the range may fall on different sides.",
 					SQL: `SELECT
-    (SELECT count() FROM telemetry WHERE $__timeFilter(received_at) AND source != 'publisher' AND session_id != '' AND ` + whereApp + `) AS raw_rows,
+    (SELECT sum(r.session_rows) FROM rollup_rows AS r WHERE r.time > $__fromTime - INTERVAL 10 SECOND AND r.time <= $__toTime AND ` + whereApp + `) AS raw_rows,
     (SELECT sum(s.reports) FROM session_slices AS s WHERE $__timeFilter(s.time) AND ` + whereApp + `) AS accounted_rows,
-    toInt64(raw_rows) - accounted_rows AS difference`,
+    raw_rows - accounted_rows AS difference`,
 					Columns: cols(of("raw_rows", UnitNone), of("accounted_rows", UnitNone), of("difference", UnitNone))},
 				{ID: "pipe-age", Title: "Age of the newest row", Kind: Stat, Unit: UnitMs, Width: 12, Height: 5, Warn: 5000, Bad: 30000,
 					Description: "How long ago the newest raw row was received and the newest slice attributed; grows when loader or sessioniser stand still, or when nobody watches.",
@@ -108,16 +108,16 @@ func pipeline() Wall {
 			}},
 			{Title: "Flow", Panels: []Panel{
 				{ID: "pipe-rows", Title: "Raw rows by source", Kind: TimeSeries, Unit: UnitPerSec, Width: 12, Height: 8, MinInterval: "10s",
-					SQL: `SELECT $__timeInterval(received_at) AS time, source, count() / $__interval_s AS per_second
-FROM telemetry
-WHERE $__timeFilter(received_at) AND ` + whereApp + `
-GROUP BY time, source
-ORDER BY time, source`, Columns: cols(at("time"), text("source"), of("per_second", UnitPerSec))},
+					SQL: `SELECT $__timeInterval(r.time) AS step, source, sum(r.rows) / $__interval_s AS per_second
+FROM rollup_rows AS r
+WHERE $__timeFilter(r.time) AND ` + whereApp + `
+GROUP BY step, source
+ORDER BY step, source`, Columns: cols(at("step"), text("source"), of("per_second", UnitPerSec))},
 				{ID: "pipe-accounted", Title: "Raw rows and rows accounted for", Kind: TimeSeries, Unit: UnitPerSec, Width: 12, Height: 8, MinInterval: "10s",
 					SQL: `SELECT time, kind, sum(n) / $__interval_s AS per_second
 FROM (
-    SELECT $__timeInterval(received_at) AS time, 'raw' AS kind, toInt64(count()) AS n FROM telemetry
-    WHERE $__timeFilter(received_at) AND source != 'publisher' AND session_id != '' AND ` + whereApp + ` GROUP BY time
+    SELECT $__timeInterval(r.time) AS time, 'raw' AS kind, sum(r.session_rows) AS n FROM rollup_rows AS r
+    WHERE $__timeFilter(r.time) AND ` + whereApp + ` GROUP BY time
     UNION ALL
     SELECT $__timeInterval(s.time) AS time, 'in slices' AS kind, sum(s.reports) AS n FROM session_slices AS s
     WHERE $__timeFilter(s.time) AND ` + whereApp + ` GROUP BY time
@@ -128,11 +128,11 @@ ORDER BY time, kind`, Columns: cols(at("time"), text("kind"), of("per_second", U
 					Description: "Gaps in the sequence numbers of players (CMCD sn).",
 					SQL:         over("sum(lost_reports)", "lost_reports"), Columns: line("lost_reports", UnitNone)},
 				{ID: "pipe-gates", Title: "Values dropped as implausible", Kind: TimeSeries, Unit: UnitNone, Width: 12, Height: 8, MinInterval: "10s",
-					SQL: `SELECT $__timeInterval(received_at) AS time, arrayJoin(splitByChar('|', toString(gates))) AS gate, count() AS rows
-FROM telemetry
-WHERE $__timeFilter(received_at) AND gates != '' AND ` + whereApp + `
-GROUP BY time, gate
-ORDER BY time, gate`, Columns: cols(at("time"), text("gate"), of("rows", UnitNone))},
+					SQL: `SELECT $__timeInterval(r.time) AS step, arrayJoin(splitByChar('|', toString(gates))) AS gate, sum(r.rows) AS values
+FROM rollup_rows AS r
+WHERE $__timeFilter(r.time) AND gates != '' AND ` + whereApp + `
+GROUP BY step, gate
+ORDER BY step, gate`, Columns: cols(at("step"), text("gate"), of("values", UnitNone))},
 			}},
 			{Title: "What happened", Panels: []Panel{
 				{ID: "pipe-decisions", Title: "Decisions by reason", Kind: TimeSeries, Unit: UnitNone, Width: 12, Height: 8, MinInterval: "10s",

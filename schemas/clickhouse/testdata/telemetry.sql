@@ -71,7 +71,7 @@ CREATE TABLE spillway.telemetry (
 `bus_seq` UInt64 COMMENT 'stream sequence of the bus message the row came by',
 `bus_row` UInt32 COMMENT 'row number inside that message, from 0',
 `received_at` DateTime64(3, 'UTC') MATERIALIZED fromUnixTimestamp64Milli(intDiv(received_us, 1000)) COMMENT 'received_us as a time, UTC' CODEC(Delta(8), LZ4),
-`ts` DateTime64(3, 'UTC') ALIAS fromUnixTimestamp64Milli(ts_ms) COMMENT 'ts_ms as a time, UTC', INDEX by_session session_id TYPE bloom_filter(0.01) GRANULARITY 1, INDEX by_viewer viewer_id TYPE bloom_filter(0.01) GRANULARITY 1, INDEX by_source source TYPE set(8) GRANULARITY 1, INDEX by_gates gates TYPE set(16) GRANULARITY 1)
+`ts` DateTime64(3, 'UTC') ALIAS fromUnixTimestamp64Milli(ts_ms) COMMENT 'ts_ms as a time, UTC', INDEX by_session session_id TYPE bloom_filter(0.01) GRANULARITY 1, INDEX by_viewer viewer_id TYPE bloom_filter(0.01) GRANULARITY 1, INDEX by_source source TYPE set(8) GRANULARITY 1, INDEX by_gates gates TYPE set(16) GRANULARITY 1, INDEX by_error error_code TYPE set(64) GRANULARITY 1)
  ENGINE = MergeTree
  PARTITION BY toDate(received_at)
  ORDER BY (app, stream, session_id, received_us)

@@ -17,8 +17,8 @@ CREATE VIEW spillway.v_balance_minute (
  FROM (SELECT toStartOfMinute(toDateTime(time, 'UTC')) AS minute, arraySum(arrayMap(v -> toInt64OrZero(v), mapValues(mapFilter((k, v) -> startsWith(k, 'accepted.'), detail)))) AS accepted, arraySum(arrayMap(v -> toInt64OrZero(v), mapValues(mapFilter((k, v) -> startsWith(k, 'rejected.'), detail)))) AS rejected, CAST((arrayMap(k -> substring(k, 10), mapKeys(mapFilter((k, v) -> startsWith(k, 'rejected.'), detail))), arrayMap(v -> toInt64OrZero(v), mapValues(mapFilter((k, v) -> startsWith(k, 'rejected.'), detail)))), 'Map(String, Int64)') AS rejected_by_reason, toInt64OrZero(detail['shed']) AS shed, toInt64OrZero(detail['repeated']) AS repeated_lines, CAST('0', 'Int64') AS raw_rows, CAST('0', 'Int64') AS publisher_rows, CAST('0', 'Int64') AS session_rows, if(startsWith(detail['lane'], 'telemetry'), toInt64OrZero(detail['duplicate_rows']), 0) AS duplicate_rows, toInt64OrZero(detail['dead_messages']) AS dead_messages, CAST('0', 'Int64') AS slice_reports, CAST('0', 'Int64') AS rollup_reports, CAST('0', 'Int64') AS lost_reports
  FROM (SELECT *
  FROM spillway.events WHERE kind IN ('collector_counts', 'loader_left_out')
- ORDER BY time ASC LIMIT 1 BY id) UNION ALL SELECT toStartOfMinute(toDateTime(received_at, 'UTC')) AS minute, 0, 0, CAST(map(), 'Map(String, Int64)'), 0, 0, toInt64(countIf(source != 'publisher')), toInt64(countIf(source = 'publisher')), toInt64(countIf((source != 'publisher') AND (session_id != ''))), 0, 0, 0, 0, 0
- FROM spillway.telemetry
+ ORDER BY time ASC LIMIT 1 BY id) UNION ALL SELECT toStartOfMinute(t.time) AS minute, 0, 0, CAST(map(), 'Map(String, Int64)'), 0, 0, sumIf(t.rows, t.source != 'publisher'), sumIf(t.rows, t.source = 'publisher'), sum(t.session_rows), 0, 0, 0, 0, 0
+ FROM spillway.rollup_rows AS t
  GROUP BY minute UNION ALL SELECT toStartOfMinute(toDateTime(time, 'UTC')) AS minute, 0, 0, CAST(map(), 'Map(String, Int64)'), 0, 0, 0, 0, 0, 0, 0, sum(s.reports), 0, sum(s.lost_reports)
  FROM spillway.session_slices AS s
  GROUP BY minute UNION ALL SELECT minute, 0, 0, CAST(map(), 'Map(String, Int64)'), 0, 0, 0, 0, 0, 0, 0, 0, sum(r.reports), 0
