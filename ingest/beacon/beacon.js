@@ -37,9 +37,10 @@ window.spillwayBeacon = (video, o) => {
     if (jump) setTimeout(sync, 5000, 5);
   };
 
+  // A recording has times too, but no latency.
   const playhead = () =>
-    o.pdt ? o.pdt() : hls ? player.playingDate : dash ? player.timeAsUTC() * 1000 : shaka ? player.getPlayheadTimeAsDate()
-      : video.getStartDate ? +video.getStartDate() + video.currentTime * 1000 : null;
+    o.pdt ? o.pdt() : hls ? player.levels[player.currentLevel].details.live && player.playingDate : dash ? player.timeAsUTC() * 1000 : shaka ? player.isLive() && player.getPlayheadTimeAsDate()
+      : video.getStartDate && video.duration > 1e9 ? +video.getStartDate() + video.currentTime * 1000 : null;
   // End-to-end latency, ms; null when it would mean nothing: not playing, not seen, no good clock, no live stream.
   const latency = () => {
     if (state !== 'p' || document.hidden || !clock || bound(clock) > 250) return null;

@@ -335,7 +335,7 @@ func (o *one) reason() string {
 	switch {
 	case m.Failed && m.Open, m.C.StartFails > 0 && m.C.Starts == 0:
 		return "failed"
-	case m.C.Starts == 0:
+	case m.C.Attempts > 0 && m.C.Starts == 0: // without an attempt nobody said what the player did
 		return "not_started"
 	case m.Over == 'e':
 		return "ended"
