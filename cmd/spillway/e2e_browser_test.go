@@ -213,6 +213,12 @@ func TestBrowserPlaysAndTelemetryAgrees(t *testing.T) {
 			t.Error("the session has no latency")
 		} else {
 			near("latency", *s.LatencyMs, mean(page.Latencies), 300)
+			// From the publisher's clock to the screen: what the picture itself says.
+			var seen []float64
+			for _, x := range page.Samples {
+				seen = append(seen, x.At-x.Capture)
+			}
+			near("latency of the picture", *s.LatencyMs, mean(seen), 300)
 			if t.Failed() {
 				type report struct {
 					At, Source, Event, State string

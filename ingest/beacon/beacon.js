@@ -13,7 +13,9 @@ window.spillwayBeacon = (video, o) => {
 
   let sn = 0, queue = [], timer = 0, box = '', ended = false;
   // What was measured: the state (as CMCD names them) since when, and sums in ms.
-  let state = '', since = 0, requested = 0, startup, stall = 0, stalls = 0, played = 0, fatal = '';
+  let state = '', since = 0, requested = 0, startup, stall = 0, stalls = 0, played = 0;
+  // After a fatal error: the end of what was loaded by then. Who plays beyond it has recovered.
+  let limit = -1;
   // The server's clock less performance.now(), its error at the time of the sample, ms; and how often it was not to be trusted.
   let clock, jumps = 0;
 
@@ -100,7 +102,7 @@ window.spillwayBeacon = (video, o) => {
 
   const set = (sta) => {
     // Waiting for what will not come is the failure.
-    if (fatal && sta === 'r') sta = 'f';
+    if (sta === 'r' && video.currentTime < limit + 0.5) sta = 'f';
     if (sta === state) return;
     account();
     if (sta === 'r') stalls++;
@@ -108,14 +110,16 @@ window.spillwayBeacon = (video, o) => {
     report('state', { sta });
   };
   const load = () => {
-    state = fatal = '';
+    state = '';
     startup = undefined;
+    limit = -1;
     requested = now();
     set('s');
   };
   const error = (step, code) => report('error', { step, error: '' + code });
   const fail = (code) => {
-    fatal = '' + code;
+    const b = video.buffered;
+    limit = b.length ? b.end(b.length - 1) : 0;
     error('play', code);
     if (/[srk]/.test(state)) set('f');
   };
@@ -131,7 +135,6 @@ window.spillwayBeacon = (video, o) => {
   const playing = () => {
     if (!state) load();
     if (!startup) startup = Math.max(now() - requested, 1);
-    fatal = '';
     set('p');
   };
   const changed = () => {

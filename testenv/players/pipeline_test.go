@@ -162,8 +162,8 @@ func query[T any](p *pipeline, sql string, args ...any) ([]T, error) {
 	return out, nil
 }
 
-// mediaSeconds is how long the film lasts, segmentSeconds how long each of its segments.
-const mediaSeconds, segmentSeconds = 90, 2
+// A film of loops times loopSeconds, which no test comes to the end of, in segments of segmentSeconds.
+const loopSeconds, loops, segmentSeconds = 20, 60, 2
 
 // encodeMedia makes a short film as DASH and HLS, of the same segments, and as one file.
 func encodeMedia(t *testing.T) (dir string) {
@@ -178,10 +178,11 @@ func encodeMedia(t *testing.T) (dir string) {
 			t.Fatalf("ffmpeg %v: %v: %s", args, err, out)
 		}
 	}
-	run("-f", "lavfi", "-i", fmt.Sprintf("testsrc2=size=192x108:rate=15:duration=%d", mediaSeconds),
-		"-f", "lavfi", "-i", fmt.Sprintf("sine=frequency=440:sample_rate=48000:duration=%d", mediaSeconds),
+	run("-f", "lavfi", "-i", fmt.Sprintf("testsrc2=size=192x108:rate=15:duration=%d", loopSeconds),
+		"-f", "lavfi", "-i", fmt.Sprintf("sine=frequency=440:sample_rate=48000:duration=%d", loopSeconds),
 		"-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p", "-g", "30", "-keyint_min", "30", "-sc_threshold", "0", "-b:v", "150k", "-maxrate", "150k", "-bufsize", "150k",
-		"-c:a", "aac", "-b:a", "64k", "-movflags", "+faststart", "film.mp4")
+		"-c:a", "aac", "-b:a", "64k", "loop.mp4")
+	run("-stream_loop", fmt.Sprint(loops-1), "-i", "loop.mp4", "-c", "copy", "-movflags", "+faststart", "film.mp4")
 	run("-i", "film.mp4", "-c", "copy", "-f", "dash", "-seg_duration", fmt.Sprint(segmentSeconds), "-use_template", "1", "-use_timeline", "1",
 		"-hls_playlist", "1", "-adaptation_sets", "id=0,streams=v id=1,streams=a", "film.mpd")
 	return dir

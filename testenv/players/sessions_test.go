@@ -56,7 +56,7 @@ func TestSessionsAgreeWithThePage(t *testing.T) {
 	reports := func(v *view) bool { return !v.gone && v.beacon }
 	failing := func(v *view) bool { return v.gone }
 
-	th.wait("plays 2 s", all, func(v *view) bool { return v.page.at() > 2 })
+	th.wait("plays 2 s", all, func(v *view) bool { return v.page.At > 2 })
 	step("all play")
 	stopped := time.Now()
 	if err := p.edge.SetFault(schemas.Fault{RateBps: 1000}); err != nil {
@@ -74,12 +74,12 @@ func TestSessionsAgreeWithThePage(t *testing.T) {
 	before := map[*view]float64{}
 	th.wait("plays on", all, func(v *view) bool {
 		if before[v] == 0 {
-			before[v] = v.page.at()
+			before[v] = v.page.At
 		}
-		return v.page.at() > before[v]+1 && !v.page.account().waiting
+		return v.page.At > before[v]+1 && !v.page.account().waiting
 	})
 	th.each("w.video.currentTime = 40", all)
-	th.wait("plays after the seek", all, func(v *view) bool { return v.page.at() > 40.5 })
+	th.wait("plays after the seek", all, func(v *view) bool { return v.page.At > 40.5 })
 	th.each("w.video.pause()", all)
 	th.wait("pauses for 1 s", all, func(v *view) bool { return time.Now().UnixMilli()-v.page.account().sinceMs > 1000 })
 	th.each("w.video.play()", all)
@@ -88,16 +88,14 @@ func TestSessionsAgreeWithThePage(t *testing.T) {
 		Object.defineProperty(w.document, 'hidden', {value: true, configurable: true}); w.document.dispatchEvent(new w.Event('visibilitychange'));
 		delete w.document.hidden; w.document.dispatchEvent(new w.Event('visibilitychange'))`, reports)
 	for _, v := range views {
-		before[v] = v.page.at()
+		before[v] = v.page.At
 	}
-	th.wait("plays after the pause", all, func(v *view) bool { return v.page.at() > before[v]+1 })
+	th.wait("plays after the pause", all, func(v *view) bool { return v.page.At > before[v]+1 })
 	step("all did everything")
 	th.wait("fails", failing, func(v *view) bool { return v.page.failed() })
 	step("all that had to failed")
-	// What was reported by now is on its way; the page's own account ends here.
-	for _, v := range views {
-		th.read(v)
-	}
+	// A page that is left takes reports of players with it that are on their way.
+	th.wait("has told of all", func(*view) bool { return true }, func(v *view) bool { return v.page.Sending == 0 })
 	for _, v := range views {
 		th.do(fmt.Sprintf("document.getElementById(%q).src = 'about:blank'", v.sid))
 	}

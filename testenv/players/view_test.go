@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/url"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/chromedp/chromedp"
 
@@ -26,8 +28,10 @@ type view struct {
 // pageState is what session.html keeps.
 type pageState struct {
 	Log    []entry
-	Moves  [][2]float64 // Unix ms, playhead in seconds: each time it was seen to have moved
+	At     float64 // playhead, s
 	Errors []string
+	// Reports of the player on their way, and how many posts no collector took.
+	Sending, Unsent int
 }
 
 // entry is an event of the video element.
@@ -99,14 +103,6 @@ func (p *pageState) account() (m truth) {
 	return m
 }
 
-// at is the playhead, s.
-func (p *pageState) at() float64 {
-	if len(p.Moves) == 0 {
-		return 0
-	}
-	return p.Moves[len(p.Moves)-1][1]
-}
-
 func evaluate[T any](ctx context.Context, js string) (v T, err error) {
 	var text string
 	if err := chromedp.Run(ctx, chromedp.Evaluate("JSON.stringify("+js+")", &text)); err != nil {
@@ -169,26 +165,35 @@ func (th *theatre) each(js string, chosen func(*view) bool) {
 	}
 }
 
-// wait until ok says of every chosen view what it waits for.
-func (th *theatre) wait(what string, chosen func(*view) bool, ok func(*view) bool) {
+// wait until ok says of every chosen view what it waits for. It looks at all of
+// them in one call, and not too often: the page is busy enough.
+func (th *theatre) wait(what string, chosen, ok func(*view) bool) {
 	th.t.Helper()
-	for _, v := range th.views {
-		if chosen(v) {
-			await.Text(th.t, v.sid+" "+what, func() string {
-				th.read(v)
-				if ok(v) {
-					return ""
-				}
-				return fmt.Sprintf("%+v at %.2f s, errors %v", v.page.account(), v.page.at(), v.page.Errors)
-			})
+	for deadline := time.Now().Add(2 * await.Limit); ; time.Sleep(200 * time.Millisecond) {
+		th.read()
+		var not []string
+		for _, v := range th.views {
+			if chosen(v) && !ok(v) {
+				not = append(not, fmt.Sprintf("%s: %+v at %.2f s, errors %v", v.sid, v.page.account(), v.page.At, v.page.Errors))
+			}
+		}
+		if len(not) == 0 {
+			return
+		}
+		if time.Now().After(deadline) {
+			th.t.Fatalf("these never did what they had to (%s):\n%s", what, strings.Join(not, "\n"))
 		}
 	}
 }
 
-func (th *theatre) read(v *view) {
+// read takes every page's account.
+func (th *theatre) read() {
 	th.t.Helper()
-	var err error
-	if v.page, err = evaluate[pageState](th.ctx, fmt.Sprintf("(frames[%q] && frames[%q].state || {})", v.sid, v.sid)); err != nil {
-		th.t.Fatalf("%s: %v", v.sid, err)
+	all, err := evaluate[map[string]pageState](th.ctx, "Object.fromEntries([...document.querySelectorAll('iframe')].map(f => f.contentWindow).map(w => [w.name, w.state ? {...w.state, at: w.video.currentTime} : {}]))")
+	if err != nil {
+		th.t.Fatal(err)
+	}
+	for _, v := range th.views {
+		v.page = all[v.sid]
 	}
 }
