@@ -76,8 +76,8 @@ func newPipeline(t *testing.T) *pipeline {
 	p.run("sessioniser", func(ctx context.Context) error {
 		return sessioniser.Run(ctx, sessioniser.Settings{
 			JetStream: b.JS, LeaseTTL: 20 * time.Second, TickEvery: 500 * time.Millisecond,
-			// Pages here report each second: one that is silent for this long is gone.
-			Session: session.Config{MinSilenceMs: 5000, GraceMs: 1000},
+			// Pages here report each second: one that is silent for this long is gone, whatever gaps a busy machine has made.
+			Session: session.Config{MinSilenceMs: 5000, MaxSilenceMs: 10_000, GraceMs: 1000},
 		})
 	})
 	p.run("loader", func(ctx context.Context) error {

@@ -2,6 +2,7 @@ package players_test
 
 import (
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -40,6 +41,9 @@ type sessionRow struct {
 // edge forces, a seek, a pause, leaving the page, and media that is gone. What
 // ClickHouse says of each session is what its page saw itself.
 func TestSessionsAgreeWithThePage(t *testing.T) {
+	if os.Getenv("SPILLWAY_PLAYERS_SESSIONS") == "" {
+		t.Skip("SPILLWAY_PLAYERS_SESSIONS is not set: fifteen players at a time need a machine that is not busy")
+	}
 	p := newPipeline(t)
 	views := []*view{{player: "video", beacon: true}}
 	for _, gone := range []bool{false, true} {
@@ -94,11 +98,8 @@ func TestSessionsAgreeWithThePage(t *testing.T) {
 	step("all did everything")
 	th.wait("fails", failing, func(v *view) bool { return v.page.failed() })
 	step("all that had to failed")
-	// A page that is left takes reports of players with it that are on their way.
-	th.wait("has told of all", func(*view) bool { return true }, func(v *view) bool { return v.page.Sending == 0 })
-	for _, v := range views {
-		th.do(fmt.Sprintf("document.getElementById(%q).src = 'about:blank'", v.sid))
-	}
+	th.leave()
+	step("all were left")
 	got := map[string]sessionRow{}
 	await.Text(t, "every session is closed in ClickHouse", func() string {
 		all, err := query[sessionRow](p, "SELECT * FROM spillway.v_sessions WHERE final")

@@ -30,8 +30,7 @@ type pageState struct {
 	Log    []entry
 	At     float64 // playhead, s
 	Errors []string
-	// Reports of the player on their way, and how many posts no collector took.
-	Sending, Unsent int
+	Unsent int // posts of the player's reports that no collector took
 }
 
 // entry is an event of the video element.
@@ -195,5 +194,36 @@ func (th *theatre) read() {
 	}
 	for _, v := range th.views {
 		v.page = all[v.sid]
+	}
+}
+
+// leave takes each page's account and leaves it in the same moment, once it is
+// settled; what it saw is in its view then.
+func (th *theatre) leave() {
+	th.t.Helper()
+	th.do(`window.left = {};
+		for (const f of document.querySelectorAll('iframe')) {
+			const timer = setInterval(() => {
+				const w = f.contentWindow;
+				if (!w.settled(f.id.includes('gone'))) return;
+				clearInterval(timer);
+				left[f.id] = JSON.parse(JSON.stringify({...w.state, at: w.video.currentTime}));
+				f.src = 'about:blank';
+			}, 50);
+		}`)
+	for deadline := time.Now().Add(2 * await.Limit); ; time.Sleep(200 * time.Millisecond) {
+		left, err := evaluate[map[string]pageState](th.ctx, "left")
+		if err != nil {
+			th.t.Fatal(err)
+		}
+		if len(left) == len(th.views) {
+			for _, v := range th.views {
+				v.page = left[v.sid]
+			}
+			return
+		}
+		if time.Now().After(deadline) {
+			th.t.Fatalf("%d of %d pages settled", len(left), len(th.views))
+		}
 	}
 }
