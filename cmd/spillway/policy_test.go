@@ -78,3 +78,19 @@ func TestCDNMoneyAndPlaces(t *testing.T) {
 		t.Errorf("%+v, %v", clean, err)
 	}
 }
+
+// TestDocumentedPolicy keeps the example in docs/routing.md one that is accepted.
+func TestDocumentedPolicy(t *testing.T) {
+	text, err := os.ReadFile("../../docs/routing.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, example, ok := strings.Cut(string(text), "```json\n")
+	example, _, ok2 := strings.Cut(example, "```")
+	if !ok || !ok2 {
+		t.Fatal("docs/routing.md has no example")
+	}
+	if _, err := policyValue("evening", []byte(example)); err != nil {
+		t.Error(err)
+	}
+}

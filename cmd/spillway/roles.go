@@ -102,16 +102,15 @@ func (d *deps) originRole(addr, edgeNetworks string, objects store.Objects, f me
 	return role{"origin", o.Run}, httpURL(l.Addr()), nil
 }
 
-func (d *deps) routerRole(addr, publicURL, collector, publish string, origins []string, clearKey bool, sessions time.Duration) (role, *router.Router, error) {
-	var ring *keyring.Ring
+// routerRole completes the settings that say where and how it answers.
+func (d *deps) routerRole(s router.Settings, clearKey bool) (role, *router.Router, error) {
 	if clearKey {
-		ring = &keyring.Ring{Logger: d.log("router"), Registerer: d.reg}
+		s.Keys = &keyring.Ring{Logger: d.log("router"), Registerer: d.reg}
 	}
-	r, err := router.New(router.Settings{
-		JS: d.js, Addr: addr, PublicURL: publicURL, Collector: collector, PublishURL: publish, Origins: origins,
-		Signer: d.signer, TokenTTL: sessions, EdgeKey: d.secrets.EdgeKey, CDNKeys: d.secrets.cdnKeys(os.Environ()), ViewerSalt: d.secrets.ViewerSalt, Keys: ring, Geo: d.geo,
-		Logger: d.log("router"), Registerer: d.reg,
-	})
+	s.JS, s.Signer, s.EdgeKey, s.ViewerSalt = d.js, d.signer, d.secrets.EdgeKey, d.secrets.ViewerSalt
+	s.CDNKeys, s.Geo = d.secrets.cdnKeys(os.Environ()), d.geo
+	s.Logger, s.Registerer = d.log("router"), d.reg
+	r, err := router.New(s)
 	if err != nil {
 		return role{}, nil, err
 	}

@@ -18,6 +18,8 @@ import (
 	"github.com/spillway-live/spillway/ingest/geo"
 	"github.com/spillway-live/spillway/schemas"
 	"github.com/spillway-live/spillway/testenv/edge"
+	"github.com/spillway-live/spillway/workers/router"
+	"github.com/spillway-live/spillway/workers/router/policy"
 )
 
 // roleFlags are what every role that runs alone has.
@@ -181,18 +183,21 @@ func (c *commands) roleCommands() []*ffcli.Command {
 		return one(d.recorderRole(objects), nil)
 	})
 	var routerClearKey bool
-	var routerSessions time.Duration
-	var routerAddr, routerPublic, routerCollector, routerPublish, routerOrigins string
+	var routerOrigins string
+	var rs router.Settings
 	add("router", "answer dispatch, multivariant playlists and steering", func(fs *flag.FlagSet) {
-		addr(&routerAddr, "HTTP", "127.0.0.1:8091")(fs)
-		fs.StringVar(&routerPublic, "public-url", "", "`URL` where players reach it (default: the address listened on)")
-		fs.StringVar(&routerCollector, "collector-url", "", "base `URL` of the collector as players reach it")
-		fs.StringVar(&routerPublish, "publish-url", "", "template of publish `URL`s, with {app}, {stream} and {cdn}")
+		addr(&rs.Addr, "HTTP", "127.0.0.1:8091")(fs)
+		fs.StringVar(&rs.PublicURL, "public-url", "", "`URL` where players reach it (default: the address listened on)")
+		fs.StringVar(&rs.Collector, "collector-url", "", "base `URL` of the collector as players reach it")
+		fs.StringVar(&rs.PublishURL, "publish-url", "", "template of publish `URL`s, with {app}, {stream} and {cdn}")
 		fs.BoolVar(&routerClearKey, "clearkey", false, "give sessions of encrypted streams their keys, in the clear (ClearKey): needs the key files or service")
-		registerSessions(fs, &routerSessions)
+		registerSessions(fs, &rs.TokenTTL)
 		fs.StringVar(&routerOrigins, "origins", "", "base `URL`s of origins, separated by commas: without them there is no DASH")
+		fs.StringVar(&rs.Policy, "policy", policy.Affinity, "routing `policy` where neither an experiment nor a stream's settings name one (spillway policy list)")
+		fs.DurationVar(&rs.SteeringTTL, "steering-ttl", 10*time.Second, "how soon players ask again where to go")
 	}, func(d *deps) ([]role, error) {
-		r, _, err := d.routerRole(routerAddr, routerPublic, routerCollector, routerPublish, splitList(routerOrigins), routerClearKey, routerSessions)
+		rs.Origins = splitList(routerOrigins)
+		r, _, err := d.routerRole(rs, routerClearKey)
 		return one(r, err)
 	})
 	var pic pictureFlags

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/spillway-live/spillway/ingest/certs"
+	"github.com/spillway-live/spillway/workers/router"
 	"github.com/spillway-live/spillway/workers/store"
 )
 
@@ -137,7 +138,10 @@ func (s *system) startRouter(ctx ctx) error {
 	if s.run.Push != "" {
 		publish = strings.TrimSuffix(s.run.Push, "/"+demoApp) + "/{app}/{stream}?cdn={cdn}"
 	}
-	r, srv, err := s.d.routerRole(addr, "", strings.TrimSuffix(s.run.Collector, collectorPath), publish, splitList(s.run.Origins), true, s.f.sessions)
+	r, srv, err := s.d.routerRole(router.Settings{
+		Addr: addr, Collector: strings.TrimSuffix(s.run.Collector, collectorPath), PublishURL: publish, Origins: splitList(s.run.Origins),
+		TokenTTL: s.f.sessions,
+	}, true)
 	if err != nil {
 		return err
 	}
