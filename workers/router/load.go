@@ -29,8 +29,9 @@ type load struct {
 	js     jetstream.JetStream
 	window time.Duration
 	logger *slog.Logger
-	// cdns gives the registry's CDNs.
+	// cdns gives the registry's CDNs; now the time, which a simulation makes itself.
 	cdns func() []schemas.CDN
+	now  func() time.Time
 
 	mu       sync.Mutex
 	sessions map[string]*session
@@ -73,7 +74,7 @@ const echoLimit = 5 * time.Second
 func newLoad(js jetstream.JetStream, window time.Duration, logger *slog.Logger) *load {
 	return &load{
 		js: js, window: window, logger: logger, sessions: map[string]*session{}, on: map[string]*cdnLoad{},
-		cdns: func() []schemas.CDN { return nil }, health: health.New(), places: map[place]*placeFacts{},
+		cdns: func() []schemas.CDN { return nil }, now: time.Now, health: health.New(), places: map[place]*placeFacts{},
 	}
 }
 
@@ -118,7 +119,7 @@ func (l *load) decided(f *fact, bus time.Time) {
 		}
 		return
 	}
-	if l.waits(s, time.Now()) || bus.Before(s.at) {
+	if l.waits(s, l.now()) || bus.Before(s.at) {
 		return
 	}
 	l.place(s, f)
@@ -166,7 +167,7 @@ func (l *load) served(x *schemas.Slice, bus time.Time) {
 	if !s.stored.IsZero() {
 		l.health.Add(x, s.group, bus)
 	}
-	if x.CDN != "" && bus.After(s.at) && !l.waits(s, time.Now()) {
+	if x.CDN != "" && bus.After(s.at) && !l.waits(s, l.now()) {
 		s.at = bus
 		l.move(s, x.CDN, bus)
 	}
@@ -183,7 +184,7 @@ func (l *load) ended(x *schemas.Slice, bus time.Time) {
 	if !s.stored.IsZero() {
 		l.health.Add(x, s.group, bus)
 	}
-	if s.at.Before(bus) && !l.waits(s, time.Now()) {
+	if s.at.Before(bus) && !l.waits(s, l.now()) {
 		l.forget(x.SessionID, s)
 	}
 }
@@ -195,7 +196,7 @@ func (l *load) touch(id string, at time.Time) *session {
 	}
 	s := l.sessions[id]
 	if s == nil {
-		if time.Since(at) > l.window {
+		if l.now().Sub(at) > l.window {
 			return nil
 		}
 		if len(l.sessions) >= maxSessions {
