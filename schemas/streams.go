@@ -131,16 +131,16 @@ func BucketConfigs(s BusSettings) []jetstream.KeyValueConfig {
 // in which they start does not matter.
 func EnsureBus(ctx context.Context, js jetstream.JetStream, s BusSettings) error {
 	// Earlier versions stored parts. The stream would go on taking them.
-	if err := js.DeleteStream(ctx, formerStreamParts); err != nil && !errors.Is(err, jetstream.ErrStreamNotFound) {
+	if err := patiently(ctx, func(ctx context.Context) error { return js.DeleteStream(ctx, formerStreamParts) }); err != nil && !errors.Is(err, jetstream.ErrStreamNotFound) {
 		return fmt.Errorf("delete stream %s, which is no longer used: %w", formerStreamParts, err)
 	}
 	for _, c := range StreamConfigs(s) {
-		if _, err := js.CreateOrUpdateStream(ctx, c); err != nil {
+		if err := patiently(ctx, func(ctx context.Context) error { _, err := js.CreateOrUpdateStream(ctx, c); return err }); err != nil {
 			return fmt.Errorf("create stream %s: %w", c.Name, err)
 		}
 	}
 	for _, c := range BucketConfigs(s) {
-		if _, err := js.CreateOrUpdateKeyValue(ctx, c); err != nil {
+		if err := patiently(ctx, func(ctx context.Context) error { _, err := js.CreateOrUpdateKeyValue(ctx, c); return err }); err != nil {
 			return fmt.Errorf("create bucket %s: %w", c.Bucket, err)
 		}
 	}
@@ -148,8 +148,25 @@ func EnsureBus(ctx context.Context, js jetstream.JetStream, s BusSettings) error
 		Bucket: BucketSnapshots, Description: "sessioniser snapshots",
 		Storage: jetstream.FileStorage, Replicas: s.withDefaults().Replicas,
 	}
-	if _, err := js.CreateOrUpdateObjectStore(ctx, o); err != nil && !errors.Is(err, jetstream.ErrBucketExists) {
+	err := patiently(ctx, func(ctx context.Context) error { _, err := js.CreateOrUpdateObjectStore(ctx, o); return err })
+	if err != nil && !errors.Is(err, jetstream.ErrBucketExists) {
 		return fmt.Errorf("create object store %s: %w", o.Bucket, err)
 	}
 	return nil
+}
+
+// askAgain is when a request to the bus that got no answer is made again: a server that ends with the request in
+// hand answers never, and one that starts in its place answers at once.
+const askAgain = 4 * time.Second
+
+// patiently repeats what gets no answer until ctx ends.
+func patiently(ctx context.Context, ask func(ctx context.Context) error) error {
+	for {
+		once, cancel := context.WithTimeout(ctx, askAgain)
+		err := ask(once)
+		cancel()
+		if err == nil || ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded) {
+			return err
+		}
+	}
 }

@@ -14,7 +14,7 @@ import (
 
 // chaosCommand proves what the system promises when its processes are killed.
 func (c *commands) chaosCommand() *ffcli.Command {
-	return c.parent("chaos", "kill processes under load and check what is left", c.chaosMedia())
+	return c.parent("chaos", "kill processes under load and check what is left", c.chaosMedia(), c.chaosTelemetry())
 }
 
 type chaosMediaFlags struct {
@@ -31,7 +31,7 @@ func (f *chaosMediaFlags) register(fs *flag.FlagSet) {
 	fs.IntVar(&f.s.Viewers, "viewers", 6, "low-latency viewers at once, through an edge")
 	fs.IntVar(&f.s.Renditions, "renditions", 2, "streams that have a rendition beside the publisher's; -1 is none")
 	fs.DurationVar(&f.s.Between, "between", 6*time.Second, "longest time between two kills")
-	fs.StringVar(&f.report, "report", "", "Markdown `file` to write a summary to (default: none)")
+	fs.StringVar(&f.report, "report", "", "Markdown `file` of whose section Media a summary is made (default: none)")
 	f.clip.register(fs, 600)
 	f.measureFlags.register(fs, "the bus's store and logs")
 }
@@ -66,8 +66,8 @@ func (c *commands) runChaosMedia(ctx ctx, f *chaosMediaFlags) (err error) {
 		return err
 	}
 	if f.report != "" {
-		if err := os.WriteFile(f.report, []byte(rep.Markdown()), 0o644); err != nil {
-			return fmt.Errorf("write the report: %w", err)
+		if err := chaos.WriteSection(f.report, "Media", rep.Markdown()); err != nil {
+			return err
 		}
 	}
 	if err := c.printJSON(rep); err != nil {

@@ -35,7 +35,12 @@ type deps struct {
 	signer  *token.Signer
 	geo     *geo.Locator
 	dataDir string
+	// clockOffset shifts the collector's clock.
+	clockOffset time.Duration
 }
+
+// now is the collector's clock.
+func (d *deps) now() time.Time { return time.Now().Add(d.clockOffset) }
 
 // role is a named part of the system that runs until its context ends.
 type role struct {

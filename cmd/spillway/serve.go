@@ -205,7 +205,12 @@ func (c *commands) roleCommands() []*ffcli.Command {
 		return one(d.screenshotRole(pic))
 	})
 	var collectorAddr string
-	add("collector", "take telemetry over HTTP", addr(&collectorAddr, "HTTP", "127.0.0.1:8092"), func(d *deps) ([]role, error) {
+	var clockOffset time.Duration
+	add("collector", "take telemetry over HTTP", func(fs *flag.FlagSet) {
+		addr(&collectorAddr, "HTTP", "127.0.0.1:8092")(fs)
+		fs.DurationVar(&clockOffset, "clock-offset", 0, "shift this process's clock, to see what a wrong one does")
+	}, func(d *deps) ([]role, error) {
+		d.clockOffset = clockOffset
 		r, u, err := d.collectorRole(collectorAddr)
 		if err == nil {
 			d.logger.Info("collector", "url", u)

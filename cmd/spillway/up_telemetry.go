@@ -97,7 +97,7 @@ func (d *deps) collectorRole(addr string) (role, string, error) {
 	}
 	c, err := collect.New(collect.Settings{
 		JS: d.js, Listener: l, SpoolDir: filepath.Join(d.dataDir, "spool"), Tokens: d.signer, Places: d.geo,
-		EdgeKey: d.secrets.EdgeKey, Logger: d.log("collector"), Registerer: d.reg,
+		EdgeKey: d.secrets.EdgeKey, Logger: d.log("collector"), Registerer: d.reg, Now: d.now,
 	})
 	if err != nil {
 		l.Close()

@@ -3,8 +3,9 @@
 //
 // It promises that acknowledged messages are in the file store when the server
 // is stopped cleanly or the process is killed (an operating system crash may
-// cost up to SyncInterval); it does not cluster. "spillway up" and tests use
-// the same code.
+// cost up to SyncInterval), and that after its disk was full it takes messages
+// again when there is room (see mend.go); it does not cluster. "spillway up" and
+// tests use the same code.
 package bus
 
 import (
@@ -20,6 +21,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -46,9 +48,15 @@ type Options struct {
 
 // Server is a running embedded NATS server.
 type Server struct {
-	ns       *server.Server
+	o        Options
 	password string
 	addr     string
+
+	mu   sync.Mutex
+	ns   *server.Server // another one after the disk was full
+	hurt chan struct{}  // the store cannot be written
+	stop context.CancelFunc
+	done chan struct{} // closed when nothing is mended any more
 }
 
 const user = "spillway"
@@ -86,13 +94,30 @@ func Start(o Options) (*Server, error) {
 		}
 		l.Close()
 	}
+	s := &Server{o: o, password: pw, hurt: make(chan struct{}, 1), done: make(chan struct{})}
+	if s.ns, err = s.run(); err != nil {
+		return nil, err
+	}
+	s.addr = s.ns.Addr().String()
+	if s.o.Port == 0 {
+		s.o.Port = s.ns.Addr().(*net.TCPAddr).Port
+	}
+	var ctx context.Context
+	ctx, s.stop = context.WithCancel(context.Background())
+	go func() { defer close(s.done); s.mend(ctx) }()
+	return s, nil
+}
+
+// run starts a server and waits until it takes connections.
+func (s *Server) run() (*server.Server, error) {
+	o := s.o
 	port := o.Port
 	if port == 0 {
 		port = server.RANDOM_PORT
 	}
 	ns, err := server.NewServer(&server.Options{
 		ServerName: "spillway", Host: o.Host, Port: port,
-		Username: user, Password: pw,
+		Username: user, Password: s.password,
 		JetStream: true, StoreDir: o.DataDir, JetStreamMaxStore: o.MaxStoreBytes, JetStreamMaxMemory: 256 << 20,
 		SyncInterval: o.SyncInterval,
 		MaxPayload:   schemas.MaxBusPayload,
@@ -102,7 +127,7 @@ func Start(o Options) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("start embedded NATS: %w", err)
 	}
-	ns.SetLoggerV2(natsLog{o.Logger}, false, false, false)
+	ns.SetLoggerV2(natsLog{o.Logger, s.noteHurt}, false, false, false)
 	go ns.Start()
 	if !ns.ReadyForConnections(30 * time.Second) {
 		ns.Shutdown()
@@ -112,7 +137,7 @@ func Start(o Options) (*Server, error) {
 		ns.Shutdown()
 		return nil, fmt.Errorf("start embedded NATS: JetStream could not start; is another spillway using %s?", o.DataDir)
 	}
-	return &Server{ns: ns, password: pw, addr: ns.Addr().String()}, nil
+	return ns, nil
 }
 
 func password(path string) (string, error) {
@@ -134,11 +159,22 @@ func (s *Server) URL() string {
 
 // Connect opens an in-process connection: no socket, no copy through the kernel.
 func (s *Server) Connect(name string, logger *slog.Logger) (*nats.Conn, error) {
-	return connect(s.URL(), name, logger, nats.InProcessServer(s.ns))
+	return connect(s.URL(), name, logger, nats.InProcessServer(s))
+}
+
+// InProcessConn is for [nats.InProcessServer].
+func (s *Server) InProcessConn() (net.Conn, error) { return s.server().InProcessConn() }
+
+func (s *Server) server() *server.Server {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.ns
 }
 
 // Stop shuts the server down and waits until its store is closed.
 func (s *Server) Stop() {
+	s.stop()
+	<-s.done
 	s.ns.Shutdown()
 	s.ns.WaitForShutdown()
 }
@@ -199,7 +235,10 @@ func redact(s string) string {
 }
 
 // natsLog carries the server's warnings and errors into slog.
-type natsLog struct{ l *slog.Logger }
+type natsLog struct {
+	l    *slog.Logger
+	hurt func(text string)
+}
 
 func (n natsLog) Noticef(f string, a ...any) { n.l.Debug("nats: " + fmt.Sprintf(f, a...)) }
 func (n natsLog) Warnf(f string, a ...any) {
@@ -210,8 +249,11 @@ func (n natsLog) Warnf(f string, a ...any) {
 	n.l.Warn("nats: " + clean(f, a))
 }
 func (n natsLog) Fatalf(f string, a ...any) { n.l.Error("nats: " + clean(f, a)) }
-func (n natsLog) Errorf(f string, a ...any) { n.l.Error("nats: " + clean(f, a)) }
-func (n natsLog) Debugf(string, ...any)     {}
-func (n natsLog) Tracef(string, ...any)     {}
+func (n natsLog) Errorf(f string, a ...any) {
+	n.l.Error("nats: " + clean(f, a))
+	n.hurt(f)
+}
+func (n natsLog) Debugf(string, ...any) {}
+func (n natsLog) Tracef(string, ...any) {}
 
 func clean(f string, a []any) string { return strings.TrimSpace(fmt.Sprintf(f, a...)) }

@@ -1,11 +1,16 @@
-// Package chaos kills processes of the media plane under load and checks that what players get stays whole.
+// Package chaos kills processes under load and checks that nothing is lost: of the media plane (Run) and of
+// telemetry (RunTelemetry).
 //
-// It runs the real program, one process for each role, with publishers and viewers; kills one process after the
+// Media: it runs the real program, one process for each role, with publishers and viewers; kills one process after the
 // other with SIGKILL, at random moments, and starts each again after a pause. All the while it reads what the bus
 // acknowledged (the truth) and, at every origin by itself, every part and segment of every playlist. It promises
 // to find each name with two contents, each part that is missing, doubled, out of order or other than the truth,
 // each playlist that breaks the rules, and each stall of a viewer. It leaves out the bus itself, which is one
 // server here: losing it is another test.
+//
+// Telemetry: bus and ClickHouse are killed too, disks are full and clocks jump. It promises to find each event that
+// was accepted and is not in the raw table, each that is there more often than it was accepted, and each roll-up
+// whose sums are not those of the slices.
 package chaos
 
 import (

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 )
@@ -26,18 +27,23 @@ type step struct {
 
 // plan is what a seed says: in each four steps every role is killed once, in random order.
 func plan(s *Settings) []step {
-	rnd := rand.New(rand.NewPCG(s.Seed, 0x5911_1afe))
 	roles := []string{Ingest, Packager, Origin, Transcoder}
+	return planOf(rand.New(rand.NewPCG(s.Seed, 0x5911_1afe)), roles, s.Kills, s.Between, 3*time.Second)
+}
+
+// planOf kills every role once in each round, in random order; a process is down for 200 ms and up to down more.
+func planOf(rnd *rand.Rand, roles []string, kills int, between, down time.Duration) []step {
+	roles = slices.Clone(roles)
 	var out []step
-	for i := range s.Kills {
+	for i := range kills {
 		if i%len(roles) == 0 {
 			rnd.Shuffle(len(roles), func(i, j int) { roles[i], roles[j] = roles[j], roles[i] })
 		}
-		least := s.Between / 4
+		least := between / 4
 		out = append(out, step{
 			role:  roles[i%len(roles)],
-			pause: least + time.Duration(rnd.Int64N(int64(s.Between-least)+1)),
-			down:  200*time.Millisecond + time.Duration(rnd.Int64N(int64(3*time.Second))),
+			pause: least + time.Duration(rnd.Int64N(int64(between-least)+1)),
+			down:  200*time.Millisecond + time.Duration(rnd.Int64N(int64(down))),
 			pick:  rnd.Uint64(),
 		})
 	}

@@ -5,11 +5,10 @@ import (
 	"strings"
 )
 
-// Markdown is the report for people: facts without dates, and how to get them again.
+// Markdown is the report for people: facts without dates, and how to get them again ([WriteSection]).
 func (r *Report) Markdown() string {
 	var b strings.Builder
 	p := func(format string, a ...any) { fmt.Fprintf(&b, format+"\n", a...) }
-	p("# Reliability\n\n## Media\n")
 	p("What `spillway chaos media` checks and what it found. It runs the real program, one process for each role (bus with router, %d ingests, %d packagers, %d origins, %d transcoders, one edge that takes the origins in turn), kills one after the other with SIGKILL at random moments and starts each again after 0.2 to 3.2 s. While that goes on, a reader of its own for each playlist at each origin takes every part and every segment and holds them against what the bus acknowledged; every playlist is checked against the rules of LL-HLS and against the one before it, over restarts too; viewers play through the edge, 1 s behind the live edge.\n",
 		r.Processes[Ingest], r.Processes[Packager], r.Processes[Origin], r.Processes[Transcoder])
 	p("```sh\nspillway chaos media --kills %d --seed %d --between %s --publishers %d --viewers %d --renditions %d\n# or\n./dev chaos:media\n```\n", r.total(), r.Seed, r.Between, r.Publishers, r.Viewers, r.Renditions)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -192,6 +193,13 @@ type findings struct {
 }
 
 const maxFindings = 30
+
+// all is what was found.
+func (f *findings) all() []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.list)
+}
 
 func (f *findings) add(kind, format string, a ...any) {
 	f.mu.Lock()

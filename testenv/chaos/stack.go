@@ -28,7 +28,8 @@ const (
 type process struct {
 	name, role string
 	args       []string
-	addr       string // host:port it listens on; empty for none
+	plain      []string // args without what is changed between two starts
+	addr       string   // host:port it listens on; empty for none
 	env        []string
 	binary     string
 	logFile    string
@@ -146,11 +147,9 @@ func (p *process) died() bool {
 }
 
 func (s *stack) start(ctx context.Context, c *Settings) error {
-	s.dir = c.Dir
+	s.prepare(c.Dir)
 	data := filepath.Join(c.Dir, "data")
-	// Settings of the caller's own Spillway must not reach these, nor the other way round.
-	s.env = append(child.Environ("SPILLWAY_", "XDG_CACHE_HOME="), "XDG_CACHE_HOME="+filepath.Join(c.Dir, "cache"))
-	s.bus = s.process(c, "bus and router", "up", nil, data, "--no-demo", "--json", "--only", "router", "--console", "0", "--rtmp", "0")
+	s.bus = s.process(c.Binary, "bus and router", "up", nil, data, "--no-demo", "--json", "--only", "router", "--console", "0", "--rtmp", "0")
 	if err := s.bus.start(ctx); err != nil {
 		return err
 	}
@@ -185,7 +184,7 @@ func (s *stack) start(ctx context.Context, c *Settings) error {
 				addr, ports = ports[0], ports[1:]
 				extra = append([]string{"--listen", addr}, extra...)
 			}
-			p := s.process(c, fmt.Sprintf("%s-%d", r.role, i+1), r.role, extra, data)
+			p := s.process(c.Binary, fmt.Sprintf("%s-%d", r.role, i+1), r.role, extra, data)
 			p.addr = addr
 			if r.role == Origin {
 				origins = append(origins, "http://"+addr)
@@ -193,7 +192,7 @@ func (s *stack) start(ctx context.Context, c *Settings) error {
 			s.all = append(s.all, p)
 		}
 	}
-	s.edge = s.process(c, "edge", "edge", []string{"--name", "a", "--listen", ports[0], "--origins", strings.Join(origins, ","), "--routers", ready.Router}, data)
+	s.edge = s.process(c.Binary, "edge", "edge", []string{"--name", "a", "--listen", ports[0], "--origins", strings.Join(origins, ","), "--routers", ready.Router}, data)
 	s.multi = "http://" + ports[0]
 	for _, p := range append(s.all, s.edge) {
 		if err := p.start(ctx); err != nil {
@@ -203,10 +202,17 @@ func (s *stack) start(ctx context.Context, c *Settings) error {
 	return nil
 }
 
-func (s *stack) process(c *Settings, name, role string, extra []string, data string, more ...string) *process {
+// prepare makes the environment of every process.
+func (s *stack) prepare(dir string) {
+	s.dir = dir
+	// Settings of the caller's own Spillway must not reach these, nor the other way round.
+	s.env = append(child.Environ("SPILLWAY_", "XDG_CACHE_HOME="), "XDG_CACHE_HOME="+filepath.Join(dir, "cache"))
+}
+
+func (s *stack) process(binary, name, role string, extra []string, data string, more ...string) *process {
 	args := append([]string{role, "--data", data}, append(extra, more...)...)
-	return &process{name: name, role: role, args: args, env: s.env, binary: c.Binary,
-		logFile: filepath.Join(c.Dir, strings.ReplaceAll(name, " ", "-")+".log")}
+	return &process{name: name, role: role, args: args, env: s.env, binary: binary,
+		logFile: filepath.Join(s.dir, strings.ReplaceAll(name, " ", "-")+".log")}
 }
 
 // of gives the processes of a role.

@@ -21,7 +21,7 @@ type Process struct {
 	err  error
 }
 
-// Start starts cmd, whose SysProcAttr it sets. The error wraps exec.ErrNotFound when there is no such program.
+// Start starts cmd, in whose SysProcAttr it sets group and parent's death. The error wraps exec.ErrNotFound when there is no such program.
 func Start(cmd *exec.Cmd) (*Process, error) {
 	p := &Process{cmd: cmd, done: make(chan struct{})}
 	if cmd.WaitDelay == 0 {

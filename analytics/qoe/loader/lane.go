@@ -16,6 +16,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/spillway-live/spillway/schemas"
+	"github.com/spillway-live/spillway/schemas/ordered"
 )
 
 const (
@@ -41,7 +42,7 @@ type lane struct {
 	block builder
 	b     gathering
 	ins   inserter
-	it    jetstream.MessagesContext
+	in    *ordered.Reader
 	said  bool
 }
 
@@ -70,6 +71,11 @@ type gathering struct {
 func (l *lane) run(ctx context.Context) error {
 	l.ins.ClickHouse = l.ClickHouse
 	defer l.ins.close()
+	defer func() {
+		if l.in != nil {
+			l.in.Close()
+		}
+	}()
 	l.block = l.newBlock()
 	var err error
 	if l.pos, l.rev, err = readPosition(ctx, l.kv, l.name); err != nil {
@@ -84,7 +90,6 @@ func (l *lane) run(ctx context.Context) error {
 	if err := l.open(ctx, l.pos.To+1); err != nil {
 		return err
 	}
-	defer func() { l.it.Stop() }()
 	if l.purge {
 		pctx, cancel := context.WithCancel(ctx)
 		done := make(chan struct{})
@@ -106,11 +111,11 @@ func (l *lane) loop(ctx context.Context, points chan<- heldPoint) error {
 		if l.b.rowsSeen {
 			wait = max(time.Until(l.b.first.Add(l.FlushEvery)), time.Millisecond)
 		}
-		msg, err := l.it.Next(jetstream.NextMaxWait(wait))
+		msg, err := l.in.Next(ctx, wait)
 		switch {
 		case ctx.Err() != nil:
 			return nil
-		case errors.Is(err, nats.ErrTimeout), errors.Is(err, context.DeadlineExceeded):
+		case errors.Is(err, ordered.ErrNothing):
 		case err != nil:
 			return fmt.Errorf("read %s for %s: %w", l.stream, l.name, err)
 		default:
@@ -139,19 +144,12 @@ func (l *lane) loop(ctx context.Context, points chan<- heldPoint) error {
 }
 
 // open starts reading at seq.
-func (l *lane) open(ctx context.Context, seq uint64) error {
-	if l.it != nil {
-		l.it.Stop()
+func (l *lane) open(ctx context.Context, seq uint64) (err error) {
+	if l.in != nil {
+		l.in.Close()
 	}
-	cons, err := l.JetStream.OrderedConsumer(ctx, l.stream, jetstream.OrderedConsumerConfig{
-		FilterSubjects: l.subjects, DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: seq, InactiveThreshold: 30 * time.Second,
-	})
-	if err != nil {
-		return fmt.Errorf("read %s for %s: %w", l.stream, l.name, err)
-	}
-	l.it, err = cons.Messages(jetstream.PullMaxBytes(readAhead))
-	if err != nil {
-		return fmt.Errorf("read %s for %s: %w", l.stream, l.name, err)
+	if l.in, err = ordered.Open(ctx, l.JetStream, l.stream, l.subjects, seq, jetstream.PullMaxBytes(readAhead)); err != nil {
+		return fmt.Errorf("%s: %w", l.name, err)
 	}
 	return nil
 }
@@ -355,15 +353,19 @@ func (l *lane) repeat(ctx context.Context) error {
 	l.begin()
 	quiet := 0
 	for l.b.to < l.pos.To {
-		msg, err := l.it.Next(jetstream.NextMaxWait(time.Second))
+		msg, err := l.in.Next(ctx, time.Second)
 		if ctx.Err() != nil {
 			return nil
 		}
-		if errors.Is(err, nats.ErrTimeout) || errors.Is(err, context.DeadlineExceeded) {
-			if quiet++; quiet >= 3 {
-				break // the stream has dropped its end
+		if errors.Is(err, ordered.ErrNothing) {
+			if quiet++; quiet < 3 {
+				continue
 			}
-			continue
+			// Nothing comes: the bus is away, and then the block is waited for, or it has dropped the end of it.
+			if dropped, err := l.dropped(ctx, l.b.to+1, l.pos.To); err != nil || !dropped {
+				continue
+			}
+			break
 		}
 		if err != nil {
 			return fmt.Errorf("read %s for %s: %w", l.stream, l.name, err)
@@ -392,6 +394,27 @@ func (l *lane) repeat(ctx context.Context) error {
 	}
 	l.settle()
 	return nil
+}
+
+// dropped says that the bus holds none of the lane's messages between two sequences, both included. An error leaves it open.
+func (l *lane) dropped(ctx context.Context, from, to uint64) (bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
+	st, err := l.JetStream.Stream(ctx, l.stream)
+	if err != nil {
+		return false, err
+	}
+	for _, subject := range l.subjects {
+		m, err := st.GetMsg(ctx, max(from, 1), jetstream.WithGetMsgSubject(subject))
+		switch {
+		case errors.Is(err, jetstream.ErrMsgNotFound):
+		case err != nil:
+			return false, err
+		case m.Sequence <= to:
+			return false, nil
+		}
+	}
+	return true, nil
 }
 
 // bury puts a message that cannot be read among the dead letters.

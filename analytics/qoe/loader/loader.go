@@ -105,7 +105,7 @@ func Run(ctx context.Context, s Settings) error {
 		names = append(names, l.name)
 	}
 	return lease.Pool{
-		KV: kv, Role: "loader", Names: names, TTL: s.LeaseTTL, ID: s.ID, Logger: s.Logger,
+		KV: kv, Conn: s.JetStream.Conn(), Role: "loader", Names: names, TTL: s.LeaseTTL, ID: s.ID, Logger: s.Logger,
 		Work: func(ctx context.Context, name string) error {
 			l := &lane{Settings: s, laneSpec: specs[name], m: m, kv: kv}
 			if l.table == clickhouse.TableTelemetry {

@@ -18,6 +18,7 @@ import (
 	"github.com/spillway-live/spillway/analytics/qoe/sessioniser"
 	"github.com/spillway-live/spillway/schemas"
 	"github.com/spillway-live/spillway/schemas/clickhouse"
+	"github.com/spillway-live/spillway/testenv/await"
 	"github.com/spillway-live/spillway/testenv/bus/bustest"
 	chserver "github.com/spillway-live/spillway/testenv/clickhouse"
 	"github.com/spillway-live/spillway/testenv/clickhouse/clickhousetest"
@@ -26,6 +27,7 @@ import (
 // rig is a bus, a ClickHouse with tables, and a feed of telemetry.
 type rig struct {
 	t    testing.TB
+	bus  *bustest.Bus
 	js   jetstream.JetStream
 	ch   *chserver.Server
 	addr string
@@ -38,7 +40,7 @@ func newRig(t testing.TB) *rig {
 	t.Helper()
 	b := bustest.Start(t)
 	srv := clickhousetest.Start(t)
-	r := &rig{t: t, js: b.JS, ch: srv, addr: srv.NativeAddr(), seq: map[int]uint64{}}
+	r := &rig{t: t, bus: b, js: b.JS, ch: srv, addr: srv.NativeAddr(), seq: map[int]uint64{}}
 	conn := r.conn()
 	if err := clickhouse.Migrate(t.Context(), conn, clickhouse.Options{}); err != nil {
 		t.Fatal(err)
@@ -164,14 +166,13 @@ func (p process) end(t *testing.T) {
 // await polls a query of one integer until it gives want.
 func (r *rig) await(conn driver.Conn, query string, want int64) {
 	r.t.Helper()
-	var got int64
-	var err error
-	for end := time.Now().Add(60 * time.Second); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
-		if err = conn.QueryRow(r.t.Context(), query).Scan(&got); err == nil && got == want {
-			return
+	await.Text(r.t, query, func() string {
+		var got int64
+		if err := conn.QueryRow(r.t.Context(), query).Scan(&got); err != nil || got != want {
+			return fmt.Sprintf("it gives %d (%v), want %d", got, err, want)
 		}
-	}
-	r.t.Fatalf("%s gives %d (%v), want %d", query, got, err, want)
+		return ""
+	})
 }
 
 func (r *rig) equal(conn driver.Conn, query string, want int64) {
@@ -182,28 +183,43 @@ func (r *rig) equal(conn driver.Conn, query string, want int64) {
 	}
 }
 
-// balance checks the arithmetic of the whole: accepted = raw rows + recorded
+// sums are the arithmetic of the whole: accepted = raw rows + recorded
 // duplicates = what each roll-up accounts for.
-func (r *rig) balance(conn driver.Conn) {
-	r.t.Helper()
-	r.equal(conn, "SELECT toInt64(count()) FROM spillway.telemetry", r.sent)
-	r.equal(conn, "SELECT toInt64(count() - uniqExact(bus_seq, bus_row)) FROM spillway.telemetry", 0)
-	r.equal(conn, "SELECT toInt64(count() - uniqExact(bus_partition, bus_seq, bus_row)) FROM spillway.session_slices", 0)
-	for table, factor := range map[string]int64{"session_slices": 1, "rollup_minute": 1, "rollup_stream_minute": 1} {
-		from := " FROM spillway." + table
-		r.equal(conn, "SELECT sum(reports)"+from, r.sent*factor)
-		r.equal(conn, "SELECT sum(sessions)"+from, r.views)
-		r.equal(conn, "SELECT sum(ended)"+from, r.views)
-		r.equal(conn, "SELECT sum(stalled_ms)"+from, 700*r.views)
-		r.equal(conn, "SELECT sum(played_ms)"+from, 5000*r.views)
-		r.equal(conn, "SELECT sum(startup_ms)"+from, 300*r.views)
+func (r *rig) sums() map[string]int64 {
+	out := map[string]int64{
+		"SELECT toInt64(count()) FROM spillway.telemetry":                                                                          r.sent,
+		"SELECT toInt64(count() - uniqExact(bus_seq, bus_row)) FROM spillway.telemetry":                                            0,
+		"SELECT toInt64(count() - uniqExact(bus_partition, bus_seq, bus_row)) FROM spillway.session_slices":                        0,
+		"SELECT sum(stalled_ms) FROM spillway.rollup_arm_minute WHERE experiment = 'exp'":                                          700 * r.views,
+		"SELECT sum(arraySum(mapValues(first_screen))) FROM spillway.rollup_minute":                                                r.views,
+		"SELECT toInt64(count()) FROM spillway.v_sessions WHERE final AND end_reason = 'quit' AND stalled_ms = 700 AND starts = 1": r.views,
 	}
-	r.equal(conn, "SELECT sum(stalled_ms) FROM spillway.rollup_arm_minute WHERE experiment = 'exp'", 700*r.views)
-	r.equal(conn, "SELECT sum(arraySum(mapValues(first_screen))) FROM spillway.rollup_minute", r.views)
-	r.equal(conn, "SELECT toInt64(count()) FROM spillway.v_sessions WHERE final AND end_reason = 'quit' AND stalled_ms = 700 AND starts = 1", r.views)
+	for _, table := range []string{"session_slices", "rollup_minute", "rollup_stream_minute", "rollup_hour", "rollup_stream_hour"} {
+		from := " FROM spillway." + table
+		out["SELECT sum(reports)"+from] = r.sent
+		out["SELECT sum(sessions)"+from] = r.views
+		out["SELECT sum(ended)"+from] = r.views
+		out["SELECT sum(stalled_ms)"+from] = 700 * r.views
+		out["SELECT sum(played_ms)"+from] = 5000 * r.views
+		out["SELECT sum(startup_ms)"+from] = 300 * r.views
+	}
+	return out
+}
+
+// settle waits until every table has what was fed: lanes load at their own
+// pace, and a block is in its table before it is in the last of the views.
+func (r *rig) settle(conn driver.Conn) {
+	r.t.Helper()
+	for query, want := range r.sums() {
+		r.await(conn, query, want)
+	}
+	await.Text(r.t, "the ledger", r.ledger)
+}
+
+func (r *rig) ledger() string {
 	pos, err := loader.Ledger(r.t.Context(), r.js)
 	if err != nil {
-		r.t.Fatal(err)
+		return err.Error()
 	}
 	var rows, dup int64
 	for name, p := range pos {
@@ -213,7 +229,19 @@ func (r *rig) balance(conn driver.Conn) {
 		}
 	}
 	if rows != r.sent || dup != r.repeated {
-		r.t.Errorf("the ledger has %d rows and %d duplicates, want %d and %d", rows, dup, r.sent, r.repeated)
+		return fmt.Sprintf("the ledger has %d rows and %d duplicates, want %d and %d", rows, dup, r.sent, r.repeated)
+	}
+	return ""
+}
+
+// balance checks the arithmetic when nobody writes any more.
+func (r *rig) balance(conn driver.Conn) {
+	r.t.Helper()
+	for query, want := range r.sums() {
+		r.equal(conn, query, want)
+	}
+	if wrong := r.ledger(); wrong != "" {
+		r.t.Error(wrong)
 	}
 }
 
@@ -331,8 +359,7 @@ func TestKills(t *testing.T) {
 		loaders++
 	}
 	conn := r.conn()
-	r.await(conn, "SELECT sum(ended) FROM spillway.session_slices", r.views)
-	r.await(conn, "SELECT toInt64(count()) FROM spillway.telemetry", r.sent)
+	r.settle(conn)
 	for _, p := range append(ls, s) {
 		p.end(t)
 	}
@@ -390,11 +417,11 @@ func TestPurge(t *testing.T) {
 	s.end(t)
 	s = r.sessionise()
 	r.feed(5, time.Now().UnixMilli()-6_000, 0)
-	r.await(conn, "SELECT sum(ended) FROM spillway.session_slices", r.views)
-	r.balance(conn)
+	r.settle(conn)
 	s.end(t)
 	cancel()
 	if err := <-done; err != nil {
 		t.Error(err)
 	}
+	r.balance(conn)
 }

@@ -12,12 +12,18 @@ import (
 
 	"github.com/spillway-live/spillway/analytics/qoe/session"
 	"github.com/spillway-live/spillway/schemas"
+	"github.com/spillway-live/spillway/schemas/ordered"
 )
 
 var telemetryTable = schemas.TelemetryTable()
 
-// maxFutureMs is how far ahead of the bus's own clock a row may move stream time.
-const maxFutureMs = 1000
+// Collectors' clocks tell stream time as far as the bus's own clock, by which it stored the message, agrees with
+// them: no more than maxFutureMs before it and maxPastMs behind it. The first keeps a clock that is ahead from closing
+// sessions, the second one that is behind from holding slices back. Both clocks are in the message: a replay sees the same.
+const (
+	maxFutureMs = 1000
+	maxPastMs   = 30_000
+)
 
 // producerKeepMs is how long a producer that sends nothing is remembered, stream time.
 const producerKeepMs = 24 * 60 * 60 * 1000
@@ -63,27 +69,19 @@ func (r *reader) run(ctx context.Context) error {
 		return err
 	}
 	start := r.seq
-	cons, err := r.JetStream.OrderedConsumer(ctx, schemas.StreamTelemetry, jetstream.OrderedConsumerConfig{
-		FilterSubjects: []string{schemas.TelemetrySubject(r.p)},
-		DeliverPolicy:  jetstream.DeliverByStartSequencePolicy, OptStartSeq: r.seq + 1,
-		InactiveThreshold: 30 * time.Second,
-	})
+	in, err := ordered.Open(ctx, r.JetStream, schemas.StreamTelemetry, []string{schemas.TelemetrySubject(r.p)}, r.seq+1, jetstream.PullMaxMessages(256))
 	if err != nil {
-		return fmt.Errorf("read telemetry partition %d: %w", r.p, err)
+		return fmt.Errorf("partition %d: %w", r.p, err)
 	}
-	it, err := cons.Messages(jetstream.PullMaxMessages(256))
-	if err != nil {
-		return fmt.Errorf("read telemetry partition %d: %w", r.p, err)
-	}
-	defer it.Stop()
+	defer in.Close()
 	r.Logger.Info("sessioniser reads", "partition", r.p, "after_seq", start, "published_to", r.out.input, "open_sessions", r.table.Open())
 	r.lastSnap = time.Now()
 	for {
-		msg, err := it.Next(jetstream.NextMaxWait(r.TickEvery))
+		msg, err := in.Next(ctx, r.TickEvery)
 		switch {
 		case ctx.Err() != nil:
 			return nil
-		case errors.Is(err, nats.ErrTimeout), errors.Is(err, context.DeadlineExceeded):
+		case errors.Is(err, ordered.ErrNothing):
 			r.idle(ctx)
 			continue
 		case err != nil:
@@ -111,7 +109,6 @@ func (r *reader) idle(ctx context.Context) {
 	r.lastTick = time.Now()
 	m := nats.NewMsg(schemas.TelemetrySubject(r.p))
 	m.Header.Set(schemas.HeaderKind, KindTick)
-	m.Header.Set(HeaderTime, strconv.FormatInt(time.Now().UnixMilli(), 10))
 	m.Header.Set(schemas.HeaderRows, "0")
 	pctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
@@ -138,12 +135,10 @@ func (r *reader) handle(ctx context.Context, msg jetstream.Msg) error {
 	var rows []schemas.Telemetry
 	var producer string
 	var n uint64
-	now := r.streamMs
-	bound := meta.Timestamp.UnixMilli() + maxFutureMs
+	stored := meta.Timestamp.UnixMilli()
+	now := max(r.streamMs, stored-maxPastMs)
 	if h.Get(schemas.HeaderKind) == KindTick {
-		if ms, err := strconv.ParseInt(h.Get(HeaderTime), 10, 64); err == nil {
-			now = max(now, min(ms, bound))
-		}
+		now = max(now, stored)
 	} else if producer, n = producerOf(h); producer != "" && n <= r.producers[producer].Seq {
 		r.m.duplicateBatches.WithLabelValues(r.label).Inc()
 		producer = ""
@@ -155,7 +150,7 @@ func (r *reader) handle(ctx context.Context, msg jetstream.Msg) error {
 			}
 		}
 		for i := range rows {
-			now = max(now, min(rows[i].ReceivedUnixUs/1000, bound))
+			now = max(now, min(rows[i].ReceivedUnixUs/1000, stored+maxFutureMs))
 		}
 	}
 	if due := now / r.tickMs() * r.tickMs(); due > r.tickedMs && r.streamMs > 0 {

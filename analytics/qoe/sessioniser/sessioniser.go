@@ -3,13 +3,15 @@
 //
 // It promises: every row that TELEMETRY holds is accounted for exactly once in
 // SLICES, through crashes and takeovers; a dead process's partitions are taken
-// over within about five seconds; a batch nobody can read goes to the dead
+// over at once when its connection to the bus is closed, as a kill does, and within
+// about five seconds otherwise; a batch nobody can read goes to the dead
 // letters and holds nothing up.
 //
-// How: time is stream time, which is when collectors received rows and, while
-// nothing arrives, tick messages that the reader publishes on the telemetry
-// subject itself (header Spillway-Kind: tick, Spillway-Time: Unix milliseconds,
-// no payload), so that a replay sees the same time. The state is put into the
+// How: time is stream time, which is when collectors received rows, held against
+// the time at which the bus stored them, and, while nothing arrives, that of tick
+// messages, which the reader publishes on the telemetry subject itself (header
+// Spillway-Kind: tick, no payload); so a replay sees the same time, and no
+// process's clock but the bus's must be right. The state is put into the
 // object store every 30 s; a takeover is that snapshot plus a replay, which
 // gives the same slices again and publishes only those that are not there yet:
 // a slices message names the last input it accounts for (Spillway-Input-Seq)
@@ -43,8 +45,6 @@ const (
 	KindTick = "tick"
 	// KindMark is the same on a message without slices: no session is remembered any more.
 	KindMark = "mark"
-	// HeaderTime is, on a tick message, the stream time in Unix milliseconds.
-	HeaderTime = "Spillway-Time"
 	// HeaderPart is "i/n" on the i-th of n slices messages of one tick.
 	HeaderPart = "Spillway-Slice-Part"
 	// MetaSeq is, in a snapshot's metadata, the last TELEMETRY sequence it accounts for.
@@ -87,7 +87,7 @@ func Run(ctx context.Context, s Settings) error {
 		names[i] = strconv.Itoa(i)
 	}
 	return lease.Pool{
-		KV: kv, Role: "sessioniser", Names: names, TTL: s.LeaseTTL, ID: s.ID, Logger: s.Logger,
+		KV: kv, Conn: s.JetStream.Conn(), Role: "sessioniser", Names: names, TTL: s.LeaseTTL, ID: s.ID, Logger: s.Logger,
 		Work: func(ctx context.Context, name string) error {
 			p, err := strconv.Atoi(name)
 			if err != nil {
