@@ -61,6 +61,7 @@ func parse(head string, r *http.Request, values []string) ([]string, bool) {
 	}
 	clear(r.Header)
 	r.Host, r.Close = "", false
+	r.Body, r.Form, r.PostForm, r.MultipartForm = http.NoBody, nil, nil, nil // what a handler may have left
 	for n := 0; ; n++ {
 		line, rest, ok = strings.Cut(rest, "\r\n")
 		switch {

@@ -94,9 +94,16 @@ func (s *Server) took(ctx context.Context, rw net.Conn) {
 		return
 	}
 	s.mu.Lock()
-	s.conns[c] = struct{}{}
+	stopping := s.stopping.Load()
+	if !stopping { // nothing is added once Shutdown may wait
+		s.conns[c] = struct{}{}
+		s.wg.Add(1)
+	}
 	s.mu.Unlock()
-	s.wg.Add(1)
+	if stopping {
+		c.Close()
+		return
+	}
 	go c.serve()
 }
 

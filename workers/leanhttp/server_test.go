@@ -388,3 +388,58 @@ func TestWritersHaveDeadlines(t *testing.T) {
 		t.Errorf("the write ended with %v", err)
 	}
 }
+
+// What a handler leaves in its request does not meet the next one.
+func TestRequestsDoNotInheritForms(t *testing.T) {
+	t.Parallel()
+	s := start(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprintf(w, "%q %t", r.FormValue("who"), r.Body == http.NoBody)
+		r.Body = http.MaxBytesReader(w, r.Body, 1)
+	}))
+	c, err := net.Dial("tcp", s.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(time.Minute))
+	r := bufio.NewReader(c)
+	for _, who := range []string{"a", "b"} {
+		fmt.Fprintf(c, "GET /?who=%s HTTP/1.1\r\nHost: h\r\n\r\n", who)
+		resp, err := http.ReadResponse(r, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if b, err := io.ReadAll(resp.Body); err != nil || string(b) != fmt.Sprintf("%q true", who) {
+			t.Errorf("%s was answered %s, %v", who, b, err)
+		}
+	}
+}
+
+// A connection that is accepted while the server stops is closed at once, so
+// that nothing begins behind Shutdown's back.
+func TestAcceptedWhileStopping(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	client, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	rw, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	closed := 0
+	s := &Server{Rest: rest(http.NotFoundHandler()), Logger: slog.New(slog.DiscardHandler), Closed: func(net.Conn) { closed++ }}
+	s.conns = map[*conn]struct{}{}
+	if err := s.Shutdown(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if s.took(t.Context(), rw); closed != 1 || len(s.conns) != 0 {
+		t.Errorf("told closed %d times, %d connections are served", closed, len(s.conns))
+	}
+}

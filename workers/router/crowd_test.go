@@ -181,3 +181,34 @@ func BenchmarkDecision(b *testing.B) {
 		})
 	}
 }
+
+// TestNamesThatPlayersMakeUp: what is no CDN of the registry is not held, and
+// one that has left it only while sessions are on it.
+func TestNamesThatPlayersMakeUp(t *testing.T) {
+	cdns := []schemas.CDN{{Name: "a"}, {Name: "b"}}
+	l := newLoad(nil, time.Minute, slog.New(slog.DiscardHandler))
+	l.cdns = func() []schemas.CDN { return cdns }
+	now := time.Now()
+	l.answered(&fact{id: "s1", cdn: "a", at: now})
+	l.decided(&fact{id: "s1", cdn: "a", at: time.UnixMicro(now.UnixMicro())}, now)
+	for i := range 100 {
+		now = now.Add(time.Millisecond)
+		l.served(&schemas.Slice{SessionID: "s1", CDN: "x" + strconv.Itoa(i), PlayedMs: 1000}, now)
+		l.served(&schemas.Slice{SessionID: "other", CDN: "x" + strconv.Itoa(i), PlayedMs: 1000}, now)
+	}
+	if len(l.on) != 1 || len(l.sessions) != 1 || l.where("s1").cdn != "a" {
+		t.Errorf("%d CDNs and %d sessions are held, the session is on %q", len(l.on), len(l.sessions), l.where("s1").cdn)
+	}
+	if e := l.health.Estimate("x1", "", "", now); e.Samples != 0 {
+		t.Errorf("estimates of a CDN that is none: %+v", e)
+	}
+	cdns = cdns[1:]
+	l.tick(now)
+	if l.on["a"] == nil {
+		t.Error("the sessions on a CDN that has left the registry are not counted any more")
+	}
+	l.tick(now.Add(2 * time.Minute)) // the session is forgotten
+	if l.on["a"] != nil {
+		t.Error("a CDN that has left the registry is held without sessions")
+	}
+}

@@ -1,6 +1,7 @@
 package router
 
 import (
+	"slices"
 	"time"
 
 	"github.com/spillway-live/spillway/schemas"
@@ -43,7 +44,11 @@ func (l *load) tick(now time.Time) {
 			l.on[names[i]] = &cdnLoad{byRegion: map[string]int{}}
 		}
 	}
-	for _, c := range l.on {
+	for name, c := range l.on {
+		if c.viewers == 0 && !slices.Contains(names, name) {
+			delete(l.on, name) // gone from the registry
+			continue
+		}
 		c.trend.Add(float64(c.viewers), now)
 	}
 	l.health.Judge(names, now)
@@ -100,7 +105,7 @@ func (l *load) estimates(cdns []schemas.CDN, p place, now time.Time) *placeFacts
 		f.Failing, _, f.Probe = l.health.Failing(name, now)
 		have.facts[name] = f
 	}
-	if len(l.places) < maxPlaces {
+	if len(l.places) < maxPlaces || l.places[p] != nil {
 		l.places[p] = have
 	}
 	return have

@@ -157,20 +157,37 @@ func (l *load) served(x *schemas.Slice, bus time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	s := l.sessions[x.SessionID]
-	if s == nil && x.CDN == "" {
+	cdn := l.registered(x.CDN)
+	if s == nil && cdn == "" {
 		return
 	}
 	if s = l.touch(x.SessionID, bus); s == nil {
 		return
 	}
 	// Only sessions that a router began speak of health: others cost nothing to make up.
-	if !s.stored.IsZero() {
+	if !s.stored.IsZero() && cdn != "" {
 		l.health.Add(x, s.group, bus)
 	}
-	if x.CDN != "" && bus.After(s.at) && !l.waits(s, l.now()) {
+	if cdn != "" && bus.After(s.at) && !l.waits(s, l.now()) {
 		s.at = bus
-		l.move(s, x.CDN, bus)
+		l.move(s, cdn, bus)
 	}
+}
+
+// registered gives the name of a CDN as the registry has it, or "": players may
+// name what they like, and nothing is held for that. While the registry is not
+// read yet, any name may be one.
+func (l *load) registered(name string) string {
+	list := l.cdns()
+	if len(list) == 0 {
+		return strings.Clone(name) // not the whole message
+	}
+	for i := range list {
+		if list[i].Name == name {
+			return list[i].Name
+		}
+	}
+	return ""
 }
 
 // ended notes the last slice of a session and forgets it, unless it was decided about after the end.
@@ -181,7 +198,7 @@ func (l *load) ended(x *schemas.Slice, bus time.Time) {
 	if s == nil {
 		return
 	}
-	if !s.stored.IsZero() {
+	if !s.stored.IsZero() && l.registered(x.CDN) != "" {
 		l.health.Add(x, s.group, bus)
 	}
 	if s.at.Before(bus) && !l.waits(s, l.now()) {
@@ -207,7 +224,7 @@ func (l *load) touch(id string, at time.Time) *session {
 			return nil
 		}
 		s = &session{}
-		l.sessions[id] = s
+		l.sessions[strings.Clone(id)] = s
 	}
 	if at.After(s.seen) {
 		s.seen = at

@@ -26,9 +26,10 @@ type policies struct {
 	js    jetstream.JetStream
 }
 
-// aside is a policy version that failed.
+// aside is a policy that failed: not its version, which begins again when a
+// policy is removed and made anew.
 type aside struct {
-	version int
+	failed  *policy.Policy
 	instead *policy.Policy // nil while it is looked for
 }
 
@@ -60,7 +61,7 @@ func (p *policies) get(name string) *policy.Policy {
 		p.mu.Lock()
 		a := p.aside[name]
 		p.mu.Unlock()
-		if a == nil || a.version != c.Value().Version {
+		if a == nil || a.failed != c {
 			return c
 		}
 		if a.instead != nil {
@@ -92,15 +93,17 @@ func (p *policies) setAside(name string, c *policy.Policy, failed error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	version := c.Value().Version
-	if a := p.aside[name]; a != nil && a.version == version && a.instead == nil {
-		return
-	}
 	a := p.aside[name]
-	if a == nil || a.instead != c { // the newest failed, not one that stands in for it
-		a = &aside{version: version}
+	newest, _ := p.table.Get(name)
+	switch {
+	case a != nil && a.instead == c: // one that stands in fails, too
+		a.instead = nil
+	case newest == c && (a == nil || a.failed != c):
+		a = &aside{failed: c}
 		p.aside[name] = a
+	default:
+		return // another request has seen to it
 	}
-	a.instead = nil
 	p.m.policyFailures.WithLabelValues(name).Inc()
 	p.logger.Error("policy fails: set aside for the version before it", "policy", name, "version", version, "err", failed)
 	if p.js != nil {
@@ -132,7 +135,7 @@ func (p *policies) lookBack(js jetstream.JetStream, name string, a *aside, befor
 		p.mu.Lock()
 		a.instead = c
 		p.mu.Unlock()
-		p.logger.Warn("an earlier version of the policy decides", "policy", name, "version", c.Value().Version, "set_aside", a.version)
+		p.logger.Warn("an earlier version of the policy decides", "policy", name, "version", c.Value().Version, "set_aside", a.failed.Value().Version)
 		return
 	}
 	p.logger.Warn("the policy has no earlier version: the built-in policy holds", "policy", name)

@@ -1,6 +1,7 @@
 package router_test
 
 import (
+	"encoding/json"
 	"slices"
 	"strconv"
 	"strings"
@@ -47,6 +48,18 @@ func TestPoliciesOfTheBucket(t *testing.T) {
 	await.True(t, "the version before decides again", func() bool { return version() == "mine 2.1 b" })
 	put(t, b.JS, schemas.BucketPolicies, "mine", schemas.Policy{Name: "mine", Version: 4, Kind: schemas.PolicyWeighted, Weights: map[string]float64{"c": 1}})
 	await.True(t, "the next version is tried", func() bool { return version() == "mine 2.4 c" })
+
+	// Versions begin again when a policy is removed: what failed before does not count against them.
+	kv, err := b.JS.KeyValue(t.Context(), schemas.BucketPolicies)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := kv.Delete(t.Context(), "mine"); err != nil {
+		t.Fatal(err)
+	}
+	await.True(t, "affinity decides without it", func() bool { return version() == "affinity 2.1 a" })
+	put(t, b.JS, schemas.BucketPolicies, "mine", schemas.Policy{Name: "mine", Version: 3, Kind: schemas.PolicyExpression, Score: "cdn == 'b' ? 1.0 : 0.0"})
+	await.True(t, "a new version of the number that failed decides", func() bool { return version() == "mine 2.3 b" })
 }
 
 // TestTelemetryTakesAFailingCDNOut: reports of sessions that routers began say
@@ -121,5 +134,25 @@ func TestAMoveIsRememberedInTheToken(t *testing.T) {
 		if a := r.get(t, "/v1/steering?s="+moved+"&_HLS_pathway=c&n="+strconv.Itoa(i)); !strings.Contains(a.body, `["c",`) {
 			t.Fatalf("moved twice within the dwell: %s", a.body)
 		}
+	}
+}
+
+// TestPublishersAreDrawnByStream: publishers have no session, and must not all
+// be sent to the one CDN that the lot of no session draws.
+func TestPublishersAreDrawnByStream(t *testing.T) {
+	b := world(t)
+	put(t, b.JS, schemas.BucketPolicies, "w", schemas.Policy{Name: "w", Version: 1, Kind: schemas.PolicyWeighted, Weights: map[string]float64{"a": 1, "b": 1, "c": 1}})
+	r := start(t, b.JS, func(s *router.Settings) { s.Policy = "w"; s.PublishURL = "rtmp://{cdn}/{app}/{stream}" })
+	first := map[string]bool{}
+	for i := range 40 {
+		var d schemas.Dispatch
+		a := r.get(t, "/v1/dispatch?publish=1&app=live&stream=s"+strconv.Itoa(i))
+		if err := json.Unmarshal([]byte(a.body), &d); err != nil || len(d.Candidates) != 3 {
+			t.Fatalf("%v: %s", err, a.body)
+		}
+		first[d.Candidates[0].CDN] = true
+	}
+	if len(first) != 3 {
+		t.Errorf("40 publishers are sent to %v", first)
 	}
 }

@@ -217,8 +217,9 @@ const fallbackBitrateBps = 3e6
 func (r *Router) decide(q *asked, now time.Time) (policy.Answer, error) {
 	c := q.claims
 	cdns := r.t.cdns.Get()
+	// A publisher has no session: lots are drawn by its stream.
 	in := policy.Input{
-		Session: c.SessionID, App: c.App, Stream: c.Stream, Pinned: q.pin, Current: q.current, Region: c.Region, ISP: c.ISP,
+		Session: cmp.Or(c.SessionID, c.App+"/"+c.Stream), App: c.App, Stream: c.Stream, Pinned: q.pin, Current: q.current, Region: c.Region, ISP: c.ISP,
 		CDNs: cdns, SinceMoveSec: math.Inf(1), Round: now.UnixNano() / int64(r.s.SteeringTTL),
 	}
 	if moved := latest(q.moved, c.MovedUnix); !moved.IsZero() {

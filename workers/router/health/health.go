@@ -33,6 +33,11 @@ const (
 	// maxSliceMs bounds what one slice can claim; sessionisers close one at least
 	// every few seconds of stream time.
 	maxSliceMs = 15_000
+	// maxBitrateKbps bounds the mean bitrate that one slice can claim.
+	maxBitrateKbps = 100_000
+	// maxCells bounds the cells held, about 3 kB each; beyond, a new region or
+	// provider has the estimate of its CDN.
+	maxCells = 20_000
 	// trim is the share of groups left out at either end, from minGroups on.
 	trim      = 0.25
 	minGroups = 8
@@ -112,12 +117,16 @@ func (t *Table) Add(s *schemas.Slice, group uint8, at time.Time) {
 		return
 	}
 	x := bounded(s)
-	for _, p := range []place{{cdn: s.CDN}, {s.CDN, s.Region, ""}, {s.CDN, s.Region, s.ISP}} {
-		if p.region == "" && p.isp == "" && p != (place{cdn: s.CDN}) {
-			continue
+	places := [...]place{{cdn: s.CDN}, {s.CDN, s.Region, ""}, {s.CDN, s.Region, s.ISP}}
+	for i, p := range places {
+		if i > 0 && p == places[i-1] {
+			continue // region or provider unknown: a report counts once in a cell
 		}
 		c := t.cells[p]
 		if c == nil {
+			if len(t.cells) >= maxCells && i > 0 {
+				continue
+			}
 			c = &cell{}
 			t.cells[p] = c
 		}
@@ -134,11 +143,13 @@ func bounded(s *schemas.Slice) sums {
 	attempts := float64(min(max(s.Attempts, 0), 3))
 	starts := min(float64(max(s.Starts, 0)), attempts)
 	requests := float64(min(max(s.Requests, 0), 2000))
+	weight := float64(min(max(s.BitrateWeightMs, 0), maxSliceMs))
+	bitrate := min(ratio(float64(max(s.BitrateKbpsMsSum, 0)), float64(s.BitrateWeightMs)), maxBitrateKbps)
 	return sums{
 		played: played, stalled: stalled, attempts: attempts, fails: min(float64(max(s.StartFails, 0)), attempts),
 		starts: starts, startup: min(float64(max(s.StartupMs, 0)), starts*60_000),
 		requests: requests, errors: min(float64(max(s.RequestErrors, 0)), requests), bytes: float64(max(s.RequestBytes, 0)),
-		bitrateMs: float64(max(s.BitrateKbpsMsSum, 0)), bitrateWeight: float64(max(s.BitrateWeightMs, 0)), sessions: 1,
+		bitrateMs: bitrate * weight, bitrateWeight: weight, sessions: 1,
 	}
 }
 

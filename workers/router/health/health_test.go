@@ -3,6 +3,7 @@ package health_test
 import (
 	"math"
 	"math/rand/v2"
+	"strconv"
 	"testing"
 	"time"
 
@@ -242,5 +243,42 @@ func BenchmarkAdd(b *testing.B) {
 	for b.Loop() {
 		i++
 		h.Add(s, uint8(i), start.Add(time.Duration(i)*time.Millisecond))
+	}
+}
+
+// TestAReportCountsOnce: whatever is known of the viewer's place.
+func TestAReportCountsOnce(t *testing.T) {
+	for _, place := range [][2]string{{"", ""}, {"eu", ""}, {"", "x"}, {"eu", "x"}} {
+		h := health.New()
+		h.Add(report("a", place[0], place[1], 0), 0, start)
+		for _, asked := range [][2]string{{"", ""}, {place[0], ""}, place} {
+			if e := h.Estimate("a", asked[0], asked[1], start); e.Samples != 1 {
+				t.Errorf("one report from %q is %v reports for %q", place, e.Samples, asked)
+			}
+		}
+	}
+}
+
+func TestOneSessionCannotClaimAnyBitrate(t *testing.T) {
+	h := health.New()
+	honest := &schemas.Slice{CDN: "a", PlayedMs: 10_000, BitrateKbpsMsSum: 3000 * 10_000, BitrateWeightMs: 10_000}
+	now := fill(h, 60, 100, start, func(int) *schemas.Slice { return honest })
+	for group := range health.Groups { // not trimmed away
+		h.Add(&schemas.Slice{CDN: "a", PlayedMs: 1, BitrateKbpsMsSum: 1 << 60, BitrateWeightMs: 1 << 40}, uint8(group), now)
+	}
+	approx(t, "bitrate", h.Estimate("a", "", "", now).BitrateBps, 3e6, 1.5e6)
+}
+
+func TestPlacesAreBounded(t *testing.T) {
+	h := health.New()
+	for i := range 30_000 {
+		h.Add(report("a", "eu", strconv.Itoa(i), 0), uint8(i), start)
+	}
+	h.Add(report("b", "asia", "x", 0), 0, start)
+	if e := h.Estimate("a", "eu", "29999", start); e.Cell != "region" {
+		t.Errorf("the last of 30,000 providers has a cell of its own: %+v", e)
+	}
+	if e := h.Estimate("b", "asia", "x", start); e.Cell != "cdn" {
+		t.Errorf("a CDN is unknown because there are many providers: %+v", e)
 	}
 }

@@ -300,3 +300,35 @@ func FuzzExpression(f *testing.F) {
 		_, _ = p.Decide(&policy.Input{Session: "s", CDNs: three()})
 	})
 }
+
+// TestProbabilitiesAddUp: where probes, weights and exploration meet, the inverse
+// probabilities of each CDN's choices add up to the number of sessions.
+func TestProbabilitiesAddUp(t *testing.T) {
+	list := append(three(), cdn("d", 4, 0, 0, schemas.CDNActive, ""), cdn("e", 5, 0, 0, schemas.CDNActive, ""))
+	in := policy.Input{CDNs: list, Facts: map[string]policy.Facts{
+		"d": {Failing: true, Probe: 0.3, StallRatio: 0.5, Samples: 9}, "e": {Failing: true, Probe: 0.2, Samples: 9},
+	}}
+	for name, s := range map[string]schemas.Policy{
+		"affinity": {Kind: schemas.PolicyAffinity}, "quality": {Kind: schemas.PolicyQuality, Explore: 0.4},
+		"weighted":          {Kind: schemas.PolicyWeighted, Weights: map[string]float64{"a": 5, "b": 3, "c": 2, "d": 1}, Explore: 0.4},
+		"no weight in play": {Kind: schemas.PolicyWeighted, Weights: map[string]float64{"d": 1}, Explore: 0.4},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p, sum := compiled(t, s), map[string]float64{}
+			const n = 10_000
+			for i := range n {
+				in.Session = "s" + strconv.Itoa(i)
+				a, err := p.Decide(&in)
+				if err != nil {
+					t.Fatal(err)
+				}
+				sum[a.Chosen] += 1 / a.Probability
+			}
+			for cdn, x := range sum {
+				if math.Abs(x/n-1) > 0.15 {
+					t.Errorf("%s: inverse probabilities add up to %.0f of %d sessions", cdn, x, n)
+				}
+			}
+		})
+	}
+}

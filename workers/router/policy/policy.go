@@ -289,13 +289,16 @@ func (p *Policy) draw(in *Input, open []candidate, a *Answer) string {
 	if len(open) == 0 || open[0].tier != tierRoom || in.Current != "" {
 		return ""
 	}
+	probe, probed := lot(in.Session, "probe"), 0.0 // one lot for all that fail
 	for i := len(open) - 1; i >= 0 && open[i].tier == tierFailing; i-- {
-		if probe := open[i].facts.Probe; probe > 0 && lot(in.Session, "probe "+open[i].cdn.Name) < probe {
+		share := min(max(open[i].facts.Probe, 0), 1-probed)
+		if probed += share; probe < probed {
 			first(open, i)
-			a.Probability = min(probe, 1)
+			a.Probability = share
 			return ReasonProbe
 		}
 	}
+	rest := 1 - probed
 	n := 0
 	for n < len(open) && open[n].tier == tierRoom {
 		n++
@@ -304,7 +307,7 @@ func (p *Policy) draw(in *Input, open []candidate, a *Answer) string {
 	if p.s.Kind == schemas.PolicyWeighted {
 		reason, weight = ReasonLot, p.share(open[:n], 0)
 	}
-	a.Probability = weight
+	a.Probability = rest * weight
 	if p.s.Explore == 0 || n < 2 {
 		return reason
 	}
@@ -318,10 +321,11 @@ func (p *Policy) draw(in *Input, open []candidate, a *Answer) string {
 		case i == 0:
 			a.Probability += 1 - p.s.Explore
 		}
+		a.Probability *= rest
 		first(open, i)
 		return ReasonExplore
 	}
-	a.Probability = (1-p.s.Explore)*weight + even
+	a.Probability = rest * ((1-p.s.Explore)*weight + even)
 	return reason
 }
 
@@ -331,8 +335,12 @@ func (p *Policy) share(room []candidate, i int) float64 {
 	for j := range room {
 		sum += p.s.Weights[room[j].cdn.Name]
 	}
-	if sum == 0 {
+	switch {
+	case sum > 0:
+	case i == 0:
 		return 1 // none has a weight: order decides
+	default:
+		return 0
 	}
 	return p.s.Weights[room[i].cdn.Name] / sum
 }
