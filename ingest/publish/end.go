@@ -62,7 +62,7 @@ func (p *Publication) finish(cause error) {
 // close publishes what the cutter gave, and the stream's end where the publisher said so.
 func (p *Publication) close(cause error, epoch uint32) {
 	if errors.Is(cause, ErrEnded) {
-		if data, err := json.Marshal(map[string]any{"epoch": epoch, "reason": cause.Error()}); err == nil {
+		if data, err := json.Marshal(&endMark{Epoch: epoch, Reason: cause.Error()}); err == nil {
 			p.out.push(item{kind: schemas.KindEnd, data: data})
 		}
 	}

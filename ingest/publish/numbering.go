@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/spillway-live/spillway/schemas"
@@ -102,12 +103,68 @@ func (b *busHandles) load(ctx context.Context, k schemas.StreamKey) (*numbering,
 	return n, nil
 }
 
+// endMark is the body of an end message.
+type endMark struct {
+	Epoch  uint32 `json:"epoch"`
+	Reason string `json:"reason"`
+	// Seized: the next publisher wrote it, not the one whose epoch ends, so the
+	// position bucket may be behind.
+	Seized bool `json:"seized,omitempty"`
+}
+
+// endOf gives the epoch whose publisher said its end after saving its position; 0 otherwise.
 func endOf(data []byte) uint32 {
-	var end schemas.Position // has the field "epoch" of the end message
-	if json.Unmarshal(data, &end) != nil {
+	var end endMark
+	if json.Unmarshal(data, &end) != nil || end.Seized {
 		return 0
 	}
 	return end.Epoch
+}
+
+// seize ends the epoch of whoever publishes the stream in another process. Behind
+// the end message the fence refuses that publisher's next chunk, so that the
+// numbering read next stays true until the new epoch is open; without it, a chunk
+// in between would refuse the newer publisher.
+func (b *busHandles) seize(ctx context.Context, k schemas.StreamKey) error {
+	subject := schemas.MediaSubject(k, schemas.SourceRendition)
+	for {
+		last, err := b.media.GetLastMsgForSubject(ctx, subject)
+		if errors.Is(err, jetstream.ErrMsgNotFound) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("read the last message on %s: %w", subject, err)
+		}
+		end := endMark{Reason: ErrTakenOver.Error(), Seized: true}
+		switch last.Header.Get(schemas.HeaderKind) {
+		case schemas.KindEpoch:
+			var e schemas.EpochOpen
+			if json.Unmarshal(last.Data, &e) == nil {
+				end.Epoch = e.Epoch
+			}
+		case schemas.KindChunk:
+			if c, err := schemas.DecodeChunk([]byte(last.Header.Get(schemas.HeaderChunk)), last.Data); err == nil {
+				end.Epoch = c.Epoch
+			}
+		}
+		if end.Epoch == 0 {
+			return nil // it has ended, or is nothing that a publisher of ours wrote
+		}
+		data, err := json.Marshal(&end)
+		if err != nil {
+			return err
+		}
+		m := &nats.Msg{Subject: subject, Data: data, Header: nats.Header{schemas.HeaderKind: {schemas.KindEnd}}}
+		_, err = b.js.PublishMsg(ctx, m, jetstream.WithExpectLastSequencePerSubject(last.Sequence))
+		var api *jetstream.APIError
+		if errors.As(err, &api) && api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence {
+			continue // the other was faster; ctx ends this
+		}
+		if err != nil {
+			return fmt.Errorf("end the epoch before on %s: %w", subject, err)
+		}
+		return nil
+	}
 }
 
 type scanned struct {

@@ -161,7 +161,14 @@ func (p *Publication) numbering() (*numbering, error) {
 	deadline := time.Now().Add(p.s.s.BusTimeout)
 	for told := false; ; {
 		try, cancel := context.WithTimeout(p.work, 5*time.Second)
-		n, err := p.s.bus.load(try, p.req.Key)
+		var n *numbering
+		var err error
+		if !p.exclusive {
+			err = p.s.bus.seize(try, p.req.Key)
+		}
+		if err == nil {
+			n, err = p.s.bus.load(try, p.req.Key)
+		}
 		cancel()
 		if err == nil {
 			return n, nil

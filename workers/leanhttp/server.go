@@ -73,7 +73,8 @@ func (s *Server) Serve(l net.Listener) error {
 				return http.ErrServerClosed
 			}
 			var ne net.Error
-			if !errors.As(err, &ne) || !ne.Temporary() { //nolint:staticcheck // as net/http: too many open files pass
+			//lint:ignore SA1019 as net/http does: too many open files pass
+			if !errors.As(err, &ne) || !ne.Temporary() {
 				return errors.Join(err, s.Rest.Close(), <-rest)
 			}
 			wait = min(max(2*wait, 5*time.Millisecond), time.Second)

@@ -24,8 +24,9 @@ func balanceQuery(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, after, ok := strings.Cut(string(b), "The balance of a time range")
-	if _, after, ok = strings.Cut(after, "```sql\n"); !ok {
+	_, after, _ := strings.Cut(string(b), "The balance of a time range")
+	_, after, ok := strings.Cut(after, "```sql\n")
+	if !ok {
 		t.Fatal("docs/analyst.md has no query of the balance")
 	}
 	query, _, _ := strings.Cut(after, "\n```")
