@@ -270,9 +270,9 @@ func (l *load) forget(id string, s *session) {
 	delete(l.sessions, id)
 }
 
-// sweep forgets sessions without a sign of life, once a second. l.mu is held.
+// sweep forgets sessions without a sign of life, ten times in a window: it looks at all of them. l.mu is held.
 func (l *load) sweep(now time.Time) {
-	if now.Sub(l.swept) < time.Second {
+	if now.Sub(l.swept) < l.window/10 {
 		return
 	}
 	l.swept = now

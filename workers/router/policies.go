@@ -24,6 +24,7 @@ type policies struct {
 	mu    sync.Mutex
 	aside map[string]*aside // by name
 	js    jetstream.JetStream
+	over  <-chan struct{} // closed when the router stops
 }
 
 // aside is a policy that failed: not its version, which begins again when a
@@ -42,7 +43,7 @@ func newPolicies(logger *slog.Logger, m *metrics) *policies {
 // run follows the bucket; loaded is called once it has been read.
 func (p *policies) run(ctx context.Context, js jetstream.JetStream, loaded func()) error {
 	p.mu.Lock()
-	p.js = js
+	p.js, p.over = js, ctx.Done()
 	p.mu.Unlock()
 	go func() {
 		select {
@@ -111,18 +112,29 @@ func (p *policies) setAside(name string, c *policy.Policy, failed error) {
 	}
 }
 
-// lookBack finds the newest version older than the one that failed that compiles.
-func (p *policies) lookBack(js jetstream.JetStream, name string, a *aside, before int) {
+func readHistory(js jetstream.JetStream, name string) ([]jetstream.KeyValueEntry, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
-	var history []jetstream.KeyValueEntry
 	kv, err := js.KeyValue(ctx, schemas.BucketPolicies)
-	if err == nil {
-		history, err = kv.History(ctx, name)
-	}
 	if err != nil {
-		p.logger.Warn("earlier versions of the policy cannot be read: the built-in policy holds", "policy", name, "err", err)
-		return
+		return nil, err
+	}
+	return kv.History(ctx, name)
+}
+
+// lookBack finds the newest version older than the one that failed that compiles.
+func (p *policies) lookBack(js jetstream.JetStream, name string, a *aside, before int) {
+	history, err := readHistory(js, name)
+	for told := false; err != nil; history, err = readHistory(js, name) {
+		if !told {
+			told = true
+			p.logger.Warn("earlier versions of the policy cannot be read: the built-in policy holds until they can", "policy", name, "err", err)
+		}
+		select {
+		case <-p.over:
+			return
+		case <-time.After(2 * time.Second):
+		}
 	}
 	for i := len(history) - 1; i >= 0; i-- {
 		if history[i].Operation() != jetstream.KeyValuePut {

@@ -1,6 +1,7 @@
 package health
 
 import (
+	"math"
 	"time"
 )
 
@@ -12,15 +13,21 @@ const (
 	wellHarm = 0.1
 	// failReports is how many reports that takes.
 	failReports = 5
-	// A failing CDN is back once probeReports of those who tried it since lost less
-	// than wellHarm, and not before minDown.
+	// From minDown on a share of the sessions tries a failing CDN. It is back once
+	// probeReports of the last minute, from then on, lost less than wellHarm.
 	probeReports = 5
 	minDown      = 20 * time.Second
-	// probeShare of new sessions try a failing CDN.
+	// The share begins at probeShare and doubles each minute up to maxProbe, so that
+	// where few sessions begin some try it, too.
 	probeShare = 0.01
+	maxProbe   = 0.2
 )
 
-type failing struct{ since time.Time }
+// failing is a CDN that was judged to fail.
+type failing struct {
+	since time.Time
+	tried cell // reports since somebody may try it
+}
 
 // recent is what of the last seconds was lost on a CDN, and from how many reports it is known.
 func (t *Table) recent(cdn string, now time.Time) (harm, reports float64) {
@@ -54,7 +61,7 @@ func (t *Table) Judge(cdns []string, now time.Time) {
 		switch {
 		case d == nil && me.reports >= failReports && me.harm > failHarm && weight > 0 && others < wellHarm:
 			t.down[c] = &failing{since: now}
-		case d != nil && now.Sub(d.since) >= minDown && me.reports >= probeReports && me.harm < wellHarm:
+		case d != nil && now.Sub(d.since) >= minDown && d.well(now):
 			delete(t.down, c)
 		}
 	}
@@ -63,6 +70,12 @@ func (t *Table) Judge(cdns []string, now time.Time) {
 			delete(t.down, c) // gone from the registry
 		}
 	}
+}
+
+// well says whether those who try a failing CDN find it well.
+func (d *failing) well(now time.Time) bool {
+	s := d.tried.total(now, false)
+	return s.sessions >= probeReports && s.lost() < wellHarm
 }
 
 // Failing says whether a CDN was last judged to fail, since when, and which
@@ -75,5 +88,5 @@ func (t *Table) Failing(cdn string, now time.Time) (is bool, since time.Time, pr
 	if now.Sub(d.since) < minDown {
 		return true, d.since, 0
 	}
-	return true, d.since, probeShare
+	return true, d.since, min(probeShare*math.Exp2((now.Sub(d.since)-minDown).Minutes()), maxProbe)
 }

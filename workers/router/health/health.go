@@ -117,6 +117,9 @@ func (t *Table) Add(s *schemas.Slice, group uint8, at time.Time) {
 		return
 	}
 	x := bounded(s)
+	if d := t.down[s.CDN]; d != nil && at.Sub(d.since) >= minDown {
+		d.tried.add(&x, int(group)%Groups, at)
+	}
 	places := [...]place{{cdn: s.CDN}, {s.CDN, s.Region, ""}, {s.CDN, s.Region, s.ISP}}
 	for i, p := range places {
 		if i > 0 && p == places[i-1] {

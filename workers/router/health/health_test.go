@@ -163,11 +163,19 @@ func TestFailingAndBack(t *testing.T) {
 	if _, _, probe = h.Failing("a", now); probe <= 0 || probe > 0.05 {
 		t.Fatalf("share of probes: %v", probe)
 	}
-	// Probes that fail keep it out; probes that play bring it back.
-	if now = fill(h, 20, 8, now, func(int) *schemas.Slice { return report("a", "eu", "x", 8000) }); !state(now) {
+	// Probes that fail keep it out; probes that play bring it back, be they one
+	// session that reports each five seconds.
+	probes := func(reports int, stalledMs int64) {
+		for i := range reports {
+			now = now.Add(5 * time.Second)
+			h.Add(report("a", "eu", "x", stalledMs), uint8(i%3), now)
+			h.Judge(cdns, now)
+		}
+	}
+	if probes(12, 8000); !state(now) {
 		t.Fatal("failing probes brought it back")
 	}
-	if now = fill(h, 60, 8, now, func(int) *schemas.Slice { return report("a", "eu", "x", 20) }); state(now) {
+	if probes(60, 20); state(now) {
 		t.Fatal("good probes did not bring it back")
 	}
 }

@@ -168,6 +168,13 @@ func TestFailingIsTriedByAFew(t *testing.T) {
 	if reasons[policy.ReasonProbe] != got["a"] || reasons[policy.ReasonFailing] != n-got["a"] {
 		t.Errorf("reasons %v, choices %v", reasons, got)
 	}
+	// Those who try it stay there, the others leave.
+	in.Current = "a"
+	stay, reasons := choices(t, p, in, n)
+	if stay["a"] != got["a"] || reasons[policy.ReasonFailing] != n-got["a"] {
+		t.Errorf("%v stay, %d try; reasons %v", stay, got["a"], reasons)
+	}
+	in.Current = ""
 	for _, c := range []string{"a", "b", "c"} {
 		in.Facts[c] = policy.Facts{Failing: true}
 	}

@@ -2,8 +2,8 @@
 //
 // It promises a pure function: equal inputs give equal answers in every router
 // and in the sandbox, with every CDN accounted for, either as a candidate with
-// its tier and score or as excluded with the reason; an answer whose choice was
-// drawn by lot says with which probability. It leaves out where the facts come
+// its tier and score or as excluded with the reason; an answer that sends a
+// new session by lot says with which probability. It leaves out where the facts come
 // from (the router's load and health) and how an answer is told to a player.
 //
 // Tiers come before scores: where the session asked to be; where it is, unless
@@ -82,6 +82,7 @@ type Answer struct {
 	// Chosen is the first candidate.
 	Chosen string
 	// Probability with which Chosen is taken in this context; 1 where no lot is drawn.
+	// It speaks of new sessions: for one in play it is 1, also where a lot moved it.
 	Probability float64
 	Reason      string
 	// Policy is the one applied, Version the version of its values.
@@ -242,7 +243,7 @@ func (in *Input) tier(c *candidate) tier {
 	switch {
 	case c.cdn.Name == in.Pinned:
 		return tierPinned
-	case c.facts.Failing:
+	case c.facts.Failing && !(c.cdn.Name == in.Current && in.probes()):
 		return tierFailing
 	case c.cdn.Name == in.Current:
 		return tierCurrent
@@ -250,6 +251,18 @@ func (in *Input) tier(c *candidate) tier {
 		return tierFull
 	}
 	return tierRoom
+}
+
+// probes says whether the session is one of those that try failing CDNs: where it
+// is on one, it stays until its player leaves, or there would be nothing to learn.
+func (in *Input) probes() bool {
+	share := 0.0
+	for i := range in.CDNs {
+		if f := in.Facts[in.CDNs[i].Name]; f.Failing {
+			share += max(f.Probe, 0)
+		}
+	}
+	return share > 0 && lot(in.Session, "probe") < share
 }
 
 // leave takes the session's own CDN out of its tier where it must or should
