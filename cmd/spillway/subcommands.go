@@ -8,6 +8,7 @@ func (c *commands) subcommands() []*ffcli.Command {
 		c.upCommand(),
 		c.cdnCommand(),
 		c.policyCommand(),
+		c.whyCommand(),
 		c.experimentCommand(),
 		c.keyCommand(),
 		c.appCommand(),

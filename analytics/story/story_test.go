@@ -1,0 +1,92 @@
+package story
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	chgo "github.com/ClickHouse/clickhouse-go/v2"
+
+	"github.com/spillway-live/spillway/schemas/clickhouse"
+	chserver "github.com/spillway-live/spillway/testenv/clickhouse"
+	"github.com/spillway-live/spillway/testenv/clickhouse/clickhousetest"
+)
+
+func TestStory(t *testing.T) {
+	s := clickhousetest.Start(t)
+	o, err := chgo.ParseDSN(s.NativeURL(chserver.Admin))
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := chgo.Open(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	if err := clickhouse.Migrate(t.Context(), conn, clickhouse.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	at := time.Now().UTC().Add(-time.Hour).Truncate(time.Minute)
+	exec := func(q string, a ...any) {
+		t.Helper()
+		if err := conn.Exec(t.Context(), q, a...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	decision := func(sec int, kind, chosen, previous, reason string, p float64) {
+		t.Helper()
+		exec(`INSERT INTO spillway.decisions (time, kind, id, app, stream, session_id, region, isp, policy, policy_version, chosen, previous, probability,
+			reason_code, input_age_ms, candidate_cdns, candidate_scores, candidate_viewers, candidate_excluded) VALUES (fromUnixTimestamp64Micro(?), ?, ?, 'live', 'demo', 's1', 'eu',
+			'Kabel', 'quality', '2.1', ?, ?, ?, ?, 40, ['b', 'a', 'c'], [0, -0.1, 0], [10, 20, 0], ['', '', 'off'])`,
+			at.Add(time.Duration(sec)*time.Second).UnixMicro(), kind, kind+chosen+time.Duration(sec).String(), chosen, previous, p, reason)
+	}
+	decision(0, "dispatch", "a", "", "explore", 0.05)
+	decision(30, "steering", "b", "a", "better", 1)
+	decision(90, "steering", "b", "b", "stay", 1)
+	decision(150, "steering", "b", "b", "stay", 1)
+	slice := func(sec int, kind, cdn string, startup, played, stalls, stalled int64, end string) {
+		t.Helper()
+		exec(`INSERT INTO spillway.session_slices (time_ms, kind, session_id, app, stream, cdn, client, end_reason, starts, startup_ms, played_ms, stalls, stalled_ms, latency_ms_sum, latency_weight_ms)
+			VALUES (?, ?, 's1', 'live', 'demo', ?, 'hls.js', ?, ?, ?, ?, ?, ?, ?, ?)`,
+			at.Add(time.Duration(sec)*time.Second).UnixMilli(), kind, cdn, end, min(startup, 1), startup, played, stalls, stalled, played*1500, played)
+	}
+	slice(1, "delta", "a", 420, 5000, 0, 0, "")
+	slice(10, "delta", "", 0, 5000, 2, 3200, "")
+	slice(40, "delta", "b", 0, 60_000, 0, 0, "")
+	slice(200, "final", "b", 0, 100_000, 0, 0, "ended")
+
+	got, err := Build(t.Context(), conn, "spillway", "s1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(got.Decisions) != 2 || got.Decisions[1].Repeated != 2 || len(got.Stays) != 2 || got.Stays[0].Stalls != 2 || got.Stays[1].PlayedMs != 160_000 || got.EndReason != "ended" || got.Stays[1].LatencyMs != 1500 {
+		t.Errorf("%+v", got)
+	}
+	var b strings.Builder
+	if err := got.WriteText(&b); err != nil {
+		t.Fatal(err)
+	}
+	text := b.String()
+	last := -1
+	for _, want := range []string{
+		"Session s1 watched live/demo from eu through Kabel with hls.js.",
+		"A router sent it to a: by lot, so that every CDN stays known (dispatch, policy quality 2.1, probability 0.05, what it knew was 40 ms old).",
+		"c            score 0          0 viewers, out: off",
+		"a served it until", "first picture after 420 ms, 10s played, 2 stalls of 3.2s together, 1.5s behind live.",
+		"A router moved it from a to b: it had become better than the one it was on",
+		"said again 2 times",
+		"From here on b served it until", "2m40s played, no stall",
+		"It ended: ended.",
+	} {
+		i := strings.Index(text, want)
+		if i < last {
+			t.Errorf("%q is missing or out of place in\n%s", want, text)
+		}
+		last = max(last, i)
+	}
+	var unknown *ErrUnknown
+	if _, err := Build(t.Context(), conn, "spillway", "'; DROP TABLE x"); !errors.As(err, &unknown) {
+		t.Errorf("unknown session: %v", err)
+	}
+}
