@@ -28,6 +28,10 @@ type benchTelemetryFlags struct {
 	window   time.Duration
 	compare  bool
 	profile  profileFlag
+
+	openSessions  int
+	reportEvery   time.Duration
+	snapshotEvery time.Duration
 }
 
 func (f *benchTelemetryFlags) register(fs *flag.FlagSet) {
@@ -37,6 +41,9 @@ func (f *benchTelemetryFlags) register(fs *flag.FlagSet) {
 	fs.IntVar(&f.conns, "connections", 1000, "connections to the collector")
 	fs.DurationVar(&f.window, "window", time.Minute, "how long the load lasts")
 	fs.BoolVar(&f.compare, "compare", true, "send the same rows to ClickHouse as JSONEachRow, too")
+	fs.IntVar(&f.openSessions, "open-sessions", 0, "`N` sessions held open by one sessioniser, which is killed: measure that and its takeover instead")
+	fs.DurationVar(&f.reportEvery, "report-every", 30*time.Second, "with --open-sessions, time between two reports of a session")
+	fs.DurationVar(&f.snapshotEvery, "snapshot-every", 30*time.Second, "with --open-sessions, time between snapshots")
 	f.profile.register(fs)
 	f.measureFlags.register(fs, "bus and ClickHouse")
 }
@@ -58,6 +65,9 @@ func (c *commands) runBenchTelemetry(ctx ctx, f *benchTelemetryFlags) error {
 		return fmt.Errorf("make its directory: %w", err)
 	}
 	defer os.RemoveAll(dir)
+	if f.openSessions != 0 {
+		return c.benchOpenSessions(ctx, f, dir, logger)
+	}
 	ch, err := clickhouse.Start(ctx, clickhouse.Options{DataDir: filepath.Join(dir, "clickhouse"), Logger: logger, Progress: c.stderr})
 	if err != nil {
 		return err
@@ -76,11 +86,14 @@ func (c *commands) runBenchTelemetry(ctx ctx, f *benchTelemetryFlags) error {
 	if err != nil {
 		return err
 	}
-	srv, err := startTelemetryServer(ctx, f, data, ch.NativeURL(clickhouse.Admin))
+	srv, err := startTelemetryServer(ctx, f, data, "--only", "collector,sessioniser,loader", "--clickhouse", ch.NativeURL(clickhouse.Admin))
 	if err != nil {
 		return err
 	}
 	defer srv.process.Stop(15 * time.Second)
+	if srv.ready.Collector == "" {
+		return errors.New("start the servers: their line of JSON lacks the collector")
+	}
 	o, err := chgo.ParseDSN(ch.NativeURL(clickhouse.Admin))
 	if err != nil {
 		return err
@@ -108,22 +121,19 @@ func (c *commands) runBenchTelemetry(ctx ctx, f *benchTelemetryFlags) error {
 	return nil
 }
 
-// telemetryServer is a "spillway up" with the roles of telemetry alone.
+// telemetryServer is a "spillway up" with some roles alone.
 type telemetryServer struct {
 	process *child.Process
 	output  *child.Tail
 	ready   runFile
 }
 
-func startTelemetryServer(ctx ctx, f *benchTelemetryFlags, data, clickhouseURL string) (*telemetryServer, error) {
+func startTelemetryServer(ctx ctx, f *benchTelemetryFlags, data string, more ...string) (*telemetryServer, error) {
 	binary, err := thisProgram()
 	if err != nil {
 		return nil, err
 	}
-	args := []string{
-		"up", "--no-demo", "--only", "collector,sessioniser,loader", "--data", data, "--json", "--log-level", "warn",
-		"--clickhouse", clickhouseURL,
-	}
+	args := append([]string{"up", "--no-demo", "--data", data, "--json", "--log-level", "warn"}, more...)
 	for _, port := range []string{"rtmp", "console", "router", "collector", "origin", "nats-port"} {
 		args = append(args, "--"+port, "0")
 	}
@@ -136,10 +146,6 @@ func startTelemetryServer(ctx ctx, f *benchTelemetryFlags, data, clickhouseURL s
 	cmd.Stderr = s.output
 	if s.process, err = child.StartJSON(ctx, cmd, &s.ready, time.Minute); err != nil {
 		return nil, err
-	}
-	if s.ready.Collector == "" {
-		s.process.Stop(5 * time.Second)
-		return nil, errors.New("start the servers: their line of JSON lacks the collector")
 	}
 	return s, nil
 }

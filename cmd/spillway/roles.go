@@ -133,9 +133,10 @@ func (d *deps) screenshotRole(p pictureFlags) (role, error) {
 	return role{"screenshot", r.Run}, nil
 }
 
-func (d *deps) sessioniserRole() role {
+// sessioniserRole takes 0 for the default time between snapshots.
+func (d *deps) sessioniserRole(snapshotEvery time.Duration) role {
 	return role{"sessioniser", func(ctx context.Context) error {
-		return sessioniser.Run(ctx, sessioniser.Settings{JetStream: d.js, Logger: d.logger, Registerer: d.reg})
+		return sessioniser.Run(ctx, sessioniser.Settings{JetStream: d.js, Logger: d.logger, Registerer: d.reg, SnapshotEvery: snapshotEvery})
 	}}
 }
 

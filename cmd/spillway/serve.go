@@ -217,7 +217,15 @@ func (c *commands) roleCommands() []*ffcli.Command {
 		}
 		return one(r, err)
 	})
-	add("sessioniser", "turn telemetry into session slices", nil, func(d *deps) ([]role, error) { return one(d.sessioniserRole(), nil) })
+	var snapshotEvery time.Duration
+	add("sessioniser", "turn telemetry into session slices", func(fs *flag.FlagSet) {
+		fs.DurationVar(&snapshotEvery, "snapshot-every", 30*time.Second, "time between snapshots of open sessions: what came since is read again at a takeover")
+	}, func(d *deps) ([]role, error) {
+		if snapshotEvery <= 0 {
+			return nil, fmt.Errorf("--snapshot-every %s: give a time above 0", snapshotEvery)
+		}
+		return one(d.sessioniserRole(snapshotEvery), nil)
+	})
 	out = append(out, c.loaderCommand(), c.eraserCommand(), c.edgeCommand(), c.consoleCommand())
 	return out
 }

@@ -54,7 +54,7 @@ func (s *system) startAnalytics(ctx ctx) error {
 		s.add(r)
 	}
 	if s.f.runs("sessioniser") {
-		s.add(s.d.sessioniserRole())
+		s.add(s.d.sessioniserRole(0))
 	}
 	return nil
 }

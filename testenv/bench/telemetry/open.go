@@ -1,0 +1,311 @@
+package telemetry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/spillway-live/spillway/analytics/qoe/sessioniser"
+	"github.com/spillway-live/spillway/schemas"
+	"github.com/spillway-live/spillway/testenv/peers/procstat"
+)
+
+// OpenSettings say how many sessions one sessioniser holds before it is killed.
+type OpenSettings struct {
+	// Binary is the program, DataDir has the secrets of its bus, which is at NATS and has no sessioniser. Required.
+	Binary, DataDir, NATS string
+	// JetStream is a connection to the bus, which holds no telemetry. Required.
+	JetStream jetstream.JetStream
+	// Sessions are held open, each of which reports every ReportEvery. Required.
+	Sessions    int
+	ReportEvery time.Duration
+	// SnapshotEvery is given to the sessionisers. Required.
+	SnapshotEvery time.Duration
+	Logger        *slog.Logger // required
+}
+
+// OpenReport is what came out.
+type OpenReport struct {
+	Bench    string    `json:"bench"`
+	Began    time.Time `json:"began"`
+	Sessions int       `json:"open_sessions"`
+	// ReportEverySeconds is how often each session reports, all the time.
+	ReportEverySeconds float64 `json:"report_every_s"`
+	// Overflow are rows left out because too many sessions were open.
+	Overflow int64 `json:"overflow_rows"`
+
+	// HeldSeconds is from the first row until the first process held all sessions.
+	HeldSeconds float64 `json:"held_s"`
+	// Of the process that is killed: memory held before, the most it ever was, CPU used.
+	RSSBytes     int64   `json:"rss_bytes"`
+	PeakRSSBytes int64   `json:"peak_rss_bytes"`
+	CPUSeconds   float64 `json:"cpu_s"`
+
+	SnapshotBytes int64 `json:"snapshot_bytes"`
+	// SnapshotAgeSeconds is the age of the oldest partition's snapshot at the kill: what came since is replayed.
+	SnapshotAgeSeconds float64 `json:"snapshot_age_s"`
+
+	Takeover Takeover `json:"takeover"`
+	// SuccessorPeakRSSBytes is the most that the second process had, CPUSeconds what its takeover took.
+	SuccessorPeakRSSBytes int64   `json:"successor_peak_rss_bytes"`
+	SuccessorCPUSeconds   float64 `json:"successor_cpu_s"`
+
+	// Rows published, and what slices account for: Exact says that every row and session is in them once.
+	Rows           int64 `json:"rows"`
+	SlicedReports  int64 `json:"sliced_reports"`
+	SlicedSessions int64 `json:"sliced_sessions"`
+	Exact          bool  `json:"exact"`
+}
+
+// Takeover are seconds since the kill, at which the second process was started.
+type Takeover struct {
+	StartedSeconds float64 `json:"started_s"`
+	// TakenSeconds: it had the leases of all partitions, RestoredSeconds: and their snapshots.
+	TakenSeconds    float64 `json:"taken_s"`
+	RestoredSeconds float64 `json:"restored_s"`
+	// SliceSeconds: a report made after the kill, of a session begun before, was in a slice, in every partition.
+	SliceSeconds float64 `json:"slice_s"`
+	// HeldSeconds: all sessions open again and no partition behind by more than 2 s.
+	HeldSeconds float64 `json:"held_s"`
+}
+
+// openPatience is how long any one state is waited for.
+const openPatience = 5 * time.Minute
+
+// RunOpen fills one sessioniser with open sessions, kills it, and follows how another takes over.
+func RunOpen(ctx context.Context, s OpenSettings) (*OpenReport, error) {
+	if s.Sessions < schemas.TelemetryPartitions || s.ReportEvery < 100*time.Millisecond || s.SnapshotEvery <= 0 {
+		return nil, errors.New("give at least 8 open sessions, a report of each every 100 ms or more rarely, and a time between snapshots")
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	f := newFeed(s.JetStream, s.Sessions, s.ReportEvery)
+	for p := range f.parts {
+		if len(f.parts[p].ids) == 0 {
+			return nil, fmt.Errorf("%d sessions leave partition %d without any: give more", s.Sessions, p)
+		}
+	}
+	r := &openRun{s: s, f: f, rep: &OpenReport{
+		Bench: "telemetry-open-sessions", Began: time.Now().UTC().Truncate(time.Second), Sessions: s.Sessions, ReportEverySeconds: s.ReportEvery.Seconds(),
+	}}
+	first, err := s.holder()
+	if err != nil {
+		return nil, err
+	}
+	defer func() { first.proc.Stop(5 * time.Second) }()
+	fctx, stopFeed := context.WithCancel(ctx)
+	fed := make(chan error, 1)
+	begin := time.Now()
+	go func() {
+		err := f.run(fctx)
+		if err != nil {
+			cancel() // nothing else will be reached
+		}
+		fed <- err
+	}()
+	err = r.run(ctx, first, begin)
+	stopFeed()
+	if ferr := <-fed; ferr != nil {
+		err = errors.Join(ferr, err)
+	}
+	if err == nil {
+		err = r.account(ctx)
+	}
+	if r.second != nil {
+		r.second.proc.Stop(10 * time.Second)
+	}
+	return r.rep, err
+}
+
+type openRun struct {
+	s      OpenSettings
+	f      *feed
+	rep    *OpenReport
+	second *holder
+}
+
+func (r *openRun) run(ctx context.Context, first *holder, begin time.Time) error {
+	if err := r.fill(ctx, first, begin); err != nil {
+		return err
+	}
+	return r.takeover(ctx, first)
+}
+
+// until asks again and again until done says so; what names what is waited for.
+func until(ctx context.Context, what string, every time.Duration, done func() (bool, error)) error {
+	ctx, cancel := context.WithTimeout(ctx, openPatience)
+	defer cancel()
+	for {
+		ok, err := done()
+		if err != nil || ok {
+			return err
+		}
+		select {
+		case <-time.After(every):
+		case <-ctx.Done():
+			return fmt.Errorf("%s: %w", what, ctx.Err())
+		}
+	}
+}
+
+// holds says whether a process has all sessions and is not behind.
+func (r *openRun) holds(ctx context.Context, h *holder) (bool, error) {
+	st, err := h.state(ctx)
+	if err != nil {
+		return false, err
+	}
+	r.rep.Overflow = max(r.rep.Overflow, st.overflow)
+	return st.open == int64(r.s.Sessions) && st.partitions == schemas.TelemetryPartitions && st.lag < 2*time.Second, nil
+}
+
+// fill waits until the first process and its snapshots have every session.
+func (r *openRun) fill(ctx context.Context, first *holder, begin time.Time) error {
+	log := r.s.Logger
+	err := until(ctx, "wait until all sessions have begun", 200*time.Millisecond, func() (bool, error) {
+		if r.f.full.Load() < schemas.TelemetryPartitions {
+			return false, nil
+		}
+		return r.holds(ctx, first)
+	})
+	if err != nil {
+		return err
+	}
+	held := time.Now()
+	r.rep.HeldSeconds = held.Sub(begin).Seconds()
+	log.Info("all sessions are held; waiting for their snapshots", "sessions", r.s.Sessions)
+	oldest := time.Time{}
+	err = until(ctx, "wait for snapshots", 200*time.Millisecond, func() (done bool, err error) {
+		r.rep.SnapshotBytes, oldest, err = r.snapshots(ctx)
+		return err == nil && oldest.After(held), err
+	})
+	if err != nil {
+		return err
+	}
+	// The probes' sessions are in the snapshots; each partition's report comes after the kill.
+	u, err := procstat.Read(first.proc.PID())
+	if err != nil {
+		return err
+	}
+	r.rep.RSSBytes, r.rep.CPUSeconds = u.RSSBytes, u.CPUSeconds
+	r.rep.PeakRSSBytes, err = procstat.PeakRSS(first.proc.PID())
+	r.rep.SnapshotAgeSeconds = time.Since(oldest).Seconds()
+	return err
+}
+
+// snapshots gives the size of all partitions' and the time of the oldest; zero where one is missing.
+func (r *openRun) snapshots(ctx context.Context) (size int64, oldest time.Time, err error) {
+	store, err := r.s.JetStream.ObjectStore(ctx, schemas.BucketSnapshots)
+	if err != nil {
+		return 0, oldest, fmt.Errorf("open object store %s: %w", schemas.BucketSnapshots, err)
+	}
+	for p := range schemas.TelemetryPartitions {
+		i, err := store.GetInfo(ctx, sessioniser.SnapshotName(p))
+		if errors.Is(err, jetstream.ErrObjectNotFound) {
+			return size, time.Time{}, nil
+		}
+		if err != nil {
+			return size, oldest, fmt.Errorf("look for snapshot %d: %w", p, err)
+		}
+		size += int64(i.Size)
+		if oldest.IsZero() || i.ModTime.Before(oldest) {
+			oldest = i.ModTime
+		}
+	}
+	return size, oldest, nil
+}
+
+// takeover kills the first process and follows the second.
+func (r *openRun) takeover(ctx context.Context, first *holder) error {
+	probes, err := watchProbes(r.s.JetStream.Conn(), r.f)
+	if err != nil {
+		return err
+	}
+	defer probes.stop()
+	killed, err := first.kill()
+	if err != nil {
+		return err
+	}
+	r.s.Logger.Info("the sessioniser is killed; another is started")
+	if r.second, err = r.s.holder(); err != nil {
+		return err
+	}
+	r.f.probing.Store(true)
+	held, sliced := time.Time{}, time.Time{}
+	err = until(ctx, "wait for the takeover", 50*time.Millisecond, func() (bool, error) {
+		if held.IsZero() {
+			ok, err := r.holds(ctx, r.second)
+			if err != nil {
+				return false, err
+			}
+			if ok {
+				held = time.Now()
+			}
+		}
+		sliced = probes.done()
+		return !held.IsZero() && !sliced.IsZero(), nil
+	})
+	if err != nil {
+		return err
+	}
+	h := r.second
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	r.rep.Takeover = Takeover{
+		StartedSeconds: h.runs.Sub(killed).Seconds(), TakenSeconds: latest(h.taken).Sub(killed).Seconds(),
+		RestoredSeconds: latest(h.reads).Sub(killed).Seconds(), HeldSeconds: held.Sub(killed).Seconds(), SliceSeconds: sliced.Sub(killed).Seconds(),
+	}
+	u, err := procstat.Read(h.proc.PID())
+	if err != nil {
+		return err
+	}
+	r.rep.SuccessorCPUSeconds = u.CPUSeconds
+	r.rep.SuccessorPeakRSSBytes, err = procstat.PeakRSS(h.proc.PID())
+	return err
+}
+
+var sliceColumns = schemas.SliceTable().Want("session_id", "sessions", "reports", "dropped_frames")
+
+// account adds up all slices: they must say of every row and session once.
+func (r *openRun) account(ctx context.Context) error {
+	rep := r.rep
+	rep.Rows = r.f.rows.Load()
+	cons, err := r.s.JetStream.OrderedConsumer(ctx, schemas.StreamSlices, jetstream.OrderedConsumerConfig{})
+	if err != nil {
+		return fmt.Errorf("read slices: %w", err)
+	}
+	var rows []schemas.Slice
+	return until(ctx, "wait until slices account for every row", 50*time.Millisecond, func() (bool, error) {
+		for {
+			b, err := cons.Fetch(500, jetstream.FetchMaxWait(500*time.Millisecond))
+			if err != nil {
+				return false, fmt.Errorf("read slices: %w", err)
+			}
+			n := 0
+			for m := range b.Messages() {
+				n++
+				if m.Headers().Get(schemas.HeaderKind) == sessioniser.KindMark {
+					continue
+				}
+				if rows, err = schemas.SliceTable().DecodeColumns(m.Data(), sliceColumns, rows[:0]); err != nil {
+					return false, err
+				}
+				for i := range rows {
+					rep.SlicedReports += rows[i].Reports
+					rep.SlicedSessions += rows[i].Sessions
+				}
+			}
+			if n == 0 {
+				break
+			}
+		}
+		if rep.SlicedReports > rep.Rows || rep.SlicedSessions > int64(rep.Sessions) {
+			return false, fmt.Errorf("slices account for %d rows of %d and %d sessions of %d", rep.SlicedReports, rep.Rows, rep.SlicedSessions, rep.Sessions)
+		}
+		rep.Exact = rep.SlicedReports == rep.Rows && rep.SlicedSessions == int64(rep.Sessions)
+		return rep.Exact, nil
+	})
+}
