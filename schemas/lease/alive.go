@@ -20,16 +20,22 @@ const maxProbes = 8
 
 func (r *runner) aliveSubject(id string) string { return "leasealive." + r.Role + "." + id }
 
-// probe asks the other holders until ctx ends, and wakes the rounds when one is gone. A holder that has never
-// answered (it knows nothing of this) is judged by its lease alone, and all are for a lease time after this
-// process's own connection came back: the others' may still be on the way.
-func (r *runner) probe(ctx context.Context) {
+// answer tells others that this process is there until stop is called. It must come before the first lease: over
+// the same connection the bus then knows of it first.
+func (r *runner) answer() (stop func()) {
 	sub, err := r.Conn.Subscribe(r.aliveSubject(r.ID), func(m *nats.Msg) { _ = m.Respond(nil) })
 	if err != nil {
 		r.Logger.Warn("cannot tell others that this process is there", "role", r.Role, "err", err)
-		return
+		return func() {}
 	}
-	defer func() { _ = sub.Unsubscribe() }()
+	return func() { _ = sub.Unsubscribe() }
+}
+
+// probe asks the other holders until ctx ends, and wakes the rounds when one is gone. A holder that has never
+// answered, because it ended before this process began, must also have let half a lease time go by without
+// renewing; and all are judged by their leases alone for a lease time after this process's own connection came
+// back: the others' may still be on the way.
+func (r *runner) probe(ctx context.Context) {
 	answered, silent := map[string]bool{}, map[string]int{}
 	reconnects, since, next := r.Conn.Stats().Reconnects, time.Time{}, 0
 	t := time.NewTicker(probeEvery)
@@ -44,7 +50,7 @@ func (r *runner) probe(ctx context.Context) {
 			reconnects, since = n, time.Now()
 		}
 		others := r.others()
-		for id := range answered {
+		for id := range silent {
 			if !slices.Contains(others, id) {
 				delete(answered, id)
 				delete(silent, id)
@@ -58,10 +64,10 @@ func (r *runner) probe(ctx context.Context) {
 			switch {
 			case err == nil:
 				answered[id], silent[id] = true, 0
-			case errors.Is(err, nats.ErrNoResponders) && answered[id] && time.Since(since) > r.TTL:
+			case errors.Is(err, nats.ErrNoResponders) && time.Since(since) > r.TTL:
 				silent[id]++
 			}
-			r.judge(id, silent[id] >= 2)
+			r.judge(id, silent[id] >= 2 && (answered[id] || r.quietFor(id) > r.TTL/2))
 		}
 	}
 }
@@ -79,6 +85,17 @@ func (r *runner) others() []string {
 		}
 	}
 	return slices.Sorted(maps.Keys(ids))
+}
+
+// quietFor is how long nothing was written by a holder, as far as this process was there to see.
+func (r *runner) quietFor(id string) time.Duration {
+	last := time.Time{}
+	for k, s := range r.snapshot() {
+		if (s.value == id || k == r.memberPrefix()+id) && s.at.After(last) {
+			last = s.at
+		}
+	}
+	return time.Since(last)
 }
 
 // judge notes whether a holder is gone; news wakes the rounds.

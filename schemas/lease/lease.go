@@ -49,7 +49,8 @@ type Pool struct {
 	TTL  time.Duration // a holder silent for this long is dead; defaults to 3 s
 	ID   string        // of this process; defaults to a random one
 	// Conn, if set, lets holders notice within about 200 ms that another's connection is closed, as a kill does,
-	// and take over without waiting for its lease to run out. It must be the bucket's own connection.
+	// and take over without waiting for its lease to run out: half a lease time after their start where they begin
+	// after the kill. It must be the bucket's own connection, and set in every process of the role.
 	Conn   *nats.Conn
 	Logger *slog.Logger // nil is silent
 }
@@ -112,6 +113,7 @@ func (p Pool) Run(ctx context.Context) error {
 		return nil
 	}
 	if p.Conn != nil {
+		defer r.answer()()
 		pctx, stop := context.WithCancel(ctx)
 		probing := make(chan struct{})
 		go func() { defer close(probing); r.probe(pctx) }()

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"os"
 	"os/exec"
@@ -57,14 +58,15 @@ func (s *OpenSettings) holder() (*holder, error) {
 		r.Close()
 		return nil, err
 	}
-	go h.follow(r)
+	go h.follow(r, s.Logger)
 	return h, nil
 }
 
-func (h *holder) follow(r io.ReadCloser) {
+func (h *holder) follow(r io.ReadCloser, log *slog.Logger) {
 	defer r.Close()
 	sc := bufio.NewScanner(r)
 	for sc.Scan() {
+		log.Debug("the sessioniser said", "pid", h.proc.PID(), "line", sc.Text())
 		var l logLine
 		_, _ = h.log.Write(append(sc.Bytes(), '\n'))
 		if json.Unmarshal(sc.Bytes(), &l) != nil {
