@@ -25,8 +25,18 @@ type codec struct {
 var errPacked = errors.New("packed session is damaged")
 
 func (c *codec) i64(v *int64) {
+	// Nearly all are small: a byte in zigzag, as binary.Varint has it.
 	if !c.read {
+		if z := uint64(*v)<<1 ^ uint64(*v>>63); z < 0x80 {
+			c.b = append(c.b, byte(z))
+			return
+		}
 		c.b = binary.AppendVarint(c.b, *v)
+		return
+	}
+	if len(c.b) > 0 && c.b[0] < 0x80 {
+		z := c.b[0]
+		*v, c.b = int64(z>>1)^-int64(z&1), c.b[1:]
 		return
 	}
 	x, n := binary.Varint(c.b)

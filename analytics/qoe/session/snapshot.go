@@ -63,7 +63,7 @@ func restore(r *bufio.Reader, c Config) (*Table, error) {
 	s := snapshotReader{r: r}
 	t.last = s.num()
 	for i := range s.num() {
-		w := string(s.piece())
+		w := s.text()
 		if s.err != nil {
 			return nil, s.err
 		}
@@ -72,8 +72,12 @@ func restore(r *bufio.Reader, c Config) (*Table, error) {
 		}
 	}
 	n := s.num()
+	// Made as large as it will be, within what may be: growing a map costs more than all else here.
+	if room := min(max(n, 0), int64(t.cfg.MaxSessions)); room > 0 {
+		t.byID, t.order = make(map[string]*entry, room), make([]*entry, 0, room)
+	}
 	for i := range n {
-		e := &entry{id: string(s.piece()), packed: s.piece()}
+		e := &entry{id: s.text(), packed: s.piece()}
 		e.dueMs = s.num()
 		if s.err != nil {
 			return nil, fmt.Errorf("session %d of %d: %w", i+1, n, s.err)
@@ -95,8 +99,9 @@ func restore(r *bufio.Reader, c Config) (*Table, error) {
 }
 
 type snapshotReader struct {
-	r   *bufio.Reader
-	err error
+	r    *bufio.Reader
+	err  error
+	room []byte // of the last text
 }
 
 func (s *snapshotReader) num() int64 {
@@ -111,7 +116,15 @@ func (s *snapshotReader) num() int64 {
 	return v
 }
 
-func (s *snapshotReader) piece() []byte {
+func (s *snapshotReader) piece() []byte { return s.into(nil) }
+
+func (s *snapshotReader) text() string {
+	s.room = s.into(s.room[:0])
+	return string(s.room)
+}
+
+// into reads a piece into b's memory, or into memory of just its size where b has too little.
+func (s *snapshotReader) into(b []byte) []byte {
 	n := s.num()
 	if s.err == nil && (n < 0 || n > maxSnapshotPiece) {
 		s.err = fmt.Errorf("a piece of %d bytes", n)
@@ -119,7 +132,10 @@ func (s *snapshotReader) piece() []byte {
 	if s.err != nil {
 		return nil
 	}
-	b := make([]byte, n)
+	if int64(cap(b)) < n {
+		b = make([]byte, n)
+	}
+	b = b[:n]
 	if _, err := io.ReadFull(s.r, b); err != nil {
 		s.err = noEOF(err)
 	}

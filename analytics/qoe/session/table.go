@@ -18,6 +18,7 @@ type Table struct {
 	stats Stats
 	open  int
 	last  int64 // stream time of the last tick
+	due   int   // slices that the last tick gave
 
 	words   []string // by number; sessions share them
 	numbers map[string]int
@@ -122,7 +123,8 @@ func (e *entry) rest(b []byte) {
 // that are due at stream time streamMs (Unix milliseconds, never going back).
 func (t *Table) Tick(streamMs int64) []schemas.Slice {
 	t.last = max(t.last, streamMs)
-	var out []schemas.Slice
+	// About as many as before: a slice is large, and a list that grows copies each several times.
+	out := make([]schemas.Slice, 0, min(t.due+t.due/8, len(t.order)))
 	var buf []byte
 	keep := t.order[:0]
 	for _, e := range t.order {
@@ -159,6 +161,7 @@ func (t *Table) Tick(streamMs int64) []schemas.Slice {
 	}
 	clear(t.order[len(keep):])
 	t.order = keep
+	t.due = len(out)
 	return out
 }
 
