@@ -15,29 +15,30 @@ import (
 
 // benchOpenSessions measures what open sessions take, and the takeover of them, beside a bus of their own.
 func (c *commands) benchOpenSessions(ctx ctx, f *benchTelemetryFlags, dir string, logger *slog.Logger) error {
-	binary, err := thisProgram()
+	settings := telemetry.OpenSettings{Sessions: f.openSessions, ReportEvery: f.reportEvery, SnapshotEvery: f.snapshotEvery, Logger: logger}
+	err := settings.Check()
 	if err != nil {
 		return err
 	}
-	data := filepath.Join(dir, "data")
-	srv, err := startTelemetryServer(ctx, f, data, "--only", "router")
+	if settings.Binary, err = thisProgram(); err != nil {
+		return err
+	}
+	settings.DataDir = filepath.Join(dir, "data")
+	srv, err := startTelemetryServer(ctx, f, settings.DataDir, "--only", "router")
 	if err != nil {
 		return err
 	}
 	defer srv.process.Stop(15 * time.Second)
-	nc, err := bus.Connect(srv.ready.NATS, "spillway-bench", logger)
+	settings.NATS = srv.ready.NATS
+	nc, err := bus.Connect(settings.NATS, "spillway-bench", logger)
 	if err != nil {
 		return err
 	}
 	defer nc.Close()
-	js, err := bus.JetStream(ctx, nc, schemas.BusSettings{})
-	if err != nil {
+	if settings.JetStream, err = bus.JetStream(ctx, nc, schemas.BusSettings{}); err != nil {
 		return err
 	}
-	rep, err := telemetry.RunOpen(ctx, telemetry.OpenSettings{
-		Binary: binary, DataDir: data, NATS: srv.ready.NATS, JetStream: js,
-		Sessions: f.openSessions, ReportEvery: f.reportEvery, SnapshotEvery: f.snapshotEvery, Logger: logger,
-	})
+	rep, err := telemetry.RunOpen(ctx, settings)
 	if rep != nil {
 		err = errors.Join(err, c.printJSON(rep))
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/spillway-live/spillway/analytics/qoe/sessioniser"
 	"github.com/spillway-live/spillway/schemas"
+	"github.com/spillway-live/spillway/schemas/ordered"
 	"github.com/spillway-live/spillway/testenv/peers/procstat"
 )
 
@@ -26,6 +27,14 @@ type OpenSettings struct {
 	// SnapshotEvery is given to the sessionisers. Required.
 	SnapshotEvery time.Duration
 	Logger        *slog.Logger // required
+}
+
+// Check says what is wrong with the numbers.
+func (s *OpenSettings) Check() error {
+	if s.Sessions < 100 || s.ReportEvery < 100*time.Millisecond || s.ReportEvery > time.Minute || s.SnapshotEvery < 100*time.Millisecond {
+		return errors.New("give at least 100 open sessions, a report of each every 100 ms to 1 min, and at least 100 ms between snapshots")
+	}
+	return nil
 }
 
 // OpenReport is what came out.
@@ -78,8 +87,8 @@ const openPatience = 5 * time.Minute
 
 // RunOpen fills one sessioniser with open sessions, kills it, and follows how another takes over.
 func RunOpen(ctx context.Context, s OpenSettings) (*OpenReport, error) {
-	if s.Sessions < schemas.TelemetryPartitions || s.ReportEvery < 100*time.Millisecond || s.SnapshotEvery <= 0 {
-		return nil, errors.New("give at least 8 open sessions, a report of each every 100 ms or more rarely, and a time between snapshots")
+	if err := s.Check(); err != nil {
+		return nil, err
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -176,16 +185,16 @@ func (r *openRun) fill(ctx context.Context, first *holder, begin time.Time) erro
 	}
 	held := time.Now()
 	r.rep.HeldSeconds = held.Sub(begin).Seconds()
-	log.Info("all sessions are held; waiting for their snapshots", "sessions", r.s.Sessions)
+	log.Info("all sessions are held; waiting for their snapshots to be old", "sessions", r.s.Sessions)
 	oldest := time.Time{}
 	err = until(ctx, "wait for snapshots", 200*time.Millisecond, func() (done bool, err error) {
 		r.rep.SnapshotBytes, oldest, err = r.snapshots(ctx)
-		return err == nil && oldest.After(held), err
+		// Nearly the longest replay there can be: the next snapshot is not far.
+		return err == nil && oldest.After(held) && time.Since(oldest) >= r.s.SnapshotEvery*8/10, err
 	})
 	if err != nil {
 		return err
 	}
-	// The probes' sessions are in the snapshots; each partition's report comes after the kill.
 	u, err := procstat.Read(first.proc.PID())
 	if err != nil {
 		return err
@@ -273,39 +282,34 @@ var sliceColumns = schemas.SliceTable().Want("session_id", "sessions", "reports"
 func (r *openRun) account(ctx context.Context) error {
 	rep := r.rep
 	rep.Rows = r.f.rows.Load()
-	cons, err := r.s.JetStream.OrderedConsumer(ctx, schemas.StreamSlices, jetstream.OrderedConsumerConfig{})
+	in, err := ordered.Open(ctx, r.s.JetStream, schemas.StreamSlices, []string{"slices.*"}, 1, jetstream.PullMaxMessages(64))
 	if err != nil {
-		return fmt.Errorf("read slices: %w", err)
+		return err
 	}
+	defer in.Close()
 	var rows []schemas.Slice
-	return until(ctx, "wait until slices account for every row", 50*time.Millisecond, func() (bool, error) {
-		for {
-			b, err := cons.Fetch(500, jetstream.FetchMaxWait(500*time.Millisecond))
-			if err != nil {
-				return false, fmt.Errorf("read slices: %w", err)
-			}
-			n := 0
-			for m := range b.Messages() {
-				n++
-				if m.Headers().Get(schemas.HeaderKind) == sessioniser.KindMark {
-					continue
-				}
-				if rows, err = schemas.SliceTable().DecodeColumns(m.Data(), sliceColumns, rows[:0]); err != nil {
-					return false, err
-				}
-				for i := range rows {
-					rep.SlicedReports += rows[i].Reports
-					rep.SlicedSessions += rows[i].Sessions
-				}
-			}
-			if n == 0 {
-				break
-			}
+	for end := time.Now().Add(openPatience); time.Now().Before(end) && !rep.Exact; {
+		m, err := in.Next(ctx, time.Second)
+		if errors.Is(err, ordered.ErrNothing) {
+			continue
 		}
-		if rep.SlicedReports > rep.Rows || rep.SlicedSessions > int64(rep.Sessions) {
-			return false, fmt.Errorf("slices account for %d rows of %d and %d sessions of %d", rep.SlicedReports, rep.Rows, rep.SlicedSessions, rep.Sessions)
+		if err != nil {
+			return fmt.Errorf("read slices: %w", err)
+		}
+		if m.Headers().Get(schemas.HeaderKind) == sessioniser.KindMark {
+			continue
+		}
+		if rows, err = schemas.SliceTable().DecodeColumns(m.Data(), sliceColumns, rows[:0]); err != nil {
+			return fmt.Errorf("read slices: %w", err)
+		}
+		for i := range rows {
+			rep.SlicedReports += rows[i].Reports
+			rep.SlicedSessions += rows[i].Sessions
 		}
 		rep.Exact = rep.SlicedReports == rep.Rows && rep.SlicedSessions == int64(rep.Sessions)
-		return rep.Exact, nil
-	})
+	}
+	if !rep.Exact {
+		return fmt.Errorf("slices account for %d rows of %d and %d sessions of %d", rep.SlicedReports, rep.Rows, rep.SlicedSessions, rep.Sessions)
+	}
+	return nil
 }

@@ -79,6 +79,12 @@ type Report struct {
 	CPUUs           float64 `json:"cpu_us_per_event"`
 	// DrainMs is how long after the last 204 the roll-up had everything.
 	DrainMs int64 `json:"drain_ms"`
+	// Lag is how far the roll-up was behind in the course of the load; the mean of its first, middle and last third
+	// tells whether it grows.
+	LagStartSeconds  float64 `json:"lag_start_s"`
+	LagMiddleSeconds float64 `json:"lag_middle_s"`
+	LagEndSeconds    float64 `json:"lag_end_s"`
+	Lag              []Lag   `json:"lag"`
 	// Visible: from a report's 204 to its row in a roll-up.
 	VisibleSamples int   `json:"visible_samples"`
 	VisibleP50Ms   int64 `json:"visible_p50_ms"`
@@ -161,9 +167,10 @@ func Run(ctx context.Context, s Settings) (*Report, error) {
 		return nil, err
 	}
 	p := &probe{l: l, conn: s.ClickHouse}
-	if err := s.push(ctx, l, p); err != nil {
+	if rep.Lag, err = s.push(ctx, l, p); err != nil {
 		return nil, err
 	}
+	rep.LagStartSeconds, rep.LagMiddleSeconds, rep.LagEndSeconds = lagOf(rep.Lag)
 	rep.Accepted, rep.Refused, rep.Late = l.accepted.Load(), l.refused.Load(), l.late.Load()
 	rep.AcceptedPerSecond = float64(rep.Accepted) / s.Window.Seconds()
 	ended := time.Now()
@@ -197,13 +204,14 @@ func Run(ctx context.Context, s Settings) (*Report, error) {
 	return rep, s.compare(ctx, rep)
 }
 
-// push runs load and probe for the window.
-func (s *Settings) push(ctx context.Context, l *load, p *probe) error {
+// push runs load and probe for the window, and follows how far behind the roll-up is.
+func (s *Settings) push(ctx context.Context, l *load, p *probe) (lag []Lag, err error) {
 	ctx, cancel := context.WithTimeout(ctx, s.Window)
 	defer cancel()
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return l.run(ctx) })
 	g.Go(func() error { return p.run(ctx) })
+	g.Go(func() (err error) { lag, err = s.followLag(ctx, l); return err })
 	g.Go(func() error {
 		t := time.NewTicker(10 * time.Second)
 		defer t.Stop()
@@ -216,7 +224,8 @@ func (s *Settings) push(ctx context.Context, l *load, p *probe) error {
 			}
 		}
 	})
-	return g.Wait()
+	err = g.Wait()
+	return lag, err
 }
 
 const counted = `SELECT
