@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 )
 
 // snapshotMagic changes whenever the meaning of the state does; a snapshot of
@@ -76,8 +77,14 @@ func restore(r *bufio.Reader, c Config) (*Table, error) {
 	if room := min(max(n, 0), int64(t.cfg.MaxSessions)); room > 0 {
 		t.byID, t.order = make(map[string]*entry, room), make([]*entry, 0, room)
 	}
+	var some []entry // made many at a time: the garbage collector has less to follow
 	for i := range n {
-		e := &entry{id: s.text(), packed: s.piece()}
+		if len(some) == 0 {
+			some = make([]entry, min(n-i, restoredTogether))
+		}
+		e := &some[0]
+		some = some[1:]
+		e.id, e.packed = s.id(), s.piece()
 		e.dueMs = s.num()
 		if s.err != nil {
 			return nil, fmt.Errorf("session %d of %d: %w", i+1, n, s.err)
@@ -98,10 +105,26 @@ func restore(r *bufio.Reader, c Config) (*Table, error) {
 	return t, s.err
 }
 
+// restoredTogether is how many sessions of a snapshot share pieces of memory, which stay while one of them does.
+const restoredTogether = 256
+
 type snapshotReader struct {
 	r    *bufio.Reader
 	err  error
-	room []byte // of the last text
+	room []byte          // of the last text
+	ids  strings.Builder // of the last sessions, one behind the other
+}
+
+// id reads a session's.
+func (s *snapshotReader) id() string {
+	s.room = s.into(s.room[:0])
+	if s.ids.Cap()-s.ids.Len() < len(s.room) {
+		s.ids = strings.Builder{}
+		s.ids.Grow(max(restoredTogether*40, len(s.room)))
+	}
+	from := s.ids.Len()
+	s.ids.Write(s.room)
+	return s.ids.String()[from:]
 }
 
 func (s *snapshotReader) num() int64 {

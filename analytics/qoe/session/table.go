@@ -121,10 +121,14 @@ func (e *entry) rest(b []byte) {
 
 // Tick works through the rows added since the last one and gives the slices
 // that are due at stream time streamMs (Unix milliseconds, never going back).
-func (t *Table) Tick(streamMs int64) []schemas.Slice {
+func (t *Table) Tick(streamMs int64) []schemas.Slice { return t.AppendTick(nil, streamMs) }
+
+// AppendTick is Tick that appends the slices to out.
+func (t *Table) AppendTick(out []schemas.Slice, streamMs int64) []schemas.Slice {
 	t.last = max(t.last, streamMs)
-	// About as many as before: a slice is large, and a list that grows copies each several times.
-	out := make([]schemas.Slice, 0, min(t.due+t.due/8, len(t.order)))
+	before := len(out)
+	// About as many as the last time: a slice is large, and a list that grows copies each several times.
+	out = slices.Grow(out, min(t.due+t.due/8, len(t.order)))
 	var buf []byte
 	keep := t.order[:0]
 	for _, e := range t.order {
@@ -151,6 +155,7 @@ func (t *Table) Tick(streamMs int64) []schemas.Slice {
 		}
 		if o.Closed && streamMs-o.ClosedMs > t.cfg.KeepMs {
 			delete(t.byID, e.id)
+			*e = entry{} // its place may be one among others of a snapshot
 			continue
 		}
 		e.inbox = nil
@@ -161,7 +166,7 @@ func (t *Table) Tick(streamMs int64) []schemas.Slice {
 	}
 	clear(t.order[len(keep):])
 	t.order = keep
-	t.due = len(out)
+	t.due = len(out) - before
 	return out
 }
 

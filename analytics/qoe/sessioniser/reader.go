@@ -50,6 +50,7 @@ type reader struct {
 	lastTick  time.Time
 	lastSnap  time.Time
 	fullSaid  bool
+	slices    []schemas.Slice // of the last tick; its memory is used again
 
 	out output
 }
@@ -176,10 +177,13 @@ func (r *reader) handle(ctx context.Context, msg jetstream.Msg) error {
 // to the last message, and snapshots the state while no row waits in it.
 func (r *reader) tick(ctx context.Context, ms int64) error {
 	remembered := r.table.Remembered()
-	slices := r.table.Tick(ms)
+	if len(r.slices)*4+4096 < cap(r.slices) {
+		r.slices = nil // it was a moment's rush
+	}
+	r.slices = r.table.AppendTick(r.slices[:0], ms)
 	emptied := remembered > 0 && r.table.Remembered() == 0
 	r.tickedMs, r.waiting = ms, false
-	n, err := r.out.publish(ctx, slices, r.seq)
+	n, err := r.out.publish(ctx, r.slices, r.seq)
 	if err == nil && emptied {
 		err = r.out.mark(ctx, r.seq)
 	}
