@@ -27,8 +27,8 @@ func watchProbes(nc *nats.Conn, f *feed) (*probes, error) {
 	var rows []schemas.Slice
 	var err error
 	p.sub, err = nc.Subscribe("slices.*", func(m *nats.Msg) {
-		if len(m.Data) == 0 {
-			return // a mark
+		if len(m.Data) == 0 || !p.done().IsZero() {
+			return // a mark, or nothing more to find
 		}
 		var err error
 		if rows, err = schemas.SliceTable().DecodeColumns(m.Data, sliceColumns, rows[:0]); err != nil {
