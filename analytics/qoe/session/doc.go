@@ -39,7 +39,8 @@ type Config struct {
 	// RunMs is how long a state is taken to go on after the last sign of life; default 10,000,
 	// more for sessions that report more rarely.
 	RunMs int64
-	// MaxSessions bounds the sessions held; rows of further ones are counted and left out. Default 200,000.
+	// MaxSessions bounds the sessions held; rows of further ones are counted and left out. Default 400,000:
+	// with eight partitions a million open ones and those that closed within KeepMs, at a mean of five minutes a view or more.
 	MaxSessions int
 }
 
@@ -56,7 +57,7 @@ func (c Config) withDefaults() Config {
 	def(&c.QuietMs, 15_000)
 	def(&c.RunMs, 10_000)
 	if c.MaxSessions <= 0 {
-		c.MaxSessions = 200_000
+		c.MaxSessions = 400_000
 	}
 	return c
 }
