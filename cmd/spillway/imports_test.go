@@ -30,6 +30,7 @@ var pure = map[string]bool{
 	"workers/dash":                 true,
 	"workers/hls":                  true,
 	"workers/ts":                   true,
+	"workers/router/health":        true,
 	"workers/router/policy":        true,
 }
 

@@ -1,16 +1,12 @@
 package router
 
 import (
-	"context"
-	"encoding/json"
-	"fmt"
 	"log/slog"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/spillway-live/spillway/schemas"
 	"github.com/spillway-live/spillway/workers/router/health"
@@ -324,148 +320,4 @@ func (l *load) ageMs(now time.Time) int64 {
 		return -1
 	}
 	return max(now.Sub(l.newest).Milliseconds(), 0)
-}
-
-// run follows both streams; loaded is called once what was there has been read.
-func (l *load) run(ctx context.Context, loaded func()) error {
-	g, ctx := errgroup.WithContext(ctx)
-	ready := make(chan struct{}, 2)
-	follow := func(stream, filter string, handle func(jetstream.Msg)) {
-		g.Go(func() error {
-			for ctx.Err() == nil {
-				if err := l.follow(ctx, stream, filter, handle, ready); err != nil && ctx.Err() == nil {
-					l.logger.Warn("follow stream: trying again", "stream", stream, "err", err)
-				}
-				select {
-				case <-ctx.Done():
-				case <-time.After(500 * time.Millisecond):
-				}
-			}
-			return nil
-		})
-	}
-	follow(schemas.StreamDecisions, "decisions.>", l.onDecision)
-	follow(schemas.StreamSlices, "slices.*", l.onSlices)
-	g.Go(func() error {
-		for range 2 {
-			select {
-			case <-ready:
-			case <-ctx.Done():
-				return nil
-			}
-		}
-		loaded()
-		return nil
-	})
-	g.Go(func() error {
-		tick := time.NewTicker(time.Second)
-		defer tick.Stop()
-		for {
-			select {
-			case <-ctx.Done():
-				return nil
-			case now := <-tick.C:
-				l.tick(now)
-			}
-		}
-	})
-	return g.Wait()
-}
-
-// follow reads a stream from one window ago on, until ctx ends or the consumer fails.
-func (l *load) follow(ctx context.Context, stream, filter string, handle func(jetstream.Msg), ready chan<- struct{}) error {
-	since := time.Now().Add(-l.window)
-	c, err := l.js.OrderedConsumer(ctx, stream, jetstream.OrderedConsumerConfig{
-		FilterSubjects: []string{filter}, DeliverPolicy: jetstream.DeliverByStartTimePolicy, OptStartTime: &since,
-		InactiveThreshold: time.Minute,
-	})
-	if err != nil {
-		return fmt.Errorf("read %s: %w", stream, err)
-	}
-	info, err := c.Info(ctx)
-	if err != nil {
-		return fmt.Errorf("read %s: %w", stream, err)
-	}
-	var once sync.Once
-	told := func() {
-		once.Do(func() {
-			select {
-			case ready <- struct{}{}:
-			default:
-			}
-		})
-	}
-	if info.NumPending == 0 {
-		told()
-	}
-	stopped := make(chan error, 1)
-	cc, err := c.Consume(func(m jetstream.Msg) {
-		handle(m)
-		if md, err := m.Metadata(); err == nil && md.NumPending == 0 {
-			told()
-		}
-	}, jetstream.ConsumeErrHandler(func(_ jetstream.ConsumeContext, err error) {
-		l.logger.Debug("follow stream", "stream", stream, "err", err)
-	}))
-	if err != nil {
-		return fmt.Errorf("read %s: %w", stream, err)
-	}
-	go func() { <-cc.Closed(); stopped <- fmt.Errorf("reading %s ended", stream) }()
-	select {
-	case <-ctx.Done():
-		cc.Stop()
-		<-stopped
-		return nil
-	case err := <-stopped:
-		return err
-	}
-}
-
-func (l *load) onDecision(m jetstream.Msg) {
-	// Only what is needed: candidates make up most of a decision.
-	var d struct {
-		TimeUs    int64                `json:"time_us"`
-		Kind      schemas.DecisionKind `json:"kind"`
-		SessionID string               `json:"session_id"`
-		Region    string               `json:"region"`
-		Group     uint8                `json:"group"`
-		Chosen    string               `json:"chosen"`
-	}
-	md, err := m.Metadata()
-	if err != nil || json.Unmarshal(m.Data(), &d) != nil {
-		return // the loader tells about it
-	}
-	switch d.Kind {
-	case schemas.DecisionDispatch, schemas.DecisionMultivariant, schemas.DecisionSteering:
-		l.decided(&fact{d.SessionID, d.Chosen, d.Region, d.Group, time.UnixMicro(d.TimeUs)}, md.Timestamp)
-	}
-}
-
-func (l *load) onSlices(m jetstream.Msg) {
-	md, err := m.Metadata()
-	if err != nil {
-		return
-	}
-	slices, err := schemas.DecodeSlices(m.Data())
-	if err != nil {
-		return // likewise
-	}
-	for i := range slices {
-		s := &slices[i]
-		switch {
-		case !ourSession(s.SessionID):
-		case s.Kind == schemas.SliceFinal:
-			l.ended(s, md.Timestamp)
-		default:
-			l.served(s, md.Timestamp)
-		}
-	}
-}
-
-// ourSession tells ids made by newSessionID from those of foreign players: the
-// latter's sessions are counted under the id in their token, not a second time.
-func ourSession(id string) bool {
-	return len(id) == 27 && id[0] == 's' && strings.IndexFunc(id[1:], func(r rune) bool {
-		return (r < 'A' || r > 'Z') && (r < '2' || r > '7')
-	}) < 0
 }

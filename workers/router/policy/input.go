@@ -1,7 +1,6 @@
 package policy
 
 import (
-	"hash/fnv"
 	"math"
 
 	"github.com/spillway-live/spillway/schemas"
@@ -151,18 +150,4 @@ func strong(c *schemas.CDN, region, isp string) bool {
 		}
 	}
 	return false
-}
-
-// lot draws a number in (0, 1) that is fixed for the session and the purpose.
-func lot(session, purpose string) float64 {
-	h := fnv.New64a()
-	_, _ = h.Write([]byte(purpose))
-	_, _ = h.Write([]byte{0})
-	_, _ = h.Write([]byte(session))
-	x := h.Sum64()
-	// FNV's high bits are weak on short keys: mix (splitmix64's finalizer).
-	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
-	x = (x ^ x>>27) * 0x94d049bb133111eb
-	x ^= x >> 31
-	return (float64(x>>11) + 0.5) / (1 << 53)
 }
