@@ -9,7 +9,6 @@ import (
 	"testing"
 	"time"
 
-	chgo "github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -19,11 +18,10 @@ import (
 	"github.com/spillway-live/spillway/analytics/qoe/sessioniser"
 	"github.com/spillway-live/spillway/ingest/collect/sink"
 	"github.com/spillway-live/spillway/schemas"
-	"github.com/spillway-live/spillway/schemas/clickhouse"
 	"github.com/spillway-live/spillway/testenv/await"
 	"github.com/spillway-live/spillway/testenv/bus/bustest"
 	chserver "github.com/spillway-live/spillway/testenv/clickhouse"
-	"github.com/spillway-live/spillway/testenv/clickhouse/clickhousetest"
+	"github.com/spillway-live/spillway/testenv/clickhouse/tablestest"
 )
 
 const erased, other = "aaaa0001", "bbbb0001"
@@ -59,20 +57,8 @@ func neighbours() (a, b string) {
 // slices of an open session, and go again, from the bus and the snapshots too.
 func TestErasureReachesWhatIsOnItsWay(t *testing.T) {
 	b := bustest.Start(t)
-	srv := clickhousetest.Start(t)
-	o, err := chgo.ParseDSN(srv.NativeURL(chserver.Admin))
-	if err != nil {
-		t.Fatal(err)
-	}
-	conn, err := chgo.Open(o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
+	srv, conn := tablestest.Start(t)
 	ctx := t.Context()
-	if err := clickhouse.Migrate(ctx, conn, clickhouse.Options{}); err != nil {
-		t.Fatal(err)
-	}
 
 	gone, stays := neighbours()
 	var sn, sent int64

@@ -9,7 +9,6 @@ import (
 	"testing"
 	"time"
 
-	chgo "github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/apache/arrow/go/v15/arrow"
 	"github.com/apache/arrow/go/v15/arrow/array"
 	"github.com/apache/arrow/go/v15/arrow/ipc"
@@ -18,26 +17,13 @@ import (
 	"github.com/apache/arrow/go/v15/parquet/pqarrow"
 
 	"github.com/spillway-live/spillway/analytics/export"
-	"github.com/spillway-live/spillway/schemas/clickhouse"
 	chserver "github.com/spillway-live/spillway/testenv/clickhouse"
-	"github.com/spillway-live/spillway/testenv/clickhouse/clickhousetest"
+	"github.com/spillway-live/spillway/testenv/clickhouse/tablestest"
 )
 
 func newServer(t *testing.T) *chserver.Server {
 	t.Helper()
-	srv := clickhousetest.Start(t)
-	o, err := chgo.ParseDSN(srv.NativeURL(chserver.Admin))
-	if err != nil {
-		t.Fatal(err)
-	}
-	conn, err := chgo.Open(o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	if err := clickhouse.Migrate(t.Context(), conn, clickhouse.Options{}); err != nil {
-		t.Fatal(err)
-	}
+	srv, conn := tablestest.Start(t)
 	if err := conn.Exec(t.Context(), `INSERT INTO session_slices (time_ms, session_id, app, stream, cdn, sessions, attempts, starts, played_ms, stalled_ms, reports, first_screen_bins, first_screen_counts)
 		SELECT toUnixTimestamp(toDateTime('2026-11-01 10:00:00', 'UTC')) * 1000 + number * 60000, 's' || toString(number), 'live', 'show', if(number % 2 = 0, 'a', 'b'), 1, 1, 1, 59000, 1000, 7, [300], [1] FROM numbers(120)`); err != nil {
 		t.Fatal(err)

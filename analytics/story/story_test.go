@@ -6,27 +6,11 @@ import (
 	"testing"
 	"time"
 
-	chgo "github.com/ClickHouse/clickhouse-go/v2"
-
-	"github.com/spillway-live/spillway/schemas/clickhouse"
-	chserver "github.com/spillway-live/spillway/testenv/clickhouse"
-	"github.com/spillway-live/spillway/testenv/clickhouse/clickhousetest"
+	"github.com/spillway-live/spillway/testenv/clickhouse/tablestest"
 )
 
 func TestStory(t *testing.T) {
-	s := clickhousetest.Start(t)
-	o, err := chgo.ParseDSN(s.NativeURL(chserver.Admin))
-	if err != nil {
-		t.Fatal(err)
-	}
-	conn, err := chgo.Open(o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { conn.Close() })
-	if err := clickhouse.Migrate(t.Context(), conn, clickhouse.Options{}); err != nil {
-		t.Fatal(err)
-	}
+	_, conn := tablestest.Start(t)
 	at := time.Now().UTC().Add(-time.Hour).Truncate(time.Minute)
 	exec := func(q string, a ...any) {
 		t.Helper()

@@ -34,7 +34,7 @@ func TestServedScriptIsTheSource(t *testing.T) {
 		if err := os.WriteFile("beacon.min.js", r.Code, 0o644); err != nil {
 			t.Fatal(err)
 		}
-		t.Skip("written")
+		return // what is embedded in this binary is the old one
 	}
 	if !bytes.Equal(r.Code, script) {
 		t.Error("beacon.min.js is not what beacon.js gives: run go test ./ingest/beacon -update")

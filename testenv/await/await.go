@@ -28,13 +28,27 @@ func True(t testing.TB, what string, ok func() bool) {
 // Text waits until f says nothing; what it says is what is still wrong.
 func Text(t testing.TB, what string, f func() string) {
 	t.Helper()
-	for deadline := time.Now().Add(Limit); ; time.Sleep(every) {
+	look(t, every, Limit, what, f)
+}
+
+// Slowly is Text for what is costly to look at, as a page that many players share:
+// it looks five times a second and waits twice as long.
+func Slowly(t testing.TB, what string, f func() string) {
+	t.Helper()
+	look(t, 20*every, 2*Limit, what, f)
+}
+
+// look asks f again and again. The sleep is the pause between two looks, not a
+// guess at how long something takes.
+func look(t testing.TB, every, limit time.Duration, what string, f func() string) {
+	t.Helper()
+	for deadline := time.Now().Add(limit); ; time.Sleep(every) {
 		wrong := f()
 		if wrong == "" {
 			return
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("not within %s: %s: %s", Limit, what, wrong)
+			t.Fatalf("not within %s: %s: %s", limit, what, wrong)
 		}
 	}
 }

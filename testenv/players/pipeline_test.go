@@ -15,7 +15,6 @@ import (
 	"testing"
 	"time"
 
-	chgo "github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/chromedp/chromedp"
 
 	"github.com/spillway-live/spillway/analytics/qoe/loader"
@@ -23,10 +22,9 @@ import (
 	"github.com/spillway-live/spillway/analytics/qoe/sessioniser"
 	"github.com/spillway-live/spillway/dashboards/player"
 	"github.com/spillway-live/spillway/ingest/collect"
-	"github.com/spillway-live/spillway/schemas/clickhouse"
 	"github.com/spillway-live/spillway/testenv/bus/bustest"
 	chserver "github.com/spillway-live/spillway/testenv/clickhouse"
-	"github.com/spillway-live/spillway/testenv/clickhouse/clickhousetest"
+	"github.com/spillway-live/spillway/testenv/clickhouse/tablestest"
 	"github.com/spillway-live/spillway/testenv/edge"
 	"github.com/spillway-live/spillway/testenv/need"
 	"github.com/spillway-live/spillway/testenv/players"
@@ -49,20 +47,8 @@ func newPipeline(t *testing.T) *pipeline {
 	t.Helper()
 	p := &pipeline{t: t}
 	b := bustest.Start(t)
-	ch := clickhousetest.Start(t)
+	ch, _ := tablestest.Start(t)
 	p.http = ch.HTTPURL(chserver.Analyst)
-	o, err := chgo.ParseDSN(ch.NativeURL(chserver.Admin))
-	if err != nil {
-		t.Fatal(err)
-	}
-	conn, err := chgo.Open(o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	if err := clickhouse.Migrate(t.Context(), conn, clickhouse.Options{}); err != nil {
-		t.Fatal(err)
-	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

@@ -42,7 +42,7 @@ type sessionRow struct {
 // ClickHouse says of each session is what its page saw itself.
 func TestSessionsAgreeWithThePage(t *testing.T) {
 	if os.Getenv("SPILLWAY_PLAYERS_SESSIONS") == "" {
-		t.Skip("SPILLWAY_PLAYERS_SESSIONS is not set: fifteen players at a time need a machine that is not busy")
+		t.Skip("fifteen players at a time need a machine that is not busy: ./dev test:players runs it")
 	}
 	p := newPipeline(t)
 	views := []*view{{player: "video", beacon: true}}

@@ -7,7 +7,6 @@ import (
 	"net/url"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/chromedp/chromedp"
 
@@ -168,7 +167,7 @@ func (th *theatre) each(js string, chosen func(*view) bool) {
 // them in one call, and not too often: the page is busy enough.
 func (th *theatre) wait(what string, chosen, ok func(*view) bool) {
 	th.t.Helper()
-	for deadline := time.Now().Add(2 * await.Limit); ; time.Sleep(200 * time.Millisecond) {
+	await.Slowly(th.t, what, func() string {
 		th.read()
 		var not []string
 		for _, v := range th.views {
@@ -176,13 +175,8 @@ func (th *theatre) wait(what string, chosen, ok func(*view) bool) {
 				not = append(not, fmt.Sprintf("%s: %+v at %.2f s, errors %v", v.sid, v.page.account(), v.page.At, v.page.Errors))
 			}
 		}
-		if len(not) == 0 {
-			return
-		}
-		if time.Now().After(deadline) {
-			th.t.Fatalf("these never did what they had to (%s):\n%s", what, strings.Join(not, "\n"))
-		}
-	}
+		return strings.Join(not, "\n")
+	})
 }
 
 // read takes every page's account.
@@ -211,19 +205,17 @@ func (th *theatre) leave() {
 				f.src = 'about:blank';
 			}, 50);
 		}`)
-	for deadline := time.Now().Add(2 * await.Limit); ; time.Sleep(200 * time.Millisecond) {
+	await.Slowly(th.t, "the pages have settled", func() string {
 		left, err := evaluate[map[string]pageState](th.ctx, "left")
 		if err != nil {
 			th.t.Fatal(err)
 		}
-		if len(left) == len(th.views) {
-			for _, v := range th.views {
-				v.page = left[v.sid]
-			}
-			return
+		if len(left) < len(th.views) {
+			return fmt.Sprintf("%d of %d have", len(left), len(th.views))
 		}
-		if time.Now().After(deadline) {
-			th.t.Fatalf("%d of %d pages settled", len(left), len(th.views))
+		for _, v := range th.views {
+			v.page = left[v.sid]
 		}
-	}
+		return ""
+	})
 }

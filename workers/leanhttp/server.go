@@ -79,7 +79,7 @@ func (s *Server) Serve(l net.Listener) error {
 			}
 			wait = min(max(2*wait, 5*time.Millisecond), time.Second)
 			s.Logger.Warn("accept a connection: trying again", "err", err)
-			time.Sleep(wait)
+			time.Sleep(wait) // nothing to wait for tells when files are free again; Shutdown is noticed within the second
 			continue
 		}
 		wait = 0

@@ -10,32 +10,17 @@ import (
 	"testing"
 	"time"
 
-	chgo "github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 
 	"github.com/spillway-live/spillway/analytics/experiments/assign"
 	"github.com/spillway-live/spillway/analytics/stats/loghist"
 	"github.com/spillway-live/spillway/schemas"
-	"github.com/spillway-live/spillway/schemas/clickhouse"
-	chserver "github.com/spillway-live/spillway/testenv/clickhouse"
-	"github.com/spillway-live/spillway/testenv/clickhouse/clickhousetest"
+	"github.com/spillway-live/spillway/testenv/clickhouse/tablestest"
 )
 
 func open(t *testing.T) driver.Conn {
 	t.Helper()
-	s := clickhousetest.Start(t)
-	o, err := chgo.ParseDSN(s.NativeURL(chserver.Admin))
-	if err != nil {
-		t.Fatal(err)
-	}
-	conn, err := chgo.Open(o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { conn.Close() })
-	if err := clickhouse.Migrate(t.Context(), conn, clickhouse.Options{}); err != nil {
-		t.Fatal(err)
-	}
+	_, conn := tablestest.Start(t)
 	return conn
 }
 

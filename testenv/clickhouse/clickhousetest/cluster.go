@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/spillway-live/spillway/testenv/clickhouse"
+	"github.com/spillway-live/spillway/testenv/need"
 )
 
 // ClusterName is what the cluster of StartCluster is called.
@@ -24,7 +25,7 @@ func StartCluster(t testing.TB, shards int) []*clickhouse.Server {
 	for try := 1; ; try++ {
 		servers, err := startCluster(t, shards)
 		if errors.Is(err, clickhouse.ErrUnsupported) {
-			t.Skip(err)
+			need.Missing(t, "%v", err)
 		}
 		if err == nil {
 			return servers
