@@ -20,10 +20,9 @@ const launcherKept = 7 * 24 * time.Hour
 // has none of the same sources, modules and Go version. Only test binaries need it: they cannot re-execute
 // themselves as a launcher.
 func buildLauncher(ctx context.Context, cacheDir string) (string, error) {
-	_, self, _, ok := runtime.Caller(0)
-	src := filepath.Dir(self)
-	if !ok || !filepath.IsAbs(src) {
-		return "", fmt.Errorf("build the ClickHouse launcher: the sources' place is not known (built with -trimpath?); set Options.LauncherCommand")
+	src, err := sourceDir(ctx)
+	if err != nil {
+		return "", err
 	}
 	key, err := launcherKey(src)
 	if err != nil {
@@ -57,6 +56,20 @@ func buildLauncher(ctx context.Context, cacheDir string) (string, error) {
 		return "", fmt.Errorf("build the ClickHouse launcher: %w", err)
 	}
 	return path, nil
+}
+
+// sourceDir is the folder of this package's sources. A binary built with -trimpath does not know it and asks the go
+// command, which finds the module from the working directory: that of a test is inside it.
+func sourceDir(ctx context.Context) (string, error) {
+	_, self, _, ok := runtime.Caller(0)
+	if dir := filepath.Dir(self); ok && filepath.IsAbs(dir) {
+		return dir, nil
+	}
+	out, err := exec.CommandContext(ctx, "go", "list", "-f", "{{.Dir}}", "github.com/spillway-live/spillway/testenv/clickhouse").Output()
+	if err != nil {
+		return "", fmt.Errorf("build the ClickHouse launcher: the sources are not found from here: %w; set Options.LauncherCommand", err)
+	}
+	return strings.TrimSpace(string(out)), nil
 }
 
 // touch marks a cached launcher as used; an error means that it is not there.
