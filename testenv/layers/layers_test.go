@@ -31,6 +31,7 @@ var pure = map[string]bool{
 	"workers/hls":                  true,
 	"workers/ts":                   true,
 	"workers/router/health":        true,
+	"workers/router/load":          true,
 	"workers/router/policy":        true,
 }
 

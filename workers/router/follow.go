@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"strings"
 	"sync"
 	"time"
@@ -12,10 +13,23 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/spillway-live/spillway/schemas"
+	"github.com/spillway-live/spillway/workers/router/load"
 )
 
+// follower is the load as the bus tells it.
+type follower struct {
+	*load.Table
+	js     jetstream.JetStream
+	window time.Duration
+	logger *slog.Logger
+}
+
+func newFollower(js jetstream.JetStream, window time.Duration, logger *slog.Logger) *follower {
+	return &follower{load.New(window, logger), js, window, logger}
+}
+
 // run follows both streams; loaded is called once what was there has been read.
-func (l *load) run(ctx context.Context, loaded func()) error {
+func (l *follower) run(ctx context.Context, loaded func()) error {
 	g, ctx := errgroup.WithContext(ctx)
 	ready := make(chan struct{}, 2)
 	follow := func(stream, filter string, handle func(jetstream.Msg)) {
@@ -53,7 +67,7 @@ func (l *load) run(ctx context.Context, loaded func()) error {
 			case <-ctx.Done():
 				return nil
 			case now := <-tick.C:
-				l.tick(now)
+				l.Tick(now)
 			}
 		}
 	})
@@ -61,7 +75,7 @@ func (l *load) run(ctx context.Context, loaded func()) error {
 }
 
 // follow reads a stream from one window ago on, until ctx ends or the consumer fails.
-func (l *load) follow(ctx context.Context, stream, filter string, handle func(jetstream.Msg), ready chan<- struct{}) error {
+func (l *follower) follow(ctx context.Context, stream, filter string, handle func(jetstream.Msg), ready chan<- struct{}) error {
 	since := time.Now().Add(-l.window)
 	c, err := l.js.OrderedConsumer(ctx, stream, jetstream.OrderedConsumerConfig{
 		FilterSubjects: []string{filter}, DeliverPolicy: jetstream.DeliverByStartTimePolicy, OptStartTime: &since,
@@ -109,7 +123,7 @@ func (l *load) follow(ctx context.Context, stream, filter string, handle func(je
 	}
 }
 
-func (l *load) onDecision(m jetstream.Msg) {
+func (l *follower) onDecision(m jetstream.Msg) {
 	// Only what is needed: candidates make up most of a decision.
 	var d struct {
 		TimeUs    int64                `json:"time_us"`
@@ -125,11 +139,11 @@ func (l *load) onDecision(m jetstream.Msg) {
 	}
 	switch d.Kind {
 	case schemas.DecisionDispatch, schemas.DecisionMultivariant, schemas.DecisionSteering:
-		l.decided(&fact{d.SessionID, d.Chosen, d.Region, d.Group, time.UnixMicro(d.TimeUs)}, md.Timestamp)
+		l.Decided(&load.Fact{ID: d.SessionID, CDN: d.Chosen, Region: d.Region, Group: d.Group, At: time.UnixMicro(d.TimeUs)}, md.Timestamp)
 	}
 }
 
-func (l *load) onSlices(m jetstream.Msg) {
+func (l *follower) onSlices(m jetstream.Msg) {
 	md, err := m.Metadata()
 	if err != nil {
 		return
@@ -143,9 +157,9 @@ func (l *load) onSlices(m jetstream.Msg) {
 		switch {
 		case !ourSession(s.SessionID):
 		case s.Kind == schemas.SliceFinal:
-			l.ended(s, md.Timestamp)
+			l.Ended(s, md.Timestamp)
 		default:
-			l.served(s, md.Timestamp)
+			l.Served(s, md.Timestamp)
 		}
 	}
 }

@@ -322,8 +322,8 @@ func (r *Router) multivariant(w http.ResponseWriter, q *http.Request, v url.Valu
 
 // reopen decides anew for a session that exists.
 func (r *Router) reopen(c token.Session, tok, edge string, state *schemas.StreamState, again bool, now time.Time) (*opened, error) {
-	at := r.load.where(c.SessionID)
-	current, previous := at.cdn, at.cdn
+	at := r.load.Where(c.SessionID)
+	current, previous := at.CDN, at.CDN
 	if edge != "" {
 		current = edge
 	} else if current == "" {
@@ -335,13 +335,13 @@ func (r *Router) reopen(c token.Session, tok, edge string, state *schemas.Stream
 	}
 	o := &opened{claims: c, token: tok, params: r.params(c.Arms)}
 	var err error
-	if o.answer, err = r.decide(&asked{&c, o.params, pin, current, at.moved, state}, now); err != nil {
+	if o.answer, err = r.decide(&asked{&c, o.params, pin, current, at.Moved, state}, now); err != nil {
 		return nil, err
 	}
-	if !at.known {
+	if !at.Known {
 		r.exposeAgain(&c, now)
 	}
-	if again && o.answer.Chosen == previous && now.Sub(at.stored) < r.refreshEvery() {
+	if again && o.answer.Chosen == previous && now.Sub(at.Stored) < r.refreshEvery() {
 		r.m.unchanged.Inc()
 		return o, nil
 	}

@@ -12,7 +12,7 @@ type metrics struct {
 	unchanged, published, dropped  prometheus.Counter
 }
 
-func newMetrics(reg prometheus.Registerer, l *load) (*metrics, error) {
+func newMetrics(reg prometheus.Registerer, l *follower) (*metrics, error) {
 	opts := func(name, help string) prometheus.CounterOpts {
 		return prometheus.CounterOpts{Namespace: "spillway", Subsystem: "router", Name: name, Help: help}
 	}
@@ -35,14 +35,14 @@ func newMetrics(reg prometheus.Registerer, l *load) (*metrics, error) {
 
 // viewersCollector shows the load at the time of the scrape.
 type viewersCollector struct {
-	l    *load
+	l    *follower
 	desc *prometheus.Desc
 }
 
 func (c viewersCollector) Describe(ch chan<- *prometheus.Desc) { ch <- c.desc }
 
 func (c viewersCollector) Collect(ch chan<- prometheus.Metric) {
-	for cdn, n := range c.l.viewers(time.Now()) {
+	for cdn, n := range c.l.Viewers(time.Now()) {
 		ch <- prometheus.MustNewConstMetric(c.desc, prometheus.GaugeValue, float64(n), cdn)
 	}
 }

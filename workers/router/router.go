@@ -106,7 +106,7 @@ type Router struct {
 	ln    net.Listener
 	own   *geo.Locator // closed with the router
 	t     *tables
-	load  *load
+	load  *follower
 	rules *policies
 	out   *publisher
 	m     *metrics
@@ -171,13 +171,13 @@ func New(s Settings) (*Router, error) {
 		}
 		r.s.Geo, r.own = g, g
 	}
-	r.load = newLoad(s.JS, s.AliveWindow, s.Logger)
+	r.load = newFollower(s.JS, s.AliveWindow, s.Logger)
 	var err error
 	if r.m, err = newMetrics(s.Registerer, r.load); err != nil {
 		return nil, fmt.Errorf("router: %w", err)
 	}
 	r.t = newTables(s.Logger, r.usableCDNs)
-	r.load.cdns = r.t.cdns.Get
+	r.load.CDNs = r.t.cdns.Get
 	r.rules = newPolicies(s.Logger, r.m)
 	r.out = newPublisher(s.JS, s.Logger, r.m)
 	if r.ln, err = net.Listen("tcp", s.Addr); err != nil {
@@ -197,7 +197,7 @@ func (r *Router) URL() string { return r.s.PublicURL }
 func (r *Router) Ready() <-chan struct{} { return r.ready }
 
 // Viewers counts the sessions on each CDN, as this router knows it.
-func (r *Router) Viewers() map[string]int { return r.load.viewers(time.Now()) }
+func (r *Router) Viewers() map[string]int { return r.load.Viewers(time.Now()) }
 
 // Run serves until ctx ends; decisions already answered are published before it returns.
 func (r *Router) Run(ctx context.Context) error {

@@ -16,6 +16,7 @@ import (
 	"github.com/spillway-live/spillway/ingest/geo"
 	"github.com/spillway-live/spillway/schemas"
 	"github.com/spillway-live/spillway/schemas/token"
+	"github.com/spillway-live/spillway/workers/router/load"
 	"github.com/spillway-live/spillway/workers/router/policy"
 )
 
@@ -233,7 +234,7 @@ func (r *Router) decide(q *asked, now time.Time) (policy.Answer, error) {
 		}
 	}
 	settings := schemas.SettingsOf(schemas.StreamKey{App: c.App, Stream: c.Stream}, r.t.apps.Get)
-	in.Facts = r.load.facts(cdns, place{c.Region, c.ISP}, bitrate, now)
+	in.Facts = r.load.Facts(cdns, load.Place{Region: c.Region, ISP: c.ISP}, bitrate, now)
 	a, err := r.rules.decide(cmp.Or(q.params[schemas.ParamPolicy], settings.Policy, r.s.Policy), &in)
 	if errors.Is(err, policy.ErrNoCDN) {
 		return a, refuse(http.StatusServiceUnavailable, "%v: ask again later", err)
@@ -254,7 +255,7 @@ func (r *Router) record(kind schemas.DecisionKind, c *token.Session, a *policy.A
 		ID: rand.Text(), TimeUs: now.UnixMicro(), Kind: kind, App: c.App, Stream: c.Stream,
 		SessionID: c.SessionID, ViewerID: c.ViewerID, Region: c.Region, ISP: c.ISP,
 		Policy: a.Policy, PolicyVersion: policy.Version + "." + strconv.Itoa(a.Version), Group: c.Group, Candidates: a.Candidates, Chosen: a.Chosen, Previous: previous,
-		Probability: a.Probability, ReasonCode: a.Reason, InputAgeMs: r.load.ageMs(now), Arms: c.Arms,
+		Probability: a.Probability, ReasonCode: a.Reason, InputAgeMs: r.load.AgeMs(now), Arms: c.Arms,
 	}
 	data, err := schemas.EncodeRecord(&d)
 	if err != nil {
@@ -262,7 +263,7 @@ func (r *Router) record(kind schemas.DecisionKind, c *token.Session, a *policy.A
 		return
 	}
 	if kind != schemas.DecisionPublish {
-		r.load.answered(&fact{c.SessionID, a.Chosen, c.Region, c.Group, time.UnixMicro(d.TimeUs)})
+		r.load.Answered(&load.Fact{ID: c.SessionID, CDN: a.Chosen, Region: c.Region, Group: c.Group, At: time.UnixMicro(d.TimeUs)})
 	}
 	r.out.add(schemas.DecisionSubject(&d), d.ID, data)
 }

@@ -30,8 +30,8 @@ func (r *Router) steering(w http.ResponseWriter, _ *http.Request, v url.Values) 
 	if err != nil {
 		return err
 	}
-	at := r.load.where(c.SessionID)
-	assigned := at.cdn
+	at := r.load.Where(c.SessionID)
+	assigned := at.CDN
 	current := pathway(v)
 	if r.t.cdn(current) == nil { // absent, or not one of ours
 		if current = assigned; current == "" {
@@ -42,11 +42,11 @@ func (r *Router) steering(w http.ResponseWriter, _ *http.Request, v url.Values) 
 	if c.Pinned {
 		pin = c.CDN
 	}
-	a, err := r.decide(&asked{&c, r.params(c.Arms), pin, current, at.moved, r.t.stream(access.Key)}, now)
+	a, err := r.decide(&asked{&c, r.params(c.Arms), pin, current, at.Moved, r.t.stream(access.Key)}, now)
 	if err != nil {
 		return err
 	}
-	if a.Chosen == assigned && now.Sub(at.stored) < r.refreshEvery() {
+	if a.Chosen == assigned && now.Sub(at.Stored) < r.refreshEvery() {
 		r.m.unchanged.Inc()
 	} else {
 		r.record(schemas.DecisionSteering, &c, &a, current, now)

@@ -1,4 +1,4 @@
-package router
+package load_test
 
 import (
 	"fmt"
@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/spillway-live/spillway/schemas"
+	"github.com/spillway-live/spillway/workers/router/load"
 	"github.com/spillway-live/spillway/workers/router/policy"
 )
 
@@ -17,9 +18,9 @@ type crowd struct {
 	t       testing.TB
 	now     time.Time
 	cdns    []schemas.CDN
-	routers []*load
+	routers []*load.Table
 	policy  *policy.Policy
-	late    []fact // not on the bus yet
+	late    []load.Fact // not on the bus yet
 	on      map[string]string
 	ids     []string
 	moves   map[string]int
@@ -34,8 +35,8 @@ const (
 func newCrowd(t testing.TB, routers int, p *policy.Policy, cdns ...schemas.CDN) *crowd {
 	c := &crowd{t: t, now: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), cdns: cdns, policy: p, on: map[string]string{}, moves: map[string]int{}}
 	for range routers {
-		l := newLoad(nil, time.Hour, slog.New(slog.DiscardHandler))
-		l.now, l.cdns = func() time.Time { return c.now }, func() []schemas.CDN { return c.cdns }
+		l := load.New(time.Hour, slog.New(slog.DiscardHandler))
+		l.Now, l.CDNs = func() time.Time { return c.now }, func() []schemas.CDN { return c.cdns }
 		c.routers = append(c.routers, l)
 	}
 	return c
@@ -48,12 +49,12 @@ func (c *crowd) step(n int) {
 	c.late = nil
 	for _, x := range heard {
 		for _, r := range c.routers {
-			r.decided(&x, c.now)
+			r.Decided(&x, c.now)
 		}
 	}
 	if c.now.Truncate(time.Second).Equal(c.now) || c.now.Nanosecond() < int(interval) {
 		for _, r := range c.routers {
-			r.tick(c.now)
+			r.Tick(c.now)
 		}
 	}
 	per := int(round / interval)
@@ -70,27 +71,27 @@ func (c *crowd) step(n int) {
 
 func (c *crowd) ask(id string, i int) {
 	r := c.routers[(i*7+int(c.now.UnixNano()/int64(interval)))%len(c.routers)]
-	at := r.where(id)
+	at := r.Where(id)
 	in := policy.Input{
 		Session: id, PublishCDN: "a", Current: c.on[id], CDNs: c.cdns, SinceMoveSec: 1e9, Round: c.now.UnixNano() / int64(round),
-		Facts: r.facts(c.cdns, place{}, 1e6, c.now),
+		Facts: r.Facts(c.cdns, load.Place{}, 1e6, c.now),
 	}
-	if !at.moved.IsZero() {
-		in.SinceMoveSec = c.now.Sub(at.moved).Seconds()
+	if !at.Moved.IsZero() {
+		in.SinceMoveSec = c.now.Sub(at.Moved).Seconds()
 	}
 	a, err := c.policy.Decide(&in)
 	if err != nil {
 		c.turned++
 		return
 	}
-	f := fact{id: id, cdn: a.Chosen, at: c.now}
+	f := load.Fact{ID: id, CDN: a.Chosen, At: c.now}
 	if was := c.on[id]; was == a.Chosen {
 		return
 	} else if was != "" {
 		c.moves[id]++
 	}
 	c.on[id] = a.Chosen
-	r.answered(&f)
+	r.Answered(&f)
 	c.late = append(c.late, f)
 }
 
@@ -173,42 +174,11 @@ func BenchmarkDecision(b *testing.B) {
 			c := newCrowd(b, 1, policy.Builtin(policy.Quality), cdns...)
 			c.step(100)
 			for b.Loop() {
-				_, err := c.policy.Decide(&policy.Input{Session: "s", CDNs: cdns, Facts: c.routers[0].facts(cdns, place{"eu", "x"}, 1e6, c.now)})
+				_, err := c.policy.Decide(&policy.Input{Session: "s", CDNs: cdns, Facts: c.routers[0].Facts(cdns, load.Place{Region: "eu", ISP: "x"}, 1e6, c.now)})
 				if err != nil {
 					b.Fatal(err)
 				}
 			}
 		})
-	}
-}
-
-// TestNamesThatPlayersMakeUp: what is no CDN of the registry is not held, and
-// one that has left it only while sessions are on it.
-func TestNamesThatPlayersMakeUp(t *testing.T) {
-	cdns := []schemas.CDN{{Name: "a"}, {Name: "b"}}
-	l := newLoad(nil, time.Minute, slog.New(slog.DiscardHandler))
-	l.cdns = func() []schemas.CDN { return cdns }
-	now := time.Now()
-	l.answered(&fact{id: "s1", cdn: "a", at: now})
-	l.decided(&fact{id: "s1", cdn: "a", at: time.UnixMicro(now.UnixMicro())}, now)
-	for i := range 100 {
-		now = now.Add(time.Millisecond)
-		l.served(&schemas.Slice{SessionID: "s1", CDN: "x" + strconv.Itoa(i), PlayedMs: 1000}, now)
-		l.served(&schemas.Slice{SessionID: "other", CDN: "x" + strconv.Itoa(i), PlayedMs: 1000}, now)
-	}
-	if len(l.on) != 1 || len(l.sessions) != 1 || l.where("s1").cdn != "a" {
-		t.Errorf("%d CDNs and %d sessions are held, the session is on %q", len(l.on), len(l.sessions), l.where("s1").cdn)
-	}
-	if e := l.health.Estimate("x1", "", "", now); e.Samples != 0 {
-		t.Errorf("estimates of a CDN that is none: %+v", e)
-	}
-	cdns = cdns[1:]
-	l.tick(now)
-	if l.on["a"] == nil {
-		t.Error("the sessions on a CDN that has left the registry are not counted any more")
-	}
-	l.tick(now.Add(2 * time.Minute)) // the session is forgotten
-	if l.on["a"] != nil {
-		t.Error("a CDN that has left the registry is held without sessions")
 	}
 }

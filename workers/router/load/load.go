@@ -1,12 +1,17 @@
-package router
+// Package load knows which session is on which CDN and how CDNs serve, so as a
+// router knows it: a fold over what routers answered and what was served.
+//
+// It promises: no I/O and no clock of its own, so that a simulation runs the very
+// code that routers run; tables that are told the same come to the same. It
+// leaves out how decisions and slices are read from the bus (the router does) and
+// what is decided on the facts (package policy).
+package load
 
 import (
 	"log/slog"
 	"strings"
 	"sync"
 	"time"
-
-	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/spillway-live/spillway/schemas"
 	"github.com/spillway-live/spillway/workers/router/health"
@@ -15,19 +20,18 @@ import (
 // maxSessions bounds the sessions a router remembers; about 300 bytes each.
 const maxSessions = 2_000_000
 
-// load knows which session is on which CDN and how CDNs serve. It is a fold over
-// two bus streams, DECISIONS (what routers answered) and SLICES (what was
-// served), from AliveWindow ago on, so routers that read the same come to the
-// same. What comes later on the bus counts, by the bus's clock: routers' own
-// clocks may differ. A router's own answer counts at once, and keeps its place
-// when it comes back from the bus.
-type load struct {
-	js     jetstream.JetStream
+// Table is a fold over two bus streams, DECISIONS (what routers answered) and
+// SLICES (what was served), from a window ago on, so routers that read the same
+// come to the same. What comes later on the bus counts, by the bus's clock:
+// routers' own clocks may differ. A router's own answer counts at once, and keeps
+// its place when it comes back from the bus. It is safe for concurrent use.
+type Table struct {
 	window time.Duration
 	logger *slog.Logger
-	// cdns gives the registry's CDNs; now the time, which a simulation makes itself.
-	cdns func() []schemas.CDN
-	now  func() time.Time
+	// CDNs gives the registry's CDNs; Now the time, which a simulation makes itself.
+	// Set them before the first use.
+	CDNs func() []schemas.CDN
+	Now  func() time.Time
 
 	mu       sync.Mutex
 	sessions map[string]*session
@@ -37,7 +41,7 @@ type load struct {
 	full     bool // maxSessions was reached, and said
 
 	health *health.Table
-	places map[place]*placeFacts
+	places map[Place]*placeFacts
 }
 
 // cdnLoad is who is on a CDN.
@@ -67,89 +71,90 @@ type session struct {
 // tells when it does not come back.
 const echoLimit = 5 * time.Second
 
-func newLoad(js jetstream.JetStream, window time.Duration, logger *slog.Logger) *load {
-	return &load{
-		js: js, window: window, logger: logger, sessions: map[string]*session{}, on: map[string]*cdnLoad{},
-		cdns: func() []schemas.CDN { return nil }, now: time.Now, health: health.New(), places: map[place]*placeFacts{},
+// New gives an empty table; a session counts for the window after its last sign of life.
+func New(window time.Duration, logger *slog.Logger) *Table {
+	return &Table{
+		window: window, logger: logger, sessions: map[string]*session{}, on: map[string]*cdnLoad{},
+		CDNs: func() []schemas.CDN { return nil }, Now: time.Now, health: health.New(), places: map[Place]*placeFacts{},
 	}
 }
 
-// fact is where a session is, as a decision says.
-type fact struct {
-	id, cdn, region string
-	group           uint8
-	at              time.Time // of the decision, by the clock of the router that made it
+// Fact is where a session is, as a decision says.
+type Fact struct {
+	ID, CDN, Region string
+	Group           uint8
+	At              time.Time // of the decision, by the clock of the router that made it
 }
 
-// answered notes a decision of this router.
-func (l *load) answered(f *fact) {
-	if f.id == "" || f.cdn == "" {
+// Answered notes a decision of this router.
+func (l *Table) Answered(f *Fact) {
+	if f.ID == "" || f.CDN == "" {
 		return
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	s := l.touch(f.id, f.at)
+	s := l.touch(f.ID, f.At)
 	if s == nil {
 		return
 	}
 	l.place(s, f)
-	s.ownUs = f.at.UnixMicro()
-	l.move(s, f.cdn, f.at)
+	s.ownUs = f.At.UnixMicro()
+	l.move(s, f.CDN, f.At)
 }
 
-// decided notes a decision that the bus tells of: another router's, or this one's own.
-func (l *load) decided(f *fact, bus time.Time) {
-	if f.id == "" || f.cdn == "" {
+// Decided notes a decision that the bus tells of: another router's, or this one's own.
+func (l *Table) Decided(f *Fact, bus time.Time) {
+	if f.ID == "" || f.CDN == "" {
 		return
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	s := l.touch(f.id, bus)
+	s := l.touch(f.ID, bus)
 	if s == nil {
 		return
 	}
-	if s.ownUs == f.at.UnixMicro() {
+	if s.ownUs == f.At.UnixMicro() {
 		s.ownUs = 0
 		if bus.After(s.at) {
 			s.at = bus
 		}
 		return
 	}
-	if l.waits(s, l.now()) || bus.Before(s.at) {
+	if l.waits(s, l.Now()) || bus.Before(s.at) {
 		return
 	}
 	l.place(s, f)
 	s.at = bus
-	l.move(s, f.cdn, f.at)
+	l.move(s, f.CDN, f.At)
 }
 
 // waits says whether the session's place is a decision of this router that is
 // still on its way to the bus. l.mu is held.
-func (l *load) waits(s *session, now time.Time) bool {
+func (l *Table) waits(s *session, now time.Time) bool {
 	if s.ownUs != 0 && now.Sub(time.UnixMicro(s.ownUs)) > echoLimit {
 		s.ownUs = 0
 	}
 	return s.ownUs != 0
 }
 
-func (l *load) place(s *session, f *fact) {
-	if s.region != f.region {
+func (l *Table) place(s *session, f *Fact) {
+	if s.region != f.Region {
 		cdn := s.cdn
 		l.uncount(s)
-		s.region = strings.Clone(f.region)
+		s.region = strings.Clone(f.Region)
 		s.cdn = ""
 		if cdn != "" {
 			l.count(s, cdn)
 		}
 	}
-	s.group = f.group
-	if f.at.After(s.stored) {
-		s.stored = f.at
+	s.group = f.Group
+	if f.At.After(s.stored) {
+		s.stored = f.At
 	}
 }
 
-// served notes a slice of a session (CDN empty: unknown).
-func (l *load) served(x *schemas.Slice, bus time.Time) {
+// Served notes a slice of a session (CDN empty: unknown).
+func (l *Table) Served(x *schemas.Slice, bus time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	s := l.sessions[x.SessionID]
@@ -164,7 +169,7 @@ func (l *load) served(x *schemas.Slice, bus time.Time) {
 	if !s.stored.IsZero() && cdn != "" {
 		l.health.Add(x, s.group, bus)
 	}
-	if cdn != "" && bus.After(s.at) && !l.waits(s, l.now()) {
+	if cdn != "" && bus.After(s.at) && !l.waits(s, l.Now()) {
 		s.at = bus
 		l.move(s, cdn, bus)
 	}
@@ -173,8 +178,8 @@ func (l *load) served(x *schemas.Slice, bus time.Time) {
 // registered gives the name of a CDN as the registry has it, or "": players may
 // name what they like, and nothing is held for that. While the registry is not
 // read yet, any name may be one.
-func (l *load) registered(name string) string {
-	list := l.cdns()
+func (l *Table) registered(name string) string {
+	list := l.CDNs()
 	if len(list) == 0 {
 		return strings.Clone(name) // not the whole message
 	}
@@ -186,8 +191,8 @@ func (l *load) registered(name string) string {
 	return ""
 }
 
-// ended notes the last slice of a session and forgets it, unless it was decided about after the end.
-func (l *load) ended(x *schemas.Slice, bus time.Time) {
+// Ended notes the last slice of a session and forgets it, unless it was decided about after the end.
+func (l *Table) Ended(x *schemas.Slice, bus time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	s := l.sessions[x.SessionID]
@@ -197,19 +202,19 @@ func (l *load) ended(x *schemas.Slice, bus time.Time) {
 	if !s.stored.IsZero() && l.registered(x.CDN) != "" {
 		l.health.Add(x, s.group, bus)
 	}
-	if s.at.Before(bus) && !l.waits(s, l.now()) {
+	if s.at.Before(bus) && !l.waits(s, l.Now()) {
 		l.forget(x.SessionID, s)
 	}
 }
 
 // touch finds or makes a session; nil when it is past the window or there are too many. l.mu is held.
-func (l *load) touch(id string, at time.Time) *session {
+func (l *Table) touch(id string, at time.Time) *session {
 	if at.After(l.newest) {
 		l.newest = at
 	}
 	s := l.sessions[id]
 	if s == nil {
-		if l.now().Sub(at) > l.window {
+		if l.Now().Sub(at) > l.window {
 			return nil
 		}
 		if len(l.sessions) >= maxSessions {
@@ -228,7 +233,7 @@ func (l *load) touch(id string, at time.Time) *session {
 	return s
 }
 
-func (l *load) move(s *session, cdn string, at time.Time) {
+func (l *Table) move(s *session, cdn string, at time.Time) {
 	if s.cdn == cdn {
 		return
 	}
@@ -239,7 +244,7 @@ func (l *load) move(s *session, cdn string, at time.Time) {
 	l.count(s, cdn)
 }
 
-func (l *load) count(s *session, cdn string) {
+func (l *Table) count(s *session, cdn string) {
 	s.cdn = cdn
 	c := l.on[cdn]
 	if c == nil {
@@ -250,7 +255,7 @@ func (l *load) count(s *session, cdn string) {
 	c.byRegion[s.region]++
 }
 
-func (l *load) uncount(s *session) {
+func (l *Table) uncount(s *session) {
 	c := l.on[s.cdn]
 	if s.cdn == "" || c == nil {
 		return
@@ -261,13 +266,13 @@ func (l *load) uncount(s *session) {
 	}
 }
 
-func (l *load) forget(id string, s *session) {
+func (l *Table) forget(id string, s *session) {
 	l.uncount(s)
 	delete(l.sessions, id)
 }
 
 // sweep forgets sessions without a sign of life, ten times in a window: it looks at all of them. l.mu is held.
-func (l *load) sweep(now time.Time) {
+func (l *Table) sweep(now time.Time) {
 	if now.Sub(l.swept) < l.window/10 {
 		return
 	}
@@ -280,8 +285,8 @@ func (l *load) sweep(now time.Time) {
 	l.full = l.full && len(l.sessions) >= maxSessions
 }
 
-// viewers counts sessions by CDN. The map is the caller's.
-func (l *load) viewers(now time.Time) map[string]int {
+// Viewers counts sessions by CDN. The map is the caller's.
+func (l *Table) Viewers(now time.Time) map[string]int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.sweep(now)
@@ -294,26 +299,28 @@ func (l *load) viewers(now time.Time) map[string]int {
 	return out
 }
 
-// whereabouts is what load knows of a session.
-type whereabouts struct {
-	cdn           string
-	moved, stored time.Time // see session
-	known         bool
+// Whereabouts is what is known of a session.
+type Whereabouts struct {
+	CDN string
+	// Moved is when CDN last changed from another, Stored when the last decision
+	// about the session was made; zero: not that we know.
+	Moved, Stored time.Time
+	Known         bool
 }
 
-// where tells which CDN a session is on.
-func (l *load) where(id string) whereabouts {
+// Where tells which CDN a session is on.
+func (l *Table) Where(id string) Whereabouts {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	s := l.sessions[id]
 	if s == nil {
-		return whereabouts{}
+		return Whereabouts{}
 	}
-	return whereabouts{s.cdn, s.moved, s.stored, true}
+	return Whereabouts{s.cdn, s.moved, s.stored, true}
 }
 
-// ageMs is how old the newest input is, milliseconds; -1 without any.
-func (l *load) ageMs(now time.Time) int64 {
+// AgeMs is how old the newest input is, milliseconds; -1 without any.
+func (l *Table) AgeMs(now time.Time) int64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.newest.IsZero() {

@@ -1,4 +1,4 @@
-package router
+package load
 
 import (
 	"slices"
@@ -22,8 +22,8 @@ const (
 	maxPlaces = 10_000
 )
 
-// place is where a viewer is.
-type place struct{ region, isp string }
+// Place is where a viewer is.
+type Place struct{ Region, ISP string }
 
 // placeFacts are estimates for a place as they were at a moment.
 type placeFacts struct {
@@ -31,9 +31,9 @@ type placeFacts struct {
 	facts map[string]policy.Facts
 }
 
-// tick lets trends and health see the time pass.
-func (l *load) tick(now time.Time) {
-	cdns := l.cdns()
+// Tick lets trends and health see the time pass.
+func (l *Table) Tick(now time.Time) {
+	cdns := l.CDNs()
 	names := make([]string, len(cdns))
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -60,8 +60,8 @@ func (l *load) tick(now time.Time) {
 	}
 }
 
-// facts gives what is known of each CDN for a viewer at a place. The map is the caller's.
-func (l *load) facts(cdns []schemas.CDN, p place, bitrateBps float64, now time.Time) map[string]policy.Facts {
+// Facts gives what is known of each CDN for a viewer at a place. The map is the caller's.
+func (l *Table) Facts(cdns []schemas.CDN, p Place, bitrateBps float64, now time.Time) map[string]policy.Facts {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	estimates := l.estimates(cdns, p, now)
@@ -70,14 +70,14 @@ func (l *load) facts(cdns []schemas.CDN, p place, bitrateBps float64, now time.T
 		c := &cdns[i]
 		f := estimates.facts[c.Name]
 		if on := l.on[c.Name]; on != nil {
-			f.Viewers, f.RegionViewers = on.viewers, on.byRegion[p.region]
+			f.Viewers, f.RegionViewers = on.viewers, on.byRegion[p.Region]
 		}
 		each := f.BitrateBps
 		if each == 0 {
 			each = bitrateBps
 		}
 		f.BandwidthBps, f.RegionBandwidthBps = float64(f.Viewers)*each, float64(f.RegionViewers)*each
-		if over := policy.Overload(c, &f, p.region); over > 1 {
+		if over := policy.Overload(c, &f, p.Region); over > 1 {
 			f.Shed = min(shedGain*(over-1)/over, 1)
 		}
 		out[c.Name] = f
@@ -86,7 +86,7 @@ func (l *load) facts(cdns []schemas.CDN, p place, bitrateBps float64, now time.T
 }
 
 // estimates of a place, at most factsEvery old. l.mu is held.
-func (l *load) estimates(cdns []schemas.CDN, p place, now time.Time) *placeFacts {
+func (l *Table) estimates(cdns []schemas.CDN, p Place, now time.Time) *placeFacts {
 	have := l.places[p]
 	if have != nil && now.Sub(have.at) < factsEvery && now.Sub(have.at) >= 0 {
 		return have
@@ -94,7 +94,7 @@ func (l *load) estimates(cdns []schemas.CDN, p place, now time.Time) *placeFacts
 	have = &placeFacts{at: now, facts: make(map[string]policy.Facts, len(cdns))}
 	for i := range cdns {
 		name := cdns[i].Name
-		e := l.health.Estimate(name, p.region, p.isp, now)
+		e := l.health.Estimate(name, p.Region, p.ISP, now)
 		f := policy.Facts{
 			Growth: 1, StallRatio: e.StallRatio, StartFailRatio: e.StartFailRatio, ErrorRatio: e.ErrorRatio, FirstScreenMs: e.FirstScreenMs,
 			BitrateBps: e.BitrateBps, Samples: e.Samples, AgeSec: e.AgeSec,

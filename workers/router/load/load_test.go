@@ -1,0 +1,41 @@
+package load
+
+import (
+	"log/slog"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/spillway-live/spillway/schemas"
+)
+
+// TestNamesThatPlayersMakeUp: what is no CDN of the registry is not held, and
+// one that has left it only while sessions are on it.
+func TestNamesThatPlayersMakeUp(t *testing.T) {
+	cdns := []schemas.CDN{{Name: "a"}, {Name: "b"}}
+	l := New(time.Minute, slog.New(slog.DiscardHandler))
+	l.CDNs = func() []schemas.CDN { return cdns }
+	now := time.Now()
+	l.Answered(&Fact{ID: "s1", CDN: "a", At: now})
+	l.Decided(&Fact{ID: "s1", CDN: "a", At: time.UnixMicro(now.UnixMicro())}, now)
+	for i := range 100 {
+		now = now.Add(time.Millisecond)
+		l.Served(&schemas.Slice{SessionID: "s1", CDN: "x" + strconv.Itoa(i), PlayedMs: 1000}, now)
+		l.Served(&schemas.Slice{SessionID: "other", CDN: "x" + strconv.Itoa(i), PlayedMs: 1000}, now)
+	}
+	if len(l.on) != 1 || len(l.sessions) != 1 || l.Where("s1").CDN != "a" {
+		t.Errorf("%d CDNs and %d sessions are held, the session is on %q", len(l.on), len(l.sessions), l.Where("s1").CDN)
+	}
+	if e := l.health.Estimate("x1", "", "", now); e.Samples != 0 {
+		t.Errorf("estimates of a CDN that is none: %+v", e)
+	}
+	cdns = cdns[1:]
+	l.Tick(now)
+	if l.on["a"] == nil {
+		t.Error("the sessions on a CDN that has left the registry are not counted any more")
+	}
+	l.Tick(now.Add(2 * time.Minute)) // the session is forgotten
+	if l.on["a"] != nil {
+		t.Error("a CDN that has left the registry is held without sessions")
+	}
+}
