@@ -28,7 +28,8 @@ type Place struct{ Region, ISP string }
 // placeFacts are estimates for a place as they were at a moment.
 type placeFacts struct {
 	at    time.Time
-	facts map[string]policy.Facts
+	cdns  []schemas.CDN // whose facts they are, in this order
+	facts []policy.Facts
 }
 
 // Tick lets trends and health see the time pass.
@@ -41,7 +42,7 @@ func (l *Table) Tick(now time.Time) {
 	for i := range cdns {
 		names[i] = cdns[i].Name
 		if l.on[names[i]] == nil {
-			l.on[names[i]] = &cdnLoad{byRegion: map[string]int{}}
+			l.on[names[i]] = newCDNLoad()
 		}
 	}
 	for name, c := range l.on {
@@ -50,6 +51,11 @@ func (l *Table) Tick(now time.Time) {
 			continue
 		}
 		c.trend.Add(float64(c.viewers), now)
+		for region, r := range c.byRegion {
+			if r.trend.Add(float64(r.viewers), now); r.viewers == 0 {
+				delete(c.byRegion, region)
+			}
+		}
 	}
 	l.health.Judge(names, now)
 	l.health.Sweep(now)
@@ -60,27 +66,28 @@ func (l *Table) Tick(now time.Time) {
 	}
 }
 
-// Facts gives what is known of each CDN for a viewer at a place. The map is the caller's.
-func (l *Table) Facts(cdns []schemas.CDN, p Place, bitrateBps float64, now time.Time) map[string]policy.Facts {
+// Facts gives what is known of each CDN for a viewer at a place, in the CDNs' order. The slice is the caller's.
+func (l *Table) Facts(cdns []schemas.CDN, p Place, bitrateBps float64, now time.Time) []policy.Facts {
+	out := make([]policy.Facts, len(cdns))
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	estimates := l.estimates(cdns, p, now)
-	out := make(map[string]policy.Facts, len(cdns))
+	copy(out, l.estimates(cdns, p, now).facts)
 	for i := range cdns {
-		c := &cdns[i]
-		f := estimates.facts[c.Name]
+		c, f := &cdns[i], &out[i]
 		if on := l.on[c.Name]; on != nil {
-			f.Viewers, f.RegionViewers = on.viewers, on.byRegion[p.Region]
+			f.Viewers = on.viewers
+			if r := on.byRegion[p.Region]; r != nil {
+				f.RegionViewers = r.viewers
+			}
 		}
 		each := f.BitrateBps
 		if each == 0 {
 			each = bitrateBps
 		}
 		f.BandwidthBps, f.RegionBandwidthBps = float64(f.Viewers)*each, float64(f.RegionViewers)*each
-		if over := policy.Overload(c, &f, p.Region); over > 1 {
+		if over := policy.Overload(c, f, p.Region); over > 1 {
 			f.Shed = min(shedGain*(over-1)/over, 1)
 		}
-		out[c.Name] = f
 	}
 	return out
 }
@@ -88,25 +95,33 @@ func (l *Table) Facts(cdns []schemas.CDN, p Place, bitrateBps float64, now time.
 // estimates of a place, at most factsEvery old. l.mu is held.
 func (l *Table) estimates(cdns []schemas.CDN, p Place, now time.Time) *placeFacts {
 	have := l.places[p]
-	if have != nil && now.Sub(have.at) < factsEvery && now.Sub(have.at) >= 0 {
+	if have != nil && now.Sub(have.at) < factsEvery && now.Sub(have.at) >= 0 && sameCDNs(have.cdns, cdns) {
 		return have
 	}
-	have = &placeFacts{at: now, facts: make(map[string]policy.Facts, len(cdns))}
+	have = &placeFacts{at: now, cdns: cdns, facts: make([]policy.Facts, len(cdns))}
 	for i := range cdns {
 		name := cdns[i].Name
 		e := l.health.Estimate(name, p.Region, p.ISP, now)
 		f := policy.Facts{
-			Growth: 1, StallRatio: e.StallRatio, StartFailRatio: e.StartFailRatio, ErrorRatio: e.ErrorRatio, FirstScreenMs: e.FirstScreenMs,
+			Growth: 1, RegionGrowth: 1, StallRatio: e.StallRatio, StartFailRatio: e.StartFailRatio, ErrorRatio: e.ErrorRatio, FirstScreenMs: e.FirstScreenMs,
 			BitrateBps: e.BitrateBps, Samples: e.Samples, AgeSec: e.AgeSec,
 		}
 		if on := l.on[name]; on != nil {
 			f.Growth = on.trend.Growth(horizon)
+			if r := on.byRegion[p.Region]; r != nil && len(cdns[i].RegionCapacity) > 0 {
+				f.RegionGrowth = r.trend.Growth(horizon)
+			}
 		}
 		f.Failing, _, f.Probe = l.health.Failing(name, now)
-		have.facts[name] = f
+		have.facts[i] = f
 	}
 	if len(l.places) < maxPlaces || l.places[p] != nil {
 		l.places[p] = have
 	}
 	return have
+}
+
+// sameCDNs says whether two lists are one version of the registry.
+func sameCDNs(x, y []schemas.CDN) bool {
+	return len(x) == len(y) && (len(x) == 0 || &x[0] == &y[0])
 }

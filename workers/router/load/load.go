@@ -47,9 +47,17 @@ type Table struct {
 // cdnLoad is who is on a CDN.
 type cdnLoad struct {
 	viewers  int
-	byRegion map[string]int
+	byRegion map[string]*regionLoad
 	trend    health.Trend
 }
+
+// regionLoad is who is on a CDN from one region.
+type regionLoad struct {
+	viewers int
+	trend   health.Trend
+}
+
+func newCDNLoad() *cdnLoad { return &cdnLoad{byRegion: map[string]*regionLoad{}} }
 
 // session is one playback session as far as load is concerned.
 type session struct {
@@ -248,11 +256,16 @@ func (l *Table) count(s *session, cdn string) {
 	s.cdn = cdn
 	c := l.on[cdn]
 	if c == nil {
-		c = &cdnLoad{byRegion: map[string]int{}}
+		c = newCDNLoad()
 		l.on[cdn] = c
 	}
 	c.viewers++
-	c.byRegion[s.region]++
+	r := c.byRegion[s.region]
+	if r == nil {
+		r = &regionLoad{}
+		c.byRegion[s.region] = r
+	}
+	r.viewers++
 }
 
 func (l *Table) uncount(s *session) {
@@ -261,8 +274,8 @@ func (l *Table) uncount(s *session) {
 		return
 	}
 	c.viewers--
-	if c.byRegion[s.region]--; c.byRegion[s.region] <= 0 {
-		delete(c.byRegion, s.region)
+	if r := c.byRegion[s.region]; r != nil {
+		r.viewers--
 	}
 }
 

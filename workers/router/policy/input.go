@@ -27,8 +27,29 @@ type Input struct {
 	// PublishCDN is the CDN that the stream's publisher came through; empty if unknown.
 	PublishCDN string
 	CDNs       []schemas.CDN
-	// Facts by CDN, as they are for a viewer in Region with ISP; absent: nothing is known.
-	Facts map[string]Facts
+	// Facts of the CDNs, one for each of CDNs in its order, as they are for a viewer
+	// in Region with ISP; shorter: nothing is known of the others. See [FactsOf].
+	Facts []Facts
+}
+
+// unknown are the facts of a CDN of which nothing is known.
+var unknown Facts
+
+// facts gives what is known of CDNs[i].
+func (in *Input) facts(i int) *Facts {
+	if i < len(in.Facts) {
+		return &in.Facts[i]
+	}
+	return &unknown
+}
+
+// FactsOf puts facts by name into the order of the CDNs.
+func FactsOf(cdns []schemas.CDN, byName map[string]Facts) []Facts {
+	out := make([]Facts, len(cdns))
+	for i := range cdns {
+		out[i] = byName[cdns[i].Name]
+	}
+	return out
 }
 
 // Facts are what is known of a CDN at the moment of a decision.
@@ -39,8 +60,9 @@ type Facts struct {
 	// BandwidthBps is what it delivers now, RegionBandwidthBps to the session's region.
 	BandwidthBps, RegionBandwidthBps float64
 	// Growth is by what factor viewers and bandwidth are forecast to change within
-	// a control horizon; 0 is not known and counts as 1.
-	Growth float64
+	// a control horizon, RegionGrowth the same for the session's region; 0 is not
+	// known and counts as 1.
+	Growth, RegionGrowth float64
 	// MonthGB is what it has delivered in this month so far.
 	MonthGB float64
 	// MonthShare is the part of the month that has passed, 0 to 1.
@@ -83,39 +105,42 @@ func known(x float64) float64 {
 // Load is the share of its capacity that a CDN uses, the highest of viewers and
 // bandwidth, in all and in the session's region, as forecast; 0 without limits.
 func Load(c *schemas.CDN, f *Facts, region string) float64 {
-	grow := 1.0
-	if f.Growth > 0 {
-		grow = f.Growth
+	all, here := used(c, f, region, Limit(c))
+	return max(all*factor(f.Growth), here*factor(f.RegionGrowth))
+}
+
+func factor(growth float64) float64 {
+	if growth > 0 {
+		return growth
 	}
-	return grow * used(c, f, region, Limit(c))
+	return 1
 }
 
 // Overload is the share of its capacity that a CDN uses now, by what it can
 // serve and not by where it begins to spill: above 1, sessions must leave. New
 // ones are kept off by forecast long before (Load).
 func Overload(c *schemas.CDN, f *Facts, region string) float64 {
-	return used(c, f, region, c.CapacityViewers)
+	all, here := used(c, f, region, c.CapacityViewers)
+	return max(all, here)
 }
 
-// used is the highest share of any limit in use now.
-func used(c *schemas.CDN, f *Facts, region string, viewers int) float64 {
-	load := 0.0
-	of := func(value, limit float64) {
-		if limit > 0 {
-			load = max(load, value/limit)
-		}
+// used gives the highest share in use now of the limits in all, and of those of the region.
+func used(c *schemas.CDN, f *Facts, region string, viewers int) (all, here float64) {
+	all = max(share(float64(f.Viewers), float64(viewers)), share(f.BandwidthBps, float64(c.CapacityBps)))
+	if len(c.RegionCapacity) == 0 || region == "" {
+		return all, 0
 	}
-	of(float64(f.Viewers), float64(viewers))
-	of(f.BandwidthBps, float64(c.CapacityBps))
-	if r, ok := c.RegionCapacity[region]; ok && region != "" {
-		of(float64(f.RegionViewers), float64(r.Viewers))
-		of(f.RegionBandwidthBps, float64(r.Bps))
-	}
-	return load
+	r := c.RegionCapacity[region]
+	return all, max(share(float64(f.RegionViewers), float64(r.Viewers)), share(f.RegionBandwidthBps, float64(r.Bps)))
 }
 
-// full says whether a CDN takes one more session.
-func full(c *schemas.CDN, f *Facts, region string) bool { return Load(c, f, region) >= 1 }
+// share of a limit in use; 0 without a limit.
+func share(value, limit float64) float64 {
+	if limit <= 0 {
+		return 0
+	}
+	return value / limit
+}
 
 // Limit is the number of viewers from which on a CDN takes no new ones while
 // another has room: the lower of SpillViewers and CapacityViewers; 0 is never.

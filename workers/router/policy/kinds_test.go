@@ -65,9 +65,9 @@ func TestWeightsAreKept(t *testing.T) {
 
 func TestExplorationIsLoggedWithItsProbability(t *testing.T) {
 	p := compiled(t, schemas.Policy{Kind: schemas.PolicyQuality, Explore: 0.1})
-	in := policy.Input{CDNs: three(), Facts: map[string]policy.Facts{
+	in := policy.Input{CDNs: three(), Facts: facts(map[string]policy.Facts{
 		"a": {StallRatio: 0.05, Samples: 100}, "b": {StallRatio: 0.01, Samples: 100}, "c": {StallRatio: 0.02, Samples: 100},
-	}}
+	})}
 	const n = 30_000
 	got, reasons := choices(t, p, in, n)
 	near(t, "explored", reasons[policy.ReasonExplore], n, 0.1)
@@ -92,13 +92,13 @@ func TestExplorationIsLoggedWithItsProbability(t *testing.T) {
 
 func TestQualityMovesOnlyForAGain(t *testing.T) {
 	p := policy.Builtin(policy.Quality)
-	in := policy.Input{Session: "s", Current: "a", SinceMoveSec: 700, CDNs: three(), Facts: map[string]policy.Facts{
+	in := policy.Input{Session: "s", Current: "a", SinceMoveSec: 700, CDNs: three(), Facts: facts(map[string]policy.Facts{
 		"a": {StallRatio: 0.06, Samples: 100}, "b": {StallRatio: 0.02, Samples: 100}, "c": {StallRatio: 0.03, Samples: 100},
-	}}
+	})}
 	if a, _ := p.Decide(&in); a.Chosen != "a" || a.Reason != policy.ReasonStay {
 		t.Errorf("a gain of 0.04: %s because %s", a.Chosen, a.Reason)
 	}
-	in.Facts["a"] = policy.Facts{StallRatio: 0.1, Samples: 100}
+	in.Facts[0] = policy.Facts{StallRatio: 0.1, Samples: 100}
 	if a, _ := p.Decide(&in); a.Chosen != "b" || a.Reason != policy.ReasonBetter {
 		t.Errorf("a gain of 0.08: %s because %s", a.Chosen, a.Reason)
 	}
@@ -106,7 +106,7 @@ func TestQualityMovesOnlyForAGain(t *testing.T) {
 	if a, _ := p.Decide(&in); a.Chosen != "a" || a.Reason != policy.ReasonStay {
 		t.Errorf("moved lately: %s because %s", a.Chosen, a.Reason)
 	}
-	in.Facts["a"] = policy.Facts{Failing: true}
+	in.Facts[0] = policy.Facts{Failing: true}
 	if a, _ := p.Decide(&in); a.Chosen != "b" || a.Reason != policy.ReasonFailing || order(&a) != "b c a" {
 		t.Errorf("failing, moved lately: %s because %s: %s", a.Chosen, a.Reason, order(&a))
 	}
@@ -114,17 +114,17 @@ func TestQualityMovesOnlyForAGain(t *testing.T) {
 
 func TestNearnessToCapacityCosts(t *testing.T) {
 	p := policy.Builtin(policy.Quality)
-	in := policy.Input{CDNs: set(three(), "a", func(c *schemas.CDN) { c.SpillViewers = 100 }), Facts: map[string]policy.Facts{
+	in := policy.Input{CDNs: set(three(), "a", func(c *schemas.CDN) { c.SpillViewers = 100 }), Facts: facts(map[string]policy.Facts{
 		"a": {StallRatio: 0.010, Samples: 9, Viewers: 70}, "b": {StallRatio: 0.012, Samples: 9}, "c": {StallRatio: 0.5, Samples: 9},
-	}}
+	})}
 	if a, _ := p.Decide(&in); a.Chosen != "a" {
 		t.Errorf("at 0.7 of its capacity a is still best: %s", order(&a))
 	}
-	in.Facts["a"] = policy.Facts{StallRatio: 0.010, Samples: 9, Viewers: 95}
+	in.Facts[0] = policy.Facts{StallRatio: 0.010, Samples: 9, Viewers: 95}
 	if a, _ := p.Decide(&in); a.Chosen != "b" {
 		t.Errorf("at 0.95 of its capacity a should cost more: %s", order(&a))
 	}
-	in.Facts["a"] = policy.Facts{StallRatio: 0.010, Samples: 9, Viewers: 70, Growth: 1.5}
+	in.Facts[0] = policy.Facts{StallRatio: 0.010, Samples: 9, Viewers: 70, Growth: 1.5}
 	if a, _ := p.Decide(&in); a.Chosen != "b" || a.Candidates[2].Tier != "full" {
 		t.Errorf("full by forecast: %+v", a.Candidates)
 	}
@@ -132,7 +132,7 @@ func TestNearnessToCapacityCosts(t *testing.T) {
 
 func TestShedTakesJustEnough(t *testing.T) {
 	p := policy.Builtin(policy.Affinity)
-	in := policy.Input{Current: "a", PublishCDN: "a", SinceMoveSec: 700, CDNs: three(), Facts: map[string]policy.Facts{"a": {Viewers: 20, Shed: 0.2}}}
+	in := policy.Input{Current: "a", PublishCDN: "a", SinceMoveSec: 700, CDNs: three(), Facts: facts(map[string]policy.Facts{"a": {Viewers: 20, Shed: 0.2}})}
 	const n = 10_000
 	got, reasons := choices(t, p, in, n)
 	near(t, "left", n-got["a"], n, 0.2)
@@ -140,9 +140,9 @@ func TestShedTakesJustEnough(t *testing.T) {
 	// The same sessions leave at 0.1 as far as they leave at 0.2: less shedding never moves others.
 	for i := range 1000 {
 		in.Session = "s" + strconv.Itoa(i)
-		in.Facts["a"] = policy.Facts{Viewers: 20, Shed: 0.1}
+		in.Facts[0] = policy.Facts{Viewers: 20, Shed: 0.1}
 		less, _ := p.Decide(&in)
-		in.Facts["a"] = policy.Facts{Viewers: 20, Shed: 0.2}
+		in.Facts[0] = policy.Facts{Viewers: 20, Shed: 0.2}
 		more, _ := p.Decide(&in)
 		if less.Chosen != "a" && more.Chosen == "a" {
 			t.Fatalf("session %d leaves at 0.1 and not at 0.2", i)
@@ -161,7 +161,7 @@ func TestShedTakesJustEnough(t *testing.T) {
 
 func TestFailingIsTriedByAFew(t *testing.T) {
 	p := policy.Builtin(policy.Affinity)
-	in := policy.Input{PublishCDN: "a", CDNs: three(), Facts: map[string]policy.Facts{"a": {Failing: true, Probe: 0.02}}}
+	in := policy.Input{PublishCDN: "a", CDNs: three(), Facts: facts(map[string]policy.Facts{"a": {Failing: true, Probe: 0.02}})}
 	const n = 20_000
 	got, reasons := choices(t, p, in, n)
 	near(t, "probes", got["a"], n, 0.02)
@@ -175,8 +175,8 @@ func TestFailingIsTriedByAFew(t *testing.T) {
 		t.Errorf("%v stay, %d try; reasons %v", stay, got["a"], reasons)
 	}
 	in.Current = ""
-	for _, c := range []string{"a", "b", "c"} {
-		in.Facts[c] = policy.Facts{Failing: true}
+	for i := range in.Facts {
+		in.Facts[i] = policy.Facts{Failing: true}
 	}
 	if a, err := p.Decide(&in); err != nil || a.Reason != policy.ReasonAllFailing || a.Eligible != 3 {
 		t.Errorf("all failing: %+v, %v: a player may yet get through", a, err)
@@ -191,15 +191,15 @@ func TestCostWeighsPriceCommitmentAndHarm(t *testing.T) {
 	price(&list[1], 0.01)
 	price(&list[2], 0.03)
 	list[2].CommitGB = 1000
-	in := policy.Input{CDNs: list, Facts: map[string]policy.Facts{"c": {MonthGB: 400, MonthShare: 0.5}}}
+	in := policy.Input{CDNs: list, Facts: facts(map[string]policy.Facts{"c": {MonthGB: 400, MonthShare: 0.5}})}
 	if a, _ := p.Decide(&in); order(&a) != "c b a" || a.Reason != policy.ReasonScore {
 		t.Errorf("what is paid for anyway comes first: %s", order(&a))
 	}
-	in.Facts["c"] = policy.Facts{MonthGB: 600, MonthShare: 0.5}
+	in.Facts[2] = policy.Facts{MonthGB: 600, MonthShare: 0.5}
 	if a, _ := p.Decide(&in); order(&a) != "b a c" {
 		t.Errorf("the commitment is used up: %s", order(&a))
 	}
-	in.Facts["b"] = policy.Facts{StallRatio: 0.2, Samples: 50}
+	in.Facts[1] = policy.Facts{StallRatio: 0.2, Samples: 50}
 	if a, _ := p.Decide(&in); a.Chosen != "a" {
 		t.Errorf("0.2 of a view at 0.1 USD a GB costs more than a's price: %s", order(&a))
 	}
@@ -221,7 +221,7 @@ func TestRegions(t *testing.T) {
 	list[1].RegionCapacity = map[string]schemas.Capacity{"eu": {Viewers: 5}}
 	list[2].StrongIn = []string{"eu/telia"}
 	p := compiled(t, schemas.Policy{Kind: schemas.PolicyAffinity, Regions: map[string][]string{"a": {"us"}}})
-	in := policy.Input{Region: "eu", ISP: "telia", PublishCDN: "b", CDNs: list, Facts: map[string]policy.Facts{"b": {Viewers: 6, RegionViewers: 5}}}
+	in := policy.Input{Region: "eu", ISP: "telia", PublishCDN: "b", CDNs: list, Facts: facts(map[string]policy.Facts{"b": {Viewers: 6, RegionViewers: 5}})}
 	a, err := p.Decide(&in)
 	if err != nil || order(&a) != "c b !a" || a.Candidates[2].Excluded != policy.ExcludedRegion || a.Candidates[1].Tier != "full" {
 		t.Errorf("%s, %v: %+v", order(&a), err, a.Candidates)
@@ -237,7 +237,7 @@ func TestExpressions(t *testing.T) {
 		Kind:  schemas.PolicyExpression,
 		Score: "(affinity ? 0.1 : 0.0) - harm - (load > 0.8 ? (load - 0.8) * 2.0 : 0.0) - price_usd_per_gb", Eligible: "!(region == 'eu' && cdn == 'c')",
 	})
-	in := policy.Input{Region: "eu", PublishCDN: "b", CDNs: three(), Facts: map[string]policy.Facts{"b": {StallRatio: 0.05, Samples: 10}}}
+	in := policy.Input{Region: "eu", PublishCDN: "b", CDNs: three(), Facts: facts(map[string]policy.Facts{"b": {StallRatio: 0.05, Samples: 10}})}
 	a, err := p.Decide(&in)
 	if err != nil || order(&a) != "b a !c" || a.Reason != policy.ReasonScore || math.Abs(a.Candidates[0].Score-0.05) > 1e-9 {
 		t.Errorf("%s because %s, %+v, %v", order(&a), a.Reason, a.Candidates, err)
@@ -312,9 +312,9 @@ func FuzzExpression(f *testing.F) {
 // probabilities of each CDN's choices add up to the number of sessions.
 func TestProbabilitiesAddUp(t *testing.T) {
 	list := append(three(), cdn("d", 4, 0, 0, schemas.CDNActive, ""), cdn("e", 5, 0, 0, schemas.CDNActive, ""))
-	in := policy.Input{CDNs: list, Facts: map[string]policy.Facts{
+	in := policy.Input{CDNs: list, Facts: policy.FactsOf(list, map[string]policy.Facts{
 		"d": {Failing: true, Probe: 0.3, StallRatio: 0.5, Samples: 9}, "e": {Failing: true, Probe: 0.2, Samples: 9},
-	}}
+	})}
 	for name, s := range map[string]schemas.Policy{
 		"affinity": {Kind: schemas.PolicyAffinity}, "quality": {Kind: schemas.PolicyQuality, Explore: 0.4},
 		"weighted":          {Kind: schemas.PolicyWeighted, Weights: map[string]float64{"a": 5, "b": 3, "c": 2, "d": 1}, Explore: 0.4},

@@ -181,8 +181,8 @@ func finite(x float64) float64 { return max(min(x, math.MaxFloat64), -math.MaxFl
 func (p *Policy) open(in *Input) (open []candidate, excluded []schemas.Candidate, err error) {
 	open = make([]candidate, 0, len(in.CDNs))
 	for i := range in.CDNs {
-		c := candidate{cdn: &in.CDNs[i], facts: in.Facts[in.CDNs[i].Name]}
-		c.load = Load(c.cdn, &c.facts, in.Region)
+		c := candidate{cdn: &in.CDNs[i], facts: in.facts(i)}
+		c.load = Load(c.cdn, c.facts, in.Region)
 		here := c.cdn.Name == in.Current || c.cdn.Name == in.Pinned
 		why := ""
 		switch {
@@ -214,7 +214,7 @@ func (in *Input) tier(c *candidate) tier {
 		return tierFailing
 	case c.cdn.Name == in.Current:
 		return tierCurrent
-	case full(c.cdn, &c.facts, in.Region):
+	case c.load >= 1:
 		return tierFull
 	}
 	return tierRoom
@@ -225,7 +225,7 @@ func (in *Input) tier(c *candidate) tier {
 func (in *Input) probes() bool {
 	share := 0.0
 	for i := range in.CDNs {
-		if f := in.Facts[in.CDNs[i].Name]; f.Failing {
+		if f := in.facts(i); f.Failing {
 			share += max(f.Probe, 0)
 		}
 	}

@@ -36,13 +36,17 @@ func set(list []schemas.CDN, name string, f func(*schemas.CDN)) []schemas.CDN {
 	return list
 }
 
-func viewers(n map[string]int) map[string]policy.Facts {
+// viewers are facts of three(), by name.
+func viewers(n map[string]int) []policy.Facts {
 	m := map[string]policy.Facts{}
 	for cdn, v := range n {
 		m[cdn] = policy.Facts{Viewers: v}
 	}
-	return m
+	return facts(m)
 }
+
+// facts puts facts by name into the order of three().
+func facts(m map[string]policy.Facts) []policy.Facts { return policy.FactsOf(three(), m) }
 
 func compiled(t testing.TB, s schemas.Policy) *policy.Policy {
 	t.Helper()
@@ -136,14 +140,14 @@ func TestAlwaysSound(t *testing.T) {
 	for range 20_000 {
 		in := policy.Input{
 			Session: strconv.Itoa(r.IntN(1000)), Pinned: names[r.IntN(6)], Current: names[r.IntN(6)], PublishCDN: names[r.IntN(6)],
-			Region: names[r.IntN(3)], SinceMoveSec: float64(r.IntN(1200)), Facts: map[string]policy.Facts{},
+			Region: names[r.IntN(3)], SinceMoveSec: float64(r.IntN(1200)),
 		}
 		for _, n := range names[1 : 1+r.IntN(5)] {
 			in.CDNs = append(in.CDNs, cdn(n, r.IntN(3), r.IntN(5), r.IntN(5), states[r.IntN(4)], names[r.IntN(3)]))
-			in.Facts[n] = policy.Facts{
+			in.Facts = append(in.Facts, policy.Facts{
 				Viewers: r.IntN(6), Samples: float64(r.IntN(3)), StallRatio: []float64{r.Float64(), math.NaN()}[r.IntN(2)],
 				Failing: r.IntN(4) == 0, Probe: r.Float64() / 4, Shed: r.Float64() / 2, Growth: r.Float64() * 2,
-			}
+			})
 		}
 		p := policies[r.IntN(len(policies))]
 		a, err := p.Decide(&in)
@@ -172,7 +176,10 @@ func TestAlwaysSound(t *testing.T) {
 		if (err == nil) != (a.Eligible > 0) || err == nil && (a.Chosen != a.Candidates[0].CDN || a.Reason == "") {
 			t.Fatalf("%+v: %+v, %v", in, a, err)
 		}
-		r.Shuffle(len(in.CDNs), func(i, j int) { in.CDNs[i], in.CDNs[j] = in.CDNs[j], in.CDNs[i] })
+		r.Shuffle(len(in.CDNs), func(i, j int) {
+			in.CDNs[i], in.CDNs[j] = in.CDNs[j], in.CDNs[i]
+			in.Facts[i], in.Facts[j] = in.Facts[j], in.Facts[i]
+		})
 		if b, _ := p.Decide(&in); !reflect.DeepEqual(a, b) {
 			t.Fatalf("%+v: the order of the registry changes the answer:\n%+v\n%+v", in, a, b)
 		}

@@ -22,7 +22,7 @@ const (
 // candidate is an eligible CDN on its way into the answer.
 type candidate struct {
 	cdn   *schemas.CDN
-	facts Facts
+	facts *Facts
 	tier  tier
 	score float64
 	load  float64
@@ -66,7 +66,7 @@ func (p *Policy) rate(in *Input, c *candidate) error {
 	case schemas.PolicyQuality:
 		c.score = -(c.facts.Harm() + baseHarm) * (1 + p.pad(c.load))
 	case schemas.PolicyCost:
-		c.score = -(PriceUSDPerGB(c.cdn, &c.facts)*(1+p.pad(c.load)) + p.lossUSD*c.facts.Harm())
+		c.score = -(PriceUSDPerGB(c.cdn, c.facts)*(1+p.pad(c.load)) + p.lossUSD*c.facts.Harm())
 	case schemas.PolicyExpression:
 		s, err := p.eval(in, c)
 		if err != nil {
