@@ -21,6 +21,7 @@ import (
 	"github.com/spillway-live/spillway/testenv/bus/bustest"
 	"github.com/spillway-live/spillway/testenv/clickhouse"
 	"github.com/spillway-live/spillway/testenv/clickhouse/clickhousetest"
+	"github.com/spillway-live/spillway/testenv/relay"
 )
 
 func openClickHouse(t *testing.T, dsn string) driver.Conn {
@@ -32,6 +33,9 @@ func openClickHouse(t *testing.T, dsn string) driver.Conn {
 	t.Cleanup(func() { c.Close() })
 	return c
 }
+
+// blockTurn is the client's turn in which it sends a block: in the first it says hello, in the second it sends the query.
+const blockTurn = 3
 
 // TestCluster has the pipeline fill two shards, one of which is away at first, and compares every query of the
 // analyst's page and every panel with what a single server answers that holds the same rows.
@@ -58,8 +62,9 @@ func TestCluster(t *testing.T) {
 	base := time.Now().Add(-3 * time.Minute)
 	rows := publishDocs(t, b.JS, base.UnixMilli())
 	metrics := prometheus.NewRegistry()
-	relay := newDeafRelay(t, shards[0].NativeAddr())
-	loadDocs(t, b.JS, loader.ClickHouse{Addr: relay.addr, User: string(clickhouse.Writer), Password: shards[0].Password(clickhouse.Writer)}, metrics)
+	line := relay.Start(t, shards[0].NativeAddr)
+	line.Withhold(func(s relay.Said) bool { return s.Turns >= blockTurn })
+	loadDocs(t, b.JS, loader.ClickHouse{Addr: line.Addr(), User: string(clickhouse.Writer), Password: shards[0].Password(clickhouse.Writer)}, metrics)
 	within(t, time.Minute, "blocks fail while a shard is away", func() error {
 		if n := counted(t, metrics, "spillway_loader_failures_total"); n < 2 {
 			return fmt.Errorf("%v failures", n)
@@ -80,12 +85,12 @@ func TestCluster(t *testing.T) {
 		if err := admin.QueryRow(t.Context(), "SELECT uniqExact(_shard_num) FROM spillway.telemetry").Scan(&shards); err != nil {
 			return err
 		}
-		if n := relay.cuts.Load(); n < 4 || shards < 2 {
+		if n := line.Withheld(); n < 4 || shards < 2 {
 			return fmt.Errorf("%d answers withheld, rows on %d shards", n, shards)
 		}
 		return nil
 	})
-	relay.deaf.Store(false)
+	line.Withhold(nil)
 	awaitDocs(t, analyst, rows)
 
 	t.Run("a session is on one shard", func(t *testing.T) {
