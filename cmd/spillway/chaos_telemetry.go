@@ -9,8 +9,10 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/nats-io/nats.go/jetstream"
 	"github.com/peterbourgon/ff/v3/ffcli"
 
+	"github.com/spillway-live/spillway/ingest/report"
 	"github.com/spillway-live/spillway/testenv/chaos"
 )
 
@@ -67,7 +69,10 @@ func (c *commands) runChaosTelemetry(ctx ctx, f *chaosTelemetryFlags) (err error
 	if err != nil {
 		return err
 	}
-	f.s.SecretsFile, f.s.Sign = filepath.Join(f.s.Dir, "secrets.json"), signer.SignSession
+	f.s.SecretsFile, f.s.Signer, f.s.EdgeKey = filepath.Join(f.s.Dir, "secrets.json"), signer, sec.EdgeKey
+	f.s.NewReporter = func(js jetstream.JetStream) (chaos.Reporter, error) {
+		return report.New(report.Settings{JetStream: js, Logger: f.s.Logger})
+	}
 	if f.busMiB > 0 {
 		unmount, err := mountMemory(filepath.Join(f.s.Dir, "data", "nats"), f.busMiB)
 		if err != nil {

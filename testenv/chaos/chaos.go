@@ -10,7 +10,7 @@
 //
 // Telemetry: bus and ClickHouse are killed too, disks are full and clocks jump. It promises to find each event that
 // was accepted and is not in the raw table, each that is there more often than it was accepted, and each roll-up
-// whose sums are not those of the slices.
+// whose sums are not those of the slices or raw rows it is made of.
 package chaos
 
 import (

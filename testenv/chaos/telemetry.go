@@ -33,9 +33,12 @@ type TelemetrySettings struct {
 	Binary string
 	// Dir is an empty directory for bus, ClickHouse, spools and logs; the caller removes it. Required.
 	Dir string
-	// SecretsFile is a file of secrets for every process, and Sign signs session tokens with them. Required.
+	// SecretsFile is a file of secrets for every process; Signer signs tokens with them, and EdgeKey is theirs. Required.
 	SecretsFile string
-	Sign        func(token.Session) (string, error)
+	Signer      *token.Signer
+	EdgeKey     string
+	// NewReporter makes what sends an ingest's rows about publishers. Required.
+	NewReporter func(jetstream.JetStream) (Reporter, error)
 	// BusDisk says that Dir/data/nats is a small file system of its own, which may be filled to the last byte.
 	BusDisk bool
 	// Kills is how many processes are killed; 300 when 0.
@@ -62,8 +65,8 @@ func (s *TelemetrySettings) defaults() error {
 	if s.Logger == nil {
 		s.Logger = slog.New(slog.DiscardHandler)
 	}
-	if s.Binary == "" || s.Dir == "" || s.SecretsFile == "" || s.Sign == nil {
-		return errors.New("chaos: Binary, Dir, SecretsFile and Sign are required")
+	if s.Binary == "" || s.Dir == "" || s.SecretsFile == "" || s.Signer == nil || s.EdgeKey == "" || s.NewReporter == nil {
+		return errors.New("chaos: Binary, Dir, SecretsFile, Signer, EdgeKey and NewReporter are required")
 	}
 	if s.Kills < 1 || s.Kills > 10_000 {
 		return fmt.Errorf("%d kills: choose 1 to 10000", s.Kills)
@@ -91,6 +94,7 @@ type telemetryRun struct {
 	kills   map[string]int
 	faults  map[string]int
 	spooled atomic.Int64 // most bytes in spools
+	told    atomic.Int64 // rows about publishers that ingest has told
 }
 
 // watchSpools notes how much collectors keep on their own disks, until ctx ends.
@@ -139,16 +143,22 @@ func RunTelemetry(ctx context.Context, s TelemetrySettings) (*TelemetryReport, e
 	playing, stopPlaying := context.WithCancel(ctx)
 	defer stopPlaying()
 	go r.watchSpools(playing)
-	crowdDone := make(chan error, 1)
+	if err := r.ingest(ctx, playing, r.js, &r.told); err != nil {
+		return nil, explain(err)
+	}
+	crowdDone := make(chan error, 2)
 	go func() { crowdDone <- r.crowd.run(playing) }()
+	go func() { crowdDone <- r.crowd.apps(playing) }()
 
 	if err := r.killAll(ctx); err != nil {
 		return nil, explain(err)
 	}
 	stopPlaying() // players say goodbye and post what is left
 	r.log.Info("players leave; waiting until all is accounted for")
-	if err := <-crowdDone; err != nil {
-		return nil, explain(err)
+	for range cap(crowdDone) {
+		if err := <-crowdDone; err != nil {
+			return nil, explain(err)
+		}
 	}
 	rep, err := r.balance(ctx)
 	if err != nil {

@@ -18,7 +18,7 @@ const (
 )
 
 // rollups are the tables that hold the sums of session slices.
-var rollups = []string{"rollup_minute", "rollup_hour", "rollup_stream_minute", "rollup_stream_hour", "rollup_arm_minute"}
+var rollups = []string{"rollup_minute", "rollup_hour", "rollup_stream_minute", "rollup_stream_hour", "rollup_arm_minute", "rollup_arm_hour"}
 
 // balance waits until everything is accounted for, and says what is not.
 func (r *telemetryRun) balance(ctx context.Context) (*TelemetryReport, error) {
@@ -64,7 +64,7 @@ func (r *telemetryRun) balance(ctx context.Context) (*TelemetryReport, error) {
 
 // check compares everything once; it stops at the first kind of thing that is not (yet) right.
 func (r *telemetryRun) check(ctx context.Context, rep *TelemetryReport) (wrong []string, err error) {
-	for _, f := range []func(context.Context, *TelemetryReport) ([]string, error){r.checkRows, r.checkSums, r.checkPosts} {
+	for _, f := range []func(context.Context, *TelemetryReport) ([]string, error){r.checkRows, r.checkSums, r.checkHealth, r.checkPosts} {
 		if wrong, err = f(ctx, rep); err != nil || len(wrong) > 0 {
 			return wrong, err
 		}
@@ -87,6 +87,7 @@ func (r *telemetryRun) checkRows(ctx context.Context, rep *TelemetryReport) (wro
 		sql  string
 	}{
 		{&rep.RawRows, "(SELECT count() FROM " + balanceDB + "telemetry)"},
+		{&rep.SessionRows, "(SELECT count() FROM " + balanceDB + "telemetry WHERE session_id != '' AND NOT startsWith(source, 'publisher'))"},
 		{&rep.DoubledRows, "(SELECT count() - uniqExact(bus_seq, bus_row) FROM " + balanceDB + "telemetry) + (SELECT count() - uniqExact(bus_partition, bus_seq, bus_row) FROM " + balanceDB + "session_slices)"},
 		{&rep.RecordedDuplicates, "(SELECT sum(toInt64OrZero(detail['duplicate_rows'])) FROM (SELECT DISTINCT id, detail FROM " + balanceDB + "events WHERE kind = '" + string(schemas.EventLoaderLeftOut) + "') WHERE startsWith(detail['lane'], 'telemetry'))"},
 		{&rep.DeadMessages, "(SELECT sum(toInt64OrZero(detail['dead_messages'])) FROM " + balanceDB + "events WHERE kind = '" + string(schemas.EventLoaderLeftOut) + "')"},
@@ -107,7 +108,7 @@ func (r *telemetryRun) checkRows(ctx context.Context, rep *TelemetryReport) (wro
 	return wrong, nil
 }
 
-// checkSums holds every sum of every roll-up against the slices', and those against the raw rows.
+// checkSums holds every sum of every roll-up of slices against theirs, and those against the raw rows of sessions.
 func (r *telemetryRun) checkSums(ctx context.Context, rep *TelemetryReport) (wrong []string, err error) {
 	var measures []string
 	for _, c := range schemas.SliceTable().Columns {
@@ -125,7 +126,7 @@ func (r *telemetryRun) checkSums(ctx context.Context, rep *TelemetryReport) (wro
 	sessions := int64(r.crowd.sessions)
 	r.crowd.mu.Unlock()
 	rep.Sessions = want["sessions"]
-	for what, n := range map[string]int64{"reports": rep.RawRows, "sessions": sessions, "ended": sessions} {
+	for what, n := range map[string]int64{"reports": rep.SessionRows, "sessions": sessions, "ended": sessions} {
 		if want[what] != n {
 			wrong = append(wrong, fmt.Sprintf("slices sum up to %d %s, not %d", want[what], what, n))
 		}
@@ -133,14 +134,18 @@ func (r *telemetryRun) checkSums(ctx context.Context, rep *TelemetryReport) (wro
 	if len(wrong) > 0 {
 		return wrong, nil
 	}
-	for _, table := range rollups {
-		got, err := r.sums(ctx, table, measures, "mapValues(first_screen)", "mapValues(latency)")
+	for _, table := range append([]string{"sessions"}, rollups...) {
+		first, latency := "mapValues(first_screen)", "mapValues(latency)"
+		if table == "sessions" {
+			first, latency = "", "" // it has sums alone
+		}
+		got, err := r.sums(ctx, table, measures, first, latency)
 		if err != nil {
 			return nil, err
 		}
 		rep.Sums[table] = got["reports"]
 		for m, n := range want {
-			if got[m] != n {
+			if v, there := got[m]; v != n && (there || first != "") {
 				wrong = append(wrong, fmt.Sprintf("%s sums up to %d %s, slices to %d", table, got[m], m, n))
 			}
 		}
@@ -155,25 +160,20 @@ func (r *telemetryRun) checkSums(ctx context.Context, rep *TelemetryReport) (wro
 	return wrong, nil
 }
 
-// sums adds up a table's measures and its two histograms.
+// sums adds up a table's measures and its two histograms, if it has them.
 func (r *telemetryRun) sums(ctx context.Context, table string, measures []string, first, latency string) (map[string]int64, error) {
-	names := append(slices.Clone(measures), "first_screen", "latency")
+	names := slices.Clone(measures)
 	var terms []string
 	for _, m := range measures {
 		terms = append(terms, "toInt64(sum("+m+"))")
 	}
-	for _, h := range []string{first, latency} {
-		terms = append(terms, "toInt64(sum(arraySum("+h+")))")
+	if first != "" {
+		names = append(names, "first_screen", "latency")
+		terms = append(terms, "toInt64(sum(arraySum("+first+")))", "toInt64(sum(arraySum("+latency+")))")
 	}
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
-	defer cancel()
-	values := make([]int64, len(names))
-	into := make([]any, len(names))
-	for i := range values {
-		into[i] = &values[i]
-	}
-	if err := r.stack.conn.QueryRow(ctx, "SELECT "+strings.Join(terms, ", ")+" FROM "+balanceDB+table).Scan(into...); err != nil {
-		return nil, fmt.Errorf("%s: %w", table, err)
+	values, err := r.numbers(ctx, table, terms)
+	if err != nil {
+		return nil, err
 	}
 	out := map[string]int64{}
 	for i, n := range names {
@@ -182,12 +182,32 @@ func (r *telemetryRun) sums(ctx context.Context, table string, measures []string
 	return out, nil
 }
 
+// numbers asks for terms over a table.
+func (r *telemetryRun) numbers(ctx context.Context, table string, terms []string) ([]int64, error) {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	values := make([]int64, len(terms))
+	into := make([]any, len(terms))
+	for i := range values {
+		into[i] = &values[i]
+	}
+	if err := r.stack.conn.QueryRow(ctx, "SELECT "+strings.Join(terms, ", ")+" FROM "+balanceDB+table).Scan(into...); err != nil {
+		return nil, fmt.Errorf("%s: %w", table, err)
+	}
+	return values, nil
+}
+
+// tryOf is the number of a row's POST: in players' events a key of their own, in log lines the line's number, in
+// reports of publishers theirs.
+var tryOf = fmt.Sprintf("multiIf((toInt64OrZero(splitByChar('/', JSONExtractString(detail, 'line'))[2]) AS line) > 0, intDiv(line - 1, %d), source = '%s', seq, "+
+	"toInt64OrZero(JSONExtractString(detail, '%s')))", lineTry, schemas.SourcePublisherReport, tryKey)
+
 // checkPosts holds the raw table against what players were answered, POST by POST.
 func (r *telemetryRun) checkPosts(ctx context.Context, rep *TelemetryReport) (wrong []string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
-	rows, err := r.stack.conn.Query(ctx, "SELECT try, toInt64(sum(n)), toInt64(max(n)) FROM (SELECT toInt64OrZero(JSONExtractString(detail, '"+tryKey+
-		"')) AS try, seq, count() AS n FROM "+balanceDB+"telemetry GROUP BY try, seq) GROUP BY try")
+	rows, err := r.stack.conn.Query(ctx, "SELECT try, toInt64(sum(n)), toInt64(max(n)) FROM (SELECT "+tryOf+" AS try, if(line > 0, line, seq) AS what, count() AS n FROM "+
+		balanceDB+"telemetry WHERE source != '"+schemas.SourcePublisher+"' GROUP BY try, what) GROUP BY try")
 	if err != nil {
 		return nil, err
 	}
@@ -228,8 +248,8 @@ func (r *telemetryRun) checkPosts(ctx context.Context, rep *TelemetryReport) (wr
 			say("POST %d was answered 204, and none of its %d rows is there", i, p.events)
 		}
 	}
-	if rep.AcceptedRows+rep.UnansweredFound != rep.RawRows {
-		say("%d rows accepted and %d that came although nobody said so, but %d in the raw table", rep.AcceptedRows, rep.UnansweredFound, rep.RawRows)
+	if rep.AcceptedRows+rep.UnansweredFound+rep.PublisherRows != rep.RawRows {
+		say("%d rows accepted, %d that came although nobody said so and %d of ingest, but %d in the raw table", rep.AcceptedRows, rep.UnansweredFound, rep.PublisherRows, rep.RawRows)
 	}
 	return wrong, nil
 }

@@ -87,6 +87,10 @@ type player struct {
 	token string
 	name  string // of its stream
 	cdn   string
+	boot  string // of the edge's process that logs its requests
+
+	viewer, arms, isp string
+
 	sn    int64
 	jump  time.Duration // of its clock
 	most  time.Duration // it ever was ahead
@@ -96,11 +100,14 @@ type player struct {
 
 // play is one session: 15 to 60 s of reports, or until ctx ends.
 func (c *crowd) play(ctx context.Context, rnd *rand.Rand, sid string) error {
-	p := &player{c: c, rnd: rnd, sid: sid, name: "s" + strconv.Itoa(rnd.IntN(20)), cdn: string(rune('a' + rnd.IntN(3)))}
+	p := &player{
+		c: c, rnd: rnd, sid: sid, name: "s" + strconv.Itoa(rnd.IntN(20)), cdn: string(rune('a' + rnd.IntN(3))), boot: "of-" + sid[9:13],
+		viewer: fmt.Sprintf("%016x", rnd.Uint64()), arms: []string{"x=a", "x=b"}[rnd.IntN(2)], isp: "isp" + strconv.Itoa(rnd.IntN(5)),
+	}
 	var err error
-	p.token, err = c.s.Sign(token.Session{
-		SessionID: sid, App: chaosApp, Stream: p.name, ViewerID: fmt.Sprintf("%016x", rnd.Uint64()), CDN: p.cdn,
-		Arms: []string{"x=a", "x=b"}[rnd.IntN(2)], Region: "eu", ISP: "isp" + strconv.Itoa(rnd.IntN(5)), ExpiresUnix: time.Now().Add(24 * time.Hour).Unix(),
+	p.token, err = c.s.Signer.SignSession(token.Session{
+		SessionID: sid, App: chaosApp, Stream: p.name, ViewerID: p.viewer, CDN: p.cdn,
+		Arms: p.arms, Region: "eu", ISP: p.isp, ExpiresUnix: time.Now().Add(24 * time.Hour).Unix(),
 	})
 	if err != nil {
 		return err
@@ -116,7 +123,8 @@ func (c *crowd) play(ctx context.Context, rnd *rand.Rand, sid string) error {
 	for time.Now().Before(end) && ctx.Err() == nil {
 		if rnd.IntN(200) == 0 { // somebody sets the device's clock, or it was set right
 			p.jump = []time.Duration{0, time.Hour, -time.Hour, 48 * time.Hour, -30 * time.Second}[rnd.IntN(5)]
-			p.most = max(p.most, p.jump)
+			// More than a day is not believed: the collector's own time is taken then, which is an hour ahead at most.
+			p.most = max(p.most, min(p.jump, 61*time.Minute))
 			c.jumps.Add(1)
 		}
 		if err := p.post(sending, p.events(every, false)); err != nil {
@@ -124,6 +132,11 @@ func (c *crowd) play(ctx context.Context, rnd *rand.Rand, sid string) error {
 		}
 		if err := p.again(sending); err != nil {
 			return err
+		}
+		if rnd.IntN(4) == 0 {
+			if err := p.requests(sending); err != nil {
+				return err
+			}
 		}
 		sleep(ctx, every)
 	}
@@ -205,12 +218,17 @@ func (p *player) send(ctx context.Context, body []byte, try int) (ok bool, err e
 		return false, err
 	}
 	req.Header.Set("Content-Type", "application/cmcd")
-	req.GetBody = nil // what is not answered is tried again here, under a number of its own
+	return c.do(ctx, req, try)
+}
+
+// do posts once and notes the answer; the error is that of a run that cannot go on.
+func (c *crowd) do(ctx context.Context, req *http.Request, try int) (ok bool, err error) {
+	req.GetBody = nil // what is not answered is tried again by those who ask here
 	res, err := c.http.Do(req)
 	if err != nil {
 		c.note(try, false)
 		if ctx.Err() != nil {
-			return false, fmt.Errorf("session %s: its reports were not accepted to the end: %w", p.sid, ctx.Err())
+			return false, fmt.Errorf("POST %d was not accepted to the end: %w", try, ctx.Err())
 		}
 		return false, nil
 	}

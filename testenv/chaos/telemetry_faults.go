@@ -20,16 +20,19 @@ type fault struct {
 const (
 	faultSlow     = "ClickHouse slow (stopped for 9 of 10 tenths of a second)"
 	faultReadOnly = "ClickHouse read-only (too little free disk for every table)"
-	faultHalf     = "ClickHouse takes rows but not those of one roll-up"
+	faultHalf     = "ClickHouse takes rows but not those of a roll-up of slices and one of logs"
 	faultFull     = "disk of the bus full"
 )
 
 func (r *telemetryRun) faultKinds() []fault {
 	out := []fault{
-		{faultHalf, func(ctx context.Context, d time.Duration) error { return r.refuse(ctx, d, "rollup_hour") }},
+		{faultHalf, func(ctx context.Context, d time.Duration) error {
+			return r.refuse(ctx, d, "rollup_hour", "rollup_cdn_hour")
+		}},
 		{faultSlow, r.slow},
 		{faultReadOnly, func(ctx context.Context, d time.Duration) error {
-			return r.refuse(ctx, d, "telemetry", "session_slices", "events", "rollup_minute", "rollup_stream_minute", "rollup_arm_minute")
+			return r.refuse(ctx, d, "telemetry", "session_slices", "events", "rollup_minute", "rollup_stream_minute", "rollup_arm_minute",
+				"sessions", "rollup_cdn_minute", "rollup_publisher_minute", "rollup_rows")
 		}},
 	}
 	if r.s.BusDisk {

@@ -43,10 +43,15 @@ type TelemetryReport struct {
 	DeadMessages       int64            `json:"dead_messages"`
 	Sums               map[string]int64 `json:"reports_in"`
 	Measures           int              `json:"measures_compared_in_each_table"`
-	Sessions           int64            `json:"sessions"`
-	SpooledBytes       int64            `json:"most_spooled_bytes"` // in all collectors' spools at once
-	DrainMs            int64            `json:"drain_ms"`           // from the last player's leave until all was right
-	Exact              bool             `json:"exact"`
+	// SessionRows are raw rows of sessions, PublisherRows those that ingest told of publishers, RawSums the rows that
+	// roll-ups of raw rows hold.
+	SessionRows   int64            `json:"session_rows"`
+	PublisherRows int64            `json:"publisher_rows"`
+	RawSums       map[string]int64 `json:"rows_in"`
+	Sessions      int64            `json:"sessions"`
+	SpooledBytes  int64            `json:"most_spooled_bytes"` // in all collectors' spools at once
+	DrainMs       int64            `json:"drain_ms"`           // from the last player's leave until all was right
+	Exact         bool             `json:"exact"`
 
 	Failures []string `json:"failures"`
 	Logs     string   `json:"-"`
@@ -60,7 +65,7 @@ func (r *telemetryRun) report() *TelemetryReport {
 		Seed: r.s.Seed, Kills: r.kills, Faults: r.faults, Seconds: int(time.Since(r.began).Seconds()), Between: r.s.Between.String(),
 		Processes:       map[string]int{Collector: r.s.Collectors, Bus: 1, Sessioniser: r.s.Sessionisers, Loader: r.s.Loaders, ClickHouse: 1},
 		EventsPerSecond: r.s.EventsPerSecond, Players: r.s.Players, Replays: c.replays.Load(), ClockJumps: c.jumps.Load(),
-		RefusedPosts: c.refused.Load(), ReplayedBatches: r.wire.replayed, SpooledBytes: r.spooled.Load(),
+		RawSums: map[string]int64{}, RefusedPosts: c.refused.Load(), ReplayedBatches: r.wire.replayed, SpooledBytes: r.spooled.Load(),
 	}
 }
 
@@ -82,7 +87,7 @@ func (r *TelemetryReport) Markdown() string {
 	for _, n := range r.Kills {
 		total += n
 	}
-	p("What `spillway chaos telemetry` checks and what it found. It runs the real program, one process for each role (bus, %d collectors, %d sessionisers, %d loaders) and ClickHouse, kills one after the other with SIGKILL at random moments and starts each again after 0.2 to 2.2 s. Players post over HTTP all the while and repeat what was not answered 204 until it is; some POSTs and some batches on the bus are sent again although they were taken; clocks of players jump by up to two days, and those of collectors by up to an hour at a restart.\n",
+	p("What `spillway chaos telemetry` checks and what it found. It runs the real program, one process for each role (bus, %d collectors, %d sessionisers, %d loaders) and ClickHouse, kills one after the other with SIGKILL at random moments and starts each again after 0.2 to 2.2 s. Players, edges (logs of requests) and publishers' apps post over HTTP all the while and repeat what was not answered 204 until it is, and an ingest's reports about publishers go to the bus; some POSTs and some batches on the bus are sent again although they were taken; clocks of players jump by up to two days, and those of collectors by up to an hour at a restart.\n",
 		r.Processes[Collector], r.Processes[Sessioniser], r.Processes[Loader])
 	p("```sh\nspillway chaos telemetry --kills %d --seed %d --between %s --events %d --players %d\n# or\n./dev chaos:telemetry\n```\n", total, r.Seed, r.Between, r.EventsPerSecond, r.Players)
 	p("| | |\n|---|---|")
@@ -92,18 +97,25 @@ func (r *TelemetryReport) Markdown() string {
 	}
 	p("| POSTs; sent again after a 204; clock jumps of players | %d; %d; %d |", r.Posts, r.Replays, r.ClockJumps)
 	p("| events accepted (answered 204) | %d |", r.AcceptedRows)
+	p("| rows that ingest told of publishers | %d |", r.PublisherRows)
 	p("| events of POSTs without such an answer; of these stored all the same | %d; %d |", r.UnansweredRows, r.UnansweredFound)
 	p("| most bytes in the collectors' spools | %d |", r.SpooledBytes)
 	p("| **rows in the raw table** | **%d** |", r.RawRows)
-	p("| accepted + stored without an answer - raw rows | %d |", r.AcceptedRows+r.UnansweredFound-r.RawRows)
+	p("| accepted + told by ingest + stored without an answer - raw rows | %d |", r.AcceptedRows+r.PublisherRows+r.UnansweredFound-r.RawRows)
 	p("| rows of batches that were on the bus twice (%d batches were put there); recorded as duplicates | %d; %d |", r.ReplayedBatches, r.BusRepeatedRows, r.RecordedDuplicates)
 	p("| rows twice in a table; messages nobody could read | %d; %d |", r.DoubledRows, r.DeadMessages)
 	var sums []string
 	for _, t := range slices.Sorted(maps.Keys(r.Sums)) {
 		sums = append(sums, fmt.Sprintf("`%s` %d", t, r.Sums[t]))
 	}
+	p("| raw rows of sessions | %d |", r.SessionRows)
 	p("| events in the sums of | %s |", strings.Join(sums, ", "))
 	p("| sums equal in each of these tables | %d |", r.Measures)
+	sums = nil
+	for _, t := range slices.Sorted(maps.Keys(r.RawSums)) {
+		sums = append(sums, fmt.Sprintf("`%s` %d", t, r.RawSums[t]))
+	}
+	p("| rows in the sums of | %s |", strings.Join(sums, ", "))
 	p("| sessions, all closed | %d |", r.Sessions)
 	p("| all of it right after the last player had left, ms | %d |", r.DrainMs)
 	p("| exact | %t |", r.Exact)
@@ -113,7 +125,7 @@ func (r *TelemetryReport) Markdown() string {
 			p("- %s", f)
 		}
 	}
-	p("\nHow it is judged: each POST has a number that ends up in the raw rows. One answered 204 n times has n times its events there, never more; one that was not answered may have them or not, once at most. Rows of distinct batches on the bus are the raw rows, those of repeated batches are what loaders recorded as left out. Every sum of every roll-up is that of the slices, and their reports are the raw rows.")
+	p("\nHow it is judged: each POST has a number that ends up in the raw rows. One answered 204 n times has n times its events there, never more; one that was not answered may have them or not, once at most. Rows of distinct batches on the bus are the raw rows, those of repeated batches are what loaders recorded as left out. Every sum of every roll-up of sessions is that of the slices, and their reports are the raw rows of sessions. Every sum of the roll-ups of CDNs, of publishers and of rows is that of the raw rows, and quantiles of their merged sketches are those of one sketch of all rows.")
 	return b.String()
 }
 
