@@ -100,6 +100,11 @@ type Decision struct {
 	ReasonCode string `json:"reason_code"`
 	// InputAgeMs is the age of the load figures used, milliseconds; -1 when there were none.
 	InputAgeMs int64 `json:"input_age_ms"`
+	// CapBps is the bitrate that the session's renditions are held to because all is
+	// nearly full, bit/s; 0: all renditions.
+	CapBps int64 `json:"cap_bps,omitempty"`
+	// QueuedMs is how long a new session had to wait for a place, milliseconds.
+	QueuedMs int64 `json:"queued_ms,omitempty"`
 	// Group is the viewer's group of address prefixes, 0 to 15.
 	Group uint8  `json:"group,omitempty"`
 	Arms  string `json:"arms,omitempty"`

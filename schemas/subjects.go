@@ -33,6 +33,9 @@ const (
 	HeaderRows = "Spillway-Rows"
 	// HeaderInputSeq is, on a slices message, the last TELEMETRY stream sequence it accounts for.
 	HeaderInputSeq = "Spillway-Input-Seq"
+	// HeaderWaitedMs is how long a decision had waited for the bus when it was
+	// published, milliseconds by its router's clock: readers that order decisions take it off the time of storing.
+	HeaderWaitedMs = "Spillway-Waited-Ms"
 	// HeaderReason and HeaderOrigin describe a dead letter: why it was rejected and the subject and sequence it came from.
 	HeaderReason = "Spillway-Reason"
 	HeaderOrigin = "Spillway-Origin"

@@ -37,16 +37,19 @@ type Story struct {
 
 // Decision is one answer of a router.
 type Decision struct {
-	At            time.Time   `json:"at"`
-	Kind          string      `json:"kind"`
-	Policy        string      `json:"policy"`
-	PolicyVersion string      `json:"policy_version"`
-	Chosen        string      `json:"chosen"`
-	Previous      string      `json:"previous,omitempty"`
-	ReasonCode    string      `json:"reason_code"`
-	Probability   float64     `json:"probability"`
-	InputAgeMs    int64       `json:"input_age_ms"`
-	Candidates    []Candidate `json:"candidates"`
+	At            time.Time `json:"at"`
+	Kind          string    `json:"kind"`
+	Policy        string    `json:"policy"`
+	PolicyVersion string    `json:"policy_version"`
+	Chosen        string    `json:"chosen"`
+	Previous      string    `json:"previous,omitempty"`
+	ReasonCode    string    `json:"reason_code"`
+	Probability   float64   `json:"probability"`
+	InputAgeMs    int64     `json:"input_age_ms"`
+	// CapBps is the bitrate its renditions were held to, bit/s, QueuedMs how long it had to wait for a place.
+	CapBps     int64       `json:"cap_bps,omitempty"`
+	QueuedMs   int64       `json:"queued_ms,omitempty"`
+	Candidates []Candidate `json:"candidates"`
 	// Repeated counts later answers that were the same.
 	Repeated int `json:"repeated,omitempty"`
 }
@@ -57,6 +60,9 @@ type Candidate struct {
 	Score    float64 `json:"score"`
 	Viewers  int64   `json:"viewers"`
 	Excluded string  `json:"excluded,omitempty"`
+	Tier     string  `json:"tier,omitempty"`
+	Load     float64 `json:"load,omitempty"`
+	Harm     float64 `json:"harm,omitempty"`
 }
 
 // Stay is what happened while one CDN served. Durations are milliseconds.
@@ -103,7 +109,8 @@ func Build(ctx context.Context, conn driver.Conn, database, session string) (*St
 
 func (s *Story) decisions(ctx context.Context, conn driver.Conn, database string) error {
 	rows, err := conn.Query(ctx, fmt.Sprintf(`SELECT time, kind, app, stream, region, isp, arms, policy, policy_version, chosen, previous,
-		reason_code, probability, input_age_ms, candidate_cdns, candidate_scores, candidate_viewers, candidate_excluded
+		reason_code, probability, input_age_ms, candidate_cdns, candidate_scores, candidate_viewers, candidate_excluded,
+		candidate_tiers, candidate_loads, candidate_harms, cap_bps, queued_ms
 		FROM %s.decisions WHERE session_id = ? ORDER BY time LIMIT %d`, quote(database), maxRows), s.SessionID)
 	if err != nil {
 		return err
@@ -111,15 +118,20 @@ func (s *Story) decisions(ctx context.Context, conn driver.Conn, database string
 	defer rows.Close()
 	for rows.Next() {
 		var d Decision
-		var cdns, excluded []string
-		var scores []float64
+		var cdns, excluded, tiers []string
+		var scores, loads, harms []float64
 		var viewers []int64
 		if err := rows.Scan(&d.At, &d.Kind, &s.App, &s.Stream, &s.Region, &s.ISP, &s.Arms, &d.Policy, &d.PolicyVersion, &d.Chosen, &d.Previous,
-			&d.ReasonCode, &d.Probability, &d.InputAgeMs, &cdns, &scores, &viewers, &excluded); err != nil {
+			&d.ReasonCode, &d.Probability, &d.InputAgeMs, &cdns, &scores, &viewers, &excluded,
+			&tiers, &loads, &harms, &d.CapBps, &d.QueuedMs); err != nil {
 			return err
 		}
 		for i := range min(len(cdns), len(scores), len(viewers), len(excluded)) {
-			d.Candidates = append(d.Candidates, Candidate{cdns[i], scores[i], viewers[i], excluded[i]})
+			c := Candidate{CDN: cdns[i], Score: scores[i], Viewers: viewers[i], Excluded: excluded[i]}
+			if i < min(len(tiers), len(loads), len(harms)) { // not stored before they were columns
+				c.Tier, c.Load, c.Harm = tiers[i], loads[i], harms[i]
+			}
+			d.Candidates = append(d.Candidates, c)
 		}
 		if n := len(s.Decisions); n > 0 && s.Decisions[n-1].Chosen == d.Chosen && s.Decisions[n-1].Policy == d.Policy && d.Kind == "steering" {
 			s.Decisions[n-1].Repeated++

@@ -21,8 +21,9 @@ func TestStory(t *testing.T) {
 	decision := func(sec int, kind, chosen, previous, reason string, p float64) {
 		t.Helper()
 		exec(`INSERT INTO spillway.decisions (time, kind, id, app, stream, session_id, region, isp, policy, policy_version, chosen, previous, probability,
-			reason_code, input_age_ms, candidate_cdns, candidate_scores, candidate_viewers, candidate_excluded) VALUES (fromUnixTimestamp64Micro(?), ?, ?, 'live', 'demo', 's1', 'eu',
-			'Kabel', 'quality', '2.1', ?, ?, ?, ?, 40, ['b', 'a', 'c'], [0, -0.1, 0], [10, 20, 0], ['', '', 'off'])`,
+			reason_code, input_age_ms, candidate_cdns, candidate_scores, candidate_viewers, candidate_excluded,
+			candidate_tiers, candidate_loads, candidate_harms, cap_bps, queued_ms) VALUES (fromUnixTimestamp64Micro(?), ?, ?, 'live', 'demo', 's1', 'eu',
+			'Kabel', 'quality', '2.1', ?, ?, ?, ?, 40, ['b', 'a', 'c'], [0, -0.1, 0], [10, 20, 0], ['', '', 'off'], ['room', 'full', ''], [0.5, 1, 0], [0, 0.1, 0], 1500000, 2500)`,
 			at.Add(time.Duration(sec)*time.Second).UnixMicro(), kind, kind+chosen+time.Duration(sec).String(), chosen, previous, p, reason)
 	}
 	decision(0, "dispatch", "a", "", "explore", 0.05)
@@ -55,7 +56,9 @@ func TestStory(t *testing.T) {
 	last := -1
 	for _, want := range []string{
 		"Session s1 watched live/demo from eu through Kabel with hls.js.",
-		"A router sent it to a: by lot, so that every CDN stays known (dispatch, policy quality 2.1, probability 0.05, what it knew was 40 ms old).",
+		"A router sent it to a: by lot, so that every CDN stays known (dispatch, policy quality 2.1, probability 0.05, what it knew was 40 ms old). It had waited 2.5 s for a place. All was nearly full: it got nothing above 1.50 Mbit/s.",
+		"b            score 0          10 viewers, 50 % of its capacity",
+		"20 viewers, 100 % of its capacity, 10 % of a view lost, full",
 		"c            score 0          0 viewers, out: off",
 		"a served it until", "first picture after 420 ms, 10s played, 2 stalls of 3.2s together, 1.5s behind live.",
 		"A router moved it from a to b: it had become better than the one it was on",

@@ -98,8 +98,23 @@ func (d *Decision) text() string {
 		fmt.Fprintf(&b, ", what it knew was %d ms old", d.InputAgeMs)
 	}
 	b.WriteString(").")
+	if d.QueuedMs > 0 {
+		fmt.Fprintf(&b, " It had waited %.1f s for a place.", float64(d.QueuedMs)/1000)
+	}
+	if d.CapBps > 0 {
+		fmt.Fprintf(&b, " All was nearly full: it got nothing above %.2f Mbit/s.", float64(d.CapBps)/1e6)
+	}
 	for _, c := range d.Candidates {
 		fmt.Fprintf(&b, "\n    %-12s score %-10.4g %d viewers", c.CDN, c.Score, c.Viewers)
+		if c.Load > 0 {
+			fmt.Fprintf(&b, ", %.0f %% of its capacity", 100*c.Load)
+		}
+		if c.Harm > 0 {
+			fmt.Fprintf(&b, ", %.2g %% of a view lost", 100*c.Harm)
+		}
+		if c.Tier == "full" || c.Tier == "failing" {
+			b.WriteString(", " + c.Tier)
+		}
 		if c.Excluded != "" {
 			fmt.Fprintf(&b, ", out: %s", c.Excluded)
 		}

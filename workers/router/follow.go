@@ -5,7 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
-	"strings"
+	"strconv"
 	"sync"
 	"time"
 
@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/spillway-live/spillway/schemas"
+	"github.com/spillway-live/spillway/schemas/token"
 	"github.com/spillway-live/spillway/workers/router/load"
 )
 
@@ -22,10 +23,11 @@ type follower struct {
 	js     jetstream.JetStream
 	window time.Duration
 	logger *slog.Logger
+	signer *token.Signer
 }
 
-func newFollower(js jetstream.JetStream, window time.Duration, logger *slog.Logger) *follower {
-	return &follower{load.New(window, logger), js, window, logger}
+func newFollower(js jetstream.JetStream, window time.Duration, logger *slog.Logger, signer *token.Signer) *follower {
+	return &follower{load.New(window, logger), js, window, logger, signer}
 }
 
 // run follows both streams; loaded is called once what was there has been read.
@@ -139,8 +141,18 @@ func (l *follower) onDecision(m jetstream.Msg) {
 	}
 	switch d.Kind {
 	case schemas.DecisionDispatch, schemas.DecisionMultivariant, schemas.DecisionSteering:
-		l.Decided(&load.Fact{ID: d.SessionID, CDN: d.Chosen, Region: d.Region, Group: d.Group, At: time.UnixMicro(d.TimeUs)}, md.Timestamp)
+		l.Decided(&load.Fact{ID: d.SessionID, CDN: d.Chosen, Region: d.Region, Group: d.Group, At: time.UnixMicro(d.TimeUs)}, md.Timestamp.Add(-waited(m)))
 	}
+}
+
+// waited is how long a decision waited for the bus, by its router's clock: one
+// that was published again does not come after what was decided meanwhile.
+func waited(m jetstream.Msg) time.Duration {
+	ms, err := strconv.ParseInt(m.Headers().Get(schemas.HeaderWaitedMs), 10, 64)
+	if err != nil || ms < 0 || ms > time.Hour.Milliseconds() {
+		return 0
+	}
+	return time.Duration(ms) * time.Millisecond
 }
 
 func (l *follower) onSlices(m jetstream.Msg) {
@@ -155,19 +167,12 @@ func (l *follower) onSlices(m jetstream.Msg) {
 	for i := range slices {
 		s := &slices[i]
 		switch {
-		case !ourSession(s.SessionID):
+		case !l.Knows(s.SessionID) && !l.signer.IsSessionID(s.SessionID):
+			// A foreign player's own, whose session counts under the id in its token, or one that is made up.
 		case s.Kind == schemas.SliceFinal:
 			l.Ended(s, md.Timestamp)
 		default:
 			l.Served(s, md.Timestamp)
 		}
 	}
-}
-
-// ourSession tells ids made by newSessionID from those of foreign players: the
-// latter's sessions are counted under the id in their token, not a second time.
-func ourSession(id string) bool {
-	return len(id) == 27 && id[0] == 's' && strings.IndexFunc(id[1:], func(r rune) bool {
-		return (r < 'A' || r > 'Z') && (r < '2' || r > '7')
-	}) < 0
 }

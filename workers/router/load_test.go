@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
+
 	"github.com/spillway-live/spillway/analytics/experiments/assign"
 	"github.com/spillway-live/spillway/schemas"
 	"github.com/spillway-live/spillway/schemas/token"
@@ -89,12 +91,14 @@ func TestSlicesTellWhoIsServedWhere(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	// The player left a by itself; a stranger's session is on c; a foreign id counts for nothing.
-	stranger := "s" + strings.Repeat("A", 26)
+	// The player left a by itself; a session that this router does not know is on c; ids that no router made count for nothing.
+	stranger := newSigner(t).NewSessionID() // of a router that ended long ago, say
+	madeUp := "s" + strings.Repeat("A", 26)
 	await.True(t, "sessions are where they were served", func() bool {
 		// Again and again, as a sessioniser does: what comes before the router's own decision is back counts for nothing.
 		send(schemas.Slice{Kind: schemas.SliceDelta, SessionID: d.SessionID, CDN: "b"},
 			schemas.Slice{Kind: schemas.SliceDelta, SessionID: stranger, CDN: "c"},
+			schemas.Slice{Kind: schemas.SliceDelta, SessionID: madeUp, CDN: "c"},
 			schemas.Slice{Kind: schemas.SliceDelta, SessionID: "4f2c-foreign", CDN: "c"})
 		return reflect.DeepEqual(r.Viewers(), map[string]int{"b": 1, "c": 1})
 	})
@@ -192,6 +196,54 @@ func TestExperiments(t *testing.T) {
 	sort.Strings(exposures)
 	if !reflect.DeepEqual(got, exposures) {
 		t.Errorf("%d exposures, want one for each session and experiment: %d", len(got), len(exposures))
+	}
+}
+
+// TestLateDecisionIsNoNewer: a decision that reaches the bus again or late, behind
+// a newer one about the same session, changes nothing.
+func TestLateDecisionIsNoNewer(t *testing.T) {
+	b := world(t)
+	r := start(t, b.JS)
+	publish := func(id, session, chosen, waitedMs string) {
+		t.Helper()
+		d := schemas.Decision{ID: id, TimeUs: time.Now().UnixMicro(), Kind: schemas.DecisionSteering, App: "live", Stream: "demo", SessionID: session, Chosen: chosen, Probability: 1}
+		data, err := schemas.EncodeRecord(&d)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m := &nats.Msg{Subject: schemas.DecisionSubject(&d), Data: data, Header: nats.Header{schemas.HeaderWaitedMs: {waitedMs}}}
+		if _, err := b.JS.PublishMsg(t.Context(), m); err != nil {
+			t.Fatal(err)
+		}
+	}
+	publish("new", "s1", "b", "1")
+	publish("old", "s1", "c", "60000")
+	publish("mark", "s2", "a", "not a number")
+	await.True(t, "all are read", func() bool { return r.Viewers()["a"] == 1 })
+	if got := r.Viewers(); got["b"] != 1 || got["c"] != 0 {
+		t.Errorf("viewers %v: the session was last sent to b", got)
+	}
+}
+
+// TestArmsTooLongForAToken: the session is in no experiment, and what is decided
+// and recorded is what holds without their parameters.
+func TestArmsTooLongForAToken(t *testing.T) {
+	b := world(t)
+	put(t, b.JS, schemas.BucketCDNs, "a", cdn("a", 9, 0))
+	for i := range 16 {
+		x := experiment(fmt.Sprintf("x%02d", i)+strings.Repeat("x", 50), fmt.Sprintf("layer%d", i), "session")
+		for j := range x.Arms {
+			x.Arms[j].Params = map[string]string{schemas.ParamPolicy: "balance"}
+		}
+		put(t, b.JS, schemas.BucketExperiments, x.Name, x)
+	}
+	r := start(t, b.JS)
+	if d := r.dispatch(t, ""); d.Arms != "" || d.Params != nil || d.Candidates[0].CDN != "a" {
+		t.Errorf("arms %q, parameters %v, first %s", d.Arms, d.Params, d.Candidates[0].CDN)
+	}
+	r.stop()
+	if d := decisions(t, b.JS, schemas.DecisionDispatch); len(d) != 1 || d[0].Policy != "affinity" || d[0].Arms != "" || d[0].Chosen != "a" {
+		t.Errorf("recorded %+v", d)
 	}
 }
 

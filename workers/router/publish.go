@@ -4,10 +4,13 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"strconv"
 	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/spillway-live/spillway/schemas"
 )
 
 const (
@@ -24,18 +27,32 @@ type publisher struct {
 	js     jetstream.JetStream
 	logger *slog.Logger
 	m      *metrics
-	queue  chan *nats.Msg
+	queue  chan *record
+}
+
+// record is a message on its way to the bus.
+type record struct {
+	subject, id string
+	data        []byte
+	made        time.Time
+}
+
+// msg is the message of one try. A router that hears of a decision late orders it by how long it waited.
+func (r *record) msg(now time.Time) *nats.Msg {
+	return &nats.Msg{Subject: r.subject, Data: r.data, Header: nats.Header{
+		jetstream.MsgIDHeader:  {r.id},
+		schemas.HeaderWaitedMs: {strconv.FormatInt(max(now.Sub(r.made).Milliseconds(), 0), 10)},
+	}}
 }
 
 func newPublisher(js jetstream.JetStream, logger *slog.Logger, m *metrics) *publisher {
-	return &publisher{js: js, logger: logger, m: m, queue: make(chan *nats.Msg, maxQueued)}
+	return &publisher{js: js, logger: logger, m: m, queue: make(chan *record, maxQueued)}
 }
 
 // add queues a record; id makes a repeat harmless.
 func (p *publisher) add(subject, id string, data []byte) {
-	msg := &nats.Msg{Subject: subject, Header: nats.Header{jetstream.MsgIDHeader: {id}}, Data: data}
 	select {
-	case p.queue <- msg:
+	case p.queue <- &record{subject, id, data, time.Now()}:
 	default:
 		p.m.dropped.Inc()
 	}
@@ -43,7 +60,7 @@ func (p *publisher) add(subject, id string, data []byte) {
 
 func (p *publisher) run(ctx context.Context) {
 	for {
-		var batch []*nats.Msg
+		var batch []*record
 		select {
 		case <-ctx.Done():
 			p.drain()
@@ -76,7 +93,7 @@ func (p *publisher) run(ctx context.Context) {
 	}
 }
 
-func (p *publisher) requeue(m *nats.Msg) {
+func (p *publisher) requeue(m *record) {
 	select {
 	case p.queue <- m:
 	default:
@@ -84,7 +101,7 @@ func (p *publisher) requeue(m *nats.Msg) {
 	}
 }
 
-func (p *publisher) fill(batch []*nats.Msg) []*nats.Msg {
+func (p *publisher) fill(batch []*record) []*record {
 	for len(batch) < publishBatch {
 		select {
 		case m := <-p.queue:
@@ -116,10 +133,11 @@ func (p *publisher) drain() {
 }
 
 // publish sends a batch at once and gives back what was not acknowledged.
-func (p *publisher) publish(ctx context.Context, batch []*nats.Msg) (left []*nats.Msg, err error) {
+func (p *publisher) publish(ctx context.Context, batch []*record) (left []*record, err error) {
 	futures := make([]jetstream.PubAckFuture, len(batch))
+	now := time.Now()
 	for i, m := range batch {
-		f, e := p.js.PublishMsgAsync(m)
+		f, e := p.js.PublishMsgAsync(m.msg(now))
 		if e != nil {
 			err = e
 		}

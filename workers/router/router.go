@@ -171,7 +171,7 @@ func New(s Settings) (*Router, error) {
 		}
 		r.s.Geo, r.own = g, g
 	}
-	r.load = newFollower(s.JS, s.AliveWindow, s.Logger)
+	r.load = newFollower(s.JS, s.AliveWindow, s.Logger, s.Signer)
 	var err error
 	if r.m, err = newMetrics(s.Registerer, r.load); err != nil {
 		return nil, fmt.Errorf("router: %w", err)

@@ -20,9 +20,6 @@ import (
 	"github.com/spillway-live/spillway/workers/router/policy"
 )
 
-// newSessionID gives an id of 130 random bits; ourSession recognises it.
-func newSessionID() string { return "s" + rand.Text() }
-
 // refusal is an answer that is not given: the status and what the asker is told.
 type refusal struct {
 	status int
@@ -174,7 +171,7 @@ func (r *Router) open(q request, g grant, state *schemas.StreamState, now time.T
 		}
 	}
 	o := &opened{claims: token.Session{
-		SessionID: newSessionID(), App: q.k.App, Stream: q.k.Stream, ViewerID: g.viewer, Keyed: g.keyed,
+		SessionID: r.s.Signer.NewSessionID(), App: q.k.App, Stream: q.k.Stream, ViewerID: g.viewer, Keyed: g.keyed,
 		Pinned: q.pin != "", Region: q.place.Region, ISP: q.place.ISP, Group: q.group, ExpiresUnix: now.Add(r.s.TokenTTL).Unix(),
 	}}
 	if g.endsUnix != 0 {
@@ -183,20 +180,35 @@ func (r *Router) open(q request, g grant, state *schemas.StreamState, now time.T
 	o.arms = r.arms(o.claims.SessionID, g.viewer, q.k)
 	o.claims.Arms = armsText(o.arms)
 	o.params = r.params(o.claims.Arms)
-	var err error
-	if o.answer, err = r.decide(&asked{claims: &o.claims, params: o.params, pin: q.pin, state: state}, now); err != nil {
+	err := r.settle(o, q.pin, state, now)
+	if err != nil && len(o.arms) > 0 && !isRefusal(err) {
+		// Too many experiments for one token: a viewer who plays outside of them is
+		// better than none. What was decided under their parameters is decided anew.
+		r.s.Logger.Error("session is in no experiment: its token would be too long", "arms", len(o.arms), "err", err)
+		o.arms, o.claims.Arms, o.claims.CDN, o.params = nil, "", "", nil
+		err = r.settle(o, q.pin, state, now)
+	}
+	if err != nil {
 		return nil, err
+	}
+	return o, nil
+}
+
+// settle decides about a new session and signs its token.
+func (r *Router) settle(o *opened, pin string, state *schemas.StreamState, now time.Time) (err error) {
+	if o.answer, err = r.decide(&asked{claims: &o.claims, params: o.params, pin: pin, state: state}, now); err != nil {
+		return err
 	}
 	o.claims.CDN = o.answer.Chosen
 	if o.token, err = r.s.Signer.SignSession(o.claims); err != nil {
-		// Too many experiments for one token: a viewer who plays outside of them is better than none.
-		r.s.Logger.Error("session is in no experiment: its token would be too long", "arms", len(o.arms), "err", err)
-		o.arms, o.claims.Arms, o.params = nil, "", nil
-		if o.token, err = r.s.Signer.SignSession(o.claims); err != nil {
-			return nil, fmt.Errorf("open session: %w", err)
-		}
+		return fmt.Errorf("open session: %w", err)
 	}
-	return o, nil
+	return nil
+}
+
+func isRefusal(err error) bool {
+	var no *refusal
+	return errors.As(err, &no)
 }
 
 // asked is what a decision is about.

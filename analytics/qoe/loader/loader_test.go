@@ -265,7 +265,8 @@ func TestEveryTable(t *testing.T) {
 	r.feed(50, now.UnixMilli()-20_000, 0)
 	d := &schemas.Decision{
 		ID: "d1", TimeUs: now.UnixMicro(), Kind: schemas.DecisionDispatch, App: "live", Stream: "show", SessionID: "s1", Policy: "affinity", PolicyVersion: "1",
-		Candidates: []schemas.Candidate{{CDN: "a", Score: 0.5, Viewers: 7}, {CDN: "b", Excluded: "draining"}}, Chosen: "a", Probability: 1, ReasonCode: "affinity", InputAgeMs: 40,
+		Candidates: []schemas.Candidate{{CDN: "a", Tier: "room", Score: 0.5, Viewers: 7, Load: 0.5, Harm: 0.25}, {CDN: "b", Excluded: "draining"}}, Chosen: "a", Probability: 1, ReasonCode: "affinity", InputAgeMs: 40,
+		CapBps: 1_000_000, QueuedMs: 1500,
 	}
 	r.record(schemas.DecisionSubject(d), d)
 	x := &schemas.Exposure{ID: "x1", TimeUs: now.UnixMicro(), Experiment: "exp", Salt: "1", Unit: "s1", UnitKind: "session", SessionID: "s1", App: "live", Stream: "show", Arm: "treat", Propensity: 0.5, Reason: "assigned"}
@@ -282,7 +283,7 @@ func TestEveryTable(t *testing.T) {
 	conn := r.conn()
 	r.await(conn, "SELECT sum(ended) FROM spillway.session_slices", r.views)
 	r.await(conn, "SELECT toInt64(count()) FROM spillway.telemetry", r.sent)
-	r.await(conn, "SELECT toInt64(count()) FROM spillway.decisions WHERE candidate_cdns = ['a','b'] AND candidate_viewers[1] = 7 AND candidate_excluded[2] = 'draining' AND probability = 1 AND abs(time - now()) < 100", 1)
+	r.await(conn, "SELECT toInt64(count()) FROM spillway.decisions WHERE candidate_cdns = ['a','b'] AND candidate_viewers[1] = 7 AND candidate_excluded[2] = 'draining' AND candidate_tiers = ['room',''] AND candidate_loads[1] = 0.5 AND candidate_harms[1] = 0.25 AND cap_bps = 1000000 AND queued_ms = 1500 AND probability = 1 AND abs(time - now()) < 100", 1)
 	r.await(conn, "SELECT toInt64(count()) FROM spillway.exposures WHERE arm = 'treat' AND propensity = 0.5 AND unit = 's1'", 1)
 	r.await(conn, "SELECT toInt64(count()) FROM spillway.events WHERE cdn = 'b' AND detail['rate'] = '300kbps'", 1)
 	r.equal(conn, "SELECT toInt64(count()) FROM spillway.telemetry WHERE abs(received_at - now()) < 100 AND abs(ts - now()) < 100", r.sent)

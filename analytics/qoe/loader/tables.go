@@ -186,10 +186,18 @@ func newDecisions() builder {
 	cdns := proto.NewArray[string](proto.NewLowCardinality[string](new(proto.ColStr)))
 	scores, viewers := proto.NewArray[float64](new(proto.ColFloat64)), proto.NewArray[int64](new(proto.ColInt64))
 	excluded := proto.NewArray[string](proto.NewLowCardinality[string](new(proto.ColStr)))
+	tiers := proto.NewArray[string](proto.NewLowCardinality[string](new(proto.ColStr)))
+	loads, harms := proto.NewArray[float64](new(proto.ColFloat64)), proto.NewArray[float64](new(proto.ColFloat64))
+	capBps, queued := new(proto.ColInt64), new(proto.ColInt64)
 	b.put("candidate_cdns", cdns)
 	b.put("candidate_scores", scores)
 	b.put("candidate_viewers", viewers)
 	b.put("candidate_excluded", excluded)
+	b.put("candidate_tiers", tiers)
+	b.put("candidate_loads", loads)
+	b.put("candidate_harms", harms)
+	b.put("cap_bps", capBps)
+	b.put("queued_ms", queued)
 	b.read = func(data []byte, atMs int64) (bool, error) {
 		var d schemas.Decision
 		if err := schemas.DecodeRecord(data, &d); err != nil {
@@ -214,13 +222,20 @@ func newDecisions() builder {
 		arms.add(d.Arms)
 		n := len(d.Candidates)
 		cs, ss, vs, xs := make([]string, n), make([]float64, n), make([]int64, n), make([]string, n)
+		ts, ls, hs := make([]string, n), make([]float64, n), make([]float64, n)
 		for i, c := range d.Candidates {
 			cs[i], ss[i], vs[i], xs[i] = c.CDN, c.Score, int64(c.Viewers), c.Excluded
+			ts[i], ls[i], hs[i] = c.Tier, c.Load, c.Harm
 		}
 		cdns.Append(cs)
 		scores.Append(ss)
 		viewers.Append(vs)
 		excluded.Append(xs)
+		tiers.Append(ts)
+		loads.Append(ls)
+		harms.Append(hs)
+		capBps.Append(d.CapBps)
+		queued.Append(d.QueuedMs)
 		return mended, nil
 	}
 	return b.end()

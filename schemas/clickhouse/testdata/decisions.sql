@@ -20,7 +20,12 @@ CREATE TABLE spillway.decisions (
 `candidate_scores` Array(Float64) COMMENT 'their scores under the policy, no unit; from Decision.candidates.score',
 `candidate_viewers` Array(Int64) COMMENT 'viewers on them as the policy saw it; from Decision.candidates.viewers',
 `candidate_excluded` Array(LowCardinality(String)) COMMENT 'why a candidate was not eligible, empty if it was; from Decision.candidates.excluded',
-`bus_seq` UInt64 COMMENT 'stream sequence of the bus message in DECISIONS', INDEX by_session session_id TYPE bloom_filter(0.01) GRANULARITY 1)
+`bus_seq` UInt64 COMMENT 'stream sequence of the bus message in DECISIONS',
+`candidate_tiers` Array(LowCardinality(String)) COMMENT 'where they stood before their score: pinned, current, room, full, failing; from Decision.candidates.tier',
+`candidate_loads` Array(Float64) COMMENT 'share of their capacity in use, as forecast; from Decision.candidates.load',
+`candidate_harms` Array(Float64) COMMENT 'share of a one-minute view lost on them; from Decision.candidates.harm',
+`cap_bps` Int64 COMMENT 'bitrate that the renditions are held to because all is nearly full, bit/s; 0: all renditions; from Decision.cap_bps',
+`queued_ms` Int64 COMMENT 'how long a new session had to wait for a place, ms; from Decision.queued_ms', INDEX by_session session_id TYPE bloom_filter(0.01) GRANULARITY 1)
  ENGINE = MergeTree
  PARTITION BY toDate(time)
  ORDER BY (app, stream, session_id, time)

@@ -110,7 +110,15 @@ func (l *Table) Answered(f *Fact) {
 	l.move(s, f.CDN, f.At)
 }
 
-// Decided notes a decision that the bus tells of: another router's, or this one's own.
+// Knows says whether a session is known already.
+func (l *Table) Knows(id string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.sessions[id] != nil
+}
+
+// Decided notes a decision that the bus tells of: another router's, or this
+// one's own. bus is when the bus stored it, less the time it waited for the bus.
 func (l *Table) Decided(f *Fact, bus time.Time) {
 	if f.ID == "" || f.CDN == "" {
 		return
@@ -170,8 +178,12 @@ func (l *Table) Served(x *schemas.Slice, bus time.Time) {
 	if s == nil && cdn == "" {
 		return
 	}
+	unknown := s == nil
 	if s = l.touch(x.SessionID, bus); s == nil {
 		return
+	}
+	if unknown {
+		s.region = strings.Clone(x.Region)
 	}
 	// Only sessions that a router began speak of health: others cost nothing to make up.
 	if !s.stored.IsZero() && cdn != "" {
