@@ -38,13 +38,3 @@ type DispatchCandidate struct {
 type ErrorAnswer struct {
 	Error string `json:"error"`
 }
-
-// Arm parameters that play page, viewers, dispatch and router obey. All values are strings.
-const (
-	// ParamLiveSyncSec: how far behind the live edge the player stays, seconds (hls.js liveSyncDuration).
-	ParamLiveSyncSec = "live_sync_duration_s"
-	// ParamMaxCatchupRate: fastest playback rate used to catch up, e.g. 1.05.
-	ParamMaxCatchupRate = "max_catchup_rate"
-	// ParamPolicy: routing policy of the session.
-	ParamPolicy = "policy"
-)

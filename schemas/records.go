@@ -3,7 +3,6 @@ package schemas
 import (
 	"encoding/json"
 	"fmt"
-	"math"
 	"time"
 )
 
@@ -183,112 +182,6 @@ func checkTime(what string, us int64) error {
 	t := time.UnixMicro(us)
 	if y := t.Year(); y < 2020 || y > 2200 {
 		return fmt.Errorf("%s time_us %d is in the year %d: Unix microseconds are expected", what, us, y)
-	}
-	return nil
-}
-
-// Experiment statuses.
-const (
-	ExperimentDraft   = "draft"
-	ExperimentRunning = "running"
-	ExperimentStopped = "stopped"
-	ExperimentDecided = "decided"
-)
-
-// Experiment assigns units to arms. It is what the bucket experiments holds.
-type Experiment struct {
-	Name       string `json:"name"`
-	Hypothesis string `json:"hypothesis,omitempty"`
-	Owner      string `json:"owner,omitempty"`
-	Status     string `json:"status"`
-	// Salt decides the assignment; a new salt is a new, independent phase.
-	Salt string `json:"salt"`
-	// Unit is what is randomised: session, viewer or stream.
-	Unit string `json:"unit"`
-	// Layer groups experiments that touch the same decision; a unit is in at most one of a layer.
-	// It owns the segments [LayerFrom, LayerTo) of [0, 1); 0 and 0 mean all.
-	Layer     string  `json:"layer"`
-	LayerFrom float64 `json:"layer_from,omitempty"`
-	LayerTo   float64 `json:"layer_to,omitempty"`
-	// Coverage is the share of units taken into the experiment, 0 to 1; raising it never moves a unit.
-	Coverage float64 `json:"coverage"`
-	Arms     []Arm   `json:"arms"`
-	// PrimaryMetric names the metric that decides, e.g. stall_ratio.
-	PrimaryMetric string `json:"primary_metric,omitempty"`
-	StartedUnixUs int64  `json:"started_us,omitempty"`
-}
-
-// Arm is one variant. The first arm is the control.
-type Arm struct {
-	Name string `json:"name"`
-	// Weight is relative to the other arms' weights.
-	Weight float64 `json:"weight"`
-	// Params are obeyed by play page, dispatch and router; see docs/experiments.md.
-	Params map[string]string `json:"params,omitempty"`
-}
-
-// ParseExperiment reads an entry of the bucket experiments.
-func ParseExperiment(key string, value []byte) (*Experiment, error) {
-	var x Experiment
-	if err := UnmarshalStrict(value, &x); err != nil {
-		return nil, err
-	}
-	if x.Name != key {
-		return nil, fmt.Errorf("the experiment under key %s is named %q", key, x.Name)
-	}
-	return &x, x.Check()
-}
-
-// Check names the field that is wrong and says why.
-func (x *Experiment) Check() error {
-	if err := CheckName("name", x.Name); err != nil {
-		return err
-	}
-	bad := func(field, format string, a ...any) error {
-		return fmt.Errorf("experiment %s: %s: %s", x.Name, field, fmt.Sprintf(format, a...))
-	}
-	switch x.Status {
-	case ExperimentDraft, ExperimentRunning, ExperimentStopped, ExperimentDecided:
-	default:
-		return bad("status", "%q is not draft, running, stopped or decided", x.Status)
-	}
-	switch x.Unit {
-	case "session", "viewer", "stream":
-	default:
-		return bad("unit", "%q is not session, viewer or stream", x.Unit)
-	}
-	if x.Salt == "" || len(x.Salt) > MaxNameLen {
-		return bad("salt", "has %d bytes: 1 to %d are allowed", len(x.Salt), MaxNameLen)
-	}
-	if err := CheckName("layer", x.Layer); err != nil {
-		return bad("layer", "%v", err)
-	}
-	if !(x.LayerFrom >= 0 && x.LayerTo <= 1 && (x.LayerFrom < x.LayerTo || x.LayerFrom == 0 && x.LayerTo == 0)) {
-		return bad("layer_from, layer_to", "[%v, %v) is not a range inside [0, 1)", x.LayerFrom, x.LayerTo)
-	}
-	if !(x.Coverage >= 0 && x.Coverage <= 1) {
-		return bad("coverage", "%v is not between 0 and 1", x.Coverage)
-	}
-	if len(x.Arms) < 2 || len(x.Arms) > 16 {
-		return bad("arms", "%d given: 2 to 16 are allowed", len(x.Arms))
-	}
-	seen := map[string]bool{}
-	sum := 0.0
-	for i, a := range x.Arms {
-		if err := CheckName("name", a.Name); err != nil {
-			return bad(fmt.Sprintf("arms[%d]", i), "%v", err)
-		}
-		if seen[a.Name] {
-			return bad(fmt.Sprintf("arms[%d].name", i), "%q is used twice", a.Name)
-		}
-		seen[a.Name] = true
-		if !(a.Weight >= 0) || math.IsInf(a.Weight, 0) {
-			return bad(fmt.Sprintf("arms[%d].weight", i), "%v is not a number >= 0", a.Weight)
-		}
-		sum += a.Weight
-	}
-	if !(sum > 0) {
-		return bad("arms", "weights sum to %v: at least one must be above 0", sum)
 	}
 	return nil
 }

@@ -268,6 +268,43 @@ func TestArmsSurviveAChange(t *testing.T) {
 	}
 }
 
+// An experiment takes only its targets, and a session that plays keeps its
+// arm's parameters when the experiment stops.
+func TestTargetingAndStop(t *testing.T) {
+	b := world(t)
+	mine, others, region := experiment("mine", "l1", "session"), experiment("others", "l2", "session"), experiment("region", "l3", "session")
+	mine.Targeting = &schemas.Targeting{Streams: []string{"live/*"}}
+	mine.Arms[0].Params = map[string]string{schemas.ParamPolicy: "cost", schemas.ParamStartBufferSec: "1"}
+	mine.Arms[1].Params = mine.Arms[0].Params
+	others.Targeting = &schemas.Targeting{Streams: []string{"other/*"}}
+	region.Targeting = &schemas.Targeting{Regions: []string{"mars"}}
+	for _, x := range []schemas.Experiment{mine, others, region} {
+		put(t, b.JS, schemas.BucketExperiments, x.Name, x)
+	}
+	r := start(t, b.JS)
+	d := r.dispatch(t, "&viewer=alice")
+	if !strings.HasPrefix(d.Arms, "mine=") || strings.Contains(d.Arms, ",") {
+		t.Fatalf("arms %q, want those of the experiment that is for this stream", d.Arms)
+	}
+	if d.Params[schemas.ParamStartBufferSec] != "1" {
+		t.Fatalf("params %v", d.Params)
+	}
+	mine.Status = schemas.ExperimentStopped
+	put(t, b.JS, schemas.BucketExperiments, "mine", mine)
+	await.True(t, "new sessions are in no experiment", func() bool { return r.dispatch(t, "&viewer=alice").Arms == "" })
+	r.get(t, d.URL)
+	r.stop()
+	for _, m := range records(t, b.JS, "decisions.*") {
+		var x schemas.Decision
+		if err := schemas.DecodeRecord(m.Data(), &x); err != nil {
+			t.Fatal(err)
+		}
+		if want := map[bool]string{true: "cost", false: "affinity"}[x.SessionID == d.SessionID]; x.Policy != want {
+			t.Errorf("%s of session %s by policy %s, want %s", x.Kind, x.SessionID, x.Policy, want)
+		}
+	}
+}
+
 func TestBusAwayKeepsDecisions(t *testing.T) {
 	dir := t.TempDir()
 	l, err := net.Listen("tcp", "127.0.0.1:0")

@@ -40,22 +40,20 @@ type arm struct {
 	propensity float64
 }
 
-// arms assigns a session to the running experiments, at most one of a layer;
-// where two of one layer overlap by mistake, the first by name wins.
-func (r *Router) arms(sid, viewer string, k schemas.StreamKey) []arm {
+// arms assigns a session that begins now to the running experiments it is a
+// target of, at most one of a layer; where two of one layer overlap by mistake,
+// the first by name wins.
+func (r *Router) arms(c *token.Session, now time.Time) []arm {
 	var out []arm
 	layers := map[string]bool{}
+	who := assign.Subject{
+		Session: c.SessionID, Viewer: c.ViewerID, Stream: schemas.StreamKey{App: c.App, Stream: c.Stream}, Region: c.Region, UnixSec: now.Unix(),
+	}
 	for _, x := range r.t.running.Get() {
-		unit := sid
-		switch x.Unit {
-		case "viewer":
-			unit = viewer
-		case "stream":
-			unit = k.String()
-		}
-		if layers[x.Layer] {
+		if layers[x.Layer] || !x.Targeting.Match(who.Stream, c.Region, c.ISP) {
 			continue
 		}
+		unit := assign.Unit(x, &who)
 		i, propensity, ok := assign.Assign(x, unit)
 		if !ok || !(propensity > 0) {
 			continue
@@ -75,9 +73,9 @@ func armsText(arms []arm) string {
 	return strings.Join(s, ",")
 }
 
-// params merges the parameters of the arms named in a token, as the experiments
-// stand now; an experiment that has ended no longer has a say. Where two give
-// the same parameter the first by name wins.
+// params merges the parameters of the arms named in a token. A session keeps
+// them when its experiment stops: only new sessions are not in it any more.
+// Where two give the same parameter the first by name wins.
 func (r *Router) params(arms string) map[string]string {
 	if arms == "" {
 		return nil
@@ -85,19 +83,20 @@ func (r *Router) params(arms string) map[string]string {
 	var out map[string]string
 	for pair := range strings.SplitSeq(arms, ",") {
 		name, armName, _ := strings.Cut(pair, "=")
-		for _, x := range r.t.running.Get() {
-			if x.Name != name {
-				continue
+		x, ok := r.t.experiments.Get(name)
+		if !ok || !x.InForce() {
+			continue
+		}
+		i := assign.ArmIndex(x, armName)
+		if i < 0 {
+			continue
+		}
+		for p, v := range x.Arms[i].Params {
+			if out == nil {
+				out = map[string]string{}
 			}
-			if i := assign.ArmIndex(x, armName); i >= 0 {
-				for p, v := range x.Arms[i].Params {
-					if out == nil {
-						out = map[string]string{}
-					}
-					if _, have := out[p]; !have {
-						out[p] = v
-					}
-				}
+			if _, have := out[p]; !have {
+				out[p] = v
 			}
 		}
 	}
@@ -177,7 +176,7 @@ func (r *Router) open(q request, g grant, state *schemas.StreamState, now time.T
 	if g.endsUnix != 0 {
 		o.claims.ExpiresUnix = min(o.claims.ExpiresUnix, g.endsUnix)
 	}
-	o.arms = r.arms(o.claims.SessionID, g.viewer, q.k)
+	o.arms = r.arms(&o.claims, now)
 	o.claims.Arms = armsText(o.arms)
 	o.params = r.params(o.claims.Arms)
 	err := r.settle(o, q.pin, state, now)
@@ -307,7 +306,7 @@ func (r *Router) exposeAgain(c *token.Session, now time.Time) {
 		return
 	}
 	var met []arm
-	for _, a := range r.arms(c.SessionID, c.ViewerID, schemas.StreamKey{App: c.App, Stream: c.Stream}) {
+	for _, a := range r.arms(c, now) {
 		for pair := range strings.SplitSeq(c.Arms, ",") {
 			if pair == a.x.Name+"="+a.arm.Name {
 				met = append(met, a)

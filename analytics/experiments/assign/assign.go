@@ -7,12 +7,14 @@
 // salts are independent. The point of a unit can be recomputed in ClickHouse
 // (see Point), so logged exposures can be checked in SQL.
 //
-// It leaves out whether an experiment is running, targeting, forced arms, and
-// keeping a playing session in its arm when settings change: callers do that.
+// It leaves out whether an experiment is running, targeting, and keeping a
+// playing session in its arm when settings change: callers do that.
 package assign
 
 import (
 	"fmt"
+	"strconv"
+	"strings"
 
 	"github.com/cespare/xxhash/v2"
 
@@ -57,10 +59,17 @@ func InLayer(exp *schemas.Experiment, unit string) bool {
 // running sum of the normalised weights. Changing weights or salt moves units:
 // do it only as a new phase.
 //
+// Blocks (unit block, see Unit) go to their two arms in pairs of neighbouring
+// blocks of a region, in an order drawn by lot for each pair: every two blocks
+// hold both arms, so that hours of the day weigh alike.
+//
 // exp must have passed its Check; it is only read.
 func Assign(exp *schemas.Experiment, unit string) (arm int, propensity float64, ok bool) {
 	if unit == "" || !(exp.Coverage > 0) || !InLayer(exp, unit) {
 		return 0, 0, false
+	}
+	if exp.Unit == schemas.UnitBlock {
+		return assignBlock(exp, unit)
 	}
 	var sum float64
 	last := -1
@@ -94,6 +103,61 @@ func Assign(exp *schemas.Experiment, unit string) (arm int, propensity float64, 
 		from = to
 	}
 	return 0, 0, false
+}
+
+// Subject is a session about to be assigned.
+type Subject struct {
+	Session, Viewer string
+	Stream          schemas.StreamKey
+	Region          string
+	UnixSec         int64 // when it begins
+}
+
+// Unit gives what the experiment randomises for a session: its id, its viewer,
+// its stream, or its region and block of time as "region/number"; empty: unknown.
+func Unit(exp *schemas.Experiment, s *Subject) string {
+	switch exp.Unit {
+	case schemas.UnitSession:
+		return s.Session
+	case schemas.UnitViewer:
+		return s.Viewer
+	case schemas.UnitStream:
+		return s.Stream.String()
+	case schemas.UnitBlock:
+		return s.Region + "/" + strconv.FormatInt(s.UnixSec/exp.BlockSec, 10)
+	}
+	return ""
+}
+
+// assignBlock draws the order of a pair of blocks; the second block gets the other arm.
+func assignBlock(exp *schemas.Experiment, unit string) (arm int, propensity float64, ok bool) {
+	cut := strings.LastIndexByte(unit, '/')
+	if cut < 0 || len(exp.Arms) != 2 {
+		return 0, 0, false
+	}
+	n, err := strconv.ParseInt(unit[cut+1:], 10, 64)
+	if err != nil || n < 0 {
+		return 0, 0, false
+	}
+	var text [96]byte
+	pair := strconv.AppendInt(append(append(text[:0], unit[:cut]...), '/'), n/2, 10)
+	var d xxhash.Digest
+	d.Reset()
+	_, _ = d.WriteString(exp.Salt)
+	_, _ = d.WriteString("\x00")
+	_, _ = d.Write(pair)
+	u := float64(d.Sum64()>>11) * 0x1p-53
+	second := u >= 0.5
+	if second {
+		u -= 0.5
+	}
+	if u >= exp.Coverage/2 { // as with weights: each half of [0, 1) fills from its start
+		return 0, 0, false
+	}
+	if second == (n%2 == 0) {
+		return 1, 0.5, true
+	}
+	return 0, 0.5, true
 }
 
 // Conflict returns an error naming the two experiments when any two of those

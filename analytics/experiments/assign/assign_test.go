@@ -247,3 +247,58 @@ func BenchmarkAssign(b *testing.B) {
 		}
 	}
 }
+
+// Every pair of blocks of a region holds both arms, in an order that is drawn
+// by lot, independently by pair and region; coverage only adds pairs.
+func TestBlocksAreBalancedPairs(t *testing.T) {
+	x := experiment("sb", 1, 1, 1)
+	x.Unit, x.BlockSec = schemas.UnitBlock, 1800
+	if err := x.Check(); err != nil {
+		t.Fatal(err)
+	}
+	arm := func(region string, block int64, coverage float64) (int, bool) {
+		c := *x
+		c.Coverage = coverage
+		i, p, ok := Assign(&c, Unit(&c, &Subject{Region: region, UnixSec: block*1800 + block%1800}))
+		if ok && p != 0.5 {
+			t.Fatalf("propensity %v", p)
+		}
+		return i, ok
+	}
+	first, same := 0, 0
+	const pairs = 2000
+	for p := range int64(pairs) {
+		a, _ := arm("eu", 2*p, 1)
+		b, _ := arm("eu", 2*p+1, 1)
+		if a+b != 1 {
+			t.Fatalf("pair %d has arms %d and %d", p, a, b)
+		}
+		first += a
+		if o, _ := arm("us", 2*p, 1); o == a {
+			same++
+		}
+		half, inHalf := arm("eu", 2*p, 0.5)
+		if _, other := arm("eu", 2*p+1, 0.5); inHalf != other {
+			t.Fatalf("pair %d is half covered", p)
+		}
+		if wide, ok := arm("eu", 2*p, 0.8); inHalf && (!ok || wide != half || half != a) {
+			t.Fatalf("more coverage moved pair %d", p)
+		}
+	}
+	for what, n := range map[string]int{"first in eu": first, "eu as us": same} { // 4.5 standard deviations; the hash does not change
+		if n < pairs/2-100 || n > pairs/2+100 {
+			t.Errorf("%s: %d of %d", what, n, pairs)
+		}
+	}
+	if i, _, ok := Assign(x, "nonsense"); ok {
+		t.Errorf("a unit that is no block got arm %d", i)
+	}
+}
+
+func TestAssigningABlockAllocatesNothing(t *testing.T) {
+	x := experiment("sb", 1, 1, 1)
+	x.Unit, x.BlockSec = schemas.UnitBlock, 1800
+	if n := testing.AllocsPerRun(100, func() { Assign(x, "eu-west/987654") }); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
