@@ -1,64 +1,169 @@
 package main
 
 import (
+	"cmp"
+	"context"
 	"crypto/rand"
-	"encoding/json"
-	"errors"
 	"flag"
 	"fmt"
-	"io"
-	"os"
+	"log/slog"
+	"os/user"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
 
-	"github.com/nats-io/nats.go/jetstream"
 	"github.com/peterbourgon/ff/v3/ffcli"
 
-	"github.com/spillway-live/spillway/analytics/experiments/assign"
+	"github.com/spillway-live/spillway/analytics/experiments/control"
+	"github.com/spillway-live/spillway/analytics/experiments/plan"
+	"github.com/spillway-live/spillway/analytics/experiments/report"
 	"github.com/spillway-live/spillway/schemas"
 )
 
 // experimentCommand manages experiments and prints their reports.
 func (c *commands) experimentCommand() *ffcli.Command {
-	var b base
-	change := func(name, help, from, to string) *ffcli.Command {
-		return c.command("experiment "+name, "NAME", help, 1, b.register, func(ctx ctx, a []string) error {
-			return b.withBucket(ctx, schemas.BucketExperiments, func(kv jetstream.KeyValue) error {
-				return moveExperiment(ctx, kv, a[0], from, to)
-			})
-		})
-	}
 	return c.parent("experiment", "A/B tests of QoS strategies",
-		c.command("experiment list", "", "list the experiments", 0, b.register, func(ctx ctx, _ []string) error {
-			return b.withBucket(ctx, schemas.BucketExperiments, func(kv jetstream.KeyValue) error { return c.listExperiments(ctx, kv) })
-		}),
-		c.command("experiment create", "FILE", "create a draft from a JSON file (- is standard input)", 1, b.register, func(ctx ctx, a []string) error {
-			x, err := c.readExperiment(a[0])
-			if err != nil {
-				return err
-			}
-			return b.withBucket(ctx, schemas.BucketExperiments, func(kv jetstream.KeyValue) error { return createExperiment(ctx, kv, x) })
-		}),
-		change("start", "let a draft assign sessions", schemas.ExperimentDraft, schemas.ExperimentRunning),
-		change("stop", "end assignment; sessions that play keep their arm", schemas.ExperimentRunning, schemas.ExperimentStopped),
+		c.experimentList(), c.experimentShow(), c.experimentCreate(), c.experimentPlan(),
+		c.experimentMove("start", "let a draft assign sessions", (*control.Control).Start),
+		c.experimentMove("stop", "end assignment; sessions that play keep their arm", (*control.Control).Stop),
+		c.experimentCover(), c.experimentDecide(), c.experimentHistory(), c.experimentRemove(),
 		c.experimentReport(),
 	)
 }
 
-func (c *commands) readExperiment(file string) (*schemas.Experiment, error) {
-	in := c.stdin
-	if file != "-" {
-		f, err := os.Open(file)
-		if err != nil {
-			return nil, fmt.Errorf("read experiment: %w", err)
-		}
-		defer f.Close()
-		in = f
+// audit is who changes an experiment and why.
+type audit struct {
+	base
+	by, reason string
+}
+
+func (a *audit) register(fs *flag.FlagSet) {
+	a.base.register(fs)
+	name := ""
+	if u, err := user.Current(); err == nil {
+		name = u.Username
 	}
-	data, err := io.ReadAll(io.LimitReader(in, 1<<20))
+	fs.StringVar(&a.by, "by", name, "who makes this change, for the history")
+	fs.StringVar(&a.reason, "reason", "", "why, for the history")
+}
+
+// control runs f with access to the bus in the name of who asks.
+func (a *audit) control(ctx ctx, f func(*control.Control) error) error {
+	nc, js, err := a.connect(ctx, "spillway-cli", slog.New(slog.DiscardHandler))
 	if err != nil {
-		return nil, fmt.Errorf("read experiment: %w", err)
+		return err
+	}
+	defer nc.Close()
+	return f(&control.Control{JS: js, By: a.by})
+}
+
+// say prints what became of an experiment; an error with an experiment is a
+// change that holds nevertheless.
+func (c *commands) say(x *schemas.Experiment, err error) error {
+	if x != nil {
+		fmt.Fprintf(c.stdout, "experiment %s is %s, coverage %g\n", x.Name, x.Status, x.Coverage)
+	}
+	return err
+}
+
+func (c *commands) experimentMove(name, help string, move func(*control.Control, context.Context, string, string) (*schemas.Experiment, error)) *ffcli.Command {
+	var au audit
+	return c.command("experiment "+name, "NAME", help, 1, au.register, func(ctx ctx, a []string) error {
+		return au.control(ctx, func(ct *control.Control) error { return c.say(move(ct, ctx, a[0], au.reason)) })
+	})
+}
+
+func (c *commands) experimentCover() *ffcli.Command {
+	var au audit
+	return c.command("experiment cover", "NAME SHARE", "raise the share of units taken in, e.g. 0.5; nobody changes arms", 2, au.register, func(ctx ctx, a []string) error {
+		share, err := strconv.ParseFloat(a[1], 64)
+		if err != nil {
+			return fmt.Errorf("share %q is not a number from 0 to 1", a[1])
+		}
+		return au.control(ctx, func(ct *control.Control) error { return c.say(ct.Cover(ctx, a[0], share, au.reason)) })
+	})
+}
+
+func (c *commands) experimentDecide() *ffcli.Command {
+	var au audit
+	return c.command("experiment decide", "NAME ARM", "record which arm of a stopped experiment won", 2, au.register, func(ctx ctx, a []string) error {
+		return au.control(ctx, func(ct *control.Control) error { return c.say(ct.Decide(ctx, a[0], a[1], au.reason)) })
+	})
+}
+
+func (c *commands) experimentRemove() *ffcli.Command {
+	var au audit
+	return c.command("experiment remove", "NAME", "delete a draft", 1, au.register, func(ctx ctx, a []string) error {
+		return au.control(ctx, func(ct *control.Control) error { return ct.Remove(ctx, a[0]) })
+	})
+}
+
+func (c *commands) experimentCreate() *ffcli.Command {
+	var au audit
+	return c.command("experiment create", "FILE", "store a draft from a JSON file (- is standard input), or change one that is a draft still", 1, au.register, func(ctx ctx, a []string) error {
+		x, err := c.readExperiment(a[0])
+		if err != nil {
+			return err
+		}
+		return au.control(ctx, func(ct *control.Control) error {
+			if err := c.say(ct.Save(ctx, x)); err != nil {
+				return err
+			}
+			return c.warn(x)
+		})
+	})
+}
+
+func (c *commands) warn(x *schemas.Experiment) error {
+	for _, w := range plan.Warnings(x) {
+		if _, err := fmt.Fprintf(c.stdout, "warning: %s\n", w); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *commands) experimentShow() *ffcli.Command {
+	var au audit
+	return c.command("experiment show", "NAME", "print an experiment as JSON", 1, au.register, func(ctx ctx, a []string) error {
+		return au.control(ctx, func(ct *control.Control) error {
+			x, err := ct.Get(ctx, a[0])
+			if err != nil {
+				return err
+			}
+			return c.printJSON(x)
+		})
+	})
+}
+
+func (c *commands) experimentHistory() *ffcli.Command {
+	var au audit
+	return c.command("experiment history", "NAME", "who changed an experiment, when and why", 1, au.register, func(ctx ctx, a []string) error {
+		return au.control(ctx, func(ct *control.Control) error {
+			h, err := ct.History(ctx, a[0])
+			if err != nil {
+				return err
+			}
+			w := tabwriter.NewWriter(c.stdout, 0, 4, 2, ' ', 0)
+			fmt.Fprintln(w, "AT\tSTATUS\tCOVERAGE\tBY\tREASON")
+			for _, v := range h {
+				at := v.At.UTC().Format(time.RFC3339)
+				if x := v.Experiment; x != nil {
+					fmt.Fprintf(w, "%s\t%s\t%g\t%s\t%s\n", at, x.Status, x.Coverage, x.ChangedBy, x.ChangeReason)
+				} else {
+					fmt.Fprintf(w, "%s\t-\t-\t-\t%s\n", at, v.Problem)
+				}
+			}
+			return w.Flush()
+		})
+	})
+}
+
+func (c *commands) readExperiment(file string) (*schemas.Experiment, error) {
+	data, err := c.readFile("experiment", file)
+	if err != nil {
+		return nil, err
 	}
 	var x schemas.Experiment
 	if err := schemas.UnmarshalStrict(data, &x); err != nil {
@@ -74,109 +179,85 @@ func (c *commands) readExperiment(file string) (*schemas.Experiment, error) {
 	return &x, x.Check()
 }
 
-// createExperiment stores a draft; an existing name is refused, because editing
-// an experiment under way would void it.
-func createExperiment(ctx ctx, kv jetstream.KeyValue, x *schemas.Experiment) error {
-	if err := x.Check(); err != nil {
-		return err
-	}
-	v, err := json.Marshal(x)
-	if err != nil {
-		return err
-	}
-	if _, err := kv.Create(ctx, x.Name, v); errors.Is(err, jetstream.ErrKeyExists) {
-		return fmt.Errorf("experiment %s exists: choose another name, its history is kept", x.Name)
-	} else if err != nil {
-		return fmt.Errorf("create experiment %s: %w", x.Name, err)
-	}
-	return nil
+func (c *commands) experimentList() *ffcli.Command {
+	var au audit
+	return c.command("experiment list", "", "list the experiments", 0, au.register, func(ctx ctx, _ []string) error {
+		return au.control(ctx, func(ct *control.Control) error {
+			list, err := ct.List(ctx)
+			if err != nil {
+				return err
+			}
+			w := tabwriter.NewWriter(c.stdout, 0, 4, 2, ' ', 0)
+			fmt.Fprintln(w, "NAME\tSTATUS\tUNIT\tLAYER\tCOVERAGE\tARMS\tHYPOTHESIS")
+			for _, e := range list {
+				if e.Err != nil {
+					fmt.Fprintf(w, "%s\t-\t-\t-\t-\t-\t%v\n", e.Key, e.Err)
+					continue
+				}
+				x := e.Value
+				arms := make([]string, len(x.Arms))
+				for i, a := range x.Arms {
+					arms[i] = fmt.Sprintf("%s:%g", a.Name, a.Weight)
+				}
+				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%g\t%s\t%s\n", x.Name, x.Status, x.Unit, x.Layer, x.Coverage, strings.Join(arms, " "), x.Hypothesis)
+			}
+			return w.Flush()
+		})
+	})
 }
 
-func moveExperiment(ctx ctx, kv jetstream.KeyValue, name, from, to string) error {
-	x, rev, err := getExperiment(ctx, kv, name)
-	if err != nil {
-		return err
-	}
-	if x.Status != from {
-		return fmt.Errorf("experiment %s is %s: only a %s one can become %s", name, x.Status, from, to)
-	}
-	x.Status = to
-	if to == schemas.ExperimentRunning {
-		x.StartedUnixUs = time.Now().UnixMicro()
-		if err := layerIsFree(ctx, kv, x); err != nil {
+// experimentPlan says how large an experiment must be, from a file, with what
+// ClickHouse knows of its primary metric.
+func (c *commands) experimentPlan() *ffcli.Command {
+	var au audit
+	var days float64
+	return c.command("experiment plan", "FILE", "say how many units and days an experiment needs; without mean, variance and units_per_day in its plan they are taken from ClickHouse", 1, func(fs *flag.FlagSet) {
+		au.register(fs)
+		fs.Float64Var(&days, "history", 14, "days of data to look back on")
+	}, func(ctx ctx, a []string) error {
+		x, err := c.readExperiment(a[0])
+		if x == nil || x.Plan == nil || x.PrimaryMetric == "" {
+			return cmp.Or(err, fmt.Errorf("%s: plan and primary_metric: give at least {\"plan\": {\"effect\": 0.1, \"days\": 14}}", a[0]))
+		}
+		if x.Plan.Mean == 0 || x.Plan.Variance == 0 || x.Plan.UnitsPerDay == 0 {
+			if err := c.fillPlan(ctx, &au.base, x, days); err != nil {
+				return err
+			}
+		}
+		if err := x.Check(); err != nil {
 			return err
 		}
-	}
-	v, err := json.Marshal(x)
-	if err != nil {
-		return err
-	}
-	if _, err := kv.Update(ctx, name, v, rev); err != nil {
-		return fmt.Errorf("change experiment %s (changed by somebody else at the same time?): %w", name, err)
-	}
-	return nil
-}
-
-// layerIsFree refuses an experiment whose share of its layer another running one has.
-func layerIsFree(ctx ctx, kv jetstream.KeyValue, x *schemas.Experiment) error {
-	names, err := keys(ctx, kv)
-	if err != nil {
-		return err
-	}
-	running := []*schemas.Experiment{x}
-	for _, n := range names {
-		o, _, err := getExperiment(ctx, kv, n)
+		s, err := plan.Of(x)
 		if err != nil {
 			return err
 		}
-		if o.Name != x.Name && o.Status == schemas.ExperimentRunning {
-			running = append(running, o)
+		p := x.Plan
+		fmt.Fprintf(c.stdout, "primary metric %s: mean %.4g, variance of a unit %.4g, %.0f units a day\n", x.PrimaryMetric, p.Mean, p.Variance, p.UnitsPerDay)
+		fmt.Fprintf(c.stdout, "a lift of %.3g %% needs %.0f units in control and smallest arm together", 100*p.Effect, s.Needed)
+		if s.Days > 0 {
+			fmt.Fprintf(c.stdout, ": %d days at this coverage\n", s.Days)
+		} else {
+			fmt.Fprintf(c.stdout, ": more than ten years at this coverage\n")
 		}
-	}
-	return assign.Conflict(running)
+		fmt.Fprintf(c.stdout, "%g days bring %.0f units, which find a lift of %.3g %%\n", p.Days, s.Expected, 100*s.Found)
+		return c.warn(x)
+	})
 }
 
-func getExperiment(ctx ctx, kv jetstream.KeyValue, name string) (*schemas.Experiment, uint64, error) {
-	if err := schemas.CheckName("experiment name", name); err != nil {
-		return nil, 0, err
-	}
-	e, err := kv.Get(ctx, name)
-	if errors.Is(err, jetstream.ErrKeyNotFound) {
-		names, kerr := keys(ctx, kv)
-		if kerr != nil {
-			return nil, 0, kerr
-		}
-		return nil, 0, fmt.Errorf("there is no experiment %q; there are: %s", name, strings.Join(names, ", "))
-	}
+// fillPlan takes the missing figures of a plan from what is stored.
+func (c *commands) fillPlan(ctx ctx, b *base, x *schemas.Experiment, days float64) error {
+	conn, err := b.openClickHouse()
 	if err != nil {
-		return nil, 0, fmt.Errorf("experiment %s: %w", name, err)
+		return err
 	}
-	var x schemas.Experiment
-	if err := json.Unmarshal(e.Value(), &x); err != nil {
-		return nil, 0, fmt.Errorf("experiment %s: %w", name, err)
-	}
-	return &x, e.Revision(), nil
-}
-
-func (c *commands) listExperiments(ctx ctx, kv jetstream.KeyValue) error {
-	names, err := keys(ctx, kv)
+	defer conn.Close()
+	base, err := report.ReadBaseline(ctx, conn, x, days, report.Options{})
 	if err != nil {
-		return fmt.Errorf("list experiments: %w", err)
+		return err
 	}
-	w := tabwriter.NewWriter(c.stdout, 0, 4, 2, ' ', 0)
-	fmt.Fprintln(w, "NAME\tSTATUS\tUNIT\tLAYER\tCOVERAGE\tARMS\tHYPOTHESIS")
-	for _, n := range names {
-		x, _, err := getExperiment(ctx, kv, n)
-		if err != nil {
-			return err
-		}
-		arms := make([]string, len(x.Arms))
-		for i, a := range x.Arms {
-			arms[i] = fmt.Sprintf("%s:%g", a.Name, a.Weight)
-		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%g\t%s\t%s\n", x.Name, x.Status, x.Unit, x.Layer, x.Coverage, strings.Join(arms, " "), x.Hypothesis)
-	}
-	return w.Flush()
+	p := x.Plan
+	p.Mean, p.Variance, p.UnitsPerDay = cmp.Or(p.Mean, base.Mean), cmp.Or(p.Variance, base.Variance), cmp.Or(p.UnitsPerDay, base.UnitsPerDay)
+	return nil
 }
 
 // statsCommand evaluates statistics on cases from standard input.

@@ -7,30 +7,32 @@ import (
 	"io"
 
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
-	"github.com/nats-io/nats.go/jetstream"
 	"github.com/peterbourgon/ff/v3/ffcli"
 
+	"github.com/spillway-live/spillway/analytics/experiments/control"
 	"github.com/spillway-live/spillway/analytics/experiments/report"
 	"github.com/spillway-live/spillway/analytics/stats/eval"
 	"github.com/spillway-live/spillway/schemas"
 )
 
 func (c *commands) experimentReport() *ffcli.Command {
-	var b base
+	var b audit
 	var asJSON bool
 	var alpha float64
+	var exact bool
 	return c.command("experiment report", "NAME", "compare an experiment's arms, with intervals", 1, func(fs *flag.FlagSet) {
 		b.register(fs)
 		fs.BoolVar(&asJSON, "json", false, "print JSON instead of text")
+		fs.BoolVar(&exact, "exact", true, "take the variance of primary metric and guardrails over every unit, not over hash buckets of them")
 		fs.Float64Var(&alpha, "alpha", 0.05, "error rate of the intervals")
 	}, func(ctx ctx, a []string) error {
 		if !(alpha > 0 && alpha < 1) {
 			return fmt.Errorf("--alpha %v: give a number between 0 and 1, e.g. 0.05", alpha)
 		}
 		var x *schemas.Experiment
-		err := b.withBucket(ctx, schemas.BucketExperiments, func(kv jetstream.KeyValue) error {
+		err := b.control(ctx, func(ct *control.Control) error {
 			var err error
-			x, _, err = getExperiment(ctx, kv, a[0])
+			x, err = ct.Get(ctx, a[0])
 			return err
 		})
 		if err != nil {
@@ -41,7 +43,7 @@ func (c *commands) experimentReport() *ffcli.Command {
 			return err
 		}
 		defer conn.Close()
-		r, err := report.Build(ctx, conn, x, report.Options{Alpha: alpha})
+		r, err := report.Build(ctx, conn, x, report.Options{Alpha: alpha, Exact: exact})
 		if err != nil {
 			return err
 		}

@@ -3,6 +3,7 @@ package report
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -18,10 +19,15 @@ import (
 	"github.com/spillway-live/spillway/testenv/clickhouse/tablestest"
 )
 
-func open(t *testing.T) driver.Conn {
-	t.Helper()
+// TestReport runs on one ClickHouse; each part has an experiment of its own.
+func TestReport(t *testing.T) {
 	_, conn := tablestest.Start(t)
-	return conn
+	for name, part := range map[string]func(*testing.T, driver.Conn){
+		"finds planted effects": findsPlantedEffects, "buckets agree with units": bucketsAgreeWithUnits, "without data": withoutDataSaysSo,
+		"decides": decides, "blocks": blocks,
+	} {
+		t.Run(name, func(t *testing.T) { part(t, conn) })
+	}
 }
 
 func experiment(name string) *schemas.Experiment {
@@ -44,7 +50,7 @@ func plant(t *testing.T, conn driver.Conn, x *schemas.Experiment, viewers int) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e, err := conn.PrepareBatch(ctx, "INSERT INTO spillway.exposures (time, id, experiment, salt, unit, unit_kind, session_id, arm, propensity, reason)")
+	e, err := conn.PrepareBatch(ctx, "INSERT INTO spillway.exposures (time, id, experiment, salt, unit, unit_kind, session_id, viewer_id, arm, propensity, reason)")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -61,7 +67,7 @@ func plant(t *testing.T, conn driver.Conn, x *schemas.Experiment, viewers int) {
 		if arm == 1 {
 			stallShare, first = 0.02*level, 300*level
 		}
-		if err := e.Append(now, fmt.Sprintf("x%d", v), x.Name, x.Salt, viewer, "viewer", fmt.Sprintf("s%d-0", v), name, p, "assigned"); err != nil {
+		if err := e.Append(now, fmt.Sprintf("x%d", v), x.Name, x.Salt, viewer, "viewer", fmt.Sprintf("%s-s%d-0", x.Name, v), viewer, name, p, "assigned"); err != nil {
 			t.Fatal(err)
 		}
 		for s := range 1 + v%4 {
@@ -72,7 +78,7 @@ func plant(t *testing.T, conn driver.Conn, x *schemas.Experiment, viewers int) {
 			if v%50 == 0 && s == 0 {
 				bin = schemas.FailedStartBin // one start in fifty viewers fails
 			}
-			if err := b.Append(now.UnixMilli(), "final", fmt.Sprintf("s%d-%d", v, s), viewer, "live", "demo", "a", x.Name+"="+name+",other=z",
+			if err := b.Append(now.UnixMilli(), "final", fmt.Sprintf("%s-s%d-%d", x.Name, v, s), viewer, "live", "demo", "a", x.Name+"="+name+",other=z",
 				int64(1), int64(1), int64(1), int64(ms), watched-stalled, stalled, int64(1), int64(1500)*(watched-stalled), watched-stalled,
 				[]int64{bin}, []int64{1}, []int64{int64(loghist.BinOf(1500))}, []int64{1}); err != nil {
 				t.Fatal(err)
@@ -87,8 +93,7 @@ func plant(t *testing.T, conn driver.Conn, x *schemas.Experiment, viewers int) {
 	}
 }
 
-func TestReportFindsPlantedEffects(t *testing.T) {
-	conn := open(t)
+func findsPlantedEffects(t *testing.T, conn driver.Conn) {
 	x := experiment("latency")
 	plant(t, conn, x, 2000)
 	r, err := Build(t.Context(), conn, x, Options{})
@@ -141,8 +146,45 @@ func TestReportFindsPlantedEffects(t *testing.T) {
 	}
 }
 
-func TestReportWithoutDataSaysSo(t *testing.T) {
-	conn := open(t)
+// Figures from hash buckets and over every unit agree: the values to the last
+// digit, the standard errors within what 256 clusters can tell.
+func bucketsAgreeWithUnits(t *testing.T, conn driver.Conn) {
+	x := experiment("agree")
+	x.PrimaryMetric = "stall_ratio"
+	x.Guardrails = []schemas.Guardrail{{Metric: "played_per_unit", Margin: 0.05}, {Metric: "first_screen_mean", Margin: 0.05}}
+	plant(t, conn, x, 4000)
+	fast, err := Build(t.Context(), conn, x, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	exact, err := Build(t.Context(), conn, x, Options{Exact: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	compared := 0
+	for i := range fast.Metrics {
+		f, e := &fast.Metrics[i], &exact.Metrics[i]
+		if !e.Exact {
+			continue
+		}
+		compared++
+		for arm := range f.estimates {
+			a, b := f.estimates[arm].e, e.estimates[arm].e
+			if math.Abs(a.Value-b.Value) > 1e-12*math.Abs(b.Value) || b.Value == 0 {
+				t.Errorf("%s of arm %d: %v from buckets, %v from units", f.Name, arm, a.Value, b.Value)
+			}
+			// The relative error of a variance over 256 clusters is sqrt(2/255) = 0.09; of a standard error half of it.
+			if r := a.SE() / b.SE(); r < 0.8 || r > 1.25 {
+				t.Errorf("%s of arm %d: standard error %v from buckets, %v from units", f.Name, arm, a.SE(), b.SE())
+			}
+		}
+	}
+	if compared != 3 {
+		t.Errorf("%d metrics were computed over units, want the primary and two guardrails", compared)
+	}
+}
+
+func withoutDataSaysSo(t *testing.T, conn driver.Conn) {
 	r, err := Build(t.Context(), conn, experiment("nothing"), Options{})
 	if err != nil {
 		t.Fatal(err)
@@ -158,9 +200,132 @@ func TestReportWithoutDataSaysSo(t *testing.T) {
 	if err := r.WriteText(&text); err != nil || !strings.Contains(text.String(), "undefined") {
 		t.Errorf("text (%v): %s", err, text.String())
 	}
+	if r.Decision.Verdict == Ship || r.Decision.Verdict == Stop {
+		t.Errorf("without data the decision is %+v", r.Decision)
+	}
+	if _, err := json.Marshal(r); err != nil {
+		t.Errorf("a report without data is no JSON: %v", err)
+	}
 	bad := experiment("x")
 	bad.Unit = "user"
 	if _, err := Build(t.Context(), conn, bad, Options{}); err == nil {
 		t.Error("an experiment with an unknown unit was reported on")
+	}
+}
+
+// What to do, from planted effects: the second arm stalls twice as much and
+// starts a quarter sooner.
+func decides(t *testing.T, conn driver.Conn) {
+	month := func(name, primary string, guards ...schemas.Guardrail) *schemas.Experiment {
+		x := experiment(name)
+		x.StartedUnixUs = time.Now().Add(-30 * 24 * time.Hour).UnixMicro()
+		x.PrimaryMetric, x.Guardrails = primary, guards
+		return x
+	}
+	planned := func(x *schemas.Experiment, days float64) *schemas.Experiment {
+		x.Plan = &schemas.ExperimentPlan{Effect: 0.2, Mean: 450, Variance: 50_000, UnitsPerDay: 1000, Days: days}
+		return x
+	}
+	stall := schemas.Guardrail{Metric: "stall_ratio", Margin: 0.05}
+	bytes := schemas.Guardrail{Metric: "bytes_per_hour", Margin: 0.05}
+	played := schemas.Guardrail{Metric: "played_per_unit", Margin: 0.9}
+	young := month("young", "first_screen_mean", played)
+	young.StartedUnixUs = time.Now().Add(-time.Hour).UnixMicro()
+	split := month("split", "first_screen_mean")
+	for _, c := range []struct {
+		x       *schemas.Experiment
+		viewers int
+		want    string
+		why     string
+	}{
+		{month("faster", "first_screen_mean", played), 600, Ship, "every guardrail holds"},
+		{month("guarded", "first_screen_mean", stall), 600, Stop, "harms stall ratio"},
+		{month("worse", "stall_ratio"), 600, Stop, "is worse"},
+		{month("few", "first_screen_mean"), 60, KeepRunning, "too few"},
+		{young, 600, KeepRunning, "at least 168.0 h"},
+		{planned(month("open", "first_screen_mean", bytes), 90), 600, KeepRunning, "not shown that edge bytes"},
+		{planned(month("over", "played_per_unit"), 20), 600, CannotTell, "no difference"},
+		{planned(month("under-way", "played_per_unit"), 90), 600, KeepRunning, "day 30.0 of 90"},
+		{month("none", ""), 300, CannotTell, "no primary metric"},
+		{split, 600, CannotTell, "not split as planned"},
+	} {
+		plant(t, conn, c.x, c.viewers)
+		if c.x == split {
+			c.x.Arms[0].Weight = 3
+		}
+		r, err := Build(t.Context(), conn, c.x, Options{Exact: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d := r.Decision; d.Verdict != c.want || !strings.Contains(strings.Join(d.Why, "; "), c.why) {
+			t.Errorf("%s: decision %+v, want %s because %s", c.x.Name, d, c.want, c.why)
+		}
+		if c.want == CannotTell && c.x == split && len(r.Health.Problems) == 0 {
+			t.Error("a broken split is no problem")
+		}
+	}
+}
+
+// Blocks are units: sessions belong to the block in which they began, those of
+// a block's burn-in to none.
+func blocks(t *testing.T, conn driver.Conn) {
+	x := experiment("blocks")
+	x.Unit, x.BlockSec, x.BurnInSec, x.PrimaryMetric = schemas.UnitBlock, 3600, 600, "stall_ratio"
+	start := time.Now().Add(-200 * time.Hour).Truncate(2 * time.Hour)
+	x.StartedUnixUs = start.UnixMicro()
+	ctx := t.Context()
+	b, err := conn.PrepareBatch(ctx, "INSERT INTO spillway.session_slices (time_ms, kind, session_id, app, stream, arms, sessions, played_ms, stalled_ms)")
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, err := conn.PrepareBatch(ctx, "INSERT INTO spillway.exposures (time, id, experiment, salt, unit, unit_kind, session_id, arm, propensity, reason)")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rnd := rand.New(rand.NewPCG(7, 7))
+	const hours, each = 200, 20
+	late := 0
+	for h := range hours {
+		for s := range each {
+			at := start.Add(time.Duration(h)*time.Hour + time.Duration(s)*3*time.Minute)
+			unit := assign.Unit(x, &assign.Subject{Region: "eu", UnixSec: at.Unix()})
+			arm, _, ok := assign.Assign(x, unit)
+			if !ok {
+				t.Fatal("a block is in no arm")
+			}
+			stalled := int64(1000*(1+arm)) + rnd.Int64N(200)
+			if s*3*60 < 600 {
+				stalled = 100_000 // the burn-in must not count
+			} else {
+				late++
+			}
+			sid, name := fmt.Sprintf("b%d-%d", h, s), x.Arms[arm].Name
+			if err := b.Append(at.UnixMilli(), "final", sid, "live", "demo", x.Name+"="+name, int64(1), int64(100_000)-stalled, stalled); err != nil {
+				t.Fatal(err)
+			}
+			if err := e.Append(at, sid, x.Name, x.Salt, unit, "block", sid, name, 0.5, "assigned"); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := b.Send(); err != nil {
+		t.Fatal(err)
+	}
+	if err := e.Send(); err != nil {
+		t.Fatal(err)
+	}
+	r, err := Build(ctx, conn, x, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.Arms[0].Units != hours/2 || r.Arms[1].Units != hours/2 || int(r.Arms[0].Sessions+r.Arms[1].Sessions) != late {
+		t.Errorf("arms %+v, want %d blocks each and %d sessions", r.Arms, hours/2, late)
+	}
+	m := r.primary()
+	if a, c := m.Arms[1], m.Arms[0]; math.Abs(c.Estimate-1.1) > 0.02 || math.Abs(a.Estimate-2.1) > 0.02 {
+		t.Errorf("stall ratios %+v and %+v, want 1.1 and 2.1 %%", c, a)
+	}
+	if m.Comparisons[0].Difference.Undefined != "" || m.Comparisons[0].Difference.Lower < 0.9 {
+		t.Errorf("difference %+v", m.Comparisons[0].Difference)
 	}
 }

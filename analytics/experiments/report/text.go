@@ -13,7 +13,15 @@ import (
 func (r *Report) WriteText(w io.Writer) error {
 	x := &r.Experiment
 	var b strings.Builder
-	fmt.Fprintf(&b, "Experiment %s (%s), unit: %s, salt %s\n", x.Name, x.Status, x.Unit, x.Salt)
+	fmt.Fprintf(&b, "%s", strings.ToUpper(r.Decision.Verdict))
+	if r.Decision.Arm != "" && (r.Decision.Verdict == Ship || r.Decision.Verdict == Stop) {
+		fmt.Fprintf(&b, ": arm %s", r.Decision.Arm)
+	}
+	b.WriteByte('\n')
+	for _, w := range r.Decision.Why {
+		fmt.Fprintf(&b, "  %s\n", w)
+	}
+	fmt.Fprintf(&b, "\nExperiment %s (%s), unit: %s, salt %s\n", x.Name, x.Status, x.Unit, x.Salt)
 	if x.Hypothesis != "" {
 		fmt.Fprintf(&b, "Hypothesis: %s\n", x.Hypothesis)
 	}
@@ -28,30 +36,55 @@ func (r *Report) WriteText(w io.Writer) error {
 		fmt.Fprintf(t, "%s\t%d\t%d\t%d\n", name, a.Exposed, a.Units, a.Sessions)
 	}
 	t.Flush()
-	switch {
-	case r.SRMP.Undefined != "":
+	if r.SRMP.Undefined != "" {
 		fmt.Fprintf(&b, "Split: cannot be checked (%s)\n", r.SRMP.Undefined)
-	case r.SRMP.Value < 0.001:
-		fmt.Fprintf(&b, "Split: NOT as planned (p = %.2g): something assigns or loses units unevenly; do not trust the comparison\n", r.SRMP.Value)
-	default:
-		fmt.Fprintf(&b, "Split: as planned (p = %.2g)\n", r.SRMP.Value)
+	} else {
+		fmt.Fprintf(&b, "Split: p = %.2g (below %g it is not as planned)\n", r.SRMP.Value, trusted)
+	}
+	for _, p := range r.Health.Problems {
+		fmt.Fprintf(&b, "PROBLEM: %s; do not trust the comparison\n", p)
+	}
+	for _, n := range r.Health.Notes {
+		fmt.Fprintf(&b, "Note: %s\n", n)
 	}
 	b.WriteByte('\n')
+	if len(r.Decision.Guardrails) > 0 {
+		t = tabwriter.NewWriter(&b, 0, 4, 2, ' ', 0)
+		fmt.Fprintln(t, "GUARDRAIL\tARM\tMARGIN\tSTATE\tHARM")
+		for _, g := range r.Decision.Guardrails {
+			harm := g.Reason
+			if g.Harm.Undefined == "" {
+				harm = fmt.Sprintf("%s, at least %s", num(g.Harm.Estimate), num(g.Harm.Lower))
+			}
+			fmt.Fprintf(t, "%s\t%s\t%g %%\t%s\t%s\n", title(g.Metric), g.Arm, 100*g.Margin, g.State, harm)
+		}
+		t.Flush()
+		b.WriteByte('\n')
+	}
 	t = tabwriter.NewWriter(&b, 0, 4, 2, ' ', 0)
-	fmt.Fprintln(t, "METRIC\tARM\tVALUE\tDIFFERENCE\tLIFT\tP")
+	fmt.Fprintln(t, "METRIC\tARM\tVALUE\tDIFFERENCE\tLIFT\tP\tP, ALL LOOKED AT")
 	for i := range r.Metrics {
 		m := &r.Metrics[i]
 		for j, s := range m.Arms {
 			name := ""
 			if j == 0 {
 				name = m.Name + ", " + m.Unit
+				if m.Role != "" {
+					name += " (" + m.Role + ")"
+				}
 			}
 			if j == 0 {
-				fmt.Fprintf(t, "%s\t%s\t%s\t\t\t\n", name, r.Arms[j].Arm, span(s, 1, ""))
+				fmt.Fprintf(t, "%s\t%s\t%s\t\t\t\t\n", name, r.Arms[j].Arm, spanText(s, 1, ""))
 				continue
 			}
 			c := &m.Comparisons[j-1]
-			fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\n", name, r.Arms[j].Arm, span(s, 1, ""), span(c.Difference, 1, ""), span(c.Lift, 100, " %"), pText(c.P))
+			holm := "decides"
+			if c.Holm.Undefined == "" {
+				holm = pText(c.Holm)
+			} else if c.P.Undefined != "" {
+				holm = "undefined"
+			}
+			fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", name, r.Arms[j].Arm, spanText(s, 1, ""), spanText(c.Difference, 1, ""), spanText(c.Lift, 100, " %"), pText(c.P), holm)
 		}
 	}
 	t.Flush()
@@ -89,7 +122,7 @@ func (r *Report) notes() []string {
 	return out
 }
 
-func span(s Span, scale float64, unit string) string {
+func spanText(s Span, scale float64, unit string) string {
 	if s.Undefined != "" {
 		return "undefined"
 	}

@@ -67,6 +67,21 @@ function promptAudio(Controller) {
   };
 }
 
+// Starts once so many seconds are there, or when they do not come within twice that time and two seconds: a viewer
+// waits for a fuller buffer, not for ever.
+function startFilled(seconds, start) {
+  video.autoplay = false;
+  const until = Date.now() + 2000 * seconds + 2000;
+  const timer = setInterval(() => {
+    const b = video.buffered;
+    const have = b.length ? b.end(b.length - 1) - Math.max(video.currentTime, b.start(b.length - 1)) : 0;
+    state.startBuffer = have;
+    if (have < seconds && Date.now() < until) return;
+    clearInterval(timer);
+    start();
+  }, 50);
+}
+
 function play(d) {
   state.session = d.session_id;
   state.dispatch = d;
@@ -137,9 +152,11 @@ function play(d) {
   state.requestedAt = Date.now();
   hls.loadSource(d.url);
   // Autoplay alone waits for far more data than the first frame needs.
-  video.play().catch((err) => {
+  const start = () => video.play().catch((err) => {
     if (err.name === 'NotAllowedError') say('This browser wants a click first: press play.');
   });
+  if (number(p.start_buffer_s) > 0) startFilled(number(p.start_buffer_s), start);
+  else start();
 
   setInterval(() => {
     const m = beacon.measured();

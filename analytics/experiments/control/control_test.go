@@ -1,0 +1,133 @@
+package control_test
+
+import (
+	"errors"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/spillway-live/spillway/analytics/experiments/control"
+	"github.com/spillway-live/spillway/schemas"
+	"github.com/spillway-live/spillway/schemas/registry"
+	"github.com/spillway-live/spillway/testenv/bus/bustest"
+)
+
+func draft(name string) *schemas.Experiment {
+	return &schemas.Experiment{
+		Name: name, Salt: name + "-1", Unit: schemas.UnitViewer, Layer: "player", Coverage: 0.5,
+		Arms: []schemas.Arm{{Name: "control", Weight: 1}, {Name: "test", Weight: 1}},
+	}
+}
+
+func TestLife(t *testing.T) {
+	b := bustest.Start(t)
+	ctx := t.Context()
+	c := &control.Control{JS: b.JS, By: "ana"}
+	must := func(x *schemas.Experiment, err error) *schemas.Experiment {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return x
+	}
+	refused := func(what string, err error, want error) {
+		t.Helper()
+		if !errors.Is(err, want) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	x := draft("delay")
+	x.Ramp = &schemas.Ramp{Steps: []float64{0.1, 0.5}, HoldHours: 1}
+	must(c.Save(ctx, x))
+	x.Hypothesis = "better"
+	must(c.Save(ctx, x)) // a draft may be edited
+	_, err := c.Stop(ctx, "delay", "")
+	refused("a draft was stopped", err, control.ErrRule)
+	_, err = c.Start(ctx, "dela", "")
+	refused("an unknown one was started", err, registry.ErrNone)
+	if err == nil || !strings.Contains(err.Error(), "there are: delay") {
+		t.Errorf("the error does not list what there is: %v", err)
+	}
+
+	if x := must(c.Start(ctx, "delay", "agreed")); x.Coverage != 0.1 || x.StartedUnixUs == 0 {
+		t.Errorf("started as %+v: a ramp begins with its first step", x)
+	}
+	_, err = c.Save(ctx, x)
+	refused("a running one was edited", err, control.ErrRule)
+	refused("a running one was removed", c.Remove(ctx, "delay"), control.ErrRule)
+	_, err = c.Cover(ctx, "delay", 0.05, "")
+	refused("coverage fell", err, control.ErrRule)
+	must(c.Cover(ctx, "delay", 0.5, "step 2"))
+
+	must(c.Save(ctx, draft("other")))
+	if _, err := c.Start(ctx, "other", ""); err == nil || !strings.Contains(err.Error(), "overlap in layer") {
+		t.Errorf("a second one of the layer started: %v", err)
+	}
+	_, err = c.Decide(ctx, "delay", "test", "")
+	refused("a running one was decided", err, control.ErrRule)
+	must(c.Stop(ctx, "delay", "enough data"))
+	if _, err := c.Decide(ctx, "delay", "none", ""); err == nil || !strings.Contains(err.Error(), "winner") {
+		t.Errorf("an unknown arm won: %v", err)
+	}
+	must(c.Decide(ctx, "delay", "test", "fewer stalls"))
+	must(c.Start(ctx, "other", "")) // the layer is free
+
+	h, err := c.History(ctx, "delay")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var life []string
+	for _, v := range h {
+		life = append(life, v.Experiment.Status+":"+v.Experiment.ChangeReason)
+		if v.Experiment.ChangedBy != "ana" {
+			t.Errorf("changed by %q", v.Experiment.ChangedBy)
+		}
+	}
+	if got, want := strings.Join(life, " "), "draft:saved draft:saved running:agreed running:step 2 stopped:enough data decided:fewer stalls"; got != want {
+		t.Errorf("history %q, want %q", got, want)
+	}
+	if n := events(t, b.JS); n != 8 {
+		t.Errorf("%d events, want one for each of 8 changes", n)
+	}
+}
+
+func events(t *testing.T, js jetstream.JetStream) uint64 {
+	t.Helper()
+	s, err := js.Stream(t.Context(), schemas.StreamEvents)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s.CachedInfo().State.Msgs
+}
+
+// However many of one layer are started at the same moment, at most one assigns afterwards.
+func TestStartsAtOnce(t *testing.T) {
+	b := bustest.Start(t)
+	c := &control.Control{JS: b.JS, By: "ana"}
+	names := []string{"a", "b", "c", "d"}
+	for _, n := range names {
+		if _, err := c.Save(t.Context(), draft(n)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var wg sync.WaitGroup
+	for _, n := range names {
+		wg.Go(func() { _, _ = c.Start(t.Context(), n, "") })
+	}
+	wg.Wait()
+	list, err := c.List(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	running := 0
+	for _, e := range list {
+		if e.Value.Status == schemas.ExperimentRunning {
+			running++
+		}
+	}
+	if running != 1 {
+		t.Errorf("%d of a layer run", running)
+	}
+}
