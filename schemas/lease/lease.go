@@ -238,6 +238,9 @@ func (r *runner) renew(opCtx, ctx context.Context) {
 		default:
 		}
 		rev, err := r.KV.Update(opCtx, r.key(name), []byte(r.ID), h.rev)
+		if errors.Is(err, jetstream.ErrKeyExists) {
+			rev, err = r.own(opCtx, name, err)
+		}
 		switch {
 		case err == nil:
 			h.rev, h.renewed = rev, time.Now()
@@ -250,6 +253,19 @@ func (r *runner) renew(opCtx, ctx context.Context) {
 			delete(r.mine, name)
 		}
 	}
+}
+
+// own tells whether a lease with another revision than expected is this process's all the same: the answer to an
+// earlier renewal came too late. It gives that revision, or refused where the lease is not.
+func (r *runner) own(ctx context.Context, name string, refused error) (uint64, error) {
+	e, err := r.KV.Get(ctx, r.key(name))
+	switch {
+	case err != nil && !errors.Is(err, jetstream.ErrKeyNotFound):
+		return 0, err // nobody knows yet: the next round asks again, until the lease has run out
+	case err != nil || string(e.Value()) != r.ID:
+		return 0, refused
+	}
+	return e.Revision(), nil
 }
 
 // drop ends a lease whose Work has returned and frees the partition.

@@ -223,3 +223,42 @@ func TestClosedConnectionIsNoticed(t *testing.T) {
 		return true
 	})
 }
+
+// A renewal whose answer came too late has moved the lease's revision on; that is no reason to give the work up.
+func TestLateAnswerIsNoLoss(t *testing.T) {
+	b := bustest.Start(t)
+	kv, err := b.JS.KeyValue(t.Context(), schemas.BucketLedger)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var mu sync.Mutex
+	begun := 0
+	started := func() int { mu.Lock(); defer mu.Unlock(); return begun }
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() {
+		done <- lease.Pool{KV: kv, Role: "late", Names: []string{"0"}, ID: "me", TTL: 6 * time.Second, Work: func(ctx context.Context, _ string) error {
+			mu.Lock()
+			begun++
+			mu.Unlock()
+			<-ctx.Done()
+			return nil
+		}}.Run(ctx)
+	}()
+	await.True(t, "the partition is held", func() bool { return started() == 1 })
+	rev, err := kv.PutString(t.Context(), "lease.late.0", "me")
+	if err != nil {
+		t.Fatal(err)
+	}
+	await.True(t, "the lease is renewed", func() bool {
+		e, err := kv.Get(t.Context(), "lease.late.0")
+		return err == nil && string(e.Value()) == "me" && e.Revision() > rev
+	})
+	if n := started(); n != 1 {
+		t.Errorf("work began %d times", n)
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
