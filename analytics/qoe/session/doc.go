@@ -72,5 +72,6 @@ type Stats struct {
 	TooLate    int64 // of those, rows from before the kept history: counted, states ignored
 	Lost       int64 // reports missing by sn, found so far
 	Opened     int64 // sessions begun
+	Touched    int64 // times a session was worked on: once a tick in which it had rows or something due
 	Closed     int64 // sessions closed, less those that came back
 }

@@ -1,7 +1,6 @@
 package session_test
 
 import (
-	"bytes"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -94,11 +93,8 @@ func TestSnapshotKnowsThePage(t *testing.T) {
 	tab := session.New(session.Config{})
 	tab.Add(page[:4], t0+3200)
 	tab.Tick(t0 + 3300)
-	var buf bytes.Buffer
-	if err := tab.Snapshot(&buf); err != nil {
-		t.Fatal(err)
-	}
-	tab, err := session.Restore(&buf, session.Config{})
+	buf := tab.AppendSnapshot(nil)
+	tab, err := session.Restore(buf, session.Config{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,7 +1,6 @@
 package session_test
 
 import (
-	"bytes"
 	"errors"
 	"math/rand/v2"
 	"reflect"
@@ -235,11 +234,8 @@ func TestSnapshot(t *testing.T) {
 	for cut := begin; cut < begin+35_000; cut += 1000 {
 		tab := session.New(session.Config{})
 		step(tab, begin, cut)
-		var buf bytes.Buffer
-		if err := tab.Snapshot(&buf); err != nil {
-			t.Fatal(err)
-		}
-		again, err := session.Restore(bytes.NewReader(buf.Bytes()), session.Config{})
+		buf := tab.AppendSnapshot(nil)
+		again, err := session.Restore(buf, session.Config{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -247,9 +243,9 @@ func TestSnapshot(t *testing.T) {
 		if !reflect.DeepEqual(want, got) {
 			t.Fatalf("cut %d ms after the start: restored state goes on differently", cut-begin)
 		}
-		for n := range min(buf.Len(), 40) {
-			if _, err := session.Restore(bytes.NewReader(buf.Bytes()[:n*buf.Len()/41]), session.Config{}); err == nil {
-				t.Fatalf("a snapshot cut off at %d of %d bytes was taken", n*buf.Len()/41, buf.Len())
+		for n := range min(len(buf), 40) {
+			if _, err := session.Restore(buf[:n*len(buf)/41], session.Config{}); err == nil {
+				t.Fatalf("a snapshot cut off at %d of %d bytes was taken", n*len(buf)/41, len(buf))
 			}
 		}
 	}
@@ -273,7 +269,7 @@ func TestBounds(t *testing.T) {
 	if tab.Remembered() != 0 {
 		t.Errorf("%d sessions are remembered for ever", tab.Remembered())
 	}
-	if _, err := session.Restore(bytes.NewReader([]byte{3, 4, 0}), session.Config{}); err == nil || errors.Is(err, session.ErrVersion) {
+	if _, err := session.Restore([]byte{3, 4, 0}, session.Config{}); err == nil || errors.Is(err, session.ErrVersion) {
 		t.Errorf("damaged snapshot gives %v", err)
 	}
 }

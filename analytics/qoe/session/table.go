@@ -23,7 +23,8 @@ type Table struct {
 	words   []string // by number; sessions share them
 	numbers map[string]int
 
-	now one // the session that is worked on
+	now   one     // the session that is worked on
+	since changes // after the last snapshot
 }
 
 // entry is a session at rest.
@@ -32,6 +33,8 @@ type entry struct {
 	packed []byte // exactly as long as needed
 	dueMs  int64  // stream time at which it has something to do without rows
 	inbox  []row
+
+	closed, changed bool // changed: since the last snapshot
 }
 
 // maxWords bounds the words that sessions share; further ones are copied for each.
@@ -110,8 +113,19 @@ func (t *Table) Add(rows []schemas.Telemetry, streamMs int64) {
 	}
 }
 
+// forgot notes, for a snapshot's next part, that a session is gone.
+func (t *Table) forgot(id string) {
+	if !t.since.follow {
+		return
+	}
+	if t.since.gone = append(t.since.gone, id); len(t.since.gone) > t.cfg.MaxSessions {
+		t.since = changes{} // nobody writes snapshots: the next is a whole one
+	}
+}
+
 // rest keeps the packed session in memory of just its size.
 func (e *entry) rest(b []byte) {
+	e.changed = true
 	// Growing a little more often than the allocator's sizes would is what keeps a million of them small.
 	if cap(e.packed) < len(b) || cap(e.packed) > len(b)+len(b)/4+64 {
 		e.packed = make([]byte, 0, len(b)+len(b)/16)
@@ -136,6 +150,7 @@ func (t *Table) AppendTick(out []schemas.Slice, streamMs int64) []schemas.Slice 
 			keep = append(keep, e)
 			continue
 		}
+		t.stats.Touched++
 		o := &t.now
 		if err := t.unpack(e.packed, o); err != nil {
 			panic(fmt.Sprintf("session %s: %v", e.id, err)) // what pack wrote, unpack reads
@@ -155,6 +170,7 @@ func (t *Table) AppendTick(out []schemas.Slice, streamMs int64) []schemas.Slice 
 		}
 		if o.Closed && streamMs-o.ClosedMs > t.cfg.KeepMs {
 			delete(t.byID, e.id)
+			t.forgot(e.id)
 			*e = entry{} // its place may be one among others of a snapshot
 			continue
 		}
@@ -162,6 +178,7 @@ func (t *Table) AppendTick(out []schemas.Slice, streamMs int64) []schemas.Slice 
 		e.dueMs = o.dueMs(streamMs, &t.cfg)
 		buf = t.pack(o, buf)
 		e.rest(buf)
+		e.closed = o.Closed
 		keep = append(keep, e)
 	}
 	clear(t.order[len(keep):])

@@ -25,6 +25,10 @@ const (
 	maxPastMs   = 30_000
 )
 
+// readAhead bounds what is on its way to a reader, bytes: more than the largest message, and little enough that eight
+// partitions being replayed do not keep the answers to everything else waiting on the same connection.
+const readAhead = schemas.MaxPayloadBytes + 1<<20
+
 // producerKeepMs is how long a producer that sends nothing is remembered, stream time.
 const producerKeepMs = 24 * 60 * 60 * 1000
 
@@ -48,21 +52,29 @@ type reader struct {
 	tickedMs  int64 // stream time of the last tick
 	waiting   bool  // rows were added since
 	lastTick  time.Time
-	lastSnap  time.Time
 	fullSaid  bool
 	slices    []schemas.Slice // of the last tick; its memory is used again
 
-	out output
+	out   output
+	saver saver
+	slots chan struct{} // see atOnce
 }
 
-func newReader(s Settings, m *metrics, p int) *reader {
-	r := &reader{Settings: s, m: m, p: p, label: strconv.Itoa(p)}
+func newReader(s Settings, m *metrics, slots chan struct{}, p int) *reader {
+	r := &reader{Settings: s, m: m, p: p, label: strconv.Itoa(p), slots: slots}
 	r.out = output{js: s.JetStream, subject: schemas.SlicesSubject(p), log: s.Logger}
 	return r
 }
 
 // run restores the state and reads until ctx ends or the partition is lost.
 func (r *reader) run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer func() {
+		cancel()
+		if r.saver.running != nil {
+			<-r.saver.running
+		}
+	}()
 	if err := r.restore(ctx); err != nil {
 		return err
 	}
@@ -70,13 +82,12 @@ func (r *reader) run(ctx context.Context) error {
 		return err
 	}
 	start := r.seq
-	in, err := ordered.Open(ctx, r.JetStream, schemas.StreamTelemetry, []string{schemas.TelemetrySubject(r.p)}, r.seq+1, jetstream.PullMaxMessages(256))
+	in, err := ordered.Open(ctx, r.JetStream, schemas.StreamTelemetry, []string{schemas.TelemetrySubject(r.p)}, r.seq+1, jetstream.PullMaxBytes(readAhead))
 	if err != nil {
 		return fmt.Errorf("partition %d: %w", r.p, err)
 	}
 	defer in.Close()
 	r.Logger.Info("sessioniser reads", "partition", r.p, "after_seq", start, "published_to", r.out.input, "open_sessions", r.table.Open())
-	r.lastSnap = time.Now()
 	for {
 		msg, err := in.Next(ctx, r.TickEvery)
 		switch {
@@ -191,14 +202,7 @@ func (r *reader) tick(ctx context.Context, ms int64) error {
 		return err
 	}
 	r.count(n)
-	if emptied || time.Since(r.lastSnap) >= r.SnapshotEvery {
-		r.lastSnap = time.Now()
-		r.forgetProducers()
-		if err := r.snapshot(ctx); err != nil && ctx.Err() == nil {
-			// The last one still serves; only a takeover becomes longer.
-			r.Logger.Warn("cannot write the sessioniser snapshot", "partition", r.p, "err", err)
-		}
-	}
+	r.save(ctx, emptied)
 	return nil
 }
 

@@ -82,6 +82,7 @@ func Run(ctx context.Context, s Settings) error {
 		return fmt.Errorf("open bucket %s: %w", schemas.BucketLedger, err)
 	}
 	m := newMetrics(s.Registerer)
+	slots := make(chan struct{}, atOnce)
 	names := make([]string, schemas.TelemetryPartitions)
 	for i := range names {
 		names[i] = strconv.Itoa(i)
@@ -93,7 +94,7 @@ func Run(ctx context.Context, s Settings) error {
 			if err != nil {
 				return err
 			}
-			err = newReader(s, m, p).run(ctx)
+			err = newReader(s, m, slots, p).run(ctx)
 			if ctx.Err() != nil {
 				return nil
 			}

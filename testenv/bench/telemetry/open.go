@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -54,9 +56,12 @@ type OpenReport struct {
 	PeakRSSBytes int64   `json:"peak_rss_bytes"`
 	CPUSeconds   float64 `json:"cpu_s"`
 
+	// SnapshotBytes are those of all partitions, whole and parts.
 	SnapshotBytes int64 `json:"snapshot_bytes"`
-	// SnapshotAgeSeconds is the age of the oldest partition's snapshot at the kill: what came since is replayed.
+	// SnapshotAgeSeconds is the age of the oldest whole snapshot at the kill, ReplayFromSeconds that of the last piece
+	// of the partition that is furthest behind: what came since is replayed.
 	SnapshotAgeSeconds float64 `json:"snapshot_age_s"`
+	ReplayFromSeconds  float64 `json:"replay_from_s"`
 
 	Takeover Takeover `json:"takeover"`
 	// SuccessorPeakRSSBytes is the most that the second process had, CPUSeconds what its takeover took.
@@ -186,11 +191,11 @@ func (r *openRun) fill(ctx context.Context, first *holder, begin time.Time) erro
 	held := time.Now()
 	r.rep.HeldSeconds = held.Sub(begin).Seconds()
 	log.Info("all sessions are held; waiting for their snapshots to be old", "sessions", r.s.Sessions)
-	oldest := time.Time{}
+	var snap snapshotState
 	err = until(ctx, "wait for snapshots", 200*time.Millisecond, func() (done bool, err error) {
-		r.rep.SnapshotBytes, oldest, err = r.snapshots(ctx)
-		// Nearly the longest replay there can be: the next snapshot is not far.
-		return err == nil && oldest.After(held) && time.Since(oldest) >= r.s.SnapshotEvery*8/10, err
+		snap, err = r.snapshots(ctx)
+		// Nearly the most there can be to read: the next whole snapshot is not far.
+		return err == nil && snap.whole.After(held) && time.Since(snap.whole) >= r.s.SnapshotEvery*8/10, err
 	})
 	if err != nil {
 		return err
@@ -201,30 +206,44 @@ func (r *openRun) fill(ctx context.Context, first *holder, begin time.Time) erro
 	}
 	r.rep.RSSBytes, r.rep.CPUSeconds = u.RSSBytes, u.CPUSeconds
 	r.rep.PeakRSSBytes, err = procstat.PeakRSS(first.proc.PID())
-	r.rep.SnapshotAgeSeconds = time.Since(oldest).Seconds()
+	r.rep.SnapshotBytes = snap.bytes
+	r.rep.SnapshotAgeSeconds, r.rep.ReplayFromSeconds = time.Since(snap.whole).Seconds(), time.Since(snap.piece).Seconds()
 	return err
 }
 
-// snapshots gives the size of all partitions' and the time of the oldest; zero where one is missing.
-func (r *openRun) snapshots(ctx context.Context) (size int64, oldest time.Time, err error) {
+// snapshotState is what the object store has of all partitions.
+type snapshotState struct {
+	bytes int64
+	// whole is when the oldest partition's was written whole, piece when anything of the one that is furthest
+	// behind; zero where a partition has none.
+	whole, piece time.Time
+}
+
+func (r *openRun) snapshots(ctx context.Context) (st snapshotState, err error) {
 	store, err := r.s.JetStream.ObjectStore(ctx, schemas.BucketSnapshots)
 	if err != nil {
-		return 0, oldest, fmt.Errorf("open object store %s: %w", schemas.BucketSnapshots, err)
+		return st, fmt.Errorf("open object store %s: %w", schemas.BucketSnapshots, err)
 	}
-	for p := range schemas.TelemetryPartitions {
-		i, err := store.GetInfo(ctx, sessioniser.SnapshotName(p))
-		if errors.Is(err, jetstream.ErrObjectNotFound) {
-			return size, time.Time{}, nil
-		}
-		if err != nil {
-			return size, oldest, fmt.Errorf("look for snapshot %d: %w", p, err)
-		}
-		size += int64(i.Size)
-		if oldest.IsZero() || i.ModTime.Before(oldest) {
-			oldest = i.ModTime
+	all, err := store.List(ctx)
+	if err != nil && !errors.Is(err, jetstream.ErrNoObjectsFound) {
+		return st, fmt.Errorf("look for snapshots: %w", err)
+	}
+	var whole, piece [schemas.TelemetryPartitions]time.Time
+	for _, i := range all {
+		st.bytes += int64(i.Size)
+		for p := range piece {
+			name := sessioniser.SnapshotName(p)
+			if i.Name == name {
+				whole[p] = i.ModTime
+			}
+			if (i.Name == name || strings.HasPrefix(i.Name, name+".")) && i.ModTime.After(piece[p]) {
+				piece[p] = i.ModTime
+			}
 		}
 	}
-	return size, oldest, nil
+	st.whole = slices.MinFunc(whole[:], time.Time.Compare)
+	st.piece = slices.MinFunc(piece[:], time.Time.Compare)
+	return st, nil
 }
 
 // takeover kills the first process and follows the second.
