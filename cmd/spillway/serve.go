@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -42,6 +43,9 @@ func (c *commands) serveRole(ctx ctx, f *roleFlags, name string, build func(d *d
 		return err
 	}
 	tuneMemory()
+	if slices.Contains(telemetryRoles, name) {
+		go keepHeadroom(ctx, telemetryHeadroom)
+	}
 	sec, err := loadSecrets(f.runDataDir())
 	if err != nil {
 		return err

@@ -56,6 +56,9 @@ func (c *commands) up(ctx ctx, f *upFlags) (err error) {
 		return err
 	}
 	tuneMemory()
+	if slices.ContainsFunc(telemetryRoles, f.runs) {
+		go keepHeadroom(ctx, telemetryHeadroom)
+	}
 	dir := f.dataDir()
 	release, err := lockDataDir(dir)
 	if err != nil {

@@ -23,6 +23,10 @@ type Table struct {
 	words   []string // by number; sessions share them
 	numbers map[string]int
 
+	rows   []waiting // added since the last tick, chained by session
+	inbox  []row     // of the session that is worked on
+	before *entry    // whose row was added last: reports come many at a time
+
 	now   one     // the session that is worked on
 	since changes // after the last snapshot
 }
@@ -32,9 +36,50 @@ type entry struct {
 	id     string
 	packed []byte // exactly as long as needed
 	dueMs  int64  // stream time at which it has something to do without rows
-	inbox  []row
+	// first and last are the places, from 1, of its rows of this tick in Table.rows; 0: none.
+	first, last int32
 
 	closed, changed bool // changed: since the last snapshot
+}
+
+// waiting is a row, and the place of the session's next one.
+type waiting struct {
+	row
+	next int32
+}
+
+// await puts a row behind the session's others.
+func (t *Table) await(e *entry, x row) {
+	t.rows = append(t.rows, waiting{row: x})
+	n := int32(len(t.rows))
+	if e.last == 0 {
+		e.first = n
+	} else {
+		t.rows[e.last-1].next = n
+	}
+	e.last = n
+}
+
+// collect gives a session's rows in the order in which they came.
+func (t *Table) collect(e *entry) []row {
+	t.inbox = t.inbox[:0]
+	for i := e.first; i != 0; i = t.rows[i-1].next {
+		t.inbox = append(t.inbox, t.rows[i-1].row)
+	}
+	e.first, e.last = 0, 0
+	return t.inbox
+}
+
+// letGo forgets the rows of a tick, and their memory after a moment's rush.
+func (t *Table) letGo() {
+	if used := len(t.rows); used*4+4096 < cap(t.rows) {
+		t.rows = nil
+	} else {
+		clear(t.rows)
+		t.rows = t.rows[:0]
+	}
+	clear(t.inbox[:cap(t.inbox)])
+	t.before = nil
 }
 
 // maxWords bounds the words that sessions share; further ones are copied for each.
@@ -94,7 +139,10 @@ func (t *Table) Add(rows []schemas.Telemetry, streamMs int64) {
 			t.stats.NoSession++
 			continue
 		}
-		e := t.byID[r.SessionID]
+		e := t.before
+		if e == nil || e.id != r.SessionID {
+			e = t.byID[r.SessionID]
+		}
 		if e == nil {
 			if len(t.order) >= t.cfg.MaxSessions {
 				t.stats.Overflow++
@@ -109,7 +157,8 @@ func (t *Table) Add(rows []schemas.Telemetry, streamMs int64) {
 			t.stats.Opened++
 			t.open++
 		}
-		e.inbox = append(e.inbox, row{r, streamMs})
+		t.await(e, row{r, streamMs})
+		t.before = e
 	}
 }
 
@@ -146,7 +195,7 @@ func (t *Table) AppendTick(out []schemas.Slice, streamMs int64) []schemas.Slice 
 	var buf []byte
 	keep := t.order[:0]
 	for _, e := range t.order {
-		if len(e.inbox) == 0 && streamMs < e.dueMs {
+		if e.first == 0 && streamMs < e.dueMs {
 			keep = append(keep, e)
 			continue
 		}
@@ -155,7 +204,7 @@ func (t *Table) AppendTick(out []schemas.Slice, streamMs int64) []schemas.Slice 
 		if err := t.unpack(e.packed, o); err != nil {
 			panic(fmt.Sprintf("session %s: %v", e.id, err)) // what pack wrote, unpack reads
 		}
-		o.ID, o.inbox = e.id, e.inbox
+		o.ID, o.inbox = e.id, t.collect(e)
 		if len(o.inbox) > 0 {
 			out = t.take(o, streamMs, out)
 		}
@@ -174,7 +223,6 @@ func (t *Table) AppendTick(out []schemas.Slice, streamMs int64) []schemas.Slice 
 			*e = entry{} // its place may be one among others of a snapshot
 			continue
 		}
-		e.inbox = nil
 		e.dueMs = o.dueMs(streamMs, &t.cfg)
 		buf = t.pack(o, buf)
 		e.rest(buf)
@@ -183,6 +231,7 @@ func (t *Table) AppendTick(out []schemas.Slice, streamMs int64) []schemas.Slice 
 	}
 	clear(t.order[len(keep):])
 	t.order = keep
+	t.letGo()
 	t.due = len(out) - before
 	return out
 }

@@ -55,6 +55,8 @@ type reader struct {
 	fullSaid  bool
 	slices    []schemas.Slice // of the last tick; its memory is used again
 
+	used, free [][]schemas.Telemetry // memory of rows: in the table since the last tick, and to be used again
+
 	out   output
 	saver saver
 	slots chan struct{} // see atOnce
@@ -134,6 +136,17 @@ func (r *reader) idle(ctx context.Context) {
 	r.fullSaid = false
 }
 
+// spare gives memory for the rows of a message.
+func (r *reader) spare() []schemas.Telemetry {
+	n := len(r.free)
+	if n == 0 {
+		return nil
+	}
+	rows := r.free[n-1][:0]
+	r.free = r.free[:n-1]
+	return rows
+}
+
 func (r *reader) tickMs() int64 { return r.TickEvery.Milliseconds() }
 
 // handle accounts for one message.
@@ -155,7 +168,7 @@ func (r *reader) handle(ctx context.Context, msg jetstream.Msg) error {
 		r.m.duplicateBatches.WithLabelValues(r.label).Inc()
 		producer = ""
 	} else {
-		rows, err = telemetryTable.DecodeColumns(msg.Data(), session.Columns(), nil)
+		rows, err = telemetryTable.DecodeColumns(msg.Data(), session.Columns(), r.spare())
 		if err != nil {
 			if err := r.bury(ctx, msg, seq, err); err != nil {
 				return err
@@ -176,6 +189,7 @@ func (r *reader) handle(ctx context.Context, msg jetstream.Msg) error {
 	}
 	r.streamMs = now
 	r.table.Add(rows, now)
+	r.used = append(r.used, rows)
 	r.waiting = r.waiting || len(rows) > 0
 	r.seq = seq
 	r.m.batches.WithLabelValues(r.label).Inc()
@@ -194,6 +208,8 @@ func (r *reader) tick(ctx context.Context, ms int64) error {
 	r.slices = r.table.AppendTick(r.slices[:0], ms)
 	emptied := remembered > 0 && r.table.Remembered() == 0
 	r.tickedMs, r.waiting = ms, false
+	clear(r.free[:cap(r.free)]) // what was not needed since the last tick is let go
+	r.free, r.used = r.used, r.free[:0]
 	n, err := r.out.publish(ctx, r.slices, r.seq)
 	if err == nil && emptied {
 		err = r.out.mark(ctx, r.seq)

@@ -1,0 +1,20 @@
+package main
+
+import "testing"
+
+func TestHeadroomPercent(t *testing.T) {
+	for _, c := range []struct {
+		live, bytes uint64
+		want        int
+	}{
+		{0, 160 << 20, 1000},          // a process that has just begun
+		{100 << 20, 200 << 20, 200},   // the headroom
+		{2000 << 20, 200 << 20, 30},   // far more in use than that
+		{1000 << 20, 300 << 20, 30},   // just as much
+		{1000 << 20, 1000 << 20, 100}, // never less than asked for
+	} {
+		if got := headroomPercent(c.live, c.bytes); got != c.want {
+			t.Errorf("%d MiB in use: %d per cent, want %d", c.live>>20, got, c.want)
+		}
+	}
+}
