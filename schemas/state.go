@@ -46,6 +46,9 @@ type StreamState struct {
 	Live          bool   `json:"live"`
 	UpdatedUnixUs int64  `json:"updated_us"`
 	EndReason     string `json:"end_reason,omitempty"`
+	// Region is where it is published, in the buses of other regions; empty: here.
+	// A relay writes it then, every two seconds.
+	Region string `json:"region,omitempty"`
 	// Epoch describes the current (or last) publication of the source rendition.
 	Epoch EpochOpen      `json:"epoch"`
 	Stats PublisherStats `json:"stats"`

@@ -118,8 +118,10 @@ func BucketConfigs(s BusSettings) []jetstream.KeyValueConfig {
 	publishers.TTL = 24 * time.Hour
 	erasures := kv(BucketErasures, "viewers whose rows are deleted as they arrive")
 	erasures.TTL = ErasureKept
+	locations := kv(BucketLocations, "where this region gets streams from")
+	locations.TTL = LocationKept
 	return []jetstream.KeyValueConfig{
-		apps, erasures, publishers, kv(BucketSources, "cameras that are pulled"), kv(BucketShares, "public addresses of private streams"),
+		locations, apps, erasures, publishers, kv(BucketSources, "cameras that are pulled"), kv(BucketShares, "public addresses of private streams"),
 		kv(BucketPulls, "who pulls which camera"),
 		kv(BucketRenditions, "renditions made by the pipeline"), inits, kv(BucketStreams, "live streams"), kv(BucketPositions, "numbering of each rendition"),
 		cdns, policies, kv(BucketFaults, "faults of test edges"), experiments, kv(BucketLedger, "loader ledger"),

@@ -43,7 +43,9 @@ type Options struct {
 	MaxStoreBytes int64
 	// SyncInterval is how often the store is flushed to the disk itself; default 2 s.
 	SyncInterval time.Duration
-	Logger       *slog.Logger
+	// Region, if set, makes the server one of several that are joined by leaf node connections.
+	Region RegionOptions
+	Logger *slog.Logger
 }
 
 // Server is a running embedded NATS server.
@@ -82,6 +84,9 @@ func Start(o Options) (*Server, error) {
 	if err := os.MkdirAll(o.DataDir, 0o700); err != nil {
 		return nil, fmt.Errorf("start embedded NATS: %w", err)
 	}
+	if err := o.Region.check(); err != nil {
+		return nil, fmt.Errorf("start embedded NATS: %w", err)
+	}
 	pw, err := password(filepath.Join(o.DataDir, "password"))
 	if err != nil {
 		return nil, fmt.Errorf("start embedded NATS: %w", err)
@@ -115,7 +120,7 @@ func (s *Server) run() (*server.Server, error) {
 	if port == 0 {
 		port = server.RANDOM_PORT
 	}
-	ns, err := server.NewServer(&server.Options{
+	opts := &server.Options{
 		ServerName: "spillway", Host: o.Host, Port: port,
 		Username: user, Password: s.password,
 		JetStream: true, StoreDir: o.DataDir, JetStreamMaxStore: o.MaxStoreBytes, JetStreamMaxMemory: 256 << 20,
@@ -123,7 +128,9 @@ func (s *Server) run() (*server.Server, error) {
 		MaxPayload:   schemas.MaxBusPayload,
 		MaxPending:   256 << 20,
 		NoSigs:       true, NoLog: false, DisableJetStreamBanner: true,
-	})
+	}
+	o.Region.apply(opts)
+	ns, err := server.NewServer(opts)
 	if err != nil {
 		return nil, fmt.Errorf("start embedded NATS: %w", err)
 	}
@@ -136,6 +143,9 @@ func (s *Server) run() (*server.Server, error) {
 	if !ns.JetStreamEnabled() {
 		ns.Shutdown()
 		return nil, fmt.Errorf("start embedded NATS: JetStream could not start; is another spillway using %s?", o.DataDir)
+	}
+	if o.Region.Listen != "" { // the same port when the server is started again
+		s.o.Region.Listen = net.JoinHostPort(opts.LeafNode.Host, strconv.Itoa(opts.LeafNode.Port))
 	}
 	return ns, nil
 }
@@ -160,6 +170,17 @@ func (s *Server) URL() string {
 // Connect opens an in-process connection: no socket, no copy through the kernel.
 func (s *Server) Connect(name string, logger *slog.Logger) (*nats.Conn, error) {
 	return connect(s.URL(), name, logger, nats.InProcessServer(s))
+}
+
+// ConnectRegion is Connect for the relay of a region: answers to it come on a
+// subject that neighbouring regions may send to, and no other.
+func (s *Server) ConnectRegion(name, region string, logger *slog.Logger) (*nats.Conn, error) {
+	return connect(s.URL(), name, logger, nats.InProcessServer(s), nats.CustomInboxPrefix(schemas.RegionInbox(region)))
+}
+
+// ConnectRegion is Connect for the relay of a region, see [Server.ConnectRegion].
+func ConnectRegion(url, name, region string, logger *slog.Logger) (*nats.Conn, error) {
+	return connect(url, name, logger, nats.CustomInboxPrefix(schemas.RegionInbox(region)))
 }
 
 // InProcessConn is for [nats.InProcessServer].

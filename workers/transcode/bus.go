@@ -59,6 +59,9 @@ func (b *busHandles) source(ctx context.Context, k schemas.StreamKey) (*schemas.
 	if !s.Live || time.Since(time.UnixMicro(s.UpdatedUnixUs)) > 15*time.Second {
 		return &s, nil, errIdle
 	}
+	if s.Region != "" { // renditions are made where the stream is published, and come with it
+		return &s, nil, errIdle
+	}
 	for i := range s.Epoch.Tracks {
 		if t := &s.Epoch.Tracks[i]; t.Track == schemas.Video {
 			return &s, t, nil

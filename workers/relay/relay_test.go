@@ -1,0 +1,210 @@
+package relay_test
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/spillway-live/spillway/schemas"
+	"github.com/spillway-live/spillway/schemas/demand"
+	"github.com/spillway-live/spillway/testenv/await"
+	"github.com/spillway-live/spillway/testenv/regions"
+	"github.com/spillway-live/spillway/workers/origin"
+	"github.com/spillway-live/spillway/workers/relay"
+	"github.com/spillway-live/spillway/workers/workerstest/media"
+)
+
+func logger() *slog.Logger {
+	if os.Getenv("RELAY_LOG") != "" {
+		return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	}
+	return nil
+}
+
+// chain runs regions a, b, c in a row and a relay in each.
+func chain(t *testing.T) *regions.Chain {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	c, err := regions.Start(ctx, regions.Settings{Dir: t.TempDir(), Names: []string{"a", "b", "c"}, Logger: logger()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Stop)
+	return c
+}
+
+// runRelay runs a relay; the function ends it as a kill would: its connection is closed first.
+func runRelay(t *testing.T, r *regions.Region, parent string, with func(*relay.Relay)) (kill func()) {
+	t.Helper()
+	nc, err := r.Relay()
+	if err != nil {
+		t.Fatal(err)
+	}
+	x := &relay.Relay{Conn: nc, Region: r.Name, Neighbours: r.Neighbours, Parent: parent, Linger: time.Second, Logger: logger()}
+	if with != nil {
+		with(x)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- x.Run(ctx) }()
+	ended := false
+	kill = func() {
+		if !ended {
+			ended = true
+			nc.Close()
+			cancel()
+			<-done
+		}
+	}
+	t.Cleanup(kill)
+	return kill
+}
+
+func runOrigin(t *testing.T, js jetstream.JetStream) (url string) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := &origin.Origin{JetStream: js, Listener: l, HoldLimit: 20 * time.Second, Logger: logger()}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- o.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	return "http://" + l.Addr().String()
+}
+
+// messages gives what a region's MEDIA has of a stream: message id and payload, in order.
+func messages(t *testing.T, r *regions.Region, k schemas.StreamKey) (ids []string, of map[string]string) {
+	t.Helper()
+	of = map[string]string{}
+	s, err := r.JS.Stream(t.Context(), schemas.StreamMedia)
+	if err != nil {
+		t.Fatal(err)
+	}
+	info, err := s.Info(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for seq := max(1, info.State.FirstSeq); seq <= info.State.LastSeq; {
+		m, err := s.GetMsg(t.Context(), seq, jetstream.WithGetMsgSubject(schemas.MediaFilter(k)))
+		if err != nil {
+			break
+		}
+		id := m.Header.Get(jetstream.MsgIDHeader)
+		ids, of[id] = append(ids, id), string(m.Data)
+		seq = m.Sequence + 1
+	}
+	return ids, of
+}
+
+// consumers counts the consumers that a region's relay has in another's MEDIA.
+func consumers(t *testing.T, in *regions.Region, from string) int {
+	t.Helper()
+	s, err := in.JS.Stream(t.Context(), schemas.StreamMedia)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	l := s.ListConsumers(t.Context())
+	for c := range l.Info() {
+		if strings.HasPrefix(c.Name, schemas.RegionConsumer(from)) {
+			n++
+		}
+	}
+	if l.Err() != nil {
+		t.Fatal(l.Err())
+	}
+	return n
+}
+
+func publisher(t *testing.T, js jetstream.JetStream, clip *media.Clip, stream string) *media.Publisher {
+	t.Helper()
+	p := &media.Publisher{Clip: clip, Key: schemas.StreamKey{App: "live", Stream: stream}, Epoch: 1, FirstMSN: 1, Start: time.Now()}
+	if err := p.Announce(t.Context(), js); err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func push(t *testing.T, p *media.Publisher, js jetstream.JetStream, n int) {
+	t.Helper()
+	for range n {
+		if err := p.Push(t.Context(), js); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// live keeps the state of streams as ingest does, until the test ends.
+func live(t *testing.T, js jetstream.JetStream, of ...*media.Publisher) {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		tick := time.NewTicker(time.Second)
+		defer tick.Stop()
+		for ctx.Err() == nil {
+			for _, p := range of {
+				_ = p.PutState(ctx, js, true)
+			}
+			select {
+			case <-ctx.Done():
+			case <-tick.C:
+			}
+		}
+	}()
+	t.Cleanup(func() { cancel(); <-done })
+}
+
+// watch says once a second that a stream is watched in a region, as origins do.
+func watch(t *testing.T, r *regions.Region, k schemas.StreamKey) (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		tick := time.NewTicker(demand.Every)
+		defer tick.Stop()
+		for ctx.Err() == nil {
+			_ = demand.Say(r.Conn, k)
+			select {
+			case <-ctx.Done():
+			case <-tick.C:
+			}
+		}
+	}()
+	stop = func() { cancel(); <-done }
+	t.Cleanup(stop)
+	return stop
+}
+
+func TestBringsWhatIsWatched(t *testing.T) {
+	c := chain(t)
+	a, b, far := c.Regions[0], c.Regions[1], c.Regions[2]
+	runRelay(t, a, "", nil)
+	runRelay(t, b, "a", nil)
+	runRelay(t, far, "b", nil)
+	clip := media.Load(t)
+	p, other := publisher(t, a.JS, clip, "one"), publisher(t, a.JS, clip, "two")
+	push(t, p, a.JS, 20)
+	push(t, other, a.JS, 20)
+	live(t, a.JS, p, other)
+	watch(t, far, p.Key)
+	await.True(t, "the stream is in region c", func() bool { ids, _ := messages(t, far, p.Key); return len(ids) == 21 })
+	_ = b
+	if ids, _ := messages(t, far, other.Key); len(ids) != 0 {
+		t.Errorf("%d messages of a stream nobody watches", len(ids))
+	}
+}
