@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -110,8 +111,8 @@ func messages(t *testing.T, r *regions.Region, k schemas.StreamKey) (ids []strin
 	return ids, of
 }
 
-// consumers counts the consumers that a region's relay has in another's MEDIA.
-func consumers(t *testing.T, in *regions.Region, from string) int {
+// consumersOf counts the consumers that a region's relay has in another's MEDIA for a stream.
+func consumersOf(t *testing.T, in *regions.Region, from string, k schemas.StreamKey) int {
 	t.Helper()
 	s, err := in.JS.Stream(t.Context(), schemas.StreamMedia)
 	if err != nil {
@@ -120,7 +121,7 @@ func consumers(t *testing.T, in *regions.Region, from string) int {
 	n := 0
 	l := s.ListConsumers(t.Context())
 	for c := range l.Info() {
-		if strings.HasPrefix(c.Name, schemas.RegionConsumer(from)) {
+		if strings.HasPrefix(c.Name, schemas.RegionConsumer(from)) && c.Config.FilterSubject == schemas.MediaFilter(k) {
 			n++
 		}
 	}
@@ -190,21 +191,66 @@ func watch(t *testing.T, r *regions.Region, k schemas.StreamKey) (stop func()) {
 	return stop
 }
 
-func TestBringsWhatIsWatched(t *testing.T) {
+// A stream that is published in region a is played in region c, over b: the same
+// parts, none missing and none twice, although the link between b and c is cut and
+// heals, and the relay of c is killed and another starts. What nobody watches
+// stays where it is, and what nobody watches any more is let go.
+func TestChainOfThreeRegions(t *testing.T) {
 	c := chain(t)
 	a, b, far := c.Regions[0], c.Regions[1], c.Regions[2]
 	runRelay(t, a, "", nil)
 	runRelay(t, b, "a", nil)
-	runRelay(t, far, "b", nil)
+	kill := runRelay(t, far, "b", nil)
 	clip := media.Load(t)
-	p, other := publisher(t, a.JS, clip, "one"), publisher(t, a.JS, clip, "two")
-	push(t, p, a.JS, 20)
-	push(t, other, a.JS, 20)
-	live(t, a.JS, p, other)
-	watch(t, far, p.Key)
-	await.True(t, "the stream is in region c", func() bool { ids, _ := messages(t, far, p.Key); return len(ids) == 21 })
-	_ = b
-	if ids, _ := messages(t, far, other.Key); len(ids) != 0 {
-		t.Errorf("%d messages of a stream nobody watches", len(ids))
+	one, unwatched, brief := publisher(t, a.JS, clip, "one"), publisher(t, a.JS, clip, "unwatched"), publisher(t, a.JS, clip, "brief")
+	push(t, one, a.JS, 12)
+	push(t, unwatched, a.JS, 12)
+	push(t, brief, a.JS, 12)
+	live(t, a.JS, one, unwatched, brief)
+	stopBrief := watch(t, far, brief.Key)
+
+	near, there := runOrigin(t, a.JS), runOrigin(t, far.JS)
+	path := "/" + one.Key.String() + "/src/video/"
+	await.True(t, "region c knows the stream", func() bool { return get(t, there+path+"playlist.m3u8") != "" })
+	f := follow(t, there+path)
+	await.True(t, "a viewer in region c has parts", func() bool { return f.count() > 5 })
+	await.True(t, "region c has the other stream", func() bool { ids, _ := messages(t, far, brief.Key); return len(ids) == 13 })
+	stopBrief()
+
+	stop := pace(t, one, a.JS)
+	grows(t, f, 5)
+	if n, m := consumersOf(t, b, "c", one.Key), consumersOf(t, a, "b", one.Key); n != 1 || m != 1 {
+		t.Errorf("%d consumers of region c in b and %d of b in a for one stream, want one each", n, m)
 	}
+	c.Links[1].Cut()
+	idsThen, _ := messages(t, far, one.Key)
+	await.True(t, "region b goes on without c", func() bool { ids, _ := messages(t, b, one.Key); return len(ids) > len(idsThen)+10 })
+	c.Links[1].Heal()
+	grows(t, f, 15)
+
+	kill()
+	runRelay(t, far, "b", nil)
+	grows(t, f, 15)
+	stop()
+
+	ids, of := messages(t, a, one.Key)
+	await.True(t, "region c has what region a has", func() bool { got, _ := messages(t, far, one.Key); return len(got) == len(ids) })
+	got, gotOf := messages(t, far, one.Key)
+	if !slices.Equal(got, ids) {
+		t.Errorf("region c has\n%v, want\n%v", got, ids)
+	}
+	for _, id := range ids {
+		if of[id] != gotOf[id] {
+			t.Errorf("%s differs", id)
+		}
+	}
+	f.check(t, near+path)
+	for _, r := range []*regions.Region{b, far} {
+		if ids, _ := messages(t, r, unwatched.Key); len(ids) != 0 {
+			t.Errorf("region %s has %d messages of a stream nobody watches", r.Name, len(ids))
+		}
+	}
+	await.True(t, "what nobody watches any more is let go", func() bool {
+		return consumersOf(t, b, "c", brief.Key) == 0 && consumersOf(t, a, "b", brief.Key) == 0
+	})
 }

@@ -14,11 +14,11 @@ import (
 
 const (
 	// remoteHeartbeat of an idle consumer in another region; two missed ones end its reading.
-	remoteHeartbeat = time.Second
+	remoteHeartbeat = 500 * time.Millisecond
 	// remoteTimeout bounds a request to another region.
 	remoteTimeout = 2 * time.Second
 	// remoteIdle is how long a consumer outlives its reader there.
-	remoteIdle = 10 * time.Second
+	remoteIdle = 5 * time.Second
 	// again is the pause before a consumer is opened again.
 	again = 250 * time.Millisecond
 )
