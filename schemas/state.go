@@ -150,6 +150,9 @@ type CDN struct {
 	TokenKey string `json:"token_key,omitempty"`
 }
 
+// NewCDN is what an entry of the registry begins as: active, with nothing else said.
+func NewCDN(name string) *CDN { return &CDN{Name: name, State: CDNActive} }
+
 // Capacity is what can be served at once; 0 means not limited.
 type Capacity struct {
 	Viewers int   `json:"viewers,omitempty"`

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/peterbourgon/ff/v3/ffcli"
@@ -17,65 +16,28 @@ import (
 
 type appRegistry = registry.Registry[schemas.AppSettings]
 
+// appKind are the settings of applications and streams.
+var appKind = kind[schemas.AppSettings]{
+	what: "entry", bucket: schemas.BucketApps, parse: schemas.ParseAppSettings, key: parseAppKey,
+	heads: "APP[/STREAM]\tSETTINGS",
+	row:   func(a *schemas.AppSettings) string { return strings.Join(appText(a), "  ") },
+}
+
 // appCommand reads and changes the settings of applications and streams.
 func (c *commands) appCommand() *ffcli.Command {
 	var b base
 	var asJSON bool
-	with := func(ctx ctx, f func(r *appRegistry) error) error {
-		return withRegistry(ctx, &b, schemas.BucketApps, schemas.ParseAppSettings, f)
-	}
-	listing := func(fs *flag.FlagSet) {
-		b.register(fs)
-		fs.BoolVar(&asJSON, "json", false, "print JSON")
-	}
 	return c.parent("app", "settings of applications and streams",
-		c.command("app list", "", "list what is set", 0, listing, func(ctx ctx, _ []string) error {
-			return with(ctx, func(r *appRegistry) error { return c.listApps(ctx, r, asJSON) })
-		}),
-		c.command("app show", "APP[/STREAM]", "show the settings that hold", 1, listing, func(ctx ctx, a []string) error {
-			return with(ctx, func(r *appRegistry) error { return c.showApp(ctx, r, a[0], asJSON) })
+		appKind.list(c, &b, "app list", "list what is set"),
+		c.command("app show", "APP[/STREAM]", "show the settings that hold", 1, func(fs *flag.FlagSet) {
+			b.register(fs)
+			fs.BoolVar(&asJSON, "json", false, "print JSON")
+		}, func(ctx ctx, a []string) error {
+			return appKind.with(ctx, &b, func(r *appRegistry) error { return c.showApp(ctx, r, a[0], asJSON) })
 		}),
 		c.appSet(&b),
-		c.command("app unset", "APP[/STREAM]", "remove the settings: a stream's application's hold again, or none", 1, b.register, func(ctx ctx, a []string) error {
-			key, err := parseAppKey(a[0])
-			if err != nil {
-				return err
-			}
-			return with(ctx, func(r *appRegistry) error {
-				if err := r.Remove(ctx, key); err != nil {
-					return noEntry(ctx, r, "entry", key, err)
-				}
-				return nil
-			})
-		}),
+		appKind.remove(c, &b, "app unset", "APP[/STREAM]", "remove the settings: a stream's application's hold again, or none"),
 	)
-}
-
-func (c *commands) listApps(ctx ctx, r *appRegistry, asJSON bool) error {
-	l, err := r.List(ctx)
-	if err != nil {
-		return err
-	}
-	if asJSON {
-		all := map[string]*schemas.AppSettings{}
-		for _, e := range l {
-			if e.Err != nil {
-				return e.Err
-			}
-			all[shown(e.Key)] = e.Value
-		}
-		return c.printJSON(all)
-	}
-	w := tabwriter.NewWriter(c.stdout, 0, 4, 2, ' ', 0)
-	fmt.Fprintln(w, "APP[/STREAM]\tSETTINGS")
-	for _, e := range l {
-		if e.Err != nil {
-			fmt.Fprintf(w, "%s\t%v\n", shown(e.Key), e.Err)
-			continue
-		}
-		fmt.Fprintf(w, "%s\t%s\n", shown(e.Key), strings.Join(appText(e.Value), "  "))
-	}
-	return w.Flush()
 }
 
 // showApp prints what holds for a stream or an application and where it is set.
@@ -182,7 +144,7 @@ func (c *commands) appSet(b *base) *ffcli.Command {
 		if err != nil {
 			return err
 		}
-		return withRegistry(ctx, b, schemas.BucketApps, schemas.ParseAppSettings, func(r *appRegistry) error {
+		return appKind.with(ctx, b, func(r *appRegistry) error {
 			app, _, ofStream := strings.Cut(key, ".")
 			_, err := r.Edit(ctx, key, func(s *schemas.AppSettings, found bool) error {
 				if !found && ofStream {

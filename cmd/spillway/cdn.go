@@ -8,26 +8,36 @@ import (
 	"sort"
 	"strconv"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/peterbourgon/ff/v3/ffcli"
 
 	"github.com/spillway-live/spillway/schemas"
+	"github.com/spillway-live/spillway/schemas/registry"
 )
+
+type cdnRegistry = registry.Registry[schemas.CDN]
+
+// cdnKind is the CDN registry.
+var cdnKind = kind[schemas.CDN]{
+	what: "CDN", bucket: schemas.BucketCDNs, parse: schemas.ParseCDN, key: nameKey("CDN name"),
+	heads: "NAME\tSTATE\tREGION\tBASE URL\tVIEWERS\tCAPACITY bit/s\tSPILL ABOVE\tUSD/GB",
+	row: func(d *schemas.CDN) string {
+		return fmt.Sprintf("%s\t%s\t%s\t%s\t%s\t%s\t%.4f", d.State, d.Region, d.BaseURL,
+			orNever(d.CapacityViewers), orNever(int(d.CapacityBps)), orNever(d.SpillViewers), float64(d.PricePerGBMicroUSD)/1e6)
+	},
+}
 
 // cdnCommand reads and changes the CDN registry, and the faults of test edges.
 func (c *commands) cdnCommand() *ffcli.Command {
 	var b base
 	return c.parent("cdn", "the CDN registry and the faults of test edges",
-		c.command("cdn list", "", "list the CDNs", 0, b.register, func(ctx ctx, _ []string) error {
-			return b.withBucket(ctx, schemas.BucketCDNs, func(kv jetstream.KeyValue) error { return c.listCDNs(ctx, kv) })
-		}),
+		cdnKind.list(c, &b, "cdn list", "list the CDNs"),
 		c.cdnSet(&b),
 		c.command("cdn show", "NAME", "print a CDN's entry as JSON", 1, b.register, func(ctx ctx, a []string) error {
-			return b.withBucket(ctx, schemas.BucketCDNs, func(kv jetstream.KeyValue) error {
-				d, err := getCDN(ctx, kv, a[0])
+			return cdnKind.with(ctx, &b, func(r *cdnRegistry) error {
+				d, err := cdnKind.get(ctx, r, a[0])
 				if err != nil {
 					return err
 				}
@@ -35,41 +45,20 @@ func (c *commands) cdnCommand() *ffcli.Command {
 			})
 		}),
 		c.command("cdn state", "NAME active|draining|off", "take a CDN in or out of answers", 2, b.register, func(ctx ctx, a []string) error {
-			return b.withBucket(ctx, schemas.BucketCDNs, func(kv jetstream.KeyValue) error {
-				return updateCDN(ctx, kv, a[0], func(cdn *schemas.CDN) { cdn.State = schemas.CDNState(a[1]) })
-			})
-		}),
-		c.command("cdn remove", "NAME", "remove a CDN from the registry", 1, b.register, func(ctx ctx, a []string) error {
-			return b.withBucket(ctx, schemas.BucketCDNs, func(kv jetstream.KeyValue) error {
-				if _, err := getCDN(ctx, kv, a[0]); err != nil {
+			return cdnKind.with(ctx, &b, func(r *cdnRegistry) error {
+				if _, err := cdnKind.get(ctx, r, a[0]); err != nil {
 					return err
 				}
-				return kv.Delete(ctx, a[0])
+				_, err := r.Edit(ctx, a[0], func(d *schemas.CDN, _ bool) error { d.State = schemas.CDNState(a[1]); return nil })
+				return err
 			})
 		}),
+		cdnKind.remove(c, &b, "cdn remove", "NAME", "remove a CDN from the registry"),
 		c.cdnFault(&b),
 		c.command("cdn heal", "NAME", "end the fault of a CDN's test edge", 1, b.register, func(ctx ctx, a []string) error {
 			return c.setFault(ctx, &b, a[0], schemas.Fault{})
 		}),
 	)
-}
-
-func (c *commands) listCDNs(ctx ctx, kv jetstream.KeyValue) error {
-	names, err := keys(ctx, kv)
-	if err != nil {
-		return fmt.Errorf("list CDNs: %w", err)
-	}
-	w := tabwriter.NewWriter(c.stdout, 0, 4, 2, ' ', 0)
-	fmt.Fprintln(w, "NAME\tSTATE\tREGION\tBASE URL\tVIEWERS\tCAPACITY bit/s\tSPILL ABOVE\tUSD/GB")
-	for _, n := range names {
-		d, err := getCDN(ctx, kv, n)
-		if err != nil {
-			return err
-		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%.4f\n", d.Name, d.State, d.Region, d.BaseURL,
-			orNever(d.CapacityViewers), orNever(int(d.CapacityBps)), orNever(d.SpillViewers), float64(d.PricePerGBMicroUSD)/1e6)
-	}
-	return w.Flush()
 }
 
 func orNever(n int) string {
@@ -111,21 +100,13 @@ func (c *commands) cdnSet(b *base) *ffcli.Command {
 		if err != nil {
 			return err
 		}
-		return b.withBucket(ctx, schemas.BucketCDNs, func(kv jetstream.KeyValue) error {
-			if _, err := kv.Get(ctx, a[0]); errors.Is(err, jetstream.ErrKeyNotFound) {
-				d := schemas.CDN{Name: a[0], BaseURL: url, State: schemas.CDNActive}
-				if err := d.Check(); err != nil {
-					return fmt.Errorf("new CDN needs --url: %w", err)
+		return cdnKind.with(ctx, b, func(r *cdnRegistry) error {
+			_, err := r.Edit(ctx, a[0], func(d *schemas.CDN, found bool) error {
+				if !found {
+					if *d = *schemas.NewCDN(a[0]); url == "" {
+						return fmt.Errorf("there is no CDN %s yet: a new one needs --url", a[0])
+					}
 				}
-				v, err := json.Marshal(d)
-				if err != nil {
-					return err
-				}
-				if _, err := kv.Create(ctx, a[0], v); err != nil {
-					return fmt.Errorf("add CDN %s: %w", a[0], err)
-				}
-			}
-			return updateCDN(ctx, kv, a[0], func(d *schemas.CDN) {
 				edit(d)
 				if url != "" {
 					d.BaseURL = url
@@ -155,9 +136,11 @@ func (c *commands) cdnSet(b *base) *ffcli.Command {
 					d.TokenKey = strings.TrimPrefix(tokenKey, "-")
 				}
 				if price >= 0 {
-					d.PricePerGBMicroUSD = int64(price * 1e6)
+					d.PricePerGBMicroUSD = int64(price*1e6 + 0.5)
 				}
+				return nil
 			})
+			return err
 		})
 	})
 }
@@ -194,8 +177,8 @@ func (c *commands) cdnFault(b *base) *ffcli.Command {
 
 // setFault stores the fault, which the edge of that name watches.
 func (c *commands) setFault(ctx ctx, b *base, name string, f schemas.Fault) error {
-	if err := b.withBucket(ctx, schemas.BucketCDNs, func(kv jetstream.KeyValue) error {
-		_, err := getCDN(ctx, kv, name)
+	if err := cdnKind.with(ctx, b, func(r *cdnRegistry) error {
+		_, err := cdnKind.get(ctx, r, name)
 		return err
 	}); err != nil {
 		return err
@@ -210,52 +193,6 @@ func (c *commands) setFault(ctx ctx, b *base, name string, f schemas.Fault) erro
 		}
 		return nil
 	})
-}
-
-func getCDN(ctx ctx, kv jetstream.KeyValue, name string) (*schemas.CDN, error) {
-	if err := schemas.CheckName("CDN name", name); err != nil {
-		return nil, err
-	}
-	e, err := kv.Get(ctx, name)
-	if errors.Is(err, jetstream.ErrKeyNotFound) {
-		names, kerr := keys(ctx, kv)
-		if kerr != nil {
-			return nil, fmt.Errorf("CDN %s: %w", name, kerr)
-		}
-		return nil, fmt.Errorf("there is no CDN %q; the registry has: %s", name, strings.Join(names, ", "))
-	}
-	if err != nil {
-		return nil, fmt.Errorf("CDN %s: %w", name, err)
-	}
-	var d schemas.CDN
-	if err := json.Unmarshal(e.Value(), &d); err != nil {
-		return nil, fmt.Errorf("CDN %s: %w", name, err)
-	}
-	return &d, nil
-}
-
-// updateCDN changes one entry; of two commands at once the second is refused.
-func updateCDN(ctx ctx, kv jetstream.KeyValue, name string, edit func(*schemas.CDN)) error {
-	d, err := getCDN(ctx, kv, name)
-	if err != nil {
-		return err
-	}
-	e, err := kv.Get(ctx, name)
-	if err != nil {
-		return fmt.Errorf("CDN %s: %w", name, err)
-	}
-	edit(d)
-	if err := d.Check(); err != nil {
-		return err
-	}
-	v, err := json.Marshal(d)
-	if err != nil {
-		return err
-	}
-	if _, err := kv.Update(ctx, name, v, e.Revision()); err != nil {
-		return fmt.Errorf("change CDN %s (changed by somebody else at the same time?): %w", name, err)
-	}
-	return nil
 }
 
 // keys lists a bucket's keys in order; an empty bucket is no error.

@@ -288,7 +288,7 @@ func badCommands(t *testing.T, u *upProgram) {
 		{"unknown flag", u.env, []string{"up", "--colour"}, 2, []string{"-colour"}},
 		{"unknown command", u.env, []string{"fly"}, 1, []string{`no subcommand "fly"`}},
 		{"bad port", u.env, []string{"up", "--rtmp", "99999"}, 2, []string{"99999", "0 to 65535"}},
-		{"unknown CDN", u.env, []string{"cdn", "fault", "z", "--down"}, 1, []string{`no CDN "z"`, "a, b, c"}},
+		{"unknown CDN", u.env, []string{"cdn", "fault", "z", "--down"}, 1, []string{"no CDN z", "a, b, c"}},
 		{"fault without a kind", u.env, []string{"cdn", "fault", "a"}, 1, []string{"--rate", "heal"}},
 		{"rate without a unit that is one", u.env, []string{"cdn", "fault", "a", "--rate", "3 apples"}, 1, []string{"3 apples", "300kbps"}},
 		{"unknown experiment", u.env, []string{"experiment", "start", "nothing"}, 1, []string{`no experiment "nothing"`}},

@@ -6,27 +6,12 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"log/slog"
 	"os"
 	"strings"
 
 	"github.com/spillway-live/spillway/schemas"
 	"github.com/spillway-live/spillway/schemas/registry"
 )
-
-// withRegistry runs f on a registry of the bus.
-func withRegistry[T any](ctx ctx, b *base, bucket string, parse func(string, []byte) (*T, error), f func(r *registry.Registry[T]) error) error {
-	nc, js, err := b.connect(ctx, "spillway-cli", slog.New(slog.DiscardHandler))
-	if err != nil {
-		return err
-	}
-	defer nc.Close()
-	r, err := registry.Open(ctx, js, bucket, parse)
-	if err != nil {
-		return err
-	}
-	return f(r)
-}
 
 // parseKey reads APP/STREAM.
 func parseKey(s string) (schemas.StreamKey, error) {

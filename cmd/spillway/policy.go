@@ -3,11 +3,11 @@ package main
 import (
 	"flag"
 	"fmt"
+	"io"
 	"strings"
 	"text/tabwriter"
 	"time"
 
-	"github.com/nats-io/nats.go/jetstream"
 	"github.com/peterbourgon/ff/v3/ffcli"
 
 	"github.com/spillway-live/spillway/schemas"
@@ -17,16 +17,27 @@ import (
 
 type policyRegistry = registry.Registry[schemas.Policy]
 
+// policyKind are the routing policies; what is stored is compiled first, so that
+// nothing is that routers would refuse.
+var policyKind = kind[schemas.Policy]{
+	what: "policy", bucket: schemas.BucketPolicies, parse: policy.Value, becomes: policy.Becomes, key: nameKey("policy name"),
+	heads: "NAME\tVERSION\tKIND\tRULES",
+	row:   func(p *schemas.Policy) string { return fmt.Sprintf("%d\t%s\t%s", p.Version, p.Kind, policyText(p)) },
+	rest: func(w io.Writer, have map[string]*schemas.Policy) {
+		for _, name := range policy.Builtins() {
+			if have[name] == nil {
+				fmt.Fprintf(w, "%s\tbuilt in\t%s\t\n", name, policy.Builtin(name).Value().Kind)
+			}
+		}
+	},
+}
+
 // policyCommand manages the routing policies.
 func (c *commands) policyCommand() *ffcli.Command {
 	var b base
-	with := func(ctx ctx, f func(r *policyRegistry) error) error {
-		return withRegistry(ctx, &b, schemas.BucketPolicies, policyValue, f)
-	}
+	with := func(ctx ctx, f func(r *policyRegistry) error) error { return policyKind.with(ctx, &b, f) }
 	return c.parent("policy", "how sessions are sent to CDNs",
-		c.command("policy list", "", "list the policies, built-in ones last", 0, b.register, func(ctx ctx, _ []string) error {
-			return with(ctx, func(r *policyRegistry) error { return c.listPolicies(ctx, r) })
-		}),
+		policyKind.list(c, &b, "policy list", "list the policies, built-in ones last"),
 		c.command("policy show", "NAME", "print a policy as JSON", 1, b.register, func(ctx ctx, a []string) error {
 			return with(ctx, func(r *policyRegistry) error {
 				p, err := r.Get(ctx, a[0])
@@ -58,14 +69,7 @@ func (c *commands) policyCommand() *ffcli.Command {
 		c.command("policy history", "NAME", "list the versions of a policy", 1, b.register, func(ctx ctx, a []string) error {
 			return with(ctx, func(r *policyRegistry) error { return c.policyHistory(ctx, r, a[0]) })
 		}),
-		c.command("policy remove", "NAME", "remove a policy; who names it gets the built-in one of that name, or affinity", 1, b.register, func(ctx ctx, a []string) error {
-			return with(ctx, func(r *policyRegistry) error {
-				if err := r.Remove(ctx, a[0]); err != nil {
-					return noEntry(ctx, r, "policy", a[0], err)
-				}
-				return nil
-			})
-		}),
+		policyKind.remove(c, &b, "policy remove", "NAME", "remove a policy; who names it gets the built-in one of that name, or affinity"),
 		c.command("policy variables", "", "list what expressions may use", 0, func(*flag.FlagSet) {}, func(ctx, []string) error {
 			w := tabwriter.NewWriter(c.stdout, 0, 4, 2, ' ', 0)
 			fmt.Fprintln(w, "NAME\tTYPE\tMEANING")
@@ -75,17 +79,6 @@ func (c *commands) policyCommand() *ffcli.Command {
 			return w.Flush()
 		}),
 	)
-}
-
-// policyValue reads an entry of the bucket policies and compiles it, so that
-// nothing is stored that routers would refuse.
-func policyValue(key string, data []byte) (*schemas.Policy, error) {
-	p, err := policy.Parse(key, data)
-	if err != nil {
-		return nil, err
-	}
-	v := p.Value()
-	return &v, nil
 }
 
 // readPolicy reads a policy from a file; its version is the registry's to give.
@@ -105,41 +98,12 @@ func (c *commands) readPolicy(file string) (*schemas.Policy, error) {
 }
 
 func (c *commands) setPolicy(ctx ctx, r *policyRegistry, p *schemas.Policy) error {
-	stored, err := r.Edit(ctx, p.Name, func(v *schemas.Policy, _ bool) error {
-		version := v.Version
-		*v = *p
-		v.Version = version + 1
-		return nil
-	})
+	stored, err := r.Put(ctx, p.Name, p)
 	if err != nil {
 		return err
 	}
 	_, err = fmt.Fprintf(c.stdout, "policy %s version %d decides from now on\n", stored.Name, stored.Version)
 	return err
-}
-
-func (c *commands) listPolicies(ctx ctx, r *policyRegistry) error {
-	l, err := r.List(ctx)
-	if err != nil {
-		return err
-	}
-	w := tabwriter.NewWriter(c.stdout, 0, 4, 2, ' ', 0)
-	fmt.Fprintln(w, "NAME\tVERSION\tKIND\tRULES")
-	own := map[string]bool{}
-	for _, e := range l {
-		own[e.Key] = true
-		if e.Err != nil {
-			fmt.Fprintf(w, "%s\t-\t-\t%v\n", e.Key, e.Err)
-			continue
-		}
-		fmt.Fprintf(w, "%s\t%d\t%s\t%s\n", e.Value.Name, e.Value.Version, e.Value.Kind, policyText(e.Value))
-	}
-	for _, name := range policy.Builtins() {
-		if !own[name] {
-			fmt.Fprintf(w, "%s\tbuilt in\t%s\t\n", name, name)
-		}
-	}
-	return w.Flush()
 }
 
 // policyText says in a line what a policy's values are.
@@ -164,24 +128,23 @@ func policyText(p *schemas.Policy) string {
 }
 
 func (c *commands) policyHistory(ctx ctx, r *policyRegistry, name string) error {
-	history, err := r.KV.History(ctx, name)
+	history, err := r.History(ctx, name)
 	if err != nil {
-		return noEntry(ctx, r, "policy", name, registry.ErrNone)
+		return noEntry(ctx, r, "policy", name, err)
 	}
 	w := tabwriter.NewWriter(c.stdout, 0, 4, 2, ' ', 0)
 	fmt.Fprintln(w, "AT\tVERSION\tKIND\tRULES")
 	for _, e := range history {
-		at := e.Created().UTC().Format(time.RFC3339)
-		if e.Operation() != jetstream.KeyValuePut {
-			fmt.Fprintf(w, "%s\t-\tremoved\t\n", at)
-			continue
+		what := ""
+		switch {
+		case e.Removed:
+			what = "-\tremoved\t"
+		case e.Err != nil:
+			what = fmt.Sprintf("-\t-\t%v", e.Err)
+		default:
+			what = policyKind.row(e.Value)
 		}
-		var p schemas.Policy
-		if err := schemas.UnmarshalStrict(e.Value(), &p); err != nil {
-			fmt.Fprintf(w, "%s\t-\t-\t%v\n", at, err)
-			continue
-		}
-		fmt.Fprintf(w, "%s\t%d\t%s\t%s\n", at, p.Version, p.Kind, policyText(&p))
+		fmt.Fprintf(w, "%s\t%s\n", e.At.UTC().Format(time.RFC3339), what)
 	}
 	return w.Flush()
 }

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/spillway-live/spillway/schemas"
+	"github.com/spillway-live/spillway/workers/router/policy"
 )
 
 func TestPolicyCommands(t *testing.T) {
@@ -90,7 +91,7 @@ func TestDocumentedPolicy(t *testing.T) {
 	if !ok || !ok2 {
 		t.Fatal("docs/routing.md has no example")
 	}
-	if _, err := policyValue("evening", []byte(example)); err != nil {
+	if _, err := policy.Value("evening", []byte(example)); err != nil {
 		t.Error(err)
 	}
 }

@@ -6,7 +6,6 @@ import (
 	"flag"
 	"fmt"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -18,27 +17,37 @@ import (
 
 type shareRegistry = registry.Registry[schemas.Share]
 
+// shareKind are the public addresses of private streams.
+var shareKind = kind[schemas.Share]{
+	what: "share", bucket: schemas.BucketShares, parse: schemas.ParseShare, becomes: (*schemas.Share).MayBecome, key: streamKey,
+	heads: "ADDRESS\tSTREAM\tSTATE",
+	row: func(s *schemas.Share) string {
+		state := s.Ended(time.Now())
+		switch {
+		case state != "":
+		case s.UntilUnix != 0:
+			state = "until " + time.Unix(s.UntilUnix, 0).UTC().Format(time.RFC3339)
+		default:
+			state = "until withdrawn"
+		}
+		return fmt.Sprintf("%s\t%s", s.Key(), state)
+	},
+}
+
 // shareCommand gives private streams public addresses and takes them back.
 func (c *commands) shareCommand() *ffcli.Command {
 	var b base
-	var asJSON bool
-	listing := func(fs *flag.FlagSet) {
-		b.register(fs)
-		fs.BoolVar(&asJSON, "json", false, "print JSON")
-	}
 	return c.parent("share", "public addresses of private streams",
-		c.command("share list", "", "list them, withdrawn ones too", 0, listing, func(ctx ctx, _ []string) error {
-			return withRegistry(ctx, &b, schemas.BucketShares, schemas.ParseShare, func(r *shareRegistry) error { return c.listShares(ctx, r, asJSON) })
-		}),
+		shareKind.list(c, &b, "share list", "list them, withdrawn ones too"),
 		c.shareCreate(),
 		c.command("share withdraw", "APP/ALIAS", "end a share: it plays no more, for anybody, from now on", 1, b.register, func(ctx ctx, a []string) error {
 			k, err := parseKey(a[0])
 			if err != nil {
 				return err
 			}
-			return withRegistry(ctx, &b, schemas.BucketShares, schemas.ParseShare, func(r *shareRegistry) error {
-				if _, err := r.Get(ctx, k.KVKey()); err != nil {
-					return noEntry(ctx, r, "share", k.KVKey(), err)
+			return shareKind.with(ctx, &b, func(r *shareRegistry) error {
+				if _, err := shareKind.get(ctx, r, k.KVKey()); err != nil {
+					return err
 				}
 				_, err := r.Edit(ctx, k.KVKey(), func(s *schemas.Share, _ bool) error {
 					if s.WithdrawnUnix == 0 {
@@ -50,39 +59,6 @@ func (c *commands) shareCommand() *ffcli.Command {
 			})
 		}),
 	)
-}
-
-func (c *commands) listShares(ctx ctx, r *shareRegistry, asJSON bool) error {
-	l, err := r.List(ctx)
-	if err != nil {
-		return err
-	}
-	all := map[string]*schemas.Share{}
-	w := tabwriter.NewWriter(c.stdout, 0, 4, 2, ' ', 0)
-	fmt.Fprintln(w, "ADDRESS\tSTREAM\tSTATE")
-	for _, e := range l {
-		if e.Err != nil {
-			if asJSON {
-				return e.Err
-			}
-			fmt.Fprintf(w, "%s\t-\t%v\n", shown(e.Key), e.Err)
-			continue
-		}
-		all[shown(e.Key)] = e.Value
-		state := e.Value.Ended(time.Now())
-		switch {
-		case state != "":
-		case e.Value.UntilUnix != 0:
-			state = "until " + time.Unix(e.Value.UntilUnix, 0).UTC().Format(time.RFC3339)
-		default:
-			state = "until withdrawn"
-		}
-		fmt.Fprintf(w, "%s\t%s\t%s\n", shown(e.Key), e.Value.Key(), state)
-	}
-	if asJSON {
-		return c.printJSON(all)
-	}
-	return w.Flush()
 }
 
 func (c *commands) shareCreate() *ffcli.Command {
@@ -137,7 +113,7 @@ func (b *base) createShare(ctx ctx, alias schemas.StreamKey, s schemas.Share) er
 	if err != nil {
 		return err
 	}
-	return withRegistry(ctx, b, schemas.BucketShares, schemas.ParseShare, func(r *shareRegistry) error {
+	return shareKind.with(ctx, b, func(r *shareRegistry) error {
 		if _, err := r.Get(ctx, s.Key().KVKey()); err == nil {
 			return fmt.Errorf("%s is itself a share: share the stream behind it", s.Key())
 		} else if !errors.Is(err, registry.ErrNone) {

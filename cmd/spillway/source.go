@@ -1,10 +1,10 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"flag"
 	"fmt"
-	"text/tabwriter"
 	"time"
 
 	"github.com/peterbourgon/ff/v3/ffcli"
@@ -15,76 +15,28 @@ import (
 
 type sourceRegistry = registry.Registry[schemas.Source]
 
+// sourceKind are the cameras that are pulled; passwords are not shown.
+var sourceKind = kind[schemas.Source]{
+	what: "source", bucket: schemas.BucketSources, parse: schemas.ParseSource, key: streamKey,
+	heads: "APP/STREAM\tPULLED\tTRANSPORT\tCDN\tURL",
+	hide:  func(s *schemas.Source) { s.URL = redactURL(s.URL) },
+	row: func(s *schemas.Source) string {
+		pulled := "always"
+		if s.OnDemand {
+			pulled = fmt.Sprintf("while watched, and %d s", cmp.Or(s.GraceSec, schemas.DefaultGraceSec))
+		}
+		return fmt.Sprintf("%s\t%s\t%s\t%s", pulled, cmp.Or(s.Transport, "tcp"), cmp.Or(s.CDN, "-"), s.URL)
+	},
+}
+
 // sourceCommand reads and changes the cameras that are pulled.
 func (c *commands) sourceCommand() *ffcli.Command {
 	var b base
-	var asJSON bool
-	with := func(ctx ctx, f func(r *sourceRegistry) error) error {
-		return withRegistry(ctx, &b, schemas.BucketSources, schemas.ParseSource, f)
-	}
 	return c.parent("source", "cameras and servers that are pulled (RTSP)",
-		c.command("source list", "", "list them, without their passwords", 0, func(fs *flag.FlagSet) {
-			b.register(fs)
-			fs.BoolVar(&asJSON, "json", false, "print JSON")
-		}, func(ctx ctx, _ []string) error {
-			return with(ctx, func(r *sourceRegistry) error { return c.listSources(ctx, r, asJSON) })
-		}),
+		sourceKind.list(c, &b, "source list", "list them, without their passwords"),
 		c.sourceSet(&b),
-		c.command("source remove", "APP/STREAM", "pull it no more", 1, b.register, func(ctx ctx, a []string) error {
-			k, err := parseKey(a[0])
-			if err != nil {
-				return err
-			}
-			return with(ctx, func(r *sourceRegistry) error {
-				if err := r.Remove(ctx, k.KVKey()); err != nil {
-					return noEntry(ctx, r, "source", k.KVKey(), err)
-				}
-				return nil
-			})
-		}),
+		sourceKind.remove(c, &b, "source remove", "APP/STREAM", "pull it no more"),
 	)
-}
-
-func (c *commands) listSources(ctx ctx, r *sourceRegistry, asJSON bool) error {
-	l, err := r.List(ctx)
-	if err != nil {
-		return err
-	}
-	all := map[string]*schemas.Source{}
-	w := tabwriter.NewWriter(c.stdout, 0, 4, 2, ' ', 0)
-	fmt.Fprintln(w, "APP/STREAM\tPULLED\tTRANSPORT\tCDN\tURL")
-	for _, e := range l {
-		if e.Err != nil {
-			if asJSON {
-				return e.Err
-			}
-			fmt.Fprintf(w, "%s\t%v\n", shown(e.Key), e.Err)
-			continue
-		}
-		s := *e.Value
-		s.URL = redactURL(s.URL)
-		all[shown(e.Key)] = &s
-		pulled, transport := "always", "tcp"
-		if s.OnDemand {
-			grace := s.GraceSec
-			if grace == 0 {
-				grace = schemas.DefaultGraceSec
-			}
-			pulled = fmt.Sprintf("while watched, and %d s", grace)
-		}
-		if s.Transport != "" {
-			transport = s.Transport
-		}
-		cdn := s.CDN
-		if cdn == "" {
-			cdn = "-"
-		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", shown(e.Key), pulled, transport, cdn, s.URL)
-	}
-	if asJSON {
-		return c.printJSON(all)
-	}
-	return w.Flush()
 }
 
 func (c *commands) sourceSet(b *base) *ffcli.Command {
@@ -120,7 +72,7 @@ func (c *commands) sourceSet(b *base) *ffcli.Command {
 				return fmt.Errorf("source in %s: %w", file, err)
 			}
 		}
-		return withRegistry(ctx, b, schemas.BucketSources, schemas.ParseSource, func(r *sourceRegistry) error {
+		return sourceKind.with(ctx, b, func(r *sourceRegistry) error {
 			_, err := r.Edit(ctx, k.KVKey(), func(d *schemas.Source, found bool) error {
 				if whole != nil {
 					*d = *whole

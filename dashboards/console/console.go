@@ -7,10 +7,13 @@
 //	GET /v1/streams  /v1/cdns                  JSON
 //	GET /<app>/<stream>/picture.jpg            latest picture
 //	GET /v1/pictures/<app>/<stream>?from=&to=  history (JSON), /<seq>.jpg one picture
-//	PUT /v1/cdns/<name>/state                  {"state":"draining"}, with the admin token
-//	GET /v1/settings/apps|sources|shares       all entries, without passwords; with the admin token
-//	PUT, DELETE /v1/settings/<bucket>/<key>    one entry, as in the bucket; with the admin token
+//	GET /v1/settings/<bucket>                  all entries, without passwords: cdns, policies, apps, sources, shares
+//	GET, PUT, PATCH, DELETE /v1/settings/<bucket>/<key>   one entry, as in the bucket
+//	GET /v1/settings/<bucket>/<key>/history    its versions
+//	PUT /v1/cdns/<name>/state                  {"state":"draining"}
 //	GET /healthz  /metrics
+//
+// with the admin token (Authorization: Bearer) for settings and states,
 //
 // and whatever the play page's handler serves under /play and /assets/player/.
 //

@@ -6,7 +6,6 @@ import (
 	"embed"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"html/template"
 	"io"
 	"io/fs"
@@ -15,8 +14,6 @@ import (
 	"path"
 	"strings"
 	"time"
-
-	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/spillway-live/spillway/schemas"
 )
@@ -82,7 +79,6 @@ func (c *Console) handler() http.Handler {
 		v := c.st.view(time.Now())
 		answer(w, map[string]any{"cdns": v.CDNs, "totals": v.Totals, "bus": v.Bus, "clickhouse": v.Click})
 	})
-	mux.HandleFunc("PUT /v1/cdns/{name}/state", c.setState)
 	c.settings(mux)
 	mux.HandleFunc("GET /v1/pictures/{app}/{stream}", c.serveHistory)
 	mux.HandleFunc("GET /v1/pictures/{app}/{stream}/{picture}", c.serveOne)
@@ -169,61 +165,4 @@ func refuse(w http.ResponseWriter, status int, why string) {
 	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(status)
 	w.Write(append(b, '\n'))
-}
-
-// setState answers PUT /v1/cdns/<name>/state.
-func (c *Console) setState(w http.ResponseWriter, r *http.Request) {
-	if !c.admin(w, r) {
-		return
-	}
-	name := r.PathValue("name")
-	if err := schemas.CheckName("CDN name", name); err != nil {
-		refuse(w, http.StatusBadRequest, err.Error())
-		return
-	}
-	var body struct {
-		State schemas.CDNState `json:"state"`
-	}
-	b, err := io.ReadAll(http.MaxBytesReader(w, r.Body, 4<<10))
-	if err == nil {
-		err = schemas.UnmarshalStrict(b, &body)
-	}
-	if err != nil {
-		refuse(w, http.StatusBadRequest, `the body must be {"state":"active"}, draining or off: `+err.Error())
-		return
-	}
-	kv, err := c.s.JetStream.KeyValue(r.Context(), schemas.BucketCDNs)
-	if err != nil {
-		refuse(w, http.StatusServiceUnavailable, "the registry cannot be read: "+plain(err))
-		return
-	}
-	e, err := kv.Get(r.Context(), name)
-	if errors.Is(err, jetstream.ErrKeyNotFound) {
-		refuse(w, http.StatusNotFound, "there is no CDN of that name")
-		return
-	}
-	if err != nil {
-		refuse(w, http.StatusServiceUnavailable, "the registry cannot be read: "+plain(err))
-		return
-	}
-	var d schemas.CDN
-	if err := json.Unmarshal(e.Value(), &d); err != nil {
-		refuse(w, http.StatusConflict, "the registry's entry is damaged: write it anew")
-		return
-	}
-	d.State = body.State
-	if err := d.Check(); err != nil {
-		refuse(w, http.StatusBadRequest, err.Error())
-		return
-	}
-	v, err := json.Marshal(d)
-	if err == nil {
-		_, err = kv.Update(r.Context(), name, v, e.Revision())
-	}
-	if err != nil {
-		refuse(w, http.StatusConflict, "the entry was not changed, somebody else may have just done so: "+plain(err))
-		return
-	}
-	c.s.Logger.Info("CDN state changed", "cdn", name, "state", d.State)
-	answer(w, d)
 }

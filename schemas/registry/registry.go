@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"sort"
+	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 )
@@ -29,7 +30,26 @@ type Registry[T any] struct {
 	KV jetstream.KeyValue
 	// Parse decodes and checks one entry; its errors name the field that is wrong.
 	Parse func(key string, value []byte) (*T, error)
+	// Becomes says why next may not take the place of old, which is nil where there
+	// is nothing, and completes it, e.g. counts its version; nil: it always may.
+	Becomes func(old, next *T) error
 }
+
+// Refused is an error of what was to be stored: nothing was.
+type Refused struct{ Err error }
+
+func (e *Refused) Error() string { return e.Err.Error() }
+
+// Unwrap gives the reason.
+func (e *Refused) Unwrap() error { return e.Err }
+
+// Conflict is an error of what was to be stored in the place of what is there: nothing was.
+type Conflict struct{ Err error }
+
+func (e *Conflict) Error() string { return e.Err.Error() }
+
+// Unwrap gives the reason.
+func (e *Conflict) Unwrap() error { return e.Err }
 
 // Entry is one entry with its key.
 type Entry[T any] struct {
@@ -54,9 +74,10 @@ func (r *Registry[T]) Get(ctx context.Context, key string) (*T, error) {
 	return v, err
 }
 
+// get gives an entry and its revision, which is there for one that is not understood, too.
 func (r *Registry[T]) get(ctx context.Context, key string) (*T, uint64, error) {
 	e, err := r.KV.Get(ctx, key)
-	if errors.Is(err, jetstream.ErrKeyNotFound) {
+	if isNone(err) {
 		return nil, 0, ErrNone
 	}
 	if err != nil {
@@ -67,6 +88,11 @@ func (r *Registry[T]) get(ctx context.Context, key string) (*T, uint64, error) {
 		return nil, e.Revision(), fmt.Errorf("entry %s of bucket %s is not understood: %w", key, r.KV.Bucket(), err)
 	}
 	return v, e.Revision(), nil
+}
+
+// isNone says that there is nothing under a key, or cannot be.
+func isNone(err error) bool {
+	return errors.Is(err, jetstream.ErrKeyNotFound) || errors.Is(err, jetstream.ErrInvalidKey)
 }
 
 // List gives all entries by key. One that cannot be read is listed with its error.
@@ -90,26 +116,34 @@ func (r *Registry[T]) List(ctx context.Context) ([]Entry[T], error) {
 
 // Edit changes an entry, or makes it: edit gets what is there (found) or the
 // zero value. It may be called again when somebody else was faster. It gives
-// what was stored; nothing is when edit or the check of the result fails.
+// what was stored; nothing is when edit fails, or the check of the result
+// (*[Refused]), or Becomes (*[Conflict]).
 func (r *Registry[T]) Edit(ctx context.Context, key string, edit func(v *T, found bool) error) (*T, error) {
 	var last error
 	for range maxTries {
-		v, rev, err := r.get(ctx, key)
+		old, rev, err := r.get(ctx, key)
 		found := err == nil
-		if errors.Is(err, ErrNone) {
-			v = new(T)
-		} else if err != nil {
+		v := new(T)
+		if found {
+			err = copyOf(old, v)
+		}
+		if err != nil && !errors.Is(err, ErrNone) {
 			return nil, err
 		}
 		if err := edit(v, found); err != nil {
 			return nil, err
+		}
+		if r.Becomes != nil {
+			if err := r.Becomes(old, v); err != nil {
+				return nil, &Conflict{err}
+			}
 		}
 		b, err := json.Marshal(v)
 		if err != nil {
 			return nil, fmt.Errorf("write %s: %w", key, err)
 		}
 		if v, err = r.Parse(key, b); err != nil {
-			return nil, err
+			return nil, &Refused{err}
 		}
 		if found {
 			_, last = r.KV.Update(ctx, key, b, rev)
@@ -126,10 +160,96 @@ func (r *Registry[T]) Edit(ctx context.Context, key string, edit func(v *T, foun
 	return nil, fmt.Errorf("write %s of bucket %s: others change it all the time (%d tries): %w", key, r.KV.Bucket(), maxTries, last)
 }
 
+// Put stores next, whatever is there that can be read.
+func (r *Registry[T]) Put(ctx context.Context, key string, next *T) (*T, error) {
+	return r.Edit(ctx, key, func(v *T, _ bool) error { *v = *next; return nil })
+}
+
+// Merge changes the fields that a JSON object names, those inside of objects
+// too, and removes those that are null (RFC 7396). A new entry begins as fresh.
+func (r *Registry[T]) Merge(ctx context.Context, key string, patch []byte, fresh *T) (*T, error) {
+	var p map[string]any
+	if err := json.Unmarshal(patch, &p); err != nil {
+		return nil, &Refused{fmt.Errorf("the change must be a JSON object: %w", err)}
+	}
+	return r.Edit(ctx, key, func(v *T, found bool) error {
+		if !found {
+			*v = *fresh
+		}
+		var now map[string]any
+		if err := copyOf(v, &now); err != nil {
+			return err
+		}
+		b, err := json.Marshal(merged(now, p))
+		if err != nil {
+			return &Refused{err}
+		}
+		next, err := r.Parse(key, b)
+		if err != nil {
+			return &Refused{err}
+		}
+		*v = *next
+		return nil
+	})
+}
+
+func merged(now, patch map[string]any) map[string]any {
+	if now == nil {
+		now = map[string]any{}
+	}
+	for k, v := range patch {
+		switch x := v.(type) {
+		case nil:
+			delete(now, k)
+		case map[string]any:
+			of, _ := now[k].(map[string]any)
+			now[k] = merged(of, x)
+		default:
+			now[k] = v
+		}
+	}
+	return now
+}
+
+// copyOf copies into a zero value by way of JSON, which is how entries are stored.
+func copyOf(from, to any) error {
+	b, err := json.Marshal(from)
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal(b, to)
+}
+
+// Version is an entry as it was, or its removal.
+type Version[T any] struct {
+	Entry[T]
+	At      time.Time
+	Removed bool
+}
+
+// History gives the versions of an entry that the bucket keeps, oldest first; [ErrNone] if it has none.
+func (r *Registry[T]) History(ctx context.Context, key string) ([]Version[T], error) {
+	l, err := r.KV.History(ctx, key)
+	if isNone(err) {
+		return nil, ErrNone
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the history of %s of bucket %s: %w", key, r.KV.Bucket(), err)
+	}
+	out := make([]Version[T], len(l))
+	for i, e := range l {
+		out[i] = Version[T]{Entry: Entry[T]{Key: key}, At: e.Created(), Removed: e.Operation() != jetstream.KeyValuePut}
+		if !out[i].Removed {
+			out[i].Value, out[i].Err = r.Parse(key, e.Value())
+		}
+	}
+	return out, nil
+}
+
 // Remove deletes an entry, readable or not; [ErrNone] if there was none.
 func (r *Registry[T]) Remove(ctx context.Context, key string) error {
 	e, err := r.KV.Get(ctx, key)
-	if errors.Is(err, jetstream.ErrKeyNotFound) {
+	if isNone(err) {
 		return ErrNone
 	}
 	if err != nil {

@@ -114,6 +114,25 @@ func Parse(key string, value []byte) (*Policy, error) {
 	return Compile(s)
 }
 
+// Value reads and compiles an entry of the bucket policies and gives what it was
+// compiled from: the check of who writes the bucket.
+func Value(key string, value []byte) (*schemas.Policy, error) {
+	p, err := Parse(key, value)
+	if err != nil {
+		return nil, err
+	}
+	return &p.s, nil
+}
+
+// Becomes counts the version of a policy that takes the place of old, or of nothing (nil).
+func Becomes(old, next *schemas.Policy) error {
+	next.Version = 1
+	if old != nil {
+		next.Version = old.Version + 1
+	}
+	return nil
+}
+
 var builtin = func() map[string]*Policy {
 	m := map[string]*Policy{}
 	for _, name := range []string{Affinity, Balance, Quality, Cost} {
