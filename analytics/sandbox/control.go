@@ -107,12 +107,9 @@ func (e *engine) decide(s *session, current int, t float64) (policy.Answer, bool
 }
 
 // volumes says what each CDN has delivered in the time of the bill.
-func (e *engine) volumes(facts map[string]policy.Facts, t float64) {
-	for i := range e.w.CDNs {
-		name := e.w.CDNs[i].Name
-		f := facts[name]
-		f.MonthGB, f.MonthShare = e.cdns[i].bytes*e.w.ViewersPerSession/1e9, t/e.w.Seconds
-		facts[name] = f
+func (e *engine) volumes(facts []policy.Facts, t float64) {
+	for i := range facts {
+		facts[i].MonthGB, facts[i].MonthShare = e.cdns[i].bytes*e.w.ViewersPerSession/1e9, t/e.w.Seconds
 	}
 }
 

@@ -22,6 +22,7 @@ func (c *commands) subcommands() []*ffcli.Command {
 		c.migrateCommand(),
 		c.benchCommand(),
 		c.chaosCommand(),
+		c.simulateCommand(),
 	}
 	return append(cmds, c.roleCommands()...)
 }

@@ -19,6 +19,9 @@ var pure = map[string]bool{
 	"analytics/stats/loghist":      true,
 	"analytics/stats/eval":         true,
 	"analytics/qoe/session":        true,
+	"analytics/sandbox":            true,
+	"analytics/sandbox/plot":       true,
+	"analytics/sandbox/scenario":   true,
 	"ingest/beacon":                true, // a script, and how it is served
 	"ingest/cmcd":                  true,
 	"ingest/cut":                   true,

@@ -135,7 +135,7 @@ func weekShape(t float64) float64 {
 	if day == 2 {
 		x += 0.8 * bump(20, 0.8)
 	}
-	return x
+	return x / 0.869 // so that the mean is 1
 }
 
 func weekList(viewers int, gb float64) []sandbox.CDN {

@@ -1,0 +1,98 @@
+package scenario
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+)
+
+// TestFlash: also a small crowd overruns no CDN, nobody is lost on the way, and
+// the report says so in text and JSON.
+func TestFlash(t *testing.T) {
+	r, err := Flash(Settings{Seed: 3, Viewers: 600, Routers: 4, Jobs: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, x := range r.Runs {
+		if x.Sessions != 600 || x.Ended+x.Open != 600 || x.Refused != 0 {
+			t.Errorf("%s: %d sessions, %d ended, %d open, %d refused", name, x.Sessions, x.Ended, x.Open, x.Refused)
+		}
+		last := x.Series[len(x.Series)-1]
+		sum := 0
+		for _, n := range last.Viewers {
+			sum += n
+		}
+		if sum != x.Open {
+			t.Errorf("%s: %d viewers on CDNs, %d open", name, sum, x.Open)
+		}
+		for _, c := range x.CDNs {
+			if c.OverSec > 1 {
+				t.Errorf("%s: CDN %s is above its capacity for %v s", name, c.Name, c.OverSec)
+			}
+		}
+	}
+	var b strings.Builder
+	if err := r.WriteText(&b); err != nil || !strings.Contains(b.String(), "affinity") || !strings.Contains(b.String(), "Taken for granted") {
+		t.Errorf("text: %v\n%s", err, b.String())
+	}
+	if data, err := json.Marshal(r); err != nil || len(data) < 1000 {
+		t.Errorf("JSON: %d bytes, %v", len(data), err)
+	}
+	if len(r.Charts) != 4 {
+		t.Errorf("%d charts", len(r.Charts))
+	}
+}
+
+// TestOutage: players with steering or fallbacks leave a CDN that refuses, those
+// with one CDN cannot.
+func TestOutage(t *testing.T) {
+	r, err := Outage(Settings{Seed: 3, Viewers: 60, Jobs: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range r.Checks {
+		if !c.OK {
+			t.Errorf("%s: %s, wanted %s", c.Name, c.Got, c.Want)
+		}
+	}
+	for _, row := range r.Tables[0].Rows {
+		if strings.HasPrefix(row[0], "static") && row[3] != "0.00 %" {
+			t.Errorf("players with one CDN have left it: %v", row)
+		}
+	}
+}
+
+// TestNoise: no session moves twice in ten minutes.
+func TestNoise(t *testing.T) {
+	r, err := Noise(Settings{Seed: 3, Viewers: 60, Jobs: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !r.Passed() {
+		t.Errorf("%+v", r.Checks)
+	}
+	if r.Runs["quality-eager"].Moves == 0 {
+		t.Error("nobody was moved: nothing was tried")
+	}
+}
+
+// TestWeekShape: the audience's mean is what Week says, or bills are not.
+func TestWeekShape(t *testing.T) {
+	sum, n, most := 0.0, 0, 0.0
+	for at := 0.0; at < week; at += 60 {
+		x := weekShape(at)
+		sum += x
+		most = max(most, x)
+		n++
+	}
+	if mean := sum / float64(n); mean < 0.95 || mean > 1.05 || most > 3 {
+		t.Errorf("mean %v, highest %v", mean, most)
+	}
+}
+
+// TestStops: progress that says no ends a simulation.
+func TestStops(t *testing.T) {
+	if _, err := Noise(Settings{Viewers: 20, Progress: func(float64) bool { return false }}); err == nil {
+		t.Error("it went on")
+	}
+}
