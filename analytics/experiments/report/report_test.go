@@ -238,11 +238,11 @@ func decides(t *testing.T, conn driver.Conn) {
 		want    string
 		why     string
 	}{
-		{month("faster", "first_screen_mean", played), 600, Ship, "every guardrail holds"},
+		{month("faster", "first_screen_mean", played), 1500, Ship, "every guardrail holds"},
 		{month("guarded", "first_screen_mean", stall), 600, Stop, "harms stall ratio"},
 		{month("worse", "stall_ratio"), 600, Stop, "is worse"},
 		{month("few", "first_screen_mean"), 60, KeepRunning, "too few"},
-		{young, 600, KeepRunning, "at least 168.0 h"},
+		{young, 1500, KeepRunning, "at least 168.0 h"},
 		{planned(month("open", "first_screen_mean", bytes), 90), 600, KeepRunning, "not shown that edge bytes"},
 		{planned(month("over", "played_per_unit"), 20), 600, CannotTell, "no difference"},
 		{planned(month("under-way", "played_per_unit"), 90), 600, KeepRunning, "day 30.0 of 90"},
