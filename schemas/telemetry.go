@@ -19,6 +19,8 @@ const (
 	SourceBeacon      = "beacon"       // our own JSON beacon
 	SourceCDNLog      = "cdn_log"      // an edge's log line without CMCD
 	SourcePublisher   = "publisher"    // publisher statistics
+	SourceHop         = "hop"          // a part at one of our own hops; no session
+	SourceProbe       = "probe"        // a synthetic request through a CDN; no session, counts as no viewer
 )
 
 // Telemetry is one report of a player, edge or publisher, as the collector
@@ -98,6 +100,16 @@ type Telemetry struct {
 	FPS            OptFloat64
 	PublishBps     OptInt64
 	PublishStallMs OptInt64
+	// Rows about a part at a hop (hop.go).
+	Hop        string // one of the Hop constants; empty: the row is not about a hop
+	Rendition  string
+	Track      string
+	Epoch      OptInt64
+	MSN        OptInt64
+	Part       OptInt32   // -1: the whole segment
+	HopDelayMs OptFloat64 // time at this hop less that of ingest's receipt of the part's last sample
+	// Probe rows.
+	StalenessMs OptInt64 // age of the newest part that the playlist lists, since ingest had it
 }
 
 // TelemetryTable describes the columns of Telemetry, for Arrow and ClickHouse.
@@ -109,7 +121,7 @@ type tel = Telemetry
 var telemetryTable = columnar.NewTable(
 	columnar.I64("received_us", "when the collector received the report, Unix microseconds", func(e *tel) *int64 { return &e.ReceivedUnixUs }),
 	columnar.I64("ts_ms", "client's clock at the event [CMCD ts], Unix milliseconds; received time where the client gave none", func(e *tel) *int64 { return &e.TsUnixMs }),
-	columnar.Str("source", "kind of report: cmcd_event, cmcd_request, beacon, cdn_log, publisher", func(e *tel) *string { return &e.Source }),
+	columnar.Str("source", "kind of report: cmcd_event, cmcd_request, beacon, cdn_log, publisher, publisher_report, hop, probe", func(e *tel) *string { return &e.Source }),
 	columnar.Str("event", "event type [CMCD e] or beacon kind", func(e *tel) *string { return &e.Event }),
 	columnar.Str("session_id", "playback session [CMCD sid]", func(e *tel) *string { return &e.SessionID }),
 	columnar.Str("viewer_id", "salted hash of the viewer", func(e *tel) *string { return &e.ViewerID }),
@@ -176,6 +188,14 @@ var telemetryTable = columnar.NewTable(
 	columnar.OptF64("fps", "publisher's frame rate over the last report interval, 1/s", func(e *tel) *OptFloat64 { return &e.FPS }),
 	columnar.OptI64("publish_bps", "publisher's bitrate over the last report interval, bit/s", func(e *tel) *OptInt64 { return &e.PublishBps }),
 	columnar.OptI64("publish_stall_ms", "how far the publisher fell behind real time since the last report, ms", func(e *tel) *OptInt64 { return &e.PublishStallMs }),
+	columnar.Str("hop", "hop between publisher and player: publish, ingest, stored, packaged, origin, edge, player, probe", func(e *tel) *string { return &e.Hop }),
+	columnar.Str("rendition", "rendition of the part at the hop", func(e *tel) *string { return &e.Rendition }),
+	columnar.Str("track", "track of the part at the hop: video, audio", func(e *tel) *string { return &e.Track }),
+	columnar.OptI64("epoch", "publish epoch of the part at the hop", func(e *tel) *OptInt64 { return &e.Epoch }),
+	columnar.OptI64("msn", "media sequence number of the part at the hop", func(e *tel) *OptInt64 { return &e.MSN }),
+	columnar.OptI32("part", "index of the part in its segment; -1 for the whole segment", func(e *tel) *OptInt32 { return &e.Part }),
+	columnar.OptF64("hop_delay_ms", "time at the hop less the time at which ingest had the part's last sample, each by its own machine's clock, ms", func(e *tel) *OptFloat64 { return &e.HopDelayMs }),
+	columnar.OptI64("staleness_ms", "age of the newest part that a probed playlist lists, since ingest had it, ms", func(e *tel) *OptInt64 { return &e.StalenessMs }),
 )
 
 // EncodeTelemetry gives the payload of a telemetry message.

@@ -9,6 +9,7 @@ func (c *commands) subcommands() []*ffcli.Command {
 		c.cdnCommand(),
 		c.policyCommand(),
 		c.whyCommand(),
+		c.traceCommand(),
 		c.experimentCommand(),
 		c.keyCommand(),
 		c.appCommand(),

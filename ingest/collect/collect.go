@@ -23,6 +23,7 @@ import (
 	"github.com/spillway-live/spillway/ingest/geo"
 	"github.com/spillway-live/spillway/ingest/report"
 	"github.com/spillway-live/spillway/schemas"
+	"github.com/spillway-live/spillway/schemas/hops"
 	"github.com/spillway-live/spillway/schemas/mirror"
 	"github.com/spillway-live/spillway/schemas/token"
 )
@@ -70,6 +71,7 @@ type Collector struct {
 	sink   *sink.Sink
 	cdns   *registry
 	lines  *lineLog
+	hops   *hops.Known
 	pool   sync.Pool // *[]schemas.Telemetry
 	bodies sync.Pool // *bytes.Buffer
 	apps   *mirror.Table[*schemas.AppSettings]
@@ -106,7 +108,7 @@ func New(s Settings) (*Collector, error) {
 	if err != nil {
 		return nil, fmt.Errorf("new collector: %w", err)
 	}
-	c := &Collector{s: s, m: m, sink: k, cdns: newRegistry(s.Logger), lines: newLineLog(), apps: newSettings(s.Logger), id: report.RandomID()}
+	c := &Collector{s: s, m: m, sink: k, cdns: newRegistry(s.Logger), lines: newLineLog(), hops: hops.NewKnown(hops.PerCDN), apps: newSettings(s.Logger), id: report.RandomID()}
 	c.pool.New = func() any { return new([]schemas.Telemetry) }
 	return c, nil
 }
@@ -121,6 +123,7 @@ func (c *Collector) Run(ctx context.Context) error {
 	go func() { sinkDone <- c.sink.Run(inner) }()
 	wg.Go(func() { _ = c.apps.Run(inner, c.s.JS) }) // gives nil
 	wg.Go(func() { _ = c.cdns.Run(inner, c.s.JS) }) // gives nil
+	wg.Go(func() { c.followHops(inner) })
 	defer wg.Wait()
 	defer stop()
 	endReports, err := c.startReports(ctx)
@@ -260,6 +263,7 @@ func (c *Collector) accept(w http.ResponseWriter, r *http.Request, rows []schema
 			c.s.Logger.Debug("telemetry was not accepted", "rows", len(rows), "err", err)
 			return refuse(w, http.StatusOK, "nothing was accepted: the collector has no room; players need not send it again")
 		}
+		hops.Say(c.s.JS.Conn(), c.s.Logger, rows)
 		n := 0
 		for i := range rows {
 			if i+1 == len(rows) || rows[i+1].Source != rows[i].Source {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/spillway-live/spillway/ingest/report"
 	"github.com/spillway-live/spillway/schemas"
+	"github.com/spillway-live/spillway/schemas/hops"
 	"github.com/spillway-live/spillway/schemas/mirror"
 )
 
@@ -69,6 +70,8 @@ type Service struct {
 	s       Settings
 	log     *slog.Logger
 	report  *report.Reporter
+	hops    *hops.Reporter
+	node    string // this process, in rows about hops
 	metrics *metrics
 	bus     *busHandles
 	apps    *mirror.Table[*schemas.AppSettings]
@@ -102,7 +105,7 @@ func New(ctx context.Context, s Settings) (*Service, error) {
 	if err != nil {
 		return nil, err
 	}
-	svc := &Service{s: s, log: s.Logger, report: r, metrics: m, bus: b,
+	svc := &Service{s: s, log: s.Logger, report: r, hops: hops.NewReporter(s.JetStream, "ingest-hops", s.Logger), node: nodeName(), metrics: m, bus: b,
 		apps: mirror.New(schemas.BucketApps, schemas.ParseAppSettings, s.Logger), shares: mirror.New(schemas.BucketShares, taken, s.Logger), sources: mirror.New(schemas.BucketSources, taken, s.Logger), hook: newHook(s.HookTimeout),
 		all: map[*Publication]struct{}{}, left: make(chan struct{}), current: map[schemas.StreamKey]*Publication{}}
 	svc.pool.New = func() any { b := make([]byte, 0, 128<<10); return &b }
@@ -124,6 +127,7 @@ func (s *Service) Run(ctx context.Context) error {
 	defer stop()
 	var wg sync.WaitGroup
 	wg.Go(func() { _ = s.report.Run(reporting) })
+	wg.Go(func() { s.hops.Run(reporting) })
 	wg.Go(func() { _ = s.apps.Run(ctx, s.s.JetStream) })
 	wg.Go(func() { _ = s.shares.Run(ctx, s.s.JetStream) })
 	wg.Go(func() { _ = s.sources.Run(ctx, s.s.JetStream) })

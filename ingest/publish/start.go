@@ -129,7 +129,8 @@ func (p *Publication) begin() error {
 		}
 		p.stop(err)
 	}
-	out.onSent = func(_ *schemas.Chunk, n int) {
+	out.onSent = func(c *schemas.Chunk, n int) {
+		p.s.hops.Tell(p.s.hopRows(c, time.Now())...)
 		p.count.chunks.Inc()
 		p.count.bytes.Add(float64(n))
 		p.stats.chunk()

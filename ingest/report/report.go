@@ -12,17 +12,15 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
-	"fmt"
 	"log/slog"
-	"strconv"
 	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/spillway-live/spillway/schemas"
+	"github.com/spillway-live/spillway/schemas/outbox"
 )
 
 // Settings of a Reporter.
@@ -37,15 +35,13 @@ type Settings struct {
 
 // Reporter queues events and rows. Safe for concurrent use.
 type Reporter struct {
-	s        Settings
-	producer string
-	wake     chan struct{}
+	s    Settings
+	rows *outbox.Rows
+	wake chan struct{}
 
-	mu      sync.Mutex
-	events  []*schemas.Event
-	rows    []schemas.Telemetry
-	lost    int
-	counter [schemas.TelemetryPartitions]uint64
+	mu     sync.Mutex
+	events []*schemas.Event
+	lost   int
 }
 
 // New makes a Reporter; [Reporter.Run] sends.
@@ -56,13 +52,11 @@ func New(s Settings) (*Reporter, error) {
 	if s.Logger == nil {
 		s.Logger = slog.New(slog.DiscardHandler)
 	}
-	if s.FlushEvery == 0 {
-		s.FlushEvery = time.Second
-	}
 	if s.MaxQueued == 0 {
 		s.MaxQueued = 4096
 	}
-	return &Reporter{s: s, producer: "ingest-" + RandomID(), wake: make(chan struct{}, 1)}, nil
+	rows := outbox.New(outbox.Settings{JetStream: s.JetStream, Role: "ingest", Logger: s.Logger, FlushEvery: s.FlushEvery, MaxQueued: s.MaxQueued})
+	return &Reporter{s: s, rows: rows, wake: make(chan struct{}, 1)}, nil
 }
 
 // RandomID gives 16 random hexadecimal digits.
@@ -93,57 +87,34 @@ func (r *Reporter) Event(e schemas.Event) {
 }
 
 // Telemetry queues a row; it is sent with the next flush.
-func (r *Reporter) Telemetry(row schemas.Telemetry) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if len(r.rows) >= r.s.MaxQueued {
-		r.rows, r.lost = append(r.rows[:0], r.rows[1:]...), r.lost+1
-	}
-	r.rows = append(r.rows, row)
-}
+func (r *Reporter) Telemetry(row schemas.Telemetry) { r.rows.Add(row) }
 
 // Run sends until ctx ends, then what is queued, for at most a second more.
 func (r *Reporter) Run(ctx context.Context) error {
-	var g errgroup.Group
-	g.Go(func() error {
-		for r.wait(ctx, r.wake, 0) {
-			r.sendEvents(ctx)
-		}
-		return nil
-	})
-	g.Go(func() error {
-		for r.wait(ctx, nil, r.s.FlushEvery) {
-			r.sendRows(ctx)
-		}
-		return nil
-	})
-	_ = g.Wait()
+	var rows sync.WaitGroup
+	rows.Go(func() { r.rows.Run(ctx) })
+	defer rows.Wait()
+	for r.wait(ctx) {
+		r.sendEvents(ctx)
+	}
 	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 	defer cancel()
 	r.sendEvents(last)
-	r.sendRows(last)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if n := len(r.events) + len(r.rows); n > 0 {
+	if n := len(r.events); n > 0 {
 		r.s.Logger.Warn("reports not sent before shutdown", "count", n)
 	}
 	return nil
 }
 
-func (r *Reporter) wait(ctx context.Context, wake <-chan struct{}, d time.Duration) bool {
-	var tick <-chan time.Time
-	if d > 0 {
-		t := time.NewTimer(d)
-		defer t.Stop()
-		tick = t.C
-	}
+func (r *Reporter) wait(ctx context.Context) bool {
 	select {
 	case <-ctx.Done():
 		return false
-	case <-wake:
-	case <-tick:
+	case <-r.wake:
+		return true
 	}
-	return true
 }
 
 func (r *Reporter) sendEvents(ctx context.Context) {
@@ -167,71 +138,11 @@ func (r *Reporter) sendEvents(ctx context.Context) {
 			continue
 		}
 		m := &nats.Msg{Subject: schemas.EventSubject(e), Data: data, Header: nats.Header{}}
-		if !r.publish(ctx, m, "e/"+e.ID) {
+		if !outbox.Publish(ctx, r.s.JetStream, r.s.Logger, m, "e/"+e.ID) {
 			r.mu.Lock()
 			r.events = append([]*schemas.Event{e}, r.events...)
 			r.mu.Unlock()
 			return
 		}
-	}
-}
-
-func (r *Reporter) sendRows(ctx context.Context) {
-	r.mu.Lock()
-	rows := r.rows
-	r.rows = nil
-	r.mu.Unlock()
-	var parts [schemas.TelemetryPartitions][]schemas.Telemetry
-	for i := range rows {
-		p := schemas.TelemetryPartition(rows[i].SessionID)
-		parts[p] = append(parts[p], rows[i])
-	}
-	for p, rows := range parts {
-		if len(rows) == 0 {
-			continue
-		}
-		data, err := schemas.EncodeTelemetry(rows)
-		if err != nil {
-			r.s.Logger.Error("telemetry rows could not be encoded", "rows", len(rows), "err", err)
-			continue
-		}
-		r.counter[p]++
-		seq := strconv.FormatUint(r.counter[p], 10)
-		m := &nats.Msg{Subject: schemas.TelemetrySubject(p), Data: data, Header: nats.Header{
-			schemas.HeaderProducer:    {r.producer},
-			schemas.HeaderProducerSeq: {seq},
-			schemas.HeaderRows:        {strconv.Itoa(len(rows))},
-		}}
-		// Counters have no gaps, so a batch is repeated until it is in, or the program ends.
-		if !r.publish(ctx, m, fmt.Sprintf("%s/%d/%s", r.producer, p, seq)) {
-			r.s.Logger.Warn("publisher telemetry not sent before shutdown", "rows", len(rows))
-		}
-	}
-}
-
-// publish repeats until acknowledged; false when ctx ended first.
-func (r *Reporter) publish(ctx context.Context, m *nats.Msg, id string) bool {
-	wait := 50 * time.Millisecond
-	told := false
-	for {
-		try, cancel := context.WithTimeout(ctx, 5*time.Second)
-		_, err := r.s.JetStream.PublishMsg(try, m, jetstream.WithMsgID(id), jetstream.WithRetryAttempts(0))
-		cancel()
-		if err == nil {
-			return true
-		}
-		if ctx.Err() != nil {
-			return false
-		}
-		if !told {
-			told = true
-			r.s.Logger.Warn("report not taken by the bus; repeating", "subject", m.Subject, "err", err)
-		}
-		select {
-		case <-ctx.Done():
-			return false
-		case <-time.After(wait):
-		}
-		wait = min(2*wait, 2*time.Second)
 	}
 }

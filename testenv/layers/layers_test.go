@@ -15,6 +15,7 @@ const module = "github.com/spillway-live/spillway/"
 // import only schemas, libraries and other pure packages.
 var pure = map[string]bool{
 	"analytics/experiments/assign": true,
+	"analytics/hoptrace":           true,
 	"analytics/stats":              true,
 	"analytics/stats/loghist":      true,
 	"analytics/stats/eval":         true,

@@ -275,6 +275,9 @@ func (f *feed) offer(p *schemas.Part, data []byte, gap bool) {
 	if f.past && p.DoneUnixUs > 0 && t.last == id {
 		f.o.m.delay.Observe(max(0, now.Sub(time.UnixMicro(p.DoneUnixUs)).Seconds()))
 	}
+	if f.past && t.last == id {
+		f.o.hops.packaged(p, gap, now)
+	}
 }
 
 // moved runs f and, if it moved t on, notes where the other tracks stand at

@@ -104,6 +104,7 @@ func (o *Origin) serve(rw http.ResponseWriter, r *http.Request) {
 			kind = "other"
 		}
 		o.m.answered(kind, w.code, w.bytes)
+		o.hops.served(&t, w.code)
 	}()
 	h := w.Header()
 	if l, ok := rw.(leanhttp.Liner); ok {

@@ -102,6 +102,7 @@ type Origin struct {
 	feeds map[schemas.StreamKey]*feed
 
 	made *renditions.Table
+	hops *hopTeller
 }
 
 // fetches counts work in the background so that Run can wait for it.
@@ -170,6 +171,8 @@ func (o *Origin) Run(ctx context.Context) error {
 	defer cancel()
 	o.sealer = keys.NewSealer(o.JetStream, o.Keys)
 	defer o.sealer.Stop()
+	o.hops = newHopTeller(o)
+	o.fetches.Go(func() { o.hops.report.Run(o.work) })
 	if err := o.open(ctx); err != nil {
 		o.Listener.Close()
 		return fmt.Errorf("origin: %w", err)

@@ -6,7 +6,7 @@ CREATE VIEW spillway.v_balance_minute (
 `shed` Int64 COMMENT 'rows not accepted for lack of room',
 `repeated_lines` Int64 COMMENT 'log lines of edges that had been accepted before, and are not in accepted again',
 `raw_rows` Int64 COMMENT 'rows in telemetry that came by collectors',
-`publisher_rows` Int64 COMMENT 'rows in telemetry about publishers, which ingest writes itself',
+`publisher_rows` Int64 COMMENT 'rows in telemetry about publishers, hops and probes, which our own processes write',
 `session_rows` Int64 COMMENT 'of raw_rows, those with a session: what slices must account for',
 `duplicate_rows` Int64 COMMENT 'rows that the loader left out of telemetry because their batch had been taken before',
 `dead_messages` Int64 COMMENT 'messages that the loader could not read; they are in the stream DEAD',
@@ -17,7 +17,7 @@ CREATE VIEW spillway.v_balance_minute (
  FROM (SELECT toStartOfMinute(toDateTime(time, 'UTC')) AS minute, arraySum(arrayMap(v -> toInt64OrZero(v), mapValues(mapFilter((k, v) -> startsWith(k, 'accepted.'), detail)))) AS accepted, arraySum(arrayMap(v -> toInt64OrZero(v), mapValues(mapFilter((k, v) -> startsWith(k, 'rejected.'), detail)))) AS rejected, CAST((arrayMap(k -> substring(k, 10), mapKeys(mapFilter((k, v) -> startsWith(k, 'rejected.'), detail))), arrayMap(v -> toInt64OrZero(v), mapValues(mapFilter((k, v) -> startsWith(k, 'rejected.'), detail)))), 'Map(String, Int64)') AS rejected_by_reason, toInt64OrZero(detail['shed']) AS shed, toInt64OrZero(detail['repeated']) AS repeated_lines, CAST('0', 'Int64') AS raw_rows, CAST('0', 'Int64') AS publisher_rows, CAST('0', 'Int64') AS session_rows, if(startsWith(detail['lane'], 'telemetry'), toInt64OrZero(detail['duplicate_rows']), 0) AS duplicate_rows, toInt64OrZero(detail['dead_messages']) AS dead_messages, CAST('0', 'Int64') AS slice_reports, CAST('0', 'Int64') AS rollup_reports, CAST('0', 'Int64') AS lost_reports
  FROM (SELECT *
  FROM spillway.events WHERE kind IN ('collector_counts', 'loader_left_out')
- ORDER BY time ASC LIMIT 1 BY id) UNION ALL SELECT toStartOfMinute(t.time) AS minute, 0, 0, CAST(map(), 'Map(String, Int64)'), 0, 0, sumIf(t.rows, t.source != 'publisher'), sumIf(t.rows, t.source = 'publisher'), sum(t.session_rows), 0, 0, 0, 0, 0
+ ORDER BY time ASC LIMIT 1 BY id) UNION ALL SELECT toStartOfMinute(t.time) AS minute, 0, 0, CAST(map(), 'Map(String, Int64)'), 0, 0, sumIf(t.rows, (t.source NOT IN ('publisher', 'hop', 'probe'))), sumIf(t.rows, (t.source IN ('publisher', 'hop', 'probe'))), sum(t.session_rows), 0, 0, 0, 0, 0
  FROM spillway.rollup_rows AS t
  GROUP BY minute UNION ALL SELECT toStartOfMinute(toDateTime(time, 'UTC')) AS minute, 0, 0, CAST(map(), 'Map(String, Int64)'), 0, 0, 0, 0, 0, 0, 0, sum(s.reports), 0, sum(s.lost_reports)
  FROM spillway.session_slices AS s

@@ -1,0 +1,47 @@
+package publish
+
+import (
+	"os"
+	"strconv"
+	"time"
+
+	"github.com/spillway-live/spillway/schemas"
+	"github.com/spillway-live/spillway/schemas/columnar"
+	"github.com/spillway-live/spillway/schemas/hops"
+)
+
+// nodeName tells processes that take publishers apart.
+func nodeName() string {
+	host, _ := os.Hostname() // without one the process's number must do
+	return host + ":" + strconv.Itoa(os.Getpid())
+}
+
+// hopRows tells of a chunk that MEDIA has just acknowledged: when the sampled ones of
+// its parts were captured, if the publisher's clock tells, had here, and stored.
+func (s *Service) hopRows(c *schemas.Chunk, stored time.Time) []schemas.Telemetry {
+	var rows []schemas.Telemetry
+	for i := range c.Fragments {
+		f := &c.Fragments[i]
+		if f.DoneUnixUs <= 0 || !schemas.HopSampled(f.Track, f.MSN, int(f.Part)) {
+			continue
+		}
+		n := schemas.PartName{Key: c.Key(), Rendition: c.Rendition, Track: f.Track, Epoch: c.Epoch, MSN: f.MSN, Part: int(f.Part)}
+		// What the last sample lasts is still to come when it has been captured.
+		captured := f.WallUnixUs + f.DurationUs() - f.DurationUs()/int64(max(f.Samples, 1))
+		for _, hop := range []struct {
+			name string
+			us   int64
+		}{{schemas.HopPublish, captured}, {schemas.HopIngest, f.DoneUnixUs}, {schemas.HopStored, stored.UnixMicro()}} {
+			if hop.name == schemas.HopPublish && c.Clock == schemas.ClockArrival {
+				continue // when it was captured is not told
+			}
+			row := hops.At(n, hop.name, s.node, hop.us, f.DoneUnixUs)
+			row.ReceivedUnixUs, row.CDN = stored.UnixMicro(), c.CDN
+			if hop.name == schemas.HopPublish {
+				row.ClockBoundMs = columnar.Some(float64(c.ClockBoundUs) / 1000)
+			}
+			rows = append(rows, row)
+		}
+	}
+	return rows
+}
