@@ -7,7 +7,7 @@ ALTER TABLE ${database}.telemetry ADD COLUMN IF NOT EXISTS msn Nullable(Int64) C
 ALTER TABLE ${database}.telemetry ADD COLUMN IF NOT EXISTS part Nullable(Int32) COMMENT 'index of the part in its segment; -1 for the whole segment' AFTER msn;
 ALTER TABLE ${database}.telemetry ADD COLUMN IF NOT EXISTS hop_delay_ms Nullable(Float64) COMMENT 'time at the hop less the time at which ingest had the part\'s last sample, each by its own machine\'s clock, ms' AFTER part;
 ALTER TABLE ${database}.telemetry ADD COLUMN IF NOT EXISTS staleness_ms Nullable(Int64) COMMENT 'age of the newest part that a probed playlist lists, since ingest had it, ms' AFTER hop_delay_ms;
-ALTER TABLE ${database}.telemetry COMMENT COLUMN source 'kind of report: cmcd_event, cmcd_request, beacon, cdn_log, publisher, publisher_report, hop, probe';
+ALTER TABLE ${database}.telemetry COMMENT COLUMN IF EXISTS source 'kind of report: cmcd_event, cmcd_request, beacon, cdn_log, publisher, publisher_report, hop, probe';
 
 CREATE TABLE IF NOT EXISTS ${database}.hops
 (
