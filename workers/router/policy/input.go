@@ -22,6 +22,14 @@ type Input struct {
 	// Round numbers the rounds of steering answers: in each, other sessions are
 	// drawn to leave a CDN that is over its capacity.
 	Round int64
+	// Avoid names CDNs that the session's player has put into its own penalty box:
+	// it would not go there, or has just found them dead. They come last.
+	Avoid []string
+	// Test is the share of sessions such as this one, in play and with a buffer
+	// deep enough, that try a failing CDN; 0: none. Trying is the failing CDN that
+	// the session was sent to for that; it stays there while that is tested.
+	Test   float64
+	Trying string
 	// Region and ISP are the viewer's.
 	Region, ISP string
 	// PublishCDN is the CDN that the stream's publisher came through; empty if unknown.

@@ -28,7 +28,10 @@ func (p *Policy) draw(in *Input, open []candidate, a *Answer) string {
 		return ""
 	}
 	probe, probed := lot(in.Session, "probe"), 0.0 // one lot for all that fail
-	for i := len(open) - 1; i >= 0 && open[i].tier == tierFailing; i-- {
+	for i := len(open) - 1; i >= 0 && open[i].tier <= tierFailing; i-- {
+		if open[i].tier == tierPenalised {
+			continue
+		}
 		share := min(max(open[i].facts.Probe, 0), 1-probed)
 		if probed += share; probe < probed {
 			first(open, i)
@@ -65,6 +68,23 @@ func (p *Policy) draw(in *Input, open []candidate, a *Answer) string {
 	}
 	a.Probability = rest * ((1-p.s.Explore)*weight + even)
 	return reason
+}
+
+// try sends a session in play to a failing CDN, to see whether it is back: one
+// that can afford it (Input.Test), that has not moved lately, and whose player
+// does not hold the CDN in its penalty box.
+func (p *Policy) try(in *Input, open []candidate) string {
+	if in.Test <= 0 || in.Current == "" || in.SinceMoveSec < p.dwell || len(open) == 0 || open[0].tier != tierCurrent {
+		return ""
+	}
+	for i := len(open) - 1; i >= 0 && open[i].tier <= tierFailing; i-- {
+		c := &open[i]
+		if c.tier == tierFailing && c.facts.Probe > 0 && lot(in.Session, "try "+c.cdn.Name) < in.Test {
+			first(open, i)
+			return ReasonProbe
+		}
+	}
+	return ""
 }
 
 // share is the probability with which a candidate is drawn first by weight.

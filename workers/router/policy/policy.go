@@ -172,7 +172,7 @@ func (p *Policy) Decide(in *Input) (Answer, error) {
 	}
 	left := p.leave(in, open)
 	slices.SortFunc(open, func(x, y candidate) int { return better(&x, &y) })
-	drawn := p.draw(in, open, &a)
+	drawn := cmp.Or(p.draw(in, open, &a), p.try(in, open))
 	a.Candidates = make([]schemas.Candidate, 0, len(open)+len(excluded))
 	for i := range open {
 		c := &open[i]
@@ -229,6 +229,8 @@ func (in *Input) tier(c *candidate) tier {
 	switch {
 	case c.cdn.Name == in.Pinned:
 		return tierPinned
+	case c.cdn.Name != in.Current && slices.Contains(in.Avoid, c.cdn.Name):
+		return tierPenalised
 	case c.facts.Failing && !(c.cdn.Name == in.Current && in.probes()):
 		return tierFailing
 	case c.cdn.Name == in.Current:
@@ -242,6 +244,9 @@ func (in *Input) tier(c *candidate) tier {
 // probes says whether the session is one of those that try failing CDNs: where it
 // is on one, it stays until its player leaves, or there would be nothing to learn.
 func (in *Input) probes() bool {
+	if in.Trying != "" && in.Trying == in.Current {
+		return true
+	}
 	share := 0.0
 	for i := range in.CDNs {
 		if f := in.facts(i); f.Failing {

@@ -24,6 +24,7 @@ const (
 	ReasonLot        = "lot"         // drawn by weight
 	ReasonExplore    = "explore"     // drawn evenly, to stay informed
 	ReasonProbe      = "probe"       // tries whether a failing CDN is back
+	ReasonProbed     = "probed"      // the client measured it to answer much sooner than the first
 	ReasonStay       = "stay"        // the session stays where it is
 	ReasonShed       = "shed"        // its CDN is over its capacity: the session is one of those to leave
 	ReasonBetter     = "better"      // another CDN's score is better by more than the hysteresis
@@ -54,7 +55,7 @@ func (p *Policy) reason(in *Input, open []candidate, excluded []schemas.Candidat
 	switch top.tier {
 	case tierFull:
 		return ReasonFull
-	case tierFailing:
+	case tierFailing, tierPenalised:
 		return ReasonAllFailing
 	}
 	if in.Current != "" && slices.ContainsFunc(open, func(c candidate) bool { return c.cdn.Name == in.Current && c.tier == tierFailing }) {

@@ -33,7 +33,8 @@ type candidate struct {
 type tier int
 
 const (
-	tierFailing tier = iota + 1
+	tierPenalised tier = iota + 1
+	tierFailing
 	tierFull
 	tierRoom
 	tierCurrent
@@ -41,7 +42,7 @@ const (
 )
 
 var tierNames = map[tier]string{
-	tierFailing: "failing", tierFull: "full", tierRoom: "room", tierCurrent: "current", tierPinned: "pinned",
+	tierPenalised: "penalised", tierFailing: "failing", tierFull: "full", tierRoom: "room", tierCurrent: "current", tierPinned: "pinned",
 }
 
 // pad is the soft price of nearness to capacity: 0 up to PadFrom, then growing
