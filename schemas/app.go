@@ -21,6 +21,9 @@ type AppSettings struct {
 	PublishHookURL string `json:"publish_hook_url,omitempty"`
 	// Policy names the routing policy of the stream or application; empty: the router's.
 	Policy string `json:"policy,omitempty"`
+	// Steering says whether players are given content steering or backups of each
+	// variant: SteeringOn, SteeringOff, or empty: as their user agent tells.
+	Steering string `json:"steering,omitempty"`
 	// Ladder lists the renditions made beside the publisher's own while the stream is watched.
 	Ladder []Rung `json:"ladder,omitempty"`
 	// Encryption of samples; nil: none.
@@ -32,6 +35,12 @@ type AppSettings struct {
 	// PackageAlways makes parts of streams that nobody watches, too.
 	PackageAlways bool `json:"package_always,omitempty"`
 }
+
+// Values of AppSettings.Steering.
+const (
+	SteeringOn  = "on"
+	SteeringOff = "off"
+)
 
 // SecondPublisher is a rule for two publishers on one stream.
 type SecondPublisher string
@@ -103,6 +112,9 @@ func (a *AppSettings) Check() error {
 	case "", SecondWins, SecondRefused:
 	default:
 		return fmt.Errorf("second_publisher %q is neither %q nor %q", a.SecondPublisher, SecondWins, SecondRefused)
+	}
+	if a.Steering != "" && a.Steering != SteeringOn && a.Steering != SteeringOff {
+		return fmt.Errorf("steering %q is neither %q nor %q, nor empty", a.Steering, SteeringOn, SteeringOff)
 	}
 	if a.Policy != "" {
 		if err := CheckName("policy", a.Policy); err != nil {

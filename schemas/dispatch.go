@@ -15,6 +15,13 @@ type Dispatch struct {
 	Telemetry string `json:"telemetry"`
 	Beacon    string `json:"beacon"`
 	Clock     string `json:"clock"`
+	// Probes takes back what the client measured of the candidates (POST of ProbeReport),
+	// and answers with a Dispatch whose order counts that in.
+	Probes string `json:"probes,omitempty"`
+	// ExpiresUnix is when Token ends, Unix seconds. FreshSec is how long the order of
+	// the candidates is worth keeping: an answer kept longer is asked for anew.
+	ExpiresUnix int64 `json:"expires_unix,omitempty"`
+	FreshSec    int   `json:"fresh_sec,omitempty"`
 	// ClearKey gives ClearKey licences (POST, W3C EME) where the stream is encrypted and the router has keys.
 	ClearKey string `json:"clearkey,omitempty"`
 	// Candidates are ranked, best first.
@@ -32,6 +39,13 @@ type DispatchCandidate struct {
 	// URL is the multivariant playlist through this CDN.
 	URL   string  `json:"url"`
 	Score float64 `json:"score"`
+	// Tier comes before Score: room, full, failing, ..; see Candidate.
+	Tier string `json:"tier,omitempty"`
+	// Transports are all ways there are, the one of URL first.
+	Transports []DispatchTransport `json:"transports,omitempty"`
+	// ProbeURL is what to measure it by: a GET of ProbeBytes bytes that no cache keeps
+	// (for publishers where the operator says; default the clock).
+	ProbeURL string `json:"probe_url,omitempty"`
 }
 
 // ErrorAnswer is the JSON body of every refused API request: what was wrong and what to do.

@@ -92,6 +92,9 @@ func appText(a *schemas.AppSettings) []string {
 	if a.Policy != "" {
 		out = append(out, "--policy "+a.Policy)
 	}
+	if a.Steering != "" {
+		out = append(out, "--steering "+a.Steering)
+	}
 	if a.DVRSec > 0 {
 		out = append(out, "--dvr "+(time.Duration(a.DVRSec)*time.Second).String())
 	}
@@ -108,7 +111,7 @@ func appText(a *schemas.AppSettings) []string {
 type appFlags struct {
 	private, always       bool
 	second, hook, ladder  string
-	policy                string
+	policy, steering      string
 	encrypt, keyURL, file string
 	rotate                uint64
 	dvr                   time.Duration
@@ -120,6 +123,7 @@ func (f *appFlags) register(fs *flag.FlagSet) {
 	fs.StringVar(&f.hook, "publish-hook", "", "`URL` that is asked whether a publisher is admitted; \"\" is none")
 	fs.StringVar(&f.ladder, "ladder", "", "renditions made while it is watched, `720p:2500k,480p:1000k`; \"\" is none")
 	fs.StringVar(&f.policy, "policy", "", "routing `policy` of its sessions (spillway policy list); \"\" is the router's")
+	fs.StringVar(&f.steering, "steering", "", "on: players get content steering; off: backups of each variant; \"\": as their user agent tells")
 	fs.StringVar(&f.encrypt, "encrypt", "", "cbcs, or none")
 	fs.StringVar(&f.keyURL, "key-url", "", "`URL` where keys come from: file:///PATH, http(s)://")
 	fs.Uint64Var(&f.rotate, "rotate-segments", 0, "segments that one key encrypts; 0: one key for ever")
@@ -183,7 +187,7 @@ func (c *commands) appEdit(f *appFlags, set map[string]bool, key string) (func(*
 	if f.dvr%time.Second != 0 {
 		return nil, fmt.Errorf("--dvr %s: whole seconds are kept", f.dvr)
 	}
-	names := []string{"private", "second-publisher", "publish-hook", "ladder", "encrypt", "key-url", "rotate-segments", "dvr", "package-always", "policy"}
+	names := []string{"private", "second-publisher", "publish-hook", "ladder", "encrypt", "key-url", "rotate-segments", "dvr", "package-always", "policy", "steering"}
 	any := false
 	for _, n := range names {
 		any = any || set[n]
@@ -194,6 +198,9 @@ func (c *commands) appEdit(f *appFlags, set map[string]bool, key string) (func(*
 	return func(a *schemas.AppSettings) error {
 		if set["policy"] {
 			a.Policy = f.policy
+		}
+		if set["steering"] {
+			a.Steering = f.steering
 		}
 		if set["private"] {
 			a.Private = f.private

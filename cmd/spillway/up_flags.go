@@ -21,13 +21,15 @@ type upFlags struct {
 	openPub bool
 	// sessions is how long a view may last.
 	sessions time.Duration
-	cdns     string
-	store    string
-	geo      string
-	profile  string
-	ladder   string
-	tls      encryptedFlags
-	media    mediaFlags
+	// steeringTTL is how soon players ask again where to go.
+	steeringTTL time.Duration
+	cdns        string
+	store       string
+	geo         string
+	profile     string
+	ladder      string
+	tls         encryptedFlags
+	media       mediaFlags
 
 	srt  srtFlags
 	whip whipFlags
@@ -48,6 +50,7 @@ func (f *upFlags) register(fs *flag.FlagSet) {
 	f.media.registerOrigin(fs)
 	fs.BoolVar(&f.openPub, "open-publish", true, "let publishers on this machine push without a key")
 	registerSessions(fs, &f.sessions)
+	registerSteeringTTL(fs, &f.steeringTTL)
 	fs.StringVar(&f.geo, "geo", "", "MaxMind-format `files`, comma-separated, that place viewers")
 	fs.StringVar(&f.store, "store", "", "`URL` of the object store of what viewers may seek back to: file:///PATH or s3://BUCKET/PREFIX?endpoint=https://HOST&region=R (default: a folder of the data directory)")
 	fs.StringVar(&f.cdns, "cdns", "a,b,c", "`names` of the CDN edges to run")
@@ -61,6 +64,11 @@ func (f *upFlags) register(fs *flag.FlagSet) {
 // registerSessions adds how long a view may last.
 func registerSessions(fs *flag.FlagSet, d *time.Duration) {
 	fs.DurationVar(d, "session-length", 12*time.Hour, fmt.Sprintf("how long a view may last, at most %v; its player then begins a new one", router.MaxTokenTTL))
+}
+
+// registerSteeringTTL adds how soon players ask again where to go.
+func registerSteeringTTL(fs *flag.FlagSet, d *time.Duration) {
+	fs.DurationVar(d, "steering-ttl", 10*time.Second, "how soon players ask again where to go")
 }
 
 // registerPorts adds where the parts listen: as documented where that port is

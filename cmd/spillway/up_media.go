@@ -129,18 +129,29 @@ func (s *system) startOrigin(ctx ctx) error {
 	return nil
 }
 
+// publishURLs are templates of the publish addresses, for the router.
+func (r *runFile) publishURLs() string {
+	var out []string
+	for _, u := range []string{r.Push, r.PushRTMPS, r.PushWHIP} {
+		if u != "" {
+			out = append(out, strings.TrimSuffix(u, "/"+demoApp)+"/{app}/{stream}?cdn={cdn}")
+		}
+	}
+	if r.PushSRT != "" {
+		host, _, _ := strings.Cut(r.PushSRT, "?")
+		out = append(out, host+"?streamid=%23!::r={app}/{stream},m=publish,cdn={cdn}")
+	}
+	return strings.Join(out, " ")
+}
+
 func (s *system) startRouter(ctx ctx) error {
 	addr, err := s.f.router.choose("router", s.logger)
 	if err != nil {
 		return err
 	}
-	publish := ""
-	if s.run.Push != "" {
-		publish = strings.TrimSuffix(s.run.Push, "/"+demoApp) + "/{app}/{stream}?cdn={cdn}"
-	}
 	r, srv, err := s.d.routerRole(router.Settings{
-		Addr: addr, Collector: strings.TrimSuffix(s.run.Collector, collectorPath), PublishURL: publish, Origins: splitList(s.run.Origins),
-		TokenTTL: s.f.sessions,
+		Addr: addr, Collector: strings.TrimSuffix(s.run.Collector, collectorPath), PublishURL: s.run.publishURLs(), Origins: splitList(s.run.Origins),
+		TokenTTL: s.f.sessions, SteeringTTL: s.f.steeringTTL,
 	}, true)
 	if err != nil {
 		return err

@@ -144,6 +144,10 @@ func (e *Edge) route(x *exchange, r *http.Request, p, tok string, claims token.S
 		x.refuse(http.StatusForbidden, "a session token is needed: start from /"+k.String()+"/"+manifest)
 		return
 	}
+	if len(f) == 3 && f[2] == schemas.ProbeName {
+		x.probe(r)
+		return
+	}
 	o, src, err := e.flights.get(x.ctx, p, cacheQuery(r.URL.RawQuery))
 	switch src {
 	case fromCache:
@@ -289,6 +293,19 @@ func (x *exchange) send(r *http.Request, o *object) {
 	x.WriteHeader(o.status)
 	if r.Method != http.MethodHead && o.status != http.StatusNotModified && o.status != http.StatusNoContent {
 		_, _ = x.Write(o.body) // x.err has it
+	}
+}
+
+// probe answers what clients measure the way to this edge by.
+func (x *exchange) probe(r *http.Request) {
+	h := x.Header()
+	h.Set("Content-Type", "application/octet-stream")
+	h.Set("Cache-Control", "no-store")
+	h.Set("Server-Timing", "edge;dur="+strconv.FormatFloat(float64(time.Since(x.start).Microseconds())/1000, 'f', 3, 64))
+	h.Set("Content-Length", strconv.Itoa(schemas.ProbeBytes))
+	x.WriteHeader(http.StatusOK)
+	if r.Method != http.MethodHead {
+		_, _ = x.Write(schemas.ProbeBody()) // x.err has it
 	}
 }
 

@@ -46,6 +46,10 @@ type Multivariant struct {
 	// and fall back in this order (redundant variants, RFC 8216bis 6.2.4).
 	// Empty means one relative pathway without an id.
 	Pathways []Pathway
+	// Redundant is for players that know no pathways: the variants of the second
+	// and further Pathways are written as backups of the first's, without ids, and
+	// no steering is named.
+	Redundant bool
 	// SteeringURI is the content-steering server's; empty writes no steering tag.
 	// It must be absolute when BaseURLs are: shaka does not resolve relative ones.
 	SteeringURI string
@@ -139,7 +143,7 @@ func (m *Multivariant) Append(b []byte) []byte {
 	if m.IndependentSegments {
 		b = append(b, "#EXT-X-INDEPENDENT-SEGMENTS\n"...)
 	}
-	if m.SteeringURI != "" {
+	if m.SteeringURI != "" && !m.Redundant {
 		b = append(b, "#EXT-X-CONTENT-STEERING:SERVER-URI=\""...)
 		b = append(b, quotable(m.SteeringURI)...)
 		b = append(b, "\",PATHWAY-ID=\""...)
@@ -192,14 +196,7 @@ func (m *Multivariant) appendIFrames(b []byte, p *Pathway, v *Variant) []byte {
 		b = append(b, 'x')
 		b = strconv.AppendInt(b, int64(v.Video.Height), 10)
 	}
-	b = append(b, ",STABLE-VARIANT-ID=\""...)
-	b = append(b, v.Rendition...)
-	b = append(b, "-iframes\""...)
-	if p.ID != "" {
-		b = append(b, ",PATHWAY-ID=\""...)
-		b = append(b, p.ID...)
-		b = append(b, '"')
-	}
+	b = m.appendIDs(b, p, v.Rendition+"-iframes")
 	b = append(b, ",URI=\""...)
 	b = m.appendBase(b, p, v.Rendition, schemas.Video)
 	b = append(b, IFramesName...)
@@ -267,17 +264,44 @@ func (m *Multivariant) appendVariant(b []byte, p *Pathway, v *Variant) []byte {
 			b = append(b, '"')
 		}
 	}
+	b = m.appendIDs(b, p, v.Rendition)
+	b = append(b, '\n')
+	b = m.appendURI(b, p, v.Rendition, track)
+	return append(b, '\n')
+}
+
+// appendIDs says which variant it is, on which pathway.
+func (m *Multivariant) appendIDs(b []byte, p *Pathway, stable string) []byte {
+	if m.Redundant {
+		return b // a backup would repeat the id on one and the same pathway
+	}
 	b = append(b, ",STABLE-VARIANT-ID=\""...)
-	b = append(b, v.Rendition...)
+	b = append(b, stable...)
 	b = append(b, '"')
 	if p.ID != "" {
 		b = append(b, ",PATHWAY-ID=\""...)
 		b = append(b, p.ID...)
 		b = append(b, '"')
 	}
-	b = append(b, '\n')
-	b = m.appendURI(b, p, v.Rendition, track)
-	return append(b, '\n')
+	return b
+}
+
+// PathwayURIs gives what the playlist names on a pathway: the variants' URIs by
+// STABLE-VARIANT-ID, and the audio renditions' by STABLE-RENDITION-ID.
+func (m *Multivariant) PathwayURIs(p *Pathway) (variants, renditions map[string]string) {
+	variants, renditions = map[string]string{}, map[string]string{}
+	for i := range m.Variants {
+		v := &m.Variants[i]
+		track := schemas.Audio
+		if v.Video != nil {
+			track = schemas.Video
+		}
+		variants[v.Rendition] = string(m.appendURI(nil, p, v.Rendition, track))
+		if v.Video != nil && v.Audio != nil && v.audio() == v.Rendition && !m.TS {
+			renditions[v.Rendition+"-audio"] = string(m.appendURI(nil, p, v.Rendition, schemas.Audio))
+		}
+	}
+	return variants, renditions
 }
 
 func groupID(p *Pathway, v *Variant) string {

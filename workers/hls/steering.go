@@ -18,13 +18,18 @@ type Steering struct {
 	Clones   []Clone
 }
 
-// Clone announces a pathway that is not in the multivariant playlist.
+// Clone announces a pathway that is not in the manifest.
 type Clone struct {
 	BaseID, ID string
-	// Host replaces the host (and port) of the base pathway's URIs; Params are
-	// added to their query. Of the three players only hls.js obeys Params alone.
-	Host   string
+	// Host replaces the name of the host in the base pathway's URIs, and nothing
+	// else: hls.js, shaka and dash.js keep scheme, port and path. Empty: it stays.
+	Host string
+	// Params are added to the query. Of the three players only hls.js obeys Params alone.
 	Params map[string]string
+	// PerVariant and PerRendition are whole URIs by STABLE-VARIANT-ID and
+	// STABLE-RENDITION-ID. They come before Host and Params; HLS only, of the three
+	// players hls.js only. shaka takes a clone without Host for its base.
+	PerVariant, PerRendition map[string]string
 }
 
 type wireSteering struct {
@@ -42,8 +47,10 @@ type wireClone struct {
 }
 
 type wireReplacement struct {
-	Host   string            `json:"HOST,omitempty"`
-	Params map[string]string `json:"PARAMS,omitempty"`
+	Host         string            `json:"HOST,omitempty"`
+	Params       map[string]string `json:"PARAMS,omitempty"`
+	PerVariant   map[string]string `json:"PER-VARIANT-URIS,omitempty"`
+	PerRendition map[string]string `json:"PER-RENDITION-URIS,omitempty"`
 }
 
 // Encode gives the JSON. It refuses an empty or repeating priority and a TTL below one second.
@@ -63,7 +70,7 @@ func (s *Steering) Encode() ([]byte, error) {
 	}
 	w := wireSteering{Version: 1, TTL: s.TTLSec, Reload: s.ReloadURI, Priority: s.Priority}
 	for _, c := range s.Clones {
-		w.Clones = append(w.Clones, wireClone{c.BaseID, c.ID, wireReplacement{c.Host, c.Params}})
+		w.Clones = append(w.Clones, wireClone{c.BaseID, c.ID, wireReplacement{c.Host, c.Params, c.PerVariant, c.PerRendition}})
 	}
 	return json.Marshal(w)
 }

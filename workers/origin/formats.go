@@ -25,6 +25,8 @@ func formatPath(p []string, t *target) bool {
 			t.kind = "clock"
 		case hls.TSName:
 			t.kind = "ts_multivariant"
+		case schemas.ProbeName:
+			t.kind = "probe"
 		default:
 			return false
 		}
@@ -45,6 +47,9 @@ func (o *Origin) serveFormat(w http.ResponseWriter, r *http.Request, t target) b
 		o.servePlainPlaylist(w, r, t)
 	case "ts", "iframe":
 		o.servePlain(w, r, t)
+	case "probe":
+		w.Header().Set("Server-Timing", "origin") // who answered: it takes no time
+		sendText(w, r, "application/octet-stream", cacheNever, schemas.ProbeBody())
 	case "clock":
 		sendText(w, r, "text/plain; charset=utf-8", cacheNever, []byte(dash.DateTime(time.Now())))
 	default:

@@ -13,7 +13,6 @@ import (
 
 	"github.com/spillway-live/spillway/schemas"
 	"github.com/spillway-live/spillway/schemas/token"
-	"github.com/spillway-live/spillway/schemas/token/scheme"
 	"github.com/spillway-live/spillway/workers/dash"
 	"github.com/spillway-live/spillway/workers/hls"
 )
@@ -39,6 +38,7 @@ func (r *Router) Handler() http.Handler {
 		mux.HandleFunc("GET /{app}/{stream}/"+name, r.answer("edge", r.throughEdge(write)))
 	}
 	mux.HandleFunc("GET /v1/steering", r.answer("steering", r.steering))
+	mux.HandleFunc("POST /v1/probes", r.answer("probes", r.probes))
 	mux.HandleFunc("POST /v1/keys/clearkey", r.answer("licence", r.clearKey))
 	mux.HandleFunc("OPTIONS /", func(w http.ResponseWriter, _ *http.Request) {
 		cors(w.Header())
@@ -115,51 +115,6 @@ func (r *Router) request(q *http.Request, v url.Values, k schemas.StreamKey) (re
 	return request{k: k, viewer: r.hashViewer(viewer), key: playKey(q, v), pin: pin, place: r.s.Geo.Lookup(q), group: r.group(r.s.Geo.Client(q))}, nil
 }
 
-func (r *Router) dispatch(w http.ResponseWriter, q *http.Request, v url.Values) error {
-	now := time.Now()
-	k := schemas.StreamKey{App: v.Get("app"), Stream: v.Get("stream")}
-	in, err := r.request(q, v, k)
-	if err != nil {
-		return err
-	}
-	if v.Get("publish") == "1" {
-		return r.dispatchPublish(w, in, now)
-	}
-	o, _, err := r.begin(q.Context(), in, now)
-	if err != nil {
-		return err
-	}
-	r.record(schemas.DecisionDispatch, &o.claims, &o.answer, "", now)
-	r.expose(&o.claims, o.arms, now)
-	d := r.dispatchAnswer(o)
-	// A neighbour's session starts when its playlist is asked for: until then it
-	// is no decision, no exposure and no load.
-	names := strings.Split(v.Get("neighbours"), ",")
-	for _, name := range names[:min(len(names), maxNeighbours)] {
-		near := schemas.StreamKey{App: k.App, Stream: name}
-		if name == "" || near == k {
-			continue
-		}
-		in.k = near
-		// One that is gone or private is no reason to refuse the one that is asked
-		// for, and none is woken: it is not watched yet.
-		g, err := r.admit(&in, now)
-		if err != nil {
-			continue
-		}
-		state, err := r.live(g.Key, now)
-		if err != nil {
-			continue
-		}
-		o, err := r.open(in, g, state, now)
-		if err != nil {
-			continue
-		}
-		d.Neighbours = append(d.Neighbours, r.dispatchAnswer(o))
-	}
-	return writeJSON(w, &d)
-}
-
 func writeJSON(w http.ResponseWriter, v any) error {
 	b, err := json.Marshal(v)
 	if err != nil {
@@ -168,54 +123,6 @@ func writeJSON(w http.ResponseWriter, v any) error {
 	w.Header().Set("Content-Type", "application/json")
 	_, _ = w.Write(append(b, '\n')) // the asker may be gone
 	return nil
-}
-
-func (r *Router) dispatchAnswer(o *opened) schemas.Dispatch {
-	c := &o.claims
-	path := "/" + c.App + "/" + c.Stream + "/" + hls.MultivariantName
-	d := schemas.Dispatch{
-		SessionID: c.SessionID, Token: o.token, App: c.App, Stream: c.Stream, ContentID: c.App + "/" + c.Stream,
-		URL:       r.s.PublicURL + "/v1/play" + path + "?s=" + o.token,
-		Telemetry: r.s.Collector + "/v1/cmcd?t=" + o.token,
-		Beacon:    r.s.Collector + "/v1/beacon?t=" + o.token,
-		Clock:     r.s.Clock, Arms: c.Arms, Params: o.params,
-		ClearKey: r.licenceURL(r.t.access.Of(schemas.StreamKey{App: c.App, Stream: c.Stream}, time.Now()).Key, o.token),
-	}
-	for _, x := range o.answer.Candidates[:o.answer.Eligible] {
-		cdn := r.t.cdn(x.CDN)
-		if cdn == nil {
-			continue
-		}
-		base, ok := r.sessionBase(cdn, o)
-		if !ok {
-			continue
-		}
-		u := base + path
-		if cdn.TokenScheme != "" && cdn.TokenScheme != (scheme.Spillway{}).Name() {
-			u += "?s=" + o.token // that CDN's own token does not say whose session it is
-		}
-		d.Candidates = append(d.Candidates, schemas.DispatchCandidate{CDN: x.CDN, URL: u, Score: x.Score})
-	}
-	return d
-}
-
-// dispatchPublish ranks CDNs for a publisher: those that take viewers, nearest first.
-func (r *Router) dispatchPublish(w http.ResponseWriter, in request, now time.Time) error {
-	if err := in.k.Check(); err != nil {
-		return refuse(http.StatusBadRequest, "%v", err)
-	}
-	c := token.Session{App: in.k.App, Stream: in.k.Stream, ViewerID: in.viewer, Region: in.place.Region, ISP: in.place.ISP}
-	a, err := r.decide(&asked{claims: &c, pin: in.pin}, now)
-	if err != nil {
-		return err
-	}
-	r.record(schemas.DecisionPublish, &c, &a, "", now)
-	d := schemas.Dispatch{App: c.App, Stream: c.Stream, ContentID: in.k.String(), Clock: r.s.Clock}
-	for _, x := range a.Candidates[:a.Eligible] {
-		u := strings.NewReplacer("{app}", c.App, "{stream}", c.Stream, "{cdn}", x.CDN).Replace(r.s.PublishURL)
-		d.Candidates = append(d.Candidates, schemas.DispatchCandidate{CDN: x.CDN, URL: u, Score: x.Score})
-	}
-	return writeJSON(w, &d)
 }
 
 // writeManifest answers one format of a session's manifest; edge is the one that asks for it, if any.
@@ -297,23 +204,29 @@ func (r *Router) multivariant(w http.ResponseWriter, q *http.Request, v url.Valu
 	if err != nil {
 		return err
 	}
-	var made []*schemas.RenditionState
-	if v.Get("dvr") != "1" { // the past holds them only where somebody watched
-		made = r.t.made.Of(state, time.Now())
+	now := time.Now()
+	format := formatHLS
+	switch {
+	case strings.HasSuffix(q.URL.Path, "/"+hls.TSName):
+		format = formatTS
+	case v.Get("dvr") == "1":
+		format = formatDVR
 	}
-	m := hls.FromState(state, made...)
+	m := r.playlist(state, format, now)
 	m.Key = key(q)
-	m.TS = strings.HasSuffix(q.URL.Path, "/"+hls.TSName)
-	if v.Get("dvr") == "1" {
-		m.Playlist = hls.DVRName
-	}
-	m.SteeringURI = r.steeringURI(o.token)
 	for _, c := range o.answer.Candidates[:o.answer.Eligible] {
 		if cdn := r.t.cdn(c.CDN); cdn != nil {
 			if base, ok := r.sessionBase(cdn, o); ok {
 				m.Pathways = append(m.Pathways, hls.Pathway{ID: c.CDN, BaseURL: base})
 			}
 		}
+	}
+	if m.Redundant = !r.steers(q, v, state); !m.Redundant {
+		ids := make([]string, len(m.Pathways))
+		for i := range m.Pathways {
+			ids[i] = m.Pathways[i].ID
+		}
+		m.SteeringURI = r.steeringURI(o, format, ids, now)
 	}
 	w.Header().Set("Content-Type", hls.TypePlaylist)
 	_, _ = w.Write(m.Append(nil)) // the asker may be gone
@@ -335,7 +248,9 @@ func (r *Router) reopen(c token.Session, tok, edge string, state *schemas.Stream
 	}
 	o := &opened{claims: c, token: tok, params: r.params(c.Arms)}
 	var err error
-	if o.answer, err = r.decide(&asked{&c, o.params, pin, current, at.Moved, state}, now); err != nil {
+	if o.answer, err = r.decide(&asked{
+		claims: &c, params: o.params, pin: pin, current: current, moved: at.Moved, state: state, avoid: r.left(&at, now),
+	}, now); err != nil {
 		return nil, err
 	}
 	if !at.Known {
@@ -352,7 +267,11 @@ func (r *Router) reopen(c token.Session, tok, edge string, state *schemas.Stream
 func (r *Router) session(tok string, now time.Time) (token.Session, error) {
 	c, err := r.s.Signer.ParseSession(tok, now)
 	if err != nil {
-		return c, refuse(http.StatusForbidden, "%v: ask the dispatch service for a new one", err)
+		return c, badToken(err)
 	}
 	return c, nil
+}
+
+func badToken(err error) error {
+	return refuse(http.StatusForbidden, "%v: ask the dispatch service for a new one", err)
 }

@@ -130,7 +130,7 @@ func (f *mpdFetch) ask(m *mpds, u string) error {
 // manifest writes a session's MPD. Players fetch it again every two seconds:
 // a decision that changes nothing is not stored each time.
 func (r *Router) manifest(w http.ResponseWriter, q *http.Request, v url.Values, edge string) error {
-	o, _, err := r.enter(q, v, edge, true)
+	o, state, err := r.enter(q, v, edge, true)
 	if err != nil {
 		return err
 	}
@@ -141,13 +141,24 @@ func (r *Router) manifest(w http.ResponseWriter, q *http.Request, v url.Values, 
 	}
 	path := "/" + k.App + "/" + k.Stream + "/"
 	real := r.t.access.Of(schemas.StreamKey{App: o.claims.App, Stream: o.claims.Stream}, time.Now()).Key
-	s := dash.Session{SteeringURI: r.steeringURI(o.token), ClearKeyURL: r.licenceURL(real, o.token), Location: r.s.PublicURL + "/v1/play" + path + dash.ManifestName + "?s=" + o.token}
+	s := dash.Session{ClearKeyURL: r.licenceURL(real, o.token), Location: r.s.PublicURL + "/v1/play" + path + dash.ManifestName + "?s=" + o.token}
+	steer := v.Get("steer")
+	if steer != "" {
+		s.Location += "&steer=" + url.QueryEscape(steer)
+	}
 	for _, c := range o.answer.Candidates[:o.answer.Eligible] {
 		if cdn := r.t.cdn(c.CDN); cdn != nil {
 			if base, ok := r.sessionBase(cdn, o); ok {
 				s.Bases = append(s.Bases, dash.Base{ID: c.CDN, URL: base + path})
 			}
 		}
+	}
+	if r.steers(q, v, state) {
+		ids := make([]string, len(s.Bases))
+		for i := range s.Bases {
+			ids[i] = s.Bases[i].ID
+		}
+		s.SteeringURI = r.steeringURI(o, formatDASH, ids, time.Now())
 	}
 	clock := ""
 	if r.s.Clock != "/v1/clock" { // without a collector there is none

@@ -66,9 +66,15 @@ func TestManifestOfASession(t *testing.T) {
 		t.Fatalf("%v\n%s", err, a.body)
 	}
 	if len(m.BaseURL) != 3 || m.BaseURL[0].ID != "a" || m.BaseURL[0].URL != "http://a.example/t/"+d.Token+"/live/demo/" ||
-		m.ContentSteering.Default != "a" || m.ContentSteering.URL != r.URL()+"/v1/steering?s="+d.Token ||
+		m.ContentSteering.Default != "a" || !strings.HasPrefix(m.ContentSteering.URL, r.URL()+"/v1/steering?s=") ||
 		m.Location != r.URL()+"/v1/play/live/demo/manifest.mpd?s="+d.Token || m.UTCTiming.Value != "http://collect.example/v1/clock?form=xsdate" {
 		t.Errorf("%+v\n%s", m, a.body)
+	}
+	if st := steeringState(t, m.ContentSteering.URL); st.SessionID != d.SessionID || st.Format != "dash" || strings.Join(st.Pathways, " ") != "a b c" {
+		t.Errorf("state of the steering address: %+v", st)
+	}
+	if again := r.get(t, "/v1/play/live/demo/manifest.mpd?s="+d.Token); !strings.Contains(again.body, m.ContentSteering.URL) {
+		t.Error("the next MPD names another steering address: players would ask it at once, each time")
 	}
 	// It is fetched again and again: that is one decision, and not one origin request each.
 	for range 20 {

@@ -8,8 +8,8 @@ import (
 )
 
 type metrics struct {
-	answers, woken, policyFailures *prometheus.CounterVec
-	unchanged, published, dropped  prometheus.Counter
+	answers, woken, policyFailures, probes *prometheus.CounterVec
+	unchanged, published, dropped          prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer, l *follower) (*metrics, error) {
@@ -20,6 +20,7 @@ func newMetrics(reg prometheus.Registerer, l *follower) (*metrics, error) {
 		answers:        prometheus.NewCounterVec(opts("answers_total", "Requests answered, by kind and HTTP status."), []string{"kind", "status"}),
 		woken:          prometheus.NewCounterVec(opts("woken_total", "Play requests that waited for a camera pulled on demand, by how it went: live or silent."), []string{"outcome"}),
 		policyFailures: prometheus.NewCounterVec(opts("policy_failures_total", "Versions of policies set aside because they failed on an input, by policy."), []string{"policy"}),
+		probes:         prometheus.NewCounterVec(opts("probe_reports_total", "Clients' reports of probes, by what became of them: counted or too_many."), []string{"outcome"}),
 		unchanged:      prometheus.NewCounter(opts("steering_unchanged_total", "Steering answers that repeated the last one and were not stored.")),
 		published:      prometheus.NewCounter(opts("records_published_total", "Decisions and exposures acknowledged by the bus.")),
 		dropped:        prometheus.NewCounter(opts("records_dropped_total", "Decisions and exposures dropped because too many waited for the bus.")),
@@ -28,7 +29,7 @@ func newMetrics(reg prometheus.Registerer, l *follower) (*metrics, error) {
 		return m, nil
 	}
 	return m, errors.Join(
-		reg.Register(m.answers), reg.Register(m.woken), reg.Register(m.policyFailures), reg.Register(m.unchanged), reg.Register(m.published), reg.Register(m.dropped),
+		reg.Register(m.answers), reg.Register(m.woken), reg.Register(m.policyFailures), reg.Register(m.probes), reg.Register(m.unchanged), reg.Register(m.published), reg.Register(m.dropped),
 		reg.Register(viewersCollector{l, prometheus.NewDesc("spillway_router_viewers", "Sessions on each CDN, as the router knows it.", []string{"cdn"}, nil)}),
 	)
 }

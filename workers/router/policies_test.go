@@ -124,7 +124,7 @@ func TestAMoveIsRememberedInTheToken(t *testing.T) {
 		moved, _, _ = strings.Cut(next, `"`)
 		return strings.Contains(a.body, `["c",`)
 	})
-	c, err := newSigner(t).ParseSession(moved, time.Now())
+	c, err := newSigner(t).ParseSteering(moved, time.Now())
 	if err != nil || c.MovedUnix == 0 || c.SessionID != d.SessionID {
 		t.Fatalf("token of the next reload: %+v, %v", c, err)
 	}

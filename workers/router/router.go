@@ -4,6 +4,7 @@
 //	GET /v1/play/<app>/<stream>/multivariant.m3u8[?s=<token>][&viewer=][&pin=cdn]
 //	GET /v1/play/<app>/<stream>/ts.m3u8, .../manifest.mpd   likewise: HLS with MPEG-TS, DASH
 //	GET /v1/steering?s=<token>
+//	POST /v1/probes?s=<token>      what a client measured of its candidates
 //	GET /<app>/<stream>/multivariant.m3u8   (edges only, with X-Spillway-CDN and X-Spillway-Edge-Key)
 //
 // with schemas.Dispatch (errors: schemas.ErrorAnswer), per-session multivariant
@@ -26,6 +27,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/hmac"
+	"crypto/rand"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -64,8 +66,11 @@ type Settings struct {
 	// Origins are base URLs of origins, whose MPDs the sessions' are made of; none: no DASH.
 	Origins []string
 	// PublishURL is the template of publish addresses, with {app}, {stream} and
-	// {cdn}; empty: ?publish=1 names CDNs without addresses.
+	// {cdn}; several, for rtmp, rtmps, srt and http(s) (WHIP), are separated by
+	// blanks. Empty: ?publish=1 names CDNs without addresses.
 	PublishURL string
+	// PublishProbeURL is the template of what publishers measure, with {cdn}; default Clock.
+	PublishProbeURL string
 	// Signer signs and checks session tokens.
 	Signer *token.Signer
 	// EdgeKey is what edges must show; empty refuses them all.
@@ -112,6 +117,8 @@ type Router struct {
 	m     *metrics
 	peers *peers
 	mpds  *mpds
+	deep  deepBuffers
+	id    string // random, of this process
 	ready chan struct{}
 }
 
@@ -163,7 +170,7 @@ func New(s Settings) (*Router, error) {
 	if s.Logger == nil {
 		s.Logger = slog.New(slog.DiscardHandler)
 	}
-	r := &Router{s: s, peers: newPeers(rate.Limit(s.PeerRate), s.PeerBurst), mpds: newMPDs(s.Origins, s.EdgeKey), ready: make(chan struct{})}
+	r := &Router{s: s, peers: newPeers(rate.Limit(s.PeerRate), s.PeerBurst), mpds: newMPDs(s.Origins, s.EdgeKey), id: rand.Text(), ready: make(chan struct{})}
 	if r.s.Geo == nil {
 		g, err := geo.Open(geo.Settings{})
 		if err != nil {
@@ -206,6 +213,11 @@ func (r *Router) Run(ctx context.Context) error {
 			r.own.Close()
 		}
 	}()
+	hear, err := r.hearProbes()
+	if err != nil {
+		return errors.Join(fmt.Errorf("router: hear of probes: %w", err), r.ln.Close())
+	}
+	defer hear()
 	g, gctx := errgroup.WithContext(ctx)
 	loaded := make(chan struct{}, 3)
 	g.Go(func() error { return r.t.run(gctx, r.s.JS, func() { loaded <- struct{}{} }) })
@@ -244,7 +256,7 @@ func (r *Router) Run(ctx context.Context) error {
 		}
 		return nil
 	})
-	err := g.Wait()
+	err = g.Wait()
 	stopOut()
 	<-outDone
 	return err

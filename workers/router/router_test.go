@@ -327,7 +327,7 @@ func TestMultivariant(t *testing.T) {
 	}
 	check(t, a.body)
 	for _, want := range []string{
-		`SERVER-URI="` + r.URL() + `/v1/steering?s=` + d.Token + `",PATHWAY-ID="a"`,
+		`",PATHWAY-ID="a"`,
 		"\nhttp://a.example/t/" + d.Token + "/live/demo/src/video/playlist.m3u8\n",
 		"\nhttp://c.example/t/" + d.Token + "/live/demo/src/video/playlist.m3u8\n",
 		`URI="http://b.example/t/` + d.Token + `/live/demo/src/audio/playlist.m3u8"`,
@@ -335,6 +335,9 @@ func TestMultivariant(t *testing.T) {
 		if !strings.Contains(a.body, want) {
 			t.Errorf("no %s in\n%s", want, a.body)
 		}
+	}
+	if st := steeringState(t, a.body); st.SessionID != d.SessionID || st.Format != "hls" || strings.Join(st.Pathways, " ") != "a b c" || st.Sent != "a" || st.SentUnix == 0 {
+		t.Errorf("state of the steering address %+v", st)
 	}
 	fresh := r.get(t, "/v1/play/live/demo/multivariant.m3u8")
 	check(t, fresh.body)
@@ -347,7 +350,7 @@ func TestMultivariant(t *testing.T) {
 		t.Errorf("through edge b the first pathway is another:\n%s", edge.body)
 	}
 	through := r.get(t, "/live/demo/multivariant.m3u8?s="+d.Token, "X-Spillway-Edge-Key", edgeKey, "X-Spillway-CDN", "c")
-	if !strings.Contains(through.body, d.Token+`",PATHWAY-ID="c"`) {
+	if st := steeringState(t, through.body); st.SessionID != d.SessionID || st.Sent != "c" || !strings.Contains(through.body, `",PATHWAY-ID="c"`) {
 		t.Errorf("a dispatched session through edge c:\n%s", through.body)
 	}
 	await.True(t, "every playlist was a decision", func() bool { return len(decisions(t, b.JS, schemas.DecisionMultivariant)) == 4 })
@@ -356,6 +359,19 @@ func TestMultivariant(t *testing.T) {
 			t.Errorf("edge's decision %+v", x)
 		}
 	}
+}
+
+// steeringState reads the state in the first steering address of a text.
+func steeringState(t *testing.T, text string) token.Steering {
+	t.Helper()
+	_, rest, _ := strings.Cut(text, "/v1/steering?s=")
+	tok, _, _ := strings.Cut(rest, `"`)
+	tok, _, _ = strings.Cut(tok, "<")
+	st, err := newSigner(t).ParseSteering(tok, time.Now())
+	if err != nil {
+		t.Fatalf("%v in %s", err, text)
+	}
+	return st
 }
 
 func check(t *testing.T, playlist string) {
@@ -399,8 +415,11 @@ func TestSteeringVariants(t *testing.T) {
 			if err := json.Unmarshal([]byte(a.body), &s); err != nil {
 				t.Fatalf("%d %s: %v", a.status, a.body, err)
 			}
-			if s.Version != "1" || s.TTL != "10" || s.Reload != r.URL()+"/v1/steering?s="+c.tok || strings.Join(s.Priority, " ") != c.want {
+			if s.Version != "1" || s.TTL != "10" || !strings.HasPrefix(s.Reload, r.URL()+"/v1/steering?s=") || strings.Join(s.Priority, " ") != c.want {
 				t.Errorf("%s, want priority %s", a.body, c.want)
+			}
+			if st := steeringState(t, a.body); st.Sent != s.Priority[0] || c.tok == d.Token && st.SessionID != d.SessionID {
+				t.Errorf("the next reload's state: %+v", st)
 			}
 			if a.header.Get("Content-Type") != "application/vnd.apple.steering-list" || a.header.Get("Access-Control-Allow-Origin") != "*" {
 				t.Errorf("header %v", a.header)

@@ -2,18 +2,66 @@ package router
 
 import (
 	"cmp"
+	"maps"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/spillway-live/spillway/schemas"
 	"github.com/spillway-live/spillway/schemas/token"
 	"github.com/spillway-live/spillway/workers/hls"
+	"github.com/spillway-live/spillway/workers/router/load"
 	"github.com/spillway-live/spillway/workers/router/policy"
 )
 
-func (r *Router) steeringURI(tok string) string { return r.s.PublicURL + "/v1/steering?s=" + tok }
+// Manifests that a session may have, in [token.Steering].
+const (
+	formatHLS  = "hls"
+	formatTS   = "ts"
+	formatDVR  = "dvr"
+	formatDASH = "dash"
+)
+
+const (
+	// obeyAfter is how long a player may take to come to the pathway it was sent
+	// to: hls.js goes at once, shaka after what it has buffered.
+	obeyAfter = 8 * time.Second
+	// penaltyHLS is how long hls.js keeps a pathway that failed in its penalty box,
+	// the longest of the players'; penaltyDASH is shaka's. dash.js has the TTL.
+	penaltyHLS  = 300 * time.Second
+	penaltyDASH = 60 * time.Second
+)
+
+func (r *Router) steeringAddress(tok string) string { return r.s.PublicURL + "/v1/steering?s=" + tok }
+
+// steeringURI is the address that a manifest names: it knows what the manifest
+// says. An MPD is fetched again every two seconds, and says the same each time
+// unless the registry has changed.
+func (r *Router) steeringURI(o *opened, format string, pathways []string, now time.Time) string {
+	st := token.Steering{Session: o.claims, Format: format, Pathways: pathways}
+	if format == formatDASH {
+		slices.Sort(st.Pathways)
+	} else {
+		st.Sent, st.SentUnix, st.Trying = o.answer.Chosen, now.Unix(), o.answer.Reason == policy.ReasonProbe
+	}
+	return r.steeringAddress(r.steeringToken(&st, o.token))
+}
+
+// steeringToken signs a state. One that is too long goes without its list of
+// pathways (there are no clones then), or is given up for what there was.
+func (r *Router) steeringToken(st *token.Steering, instead string) string {
+	tok, err := r.s.Signer.SignSteering(*st)
+	if err != nil {
+		short := *st
+		short.Pathways = nil
+		if tok, err = r.s.Signer.SignSteering(short); err != nil {
+			return instead // the bus tells of moves as well
+		}
+	}
+	return tok
+}
 
 // refreshEvery is how often a steering answer that changes nothing is stored
 // all the same: routers that start later learn of the session by it.
@@ -22,58 +70,104 @@ func (r *Router) refreshEvery() time.Duration { return r.s.AliveWindow * 2 / 3 }
 func (r *Router) steering(w http.ResponseWriter, _ *http.Request, v url.Values) error {
 	now := time.Now()
 	tok := v.Get("s")
-	c, err := r.session(tok, now)
+	st, err := r.s.Signer.ParseSteering(tok, now)
 	if err != nil {
-		return err
+		return badToken(err)
 	}
-	access, err := r.stillMay(&c, now)
+	c := &st.Session
+	access, err := r.stillMay(c, now)
 	if err != nil {
 		return err
 	}
 	at := r.load.Where(c.SessionID)
-	assigned := at.CDN
-	current := pathway(v)
-	if r.t.cdn(current) == nil { // absent, or not one of ours
-		if current = assigned; current == "" {
-			current = c.CDN
-		}
+	told := pathway(v)
+	if r.t.cdn(told) == nil { // absent, or not one of ours
+		told = ""
 	}
-	pin := ""
+	next := obeyed(&st, told, &at, r.s.SteeringTTL, now)
+	q := &asked{
+		claims: c, params: r.params(c.Arms), current: cmp.Or(told, at.CDN, st.Sent, c.CDN), moved: at.Moved,
+		state: r.t.stream(access.Key), avoid: slices.Sorted(maps.Keys(next.Penalties)),
+	}
 	if c.Pinned {
-		pin = c.CDN
+		q.pin = c.CDN
 	}
-	a, err := r.decide(&asked{&c, r.params(c.Arms), pin, current, at.Moved, r.t.stream(access.Key)}, now)
+	if st.Trying {
+		q.trying = st.Sent
+	}
+	q.test = r.deep.share(bufferOf(v), now)
+	a, err := r.decide(q, now)
 	if err != nil {
 		return err
 	}
-	if a.Chosen == assigned && now.Sub(at.Stored) < r.refreshEvery() {
+	if a.Chosen == at.CDN && now.Sub(at.Stored) < r.refreshEvery() {
 		r.m.unchanged.Inc()
 	} else {
-		r.record(schemas.DecisionSteering, &c, &a, current, now)
+		r.record(schemas.DecisionSteering, c, &a, q.current, now)
 	}
-	return r.writeSteering(w, r.carry(&c, tok, a.Chosen != current && a.Chosen != cmp.Or(assigned, c.CDN), now), &a)
+	if sent(&next, q.current, &a, now) || !maps.Equal(next.Penalties, st.Penalties) {
+		tok = r.steeringToken(&next, tok)
+	}
+	return r.writeSteering(w, tok, &st, &a, q.state, now)
 }
 
-// carry puts a move into the token of the next reload, so that a router which
-// has not heard of it does not move the session again too soon.
-func (r *Router) carry(c *token.Session, tok string, sent bool, now time.Time) string {
-	if !sent {
-		return tok
+// obeyed gives the state with what the player's place says of it: one that is
+// not where it was sent has tried there and failed, and keeps away for a while.
+// at has the same from telemetry.
+func obeyed(st *token.Steering, told string, at *load.Whereabouts, ttl time.Duration, now time.Time) token.Steering {
+	next := *st
+	next.Penalties = map[string]int64{}
+	for cdn, until := range st.Penalties {
+		if until > now.Unix() && cdn != told { // who is there again holds nothing against it
+			next.Penalties[cdn] = until
+		}
 	}
-	moved := *c
-	moved.MovedUnix = now.Unix()
-	next, err := r.s.Signer.SignSession(moved)
-	if err != nil { // too long by the field: the bus tells of the move as well
-		return tok
+	penalty := penaltyOf(st.Format, ttl)
+	if told != "" && st.Sent != "" && told != st.Sent && now.Sub(time.Unix(st.SentUnix, 0)) >= obeyAfter && next.Penalties[st.Sent] == 0 {
+		next.Penalties[st.Sent] = now.Add(penalty).Unix()
+	}
+	if at.Left != "" && at.Left != told && now.Sub(at.LeftAt) < penalty {
+		next.Penalties[at.Left] = max(next.Penalties[at.Left], at.LeftAt.Add(penalty).Unix())
 	}
 	return next
 }
 
-func (r *Router) writeSteering(w http.ResponseWriter, tok string, a *policy.Answer) error {
-	s := hls.Steering{TTLSec: int(r.s.SteeringTTL / time.Second), ReloadURI: r.steeringURI(tok)}
+// penaltyOf is how long a player of a format is taken to keep away from a CDN that failed.
+func penaltyOf(format string, ttl time.Duration) time.Duration {
+	if format == formatDASH {
+		return max(penaltyDASH, ttl)
+	}
+	return penaltyHLS
+}
+
+// left names the CDN that a player was last seen to leave of itself, while that counts.
+func (r *Router) left(at *load.Whereabouts, now time.Time) []string {
+	if at.Left == "" || now.Sub(at.LeftAt) > penaltyHLS {
+		return nil
+	}
+	return []string{at.Left}
+}
+
+// sent notes in the state where an answer sends the session, and whether that is new.
+func sent(st *token.Steering, current string, a *policy.Answer, now time.Time) bool {
+	trying := a.Reason == policy.ReasonProbe || st.Trying && a.Chosen == st.Sent
+	if a.Chosen == st.Sent && trying == st.Trying {
+		return false
+	}
+	if a.Chosen != current && a.Chosen != cmp.Or(st.Sent, st.CDN) {
+		// A router that has not heard of the move must not move the session again too soon.
+		st.MovedUnix = now.Unix()
+	}
+	st.Sent, st.SentUnix, st.Trying = a.Chosen, now.Unix(), trying
+	return true
+}
+
+func (r *Router) writeSteering(w http.ResponseWriter, tok string, st *token.Steering, a *policy.Answer, state *schemas.StreamState, now time.Time) error {
+	s := hls.Steering{TTLSec: int(r.s.SteeringTTL / time.Second), ReloadURI: r.steeringAddress(tok)}
 	for _, c := range a.Candidates[:a.Eligible] {
 		s.Priority = append(s.Priority, c.CDN)
 	}
+	s.Clones = r.clones(st, s.Priority, state, now)
 	b, err := s.Encode()
 	if err != nil {
 		return err

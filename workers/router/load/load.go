@@ -42,6 +42,7 @@ type Table struct {
 
 	health *health.Table
 	places map[Place]*placeFacts
+	probes probeBudget
 }
 
 // cdnLoad is who is on a CDN.
@@ -68,6 +69,11 @@ type session struct {
 	at time.Time
 	// moved is when cdn last changed from another; zero: not that we know.
 	moved time.Time
+	// left is the CDN that the player left of itself, leftAt when that was known.
+	left   string
+	leftAt time.Time
+	// probed is when its client last reported probes.
+	probed time.Time
 	// stored is when the last decision about it was made; zero if it is known from slices only.
 	stored time.Time
 	// ownUs is the time of a decision of this router that has not come back from
@@ -78,6 +84,9 @@ type session struct {
 // echoLimit is how long a router's own decision is held against what the bus
 // tells when it does not come back.
 const echoLimit = 5 * time.Second
+
+// settled is how long after a decision what is seen of a session may still be of before it.
+const settled = 30 * time.Second
 
 // New gives an empty table; a session counts for the window after its last sign of life.
 func New(window time.Duration, logger *slog.Logger) *Table {
@@ -191,7 +200,19 @@ func (l *Table) Served(x *schemas.Slice, bus time.Time) {
 	}
 	if cdn != "" && bus.After(s.at) && !l.waits(s, l.Now()) {
 		s.at = bus
+		l.wanders(s, cdn, bus)
 		l.move(s, cdn, bus)
+	}
+}
+
+// wanders notes that a player is about to be seen on a CDN other than its own. Where
+// no router has decided about it for settled, it has left of itself.
+func (l *Table) wanders(s *session, cdn string, at time.Time) {
+	switch {
+	case cdn == s.left:
+		s.left = ""
+	case s.cdn != "" && s.cdn != cdn && !s.stored.IsZero() && at.Sub(s.stored) > settled:
+		s.left, s.leftAt = s.cdn, at
 	}
 }
 
@@ -330,7 +351,11 @@ type Whereabouts struct {
 	// Moved is when CDN last changed from another, Stored when the last decision
 	// about the session was made; zero: not that we know.
 	Moved, Stored time.Time
-	Known         bool
+	// Left is the CDN that the player was last seen to leave without being sent, and
+	// LeftAt when; empty: none that we know. It is taken to have failed there.
+	Left   string
+	LeftAt time.Time
+	Known  bool
 }
 
 // Where tells which CDN a session is on.
@@ -341,7 +366,7 @@ func (l *Table) Where(id string) Whereabouts {
 	if s == nil {
 		return Whereabouts{}
 	}
-	return Whereabouts{s.cdn, s.moved, s.stored, true}
+	return Whereabouts{s.cdn, s.moved, s.stored, s.left, s.leftAt, true}
 }
 
 // AgeMs is how old the newest input is, milliseconds; -1 without any.

@@ -1,0 +1,189 @@
+package router
+
+import (
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/spillway-live/spillway/schemas"
+	"github.com/spillway-live/spillway/schemas/token"
+	"github.com/spillway-live/spillway/schemas/token/scheme"
+	"github.com/spillway-live/spillway/workers/dash"
+	"github.com/spillway-live/spillway/workers/hls"
+)
+
+// rankHolds is how long the order of an answer's candidates is worth keeping,
+// seconds: then a page asks again before it starts.
+const rankHolds = 60
+
+func (r *Router) dispatch(w http.ResponseWriter, q *http.Request, v url.Values) error {
+	now := time.Now()
+	k := schemas.StreamKey{App: v.Get("app"), Stream: v.Get("stream")}
+	in, err := r.request(q, v, k)
+	if err != nil {
+		return err
+	}
+	if v.Get("publish") == "1" {
+		return r.dispatchPublish(w, in, now)
+	}
+	if k.Stream == "" && v.Get("neighbours") != "" {
+		// Only what may be watched next: nobody watches yet.
+		if err := schemas.CheckName("application name", k.App); err != nil {
+			return refuse(http.StatusBadRequest, "%v", err)
+		}
+		return writeJSON(w, &schemas.Dispatch{App: k.App, Neighbours: r.neighbours(in, v, now)})
+	}
+	o, state, err := r.begin(q.Context(), in, now)
+	if err != nil {
+		return err
+	}
+	r.record(schemas.DecisionDispatch, &o.claims, &o.answer, "", now)
+	r.expose(&o.claims, o.arms, now)
+	d := r.dispatchAnswer(o, state, v, now)
+	d.Neighbours = r.neighbours(in, v, now)
+	return writeJSON(w, &d)
+}
+
+// neighbours answers ahead of time. A neighbour's session starts when its
+// playlist is asked for: until then it is no decision, no exposure and no load.
+func (r *Router) neighbours(in request, v url.Values, now time.Time) []schemas.Dispatch {
+	var out []schemas.Dispatch
+	k := in.k
+	names := strings.Split(v.Get("neighbours"), ",")
+	for _, name := range names[:min(len(names), maxNeighbours)] {
+		near := schemas.StreamKey{App: k.App, Stream: name}
+		if name == "" || near == k {
+			continue
+		}
+		in.k = near
+		// One that is gone or private is no reason to refuse the one that is asked
+		// for, and none is woken: it is not watched yet.
+		g, err := r.admit(&in, now)
+		if err != nil {
+			continue
+		}
+		state, err := r.live(g.Key, now)
+		if err != nil {
+			continue
+		}
+		o, err := r.open(in, g, state, now)
+		if err != nil {
+			continue
+		}
+		out = append(out, r.dispatchAnswer(o, state, v, now))
+	}
+	return out
+}
+
+func (r *Router) dispatchAnswer(o *opened, state *schemas.StreamState, v url.Values, now time.Time) schemas.Dispatch {
+	c := &o.claims
+	folder := "/" + c.App + "/" + c.Stream + "/"
+	steer := ""
+	if s := v.Get("steer"); s == "0" || s == "1" {
+		steer = "&steer=" + s
+	}
+	d := schemas.Dispatch{
+		SessionID: c.SessionID, Token: o.token, App: c.App, Stream: c.Stream, ContentID: c.App + "/" + c.Stream,
+		URL:       r.s.PublicURL + "/v1/play" + folder + hls.MultivariantName + "?s=" + o.token + steer,
+		Telemetry: r.s.Collector + "/v1/cmcd?t=" + o.token,
+		Beacon:    r.s.Collector + "/v1/beacon?t=" + o.token,
+		Probes:    r.s.PublicURL + "/v1/probes?s=" + o.token,
+		Clock:     r.s.Clock, Arms: c.Arms, Params: o.params, ExpiresUnix: c.ExpiresUnix, FreshSec: rankHolds,
+		ClearKey: r.licenceURL(r.t.access.Of(schemas.StreamKey{App: c.App, Stream: c.Stream}, now).Key, o.token),
+	}
+	formats := r.formats(state)
+	for _, x := range o.answer.Candidates[:o.answer.Eligible] {
+		if cdn := r.t.cdn(x.CDN); cdn != nil {
+			if y, ok := r.candidate(cdn, &x, o, folder, formats); ok {
+				d.Candidates = append(d.Candidates, y)
+			}
+		}
+	}
+	return d
+}
+
+func (r *Router) candidate(cdn *schemas.CDN, x *schemas.Candidate, o *opened, folder string, formats []manifestFormat) (schemas.DispatchCandidate, bool) {
+	base, ok := r.sessionBase(cdn, o)
+	if !ok {
+		return schemas.DispatchCandidate{}, false
+	}
+	query := ""
+	if cdn.TokenScheme != "" && cdn.TokenScheme != (scheme.Spillway{}).Name() {
+		query = "?s=" + o.token // that CDN's own token does not say whose session it is
+	}
+	out := schemas.DispatchCandidate{CDN: x.CDN, URL: base + folder + hls.MultivariantName + query, Score: x.Score, Tier: x.Tier, ProbeURL: base + folder + schemas.ProbeName}
+	for _, f := range formats {
+		out.Transports = append(out.Transports, schemas.DispatchTransport{Name: f.name, Over: schemas.OverTCP, URL: base + folder + f.file + query})
+	}
+	return out, true
+}
+
+// manifestFormat is a way to play a stream.
+type manifestFormat struct{ name, file string }
+
+// formats are the ways in which a stream plays, the quickest first.
+func (r *Router) formats(s *schemas.StreamState) []manifestFormat {
+	out := []manifestFormat{{schemas.TransportLLHLS, hls.MultivariantName}}
+	if len(r.s.Origins) > 0 {
+		out = append(out, manifestFormat{schemas.TransportDASH, dash.ManifestName})
+	}
+	if playsAsTS(s) {
+		out = append(out, manifestFormat{schemas.TransportTS, hls.TSName})
+	}
+	return out
+}
+
+// playsAsTS says whether origins write a stream as MPEG-TS: H.264 and AAC, in the clear.
+func playsAsTS(s *schemas.StreamState) bool {
+	if s.Epoch.Encrypted != "" {
+		return false
+	}
+	for _, t := range s.Epoch.Tracks {
+		if !strings.HasPrefix(t.Codec, "avc1") && !strings.HasPrefix(t.Codec, "mp4a") {
+			return false
+		}
+	}
+	return true
+}
+
+// dispatchPublish ranks CDNs for a publisher: those that take viewers, nearest first.
+func (r *Router) dispatchPublish(w http.ResponseWriter, in request, now time.Time) error {
+	if err := in.k.Check(); err != nil {
+		return refuse(http.StatusBadRequest, "%v", err)
+	}
+	c := token.Session{App: in.k.App, Stream: in.k.Stream, ViewerID: in.viewer, Region: in.place.Region, ISP: in.place.ISP}
+	a, err := r.decide(&asked{claims: &c, pin: in.pin}, now)
+	if err != nil {
+		return err
+	}
+	r.record(schemas.DecisionPublish, &c, &a, "", now)
+	d := schemas.Dispatch{App: c.App, Stream: c.Stream, ContentID: in.k.String(), Clock: r.s.Clock, FreshSec: rankHolds}
+	for _, x := range a.Candidates[:a.Eligible] {
+		fill := strings.NewReplacer("{app}", c.App, "{stream}", c.Stream, "{cdn}", x.CDN)
+		y := schemas.DispatchCandidate{CDN: x.CDN, Score: x.Score, Tier: x.Tier, ProbeURL: r.s.Clock}
+		if r.s.PublishProbeURL != "" {
+			y.ProbeURL = fill.Replace(r.s.PublishProbeURL)
+		}
+		for _, u := range strings.Fields(r.s.PublishURL) {
+			y.Transports = append(y.Transports, publishTransport(fill.Replace(u)))
+		}
+		if len(y.Transports) > 0 {
+			y.URL = y.Transports[0].URL
+		}
+		d.Candidates = append(d.Candidates, y)
+	}
+	return writeJSON(w, &d)
+}
+
+// publishTransport names a publish address by its scheme.
+func publishTransport(u string) schemas.DispatchTransport {
+	s, _, _ := strings.Cut(u, "://")
+	switch s = strings.ToLower(s); s {
+	case "srt":
+		return schemas.DispatchTransport{Name: schemas.TransportSRT, Over: schemas.OverUDP, URL: u}
+	case "http", "https": // the offer goes over HTTP, the media over UDP
+		return schemas.DispatchTransport{Name: schemas.TransportWHIP, Over: schemas.OverUDP, URL: u}
+	}
+	return schemas.DispatchTransport{Name: s, Over: schemas.OverTCP, URL: u}
+}

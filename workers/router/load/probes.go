@@ -1,0 +1,61 @@
+package load
+
+import (
+	"time"
+
+	"github.com/spillway-live/spillway/schemas"
+	"github.com/spillway-live/spillway/workers/router/health"
+)
+
+const (
+	// probesEvery is how often one session may report probes.
+	probesEvery = 30 * time.Second
+	// maxGroupProbes is how many reports of one group of address prefixes count
+	// within probesEvery: beyond, more say no more.
+	maxGroupProbes = 200
+)
+
+// Probe is what one client measured of CDNs.
+type Probe struct {
+	ID      string // of the session
+	Place   Place
+	Group   uint8
+	Results []schemas.ProbeResult
+}
+
+// probeBudget counts reports by group since from.
+type probeBudget struct {
+	from   time.Time
+	counts [health.Groups]int
+}
+
+func (b *probeBudget) take(group uint8, now time.Time) bool {
+	if age := now.Sub(b.from); age > probesEvery || age < 0 {
+		*b = probeBudget{from: now}
+	}
+	n := &b.counts[int(group)%health.Groups]
+	*n++
+	return *n <= maxGroupProbes
+}
+
+// Probed counts a report: a probe that failed is an attempt to start that failed, one
+// that was answered is one that did not. It does not count, and false is
+// returned, where no router began the session, or where session or group
+// reported too often.
+func (l *Table) Probed(p *Probe, now time.Time) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s := l.sessions[p.ID]
+	if s == nil || s.stored.IsZero() || !s.probed.IsZero() && now.Sub(s.probed) < probesEvery || !l.probes.take(p.Group, now) {
+		return false
+	}
+	s.probed = now
+	for i := range p.Results {
+		x := schemas.Slice{CDN: l.registered(p.Results[i].CDN), Region: p.Place.Region, ISP: p.Place.ISP, SessionID: p.ID, Attempts: 1}
+		if p.Results[i].Failed {
+			x.StartFails = 1
+		}
+		l.health.Add(&x, p.Group, now)
+	}
+	return true
+}

@@ -1,0 +1,185 @@
+package router
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"net/url"
+	"slices"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/spillway-live/spillway/schemas"
+	"github.com/spillway-live/spillway/schemas/token"
+	"github.com/spillway-live/spillway/workers/router/load"
+	"github.com/spillway-live/spillway/workers/router/policy"
+)
+
+const (
+	maxProbeBody = 8 << 10
+	// A client's own measurement counts where another CDN of the same tier answers
+	// in less than probeRatio of the first one's time (the rule of Cedexis's sticky
+	// applications), and sooner by probeGainMs.
+	probeRatio  = 0.65
+	probeGainMs = 50
+)
+
+// probes takes back what a client measured of its candidates, tells the other
+// routers, and answers anew with that counted in.
+func (r *Router) probes(w http.ResponseWriter, q *http.Request, v url.Values) error {
+	now := time.Now()
+	c, err := r.session(v.Get("s"), now)
+	if err != nil {
+		return err
+	}
+	access, err := r.stillMay(&c, now)
+	if err != nil {
+		return err
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(w, q.Body, maxProbeBody))
+	if err != nil {
+		return refuse(http.StatusRequestEntityTooLarge, "the report cannot be read, or has more than %d bytes", maxProbeBody)
+	}
+	var rep schemas.ProbeReport
+	if err := errors.Join(schemas.UnmarshalStrict(body, &rep)); err != nil {
+		return refuse(http.StatusBadRequest, "the report is no JSON of a ProbeReport: %v", err)
+	}
+	if err := rep.Check(); err != nil {
+		return refuse(http.StatusBadRequest, "%v", err)
+	}
+	state := r.t.stream(access.Key)
+	if state == nil || len(state.Epoch.Tracks) == 0 {
+		return refuse(http.StatusNotFound, "stream %s is unknown", access.Key)
+	}
+	rep.Results = slices.DeleteFunc(rep.Results, func(x schemas.ProbeResult) bool { return r.t.cdn(x.CDN) == nil })
+	r.heed(&c, &rep, now)
+	o, err := r.reprobed(c, &rep, state, now)
+	if err != nil {
+		return err
+	}
+	d := r.dispatchAnswer(o, state, v, now)
+	return writeJSON(w, &d)
+}
+
+// reprobed decides for a session with its measurements and signs it anew.
+func (r *Router) reprobed(c token.Session, rep *schemas.ProbeReport, state *schemas.StreamState, now time.Time) (*opened, error) {
+	var failed []string
+	for _, x := range rep.Results {
+		if x.Failed {
+			failed = append(failed, x.CDN)
+		}
+	}
+	at := r.load.Where(c.SessionID)
+	pin := ""
+	if c.Pinned {
+		pin = c.CDN
+	}
+	o := &opened{claims: c, params: r.params(c.Arms)}
+	var err error
+	if o.answer, err = r.decide(&asked{claims: &c, params: o.params, pin: pin, moved: at.Moved, state: state, avoid: failed}, now); err != nil {
+		return nil, err
+	}
+	if !c.Pinned {
+		preferMeasured(&o.answer, rep)
+	}
+	previous := at.CDN
+	if previous == "" {
+		previous = c.CDN
+	}
+	o.claims.CDN = o.answer.Chosen
+	if o.token, err = r.s.Signer.SignSession(o.claims); err != nil {
+		return nil, err
+	}
+	if o.answer.Chosen != previous {
+		r.record(schemas.DecisionDispatch, &o.claims, &o.answer, previous, now)
+	}
+	return o, nil
+}
+
+// preferMeasured puts the candidate first that the client reaches much sooner
+// than the first, of the same tier. What a lot decided stays: its probability is known.
+func preferMeasured(a *policy.Answer, rep *schemas.ProbeReport) {
+	switch a.Reason {
+	case policy.ReasonLot, policy.ReasonExplore, policy.ReasonProbe, policy.ReasonPinned:
+		return
+	}
+	ms := func(cdn string) (float64, bool) {
+		for _, x := range rep.Results {
+			if x.CDN == cdn && !x.Failed {
+				return x.FirstByteMs, true
+			}
+		}
+		return 0, false
+	}
+	first, known := ms(a.Chosen)
+	if !known {
+		return
+	}
+	best, at := first, 0
+	for i := 1; i < a.Eligible && a.Candidates[i].Tier == a.Candidates[0].Tier; i++ {
+		if t, ok := ms(a.Candidates[i].CDN); ok && t < best {
+			best, at = t, i
+		}
+	}
+	if at == 0 || best > probeRatio*first || first-best < probeGainMs {
+		return
+	}
+	x := a.Candidates[at]
+	copy(a.Candidates[1:at+1], a.Candidates[:at])
+	a.Candidates[0] = x
+	a.Chosen, a.Reason = x.CDN, policy.ReasonProbed
+}
+
+// probed is what routers tell each other of a report.
+type probed struct {
+	SessionID string                `json:"session_id"`
+	Region    string                `json:"region,omitempty"`
+	ISP       string                `json:"isp,omitempty"`
+	Group     uint8                 `json:"group,omitempty"`
+	Results   []schemas.ProbeResult `json:"results"`
+}
+
+// heed counts a report in and tells it to the other routers.
+func (r *Router) heed(c *token.Session, rep *schemas.ProbeReport, now time.Time) {
+	p := probed{c.SessionID, c.Region, c.ISP, c.Group, rep.Results}
+	r.countProbe(&p, now)
+	b, err := json.Marshal(&p)
+	if err != nil {
+		return
+	}
+	msg := nats.NewMsg(schemas.SubjectProbes)
+	msg.Header.Set(headerRouter, r.id)
+	msg.Data = b
+	if err := r.s.JS.Conn().PublishMsg(msg); err != nil {
+		r.s.Logger.Debug("probes are not told to other routers", "err", err)
+	}
+}
+
+// headerRouter names the router that a probe report came to.
+const headerRouter = "Spillway-Router"
+
+// hearProbes counts the reports that other routers took, until stop is called.
+func (r *Router) hearProbes() (stop func(), err error) {
+	sub, err := r.s.JS.Conn().Subscribe(schemas.SubjectProbes, func(m *nats.Msg) {
+		var p probed
+		if m.Header.Get(headerRouter) == r.id || len(m.Data) > maxProbeBody || json.Unmarshal(m.Data, &p) != nil || len(p.Results) > schemas.MaxProbeResults {
+			return
+		}
+		r.countProbe(&p, time.Now())
+	})
+	if err != nil {
+		return nil, err
+	}
+	return func() { _ = sub.Unsubscribe() }, nil
+}
+
+func (r *Router) countProbe(p *probed, now time.Time) {
+	taken := r.load.Probed(&load.Probe{ID: p.SessionID, Place: load.Place{Region: p.Region, ISP: p.ISP}, Group: p.Group, Results: p.Results}, now)
+	outcome := "counted"
+	if !taken {
+		outcome = "too_many"
+	}
+	r.m.probes.WithLabelValues(outcome).Inc()
+}
