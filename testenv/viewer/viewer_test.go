@@ -97,7 +97,8 @@ func (s *stack) agree(name string, r result) {
 	for _, x := range rows {
 		switch x.Source {
 		case schemas.SourceCMCDEvent:
-			if x.Gates != "" || x.App != "live" || x.Stream != "demo" || x.Client != viewer.Client || x.CDN == "" && x.State != "s" {
+			// A start in less than 20 ms is not believed (GateStartDelay), and with a warm edge it happens.
+			if x.Gates != "" && !(x.Gates == "msd" && r.Startup < 20*time.Millisecond) || x.App != "live" || x.Stream != "demo" || x.Client != viewer.Client || x.CDN == "" && x.State != "s" {
 				t.Errorf("%s: event row %+v", name, x)
 			}
 			events = append(events, x)
