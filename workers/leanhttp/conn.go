@@ -69,6 +69,8 @@ func (c *conn) pass() {
 
 var (
 	headEnd = []byte("\r\n\r\n")
+	// Heads may also end in lines of LF alone (RFC 9112 section 2.2), which net/http reads.
+	otherEnds = [][]byte{[]byte("\n\n"), []byte("\n\r\n")}
 	errPass = errors.New("this is for net/http")
 )
 
@@ -106,6 +108,11 @@ func (c *conn) head(limit time.Duration) error {
 			}
 			c.r = end
 			return nil
+		}
+		for _, e := range otherEnds {
+			if bytes.Contains(c.buf[from:c.w], e) {
+				return errPass
+			}
 		}
 		if c.r > 0 {
 			c.w, c.r = copy(c.buf, c.buf[c.r:c.w]), 0

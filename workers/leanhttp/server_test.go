@@ -217,6 +217,8 @@ func TestAnswersAsNetHTTPDoes(t *testing.T) {
 		next + "GET /short HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n" + next,
 		next + "GET /short HTTP/1.1\r\nHost: a\r\nA : b\r\n\r\n" + next,
 		next + "GET /short HTTP/1.1\nHost: a\n\n" + next,
+		"GET /short HTTP/1.1\nHost: a\nConnection: close\n\n",
+		next + "GET /short HTTP/1.1\r\nHost: a\nConnection: close\n\r\n",
 		next + "GET /short HTTP/1.1\r\nHost: a\r\nX-Ask: b\r\n c\r\n\r\n" + next,
 		next + "GET /short HTTP/1.1\r\nHost: a\r\nX-Ask: " + strings.Repeat("x", maxHead) + "\r\n\r\n" + next,
 		next + "nonsense\r\n\r\n" + next,
@@ -279,14 +281,17 @@ func TestHeadsTrickleIn(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	const head = "GET /short HTTP/1.1\r\nHost: h\r\n\r\n"
-	for i := range head {
-		if _, err := io.WriteString(conn, head[i:i+1]); err != nil {
-			t.Fatal(err)
+	for _, head := range []string{"GET /short HTTP/1.1\r\nHost: h\r\n\r\n", "GET /short HTTP/1.1\nHost: h\n\n"} {
+		for i := range head {
+			if _, err := io.WriteString(conn, head[i:i+1]); err != nil {
+				t.Fatal(err)
+			}
 		}
-	}
-	if resp, err := http.ReadResponse(bufio.NewReader(conn), nil); err != nil || resp.StatusCode != 200 {
-		t.Errorf("byte by byte: %v", err)
+		resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		if err != nil || resp.StatusCode != 200 {
+			t.Fatalf("%q byte by byte: %v", head, err)
+		}
+		_, _ = io.Copy(io.Discard, resp.Body)
 	}
 }
 
