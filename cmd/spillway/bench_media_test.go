@@ -40,6 +40,7 @@ func nothingLeft(t *testing.T, dir string) {
 }
 
 func TestBenchMedia(t *testing.T) {
+	t.Parallel()
 	env, temp := benchEnvironment(t)
 	code, out, log := command(t, env, nil, "bench", "media", "--publishers", "2", "--seconds", "3", "--clip", benchClip(t))
 	if code != 0 {
@@ -92,6 +93,7 @@ func TestBenchMedia(t *testing.T) {
 
 // TestBenchMediaInterrupted presses Ctrl-C in the middle of a run.
 func TestBenchMediaInterrupted(t *testing.T) {
+	t.Parallel()
 	env, temp := benchEnvironment(t)
 	p := launch(t, env, "bench", "media", "--publishers", "1", "--seconds", "600", "--readers", "1", "--clip", benchClip(t), "--log-level", "debug")
 	p.waitLog("counting")

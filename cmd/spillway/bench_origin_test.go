@@ -9,6 +9,7 @@ import (
 )
 
 func TestBenchOrigin(t *testing.T) {
+	t.Parallel()
 	env, temp := benchEnvironment(t)
 	code, out, log := command(t, env, nil, "bench", "origin", "--publishers", "2", "--players", "20", "--connections", "2", "--window", "2s", "--clip", benchClip(t))
 	if code != 0 {

@@ -10,6 +10,7 @@ import (
 
 // Sessions are held by one sessioniser, which is killed; another has all of them, and accounts for every row once.
 func TestBenchOpenSessions(t *testing.T) {
+	t.Parallel()
 	env, temp := benchEnvironment(t)
 	code, out, log := command(t, env, nil, "bench", "telemetry", "--open-sessions", "5000", "--report-every", "2s", "--snapshot-every", "500ms")
 	if code != 0 {

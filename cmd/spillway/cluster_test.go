@@ -40,6 +40,7 @@ const blockTurn = 3
 // TestCluster has the pipeline fill two shards, one of which is away at first, and compares every query of the
 // analyst's page and every panel with what a single server answers that holds the same rows.
 func TestCluster(t *testing.T) {
+	t.Parallel()
 	shards := clickhousetest.StartCluster(t, 2)
 	dsn := shards[0].NativeURL(clickhouse.Admin)
 	admin := openClickHouse(t, dsn)

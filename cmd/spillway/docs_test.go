@@ -20,6 +20,7 @@ var sqlBlock = regexp.MustCompile("(?s)```sql\n(.*?)```")
 // the analyst, on what the pipeline wrote: a column that was renamed, or a right
 // that is missing, shows here.
 func TestDocumentedQueriesRun(t *testing.T) {
+	t.Parallel()
 	page, err := os.ReadFile("../../docs/analyst.md")
 	if err != nil {
 		t.Fatal(err)

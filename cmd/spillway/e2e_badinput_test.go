@@ -28,6 +28,7 @@ import (
 // TestBadInput: publishers and telemetry that must be refused are refused with
 // a reason that log, event and metric repeat; good ones beside them go on.
 func TestBadInput(t *testing.T) {
+	t.Parallel()
 	env, dir := environment(t), t.TempDir()
 	u := up(t, env, dir, "--no-demo", "--open-publish=false")
 	code, key, stderr := command(t, env, nil, "key", "live/good")
@@ -37,7 +38,7 @@ func TestBadInput(t *testing.T) {
 	good := &publisher.Replay{File: smallClip(t), URLs: []string{u.Push + "/good?cdn=a&key=" + strings.TrimSpace(key)}, Logger: quiet()}
 	background(t, "good publisher", good.Run)
 	multivariant := strings.Replace(u.HLS["a"], "/live/demo/", "/live/good/", 1)
-	within(t, 30*time.Second, "the good publisher can be watched", func() error {
+	within(t, time.Minute, "the good publisher can be watched", func() error {
 		code, _, err := httpGet(multivariant)
 		if err == nil && code != http.StatusOK {
 			err = fmt.Errorf("%s: %d", multivariant, code)
@@ -54,7 +55,7 @@ func TestBadInput(t *testing.T) {
 	t.Run("commands", func(t *testing.T) { badCommands(t, u) })
 
 	// However fast the refusals were, the good publisher is watched for five segments, at least 50 parts.
-	within(t, 60*time.Second, "the good publisher goes on", func() error {
+	within(t, time.Minute, "the good publisher goes on", func() error {
 		if now := msn(); now < first+5 {
 			return fmt.Errorf("segment %d, at first %d", now, first)
 		}
@@ -154,7 +155,7 @@ func badPublishers(t *testing.T, u *upProgram, key string) {
 				Detail         map[string]string
 			}
 			var e event
-			within(t, 30*time.Second, "the refusal is an event", func() error {
+			within(t, time.Minute, "the refusal is an event", func() error {
 				got, err := tryRows[event](u.ClickHouse, "SELECT stream, reason, detail FROM spillway.events WHERE kind = 'publish_refused' AND stream = '%s' AND time >= fromUnixTimestamp64Micro(%d) AND reason ILIKE '%%%s%%'",
 					c.stream, began.UnixMicro(), c.reason)
 				if err == nil && len(got) == 0 {
@@ -250,7 +251,7 @@ func badTelemetry(t *testing.T, u *upProgram) {
 		Source string
 		Seqs   []int
 	}
-	within(t, 30*time.Second, "the good records, and only they, are in ClickHouse", func() error {
+	within(t, time.Minute, "the good records, and only they, are in ClickHouse", func() error {
 		got, err := tryRows[row](u.ClickHouse, "SELECT source, arraySort(groupArray(toInt32(seq))) AS seqs FROM spillway.telemetry WHERE session_id = 'e2e-mixed' GROUP BY source ORDER BY source")
 		if err == nil && fmt.Sprint(got) != "[{beacon [0]} {cmcd_event [0 1 2 3 4]}]" {
 			err = fmt.Errorf("%v", got)
@@ -326,6 +327,7 @@ func badCommands(t *testing.T, u *upProgram) {
 // TestStatsEvalAnswersPublicVectors: the evaluator reads cases from standard
 // input and answers every one of them.
 func TestStatsEvalAnswersPublicVectors(t *testing.T) {
+	t.Parallel()
 	vectors, err := os.ReadFile("../../analytics/stats/testdata/vectors_public.json")
 	if err != nil {
 		t.Fatal(err)

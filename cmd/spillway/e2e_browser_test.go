@@ -94,7 +94,7 @@ func TestBrowserPlaysAndTelemetryAgrees(t *testing.T) {
 	if err := chromedp.Run(ctx, chromedp.Navigate(u.Watch+"?viewer=e2e-browser")); err != nil {
 		t.Fatal(err)
 	}
-	within(t, 30*time.Second, "the page has a player", func() error {
+	within(t, time.Minute, "the page has a player", func() error {
 		ready, err := browser.Evaluate[bool](ctx, `!!(window.spillway && spillway.hls && document.getElementById('video').videoWidth)`)
 		if err == nil && !ready {
 			err = errors.New("not yet")
@@ -110,7 +110,7 @@ func TestBrowserPlaysAndTelemetryAgrees(t *testing.T) {
 		page, err = browser.Evaluate[pageState](ctx, readPage)
 		return err
 	}
-	within(t, 90*time.Second, "30 s are played", func() error {
+	within(t, 2*time.Minute, "30 s are played", func() error {
 		if err := read(); err != nil {
 			return err
 		}
@@ -147,8 +147,9 @@ func TestBrowserPlaysAndTelemetryAgrees(t *testing.T) {
 
 	t.Run("picture clock agrees with EXT-X-PROGRAM-DATE-TIME", func(t *testing.T) {
 		// On a busy machine the publisher leaves out frames, and ingest lets the next picture begin where the last
-		// one ended: that one is early by what is missing. Such pictures are single. An error of the mapping is not:
-		// it moves by 5 ms a second at most (ingest/cut), so it shows in the median of any few seconds.
+		// one ended: that one is early by what is missing. Such pictures are single, and those that were long on their
+		// way to ingest are few. An error of the mapping is neither: it moves by 5 ms a second at most (ingest/cut), so
+		// it shows in the median of all, and a large one in that of any few seconds.
 		const few = 15
 		var off, latency, errs []float64
 		for _, s := range page.Samples {
@@ -165,9 +166,12 @@ func TestBrowserPlaysAndTelemetryAgrees(t *testing.T) {
 		slices.Sort(off)
 		t.Logf("true latency %.0f ms (mean of %d frames); capture time off the playlist's by %.0f ms (median), %.0f ms (95 %%), %.0f ms (most)",
 			mean(latency), len(off), off[len(off)/2], off[len(off)*95/100], off[len(off)-1])
+		if m := off[len(off)/2]; m > 100 {
+			t.Errorf("capture time and EXT-X-PROGRAM-DATE-TIME differ by %.0f ms (median)", m)
+		}
 		for i := 0; i+few <= len(errs); i++ {
 			window := slices.Sorted(slices.Values(errs[i : i+few]))
-			if m := window[few/2]; math.Abs(m) > 100 {
+			if m := window[few/2]; math.Abs(m) > 250 {
 				t.Errorf("capture time and EXT-X-PROGRAM-DATE-TIME differ by %.0f ms (median of %d frames in a row, %.1f s after the first)",
 					m, few, (page.Samples[i].At-page.Samples[0].At)/1000)
 				break
@@ -189,7 +193,7 @@ func TestBrowserPlaysAndTelemetryAgrees(t *testing.T) {
 			Requests                               int
 		}
 		var s session
-		within(t, 60*time.Second, "the session is closed in ClickHouse", func() error {
+		within(t, time.Minute, "the session is closed in ClickHouse", func() error {
 			got, err := tryRows[session](u.ClickHouse, `SELECT final, cdn, arms, client, device, app, stream, starts, startup_ms, stalled_ms, played_ms, latency_mean_ms,
 				start_failures, playback_failures, requests FROM spillway.v_sessions WHERE session_id = '%s'`, page.Session)
 			if err != nil {
@@ -250,7 +254,7 @@ func TestBrowserPlaysAndTelemetryAgrees(t *testing.T) {
 			Reason             string   `json:"reason_code"`
 			Candidates         []string `json:"candidate_cdns"`
 		}
-		within(t, 20*time.Second, "decisions of the session", func() error {
+		within(t, time.Minute, "decisions of the session", func() error {
 			got := rows[decision](t, u.ClickHouse, "SELECT kind, chosen, arms, reason_code, candidate_cdns FROM spillway.decisions WHERE session_id = '%s' AND kind = 'dispatch'", page.Session)
 			if len(got) == 1 && got[0].Chosen == page.CDNs[0] && got[0].Reason != "" && len(got[0].Candidates) == 3 && got[0].Arms == page.Arms {
 				return nil
@@ -261,7 +265,7 @@ func TestBrowserPlaysAndTelemetryAgrees(t *testing.T) {
 			Experiment, Arm string
 			Propensity      float64
 		}
-		within(t, 20*time.Second, "exposure of the session", func() error {
+		within(t, time.Minute, "exposure of the session", func() error {
 			got := rows[exposure](t, u.ClickHouse, "SELECT experiment, arm, propensity FROM spillway.exposures WHERE session_id = '%s'", page.Session)
 			if len(got) == 1 && got[0].Experiment+"="+got[0].Arm == page.Arms && got[0].Propensity > 0 {
 				return nil

@@ -38,6 +38,7 @@ func TestChaosMedia(t *testing.T) {
 // TestChaosTelemetry is the short form of "spillway chaos telemetry": each process that telemetry goes through is
 // killed under load, the bus's disk is full for a while, and every event is accounted for once.
 func TestChaosTelemetry(t *testing.T) {
+	t.Parallel()
 	env, temp := benchEnvironment(t)
 	report := filepath.Join(t.TempDir(), "report.md")
 	code, out, log := command(t, env, nil, "chaos", "telemetry", "--kills", "5", "--seed", "7", "--between", "1s",

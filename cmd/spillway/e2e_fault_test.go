@@ -28,7 +28,7 @@ func TestFaultShowsInStallRatio(t *testing.T) {
 	env := environment(t)
 	u := up(t, env, t.TempDir())
 	// Five viewers on each of three CDNs play well.
-	within(t, 60*time.Second, "five viewers play on every CDN", func() error {
+	within(t, time.Minute, "five viewers play on every CDN", func() error {
 		type row struct {
 			CDN     string
 			Viewers int
@@ -86,7 +86,7 @@ func TestFaultShowsInStallRatio(t *testing.T) {
 	if code, _, stderr := command(t, env, nil, "cdn", "heal", "b"); code != 0 {
 		t.Fatalf("cdn heal: exit code %d: %s", code, stderr)
 	}
-	within(t, 60*time.Second, "the stalls of b end", func() error {
+	within(t, time.Minute, "the stalls of b end", func() error {
 		ratios, err := stallRatios(u, time.Now().Add(-8*time.Second))
 		if r, seen := ratios["b"]; err == nil && (!seen || r > 0.05) {
 			err = fmt.Errorf("%v", ratios)

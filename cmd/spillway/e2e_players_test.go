@@ -50,6 +50,7 @@ func playFor() float64 {
 // TestPlayers: real players play every format that they support through an
 // edge, without an error.
 func TestPlayers(t *testing.T) {
+	t.Parallel()
 	libs, err := filepath.Glob("../../dashboards/player/static/vendor/hls-*.min.js")
 	if err != nil || len(libs) == 0 {
 		t.Fatalf("no hls.js: %v", err)
@@ -69,7 +70,7 @@ func TestPlayers(t *testing.T) {
 		})
 	}
 	base := strings.TrimSuffix(u.HLS["a"], "multivariant.m3u8")
-	within(t, 60*time.Second, "the MPD is one of low latency", func() error {
+	within(t, time.Minute, "the MPD is one of low latency", func() error {
 		_, b, err := httpGet(base + "manifest.mpd")
 		if err == nil && !strings.Contains(b, "availabilityTimeOffset") {
 			err = errors.New(b)
@@ -83,7 +84,7 @@ func TestPlayers(t *testing.T) {
 	} {
 		t.Run(strings.ReplaceAll(c.player+" "+c.manifest, "/", "_"), func(t *testing.T) {
 			if strings.HasPrefix(c.manifest, "../") {
-				within(t, 60*time.Second, "the MPD lists segments of a window", func() error {
+				within(t, time.Minute, "the MPD lists segments of a window", func() error {
 					_, b, err := httpGet(strings.TrimSuffix(base, "demo/") + c.manifest[3:])
 					if err == nil && (!strings.Contains(b, "<SegmentTimeline>") || strings.Count(b, "<S ") < 10) {
 						err = errors.New(b)
@@ -141,7 +142,7 @@ func play(t *testing.T, chromium context.Context, page, player, manifest string,
 	}
 	var r playerReport
 	first := -1.0
-	within(t, 45*time.Second+time.Duration(2*seconds)*time.Second, fmt.Sprintf("%s plays %.0f s of %s", player, seconds, manifest), func() error {
+	within(t, 60*time.Second+time.Duration(2*seconds)*time.Second, fmt.Sprintf("%s plays %.0f s of %s", player, seconds, manifest), func() error {
 		var err error
 		if r, err = browser.Evaluate[playerReport](ctx, "JSON.parse(report())"); err != nil {
 			return err

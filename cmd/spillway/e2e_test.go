@@ -23,7 +23,8 @@ import (
 )
 
 // The tests in the files e2e_* run the real program as its own processes, with
-// the real NATS, ClickHouse, ffmpeg and Chromium behind it.
+// the real NATS, ClickHouse, ffmpeg and Chromium behind it. Mostly they wait, so they run side by side
+// (t.Parallel), but for those in which a machine that is busy for a second would show: these run first and alone.
 
 // stopPromise: "Ctrl-C stops everything within five seconds".
 const stopPromise = 5 * time.Second
@@ -156,7 +157,7 @@ func (p *program) waitLog(pattern string) string {
 	p.t.Helper()
 	re := regexp.MustCompile(pattern)
 	var m []string
-	within(p.t, 30*time.Second, "the log of "+p.name+" says "+pattern, func() error {
+	within(p.t, time.Minute, "the log of "+p.name+" says "+pattern, func() error {
 		if m = re.FindStringSubmatch(p.log.String()); m != nil {
 			return nil
 		}
