@@ -71,7 +71,7 @@ var (
 	headEnd = []byte("\r\n\r\n")
 	// Heads may also end in lines of LF alone (RFC 9112 section 2.2), which net/http reads.
 	otherEnds = [][]byte{[]byte("\n\n"), []byte("\n\r\n")}
-	errPass = errors.New("this is for net/http")
+	errPass   = errors.New("this is for net/http")
 )
 
 func (c *conn) serve() {
