@@ -29,19 +29,36 @@ var cdnKind = kind[schemas.CDN]{
 	},
 }
 
+// usageKind is what CDNs delivered; the role usage writes it.
+var usageKind = kind[schemas.Usage]{what: "volume", bucket: schemas.BucketUsage, parse: schemas.ParseUsage}
+
 // cdnCommand reads and changes the CDN registry, and the faults of test edges.
 func (c *commands) cdnCommand() *ffcli.Command {
 	var b base
 	return c.parent("cdn", "the CDN registry and the faults of test edges",
 		cdnKind.list(c, &b, "cdn list", "list the CDNs"),
 		c.cdnSet(&b),
-		c.command("cdn show", "NAME", "print a CDN's entry as JSON", 1, b.register, func(ctx ctx, a []string) error {
+		c.command("cdn show", "NAME", "print a CDN's entry, and what it delivered and costs this month, as JSON", 1, b.register, func(ctx ctx, a []string) error {
 			return cdnKind.with(ctx, &b, func(r *cdnRegistry) error {
 				d, err := cdnKind.get(ctx, r, a[0])
 				if err != nil {
 					return err
 				}
-				return c.printJSON(d)
+				var used *schemas.Usage
+				err = usageKind.with(ctx, &b, func(r *registry.Registry[schemas.Usage]) (err error) {
+					if used, err = r.Get(ctx, schemas.UsageKey); errors.Is(err, registry.ErrNone) {
+						return nil
+					}
+					return err
+				})
+				if err != nil {
+					return err
+				}
+				now := time.Now()
+				return c.printJSON(struct {
+					*schemas.CDN
+					Month schemas.Bill `json:"month"`
+				}{d, d.Bill(used.GB(d.Name, now), now)})
 			})
 		}),
 		c.command("cdn state", "NAME active|draining|off", "take a CDN in or out of answers", 2, b.register, func(ctx ctx, a []string) error {

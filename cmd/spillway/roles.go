@@ -24,6 +24,7 @@ import (
 	"github.com/spillway-live/spillway/workers/router"
 	"github.com/spillway-live/spillway/workers/screenshot"
 	"github.com/spillway-live/spillway/workers/store"
+	"github.com/spillway-live/spillway/workers/usage"
 )
 
 // deps is what roles are built from: an open bus, secrets, where to log and count.
@@ -138,6 +139,12 @@ func (d *deps) sessioniserRole(snapshotEvery time.Duration) role {
 	return role{"sessioniser", func(ctx context.Context) error {
 		return sessioniser.Run(ctx, sessioniser.Settings{JetStream: d.js, Logger: d.logger, Registerer: d.reg, SnapshotEvery: snapshotEvery})
 	}}
+}
+
+// usageRole counts what CDNs deliver by month.
+func (d *deps) usageRole() role {
+	u := &usage.Counter{JetStream: d.js, Signer: d.signer, Logger: d.log("usage"), Registerer: d.reg}
+	return role{"usage", u.Run}
 }
 
 // loaderRole writes the bus into ClickHouse at dsn.

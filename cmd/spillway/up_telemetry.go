@@ -56,6 +56,9 @@ func (s *system) startAnalytics(ctx ctx) error {
 	if s.f.runs("sessioniser") {
 		s.add(s.d.sessioniserRole(0))
 	}
+	if s.f.runs("usage") {
+		s.add(s.d.usageRole())
+	}
 	return nil
 }
 

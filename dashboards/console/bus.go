@@ -79,6 +79,11 @@ func (c *Console) watchOnce(ctx context.Context) error {
 		return err
 	}
 	defer cdns.Stop()
+	used, err := watch(schemas.BucketUsage)
+	if err != nil {
+		return err
+	}
+	defer used.Stop()
 	cons, err := c.s.JetStream.OrderedConsumer(open, schemas.StreamPictures, jetstream.OrderedConsumerConfig{
 		FilterSubjects: []string{"pictures.>"}, DeliverPolicy: jetstream.DeliverLastPerSubjectPolicy, HeadersOnly: true,
 	})
@@ -132,6 +137,16 @@ func (c *Console) watchOnce(ctx context.Context) error {
 					onStream(pick(newStreams, c.st.streams), e)
 				}
 			})
+		case e, ok := <-used.Updates():
+			if !ok {
+				return errors.New("watch of the volumes ended")
+			}
+			if e == nil {
+				continue
+			}
+			if u, err := schemas.ParseUsage(e.Key(), e.Value()); err == nil {
+				c.apply(func() { c.st.used = u })
+			}
 		case e, ok := <-cdns.Updates():
 			if !ok {
 				return errors.New("watch of the CDNs ended")

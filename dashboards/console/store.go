@@ -91,6 +91,7 @@ type store struct {
 	mu         sync.Mutex
 	streams    map[string]schemas.StreamState // by KV key
 	cdns       map[string]schemas.CDN
+	used       *schemas.Usage // nil: not known
 	pictures   map[schemas.StreamKey]pictureRef
 	n          numbers
 	bus, click health
@@ -176,6 +177,8 @@ type cdnView struct {
 	ErrorRatio      num   `json:"request_error_ratio"`
 	Failures        int64 `json:"failures"`
 	EgressBps       num   `json:"egress_bps"`
+	// Bill is what the month costs so far; nil for a CDN that is not registered.
+	Bill *schemas.Bill `json:"bill"`
 }
 
 // totals are the figures over all streams and CDNs.
@@ -253,7 +256,7 @@ func (st *store) view(now time.Time) view {
 	if len(v.Streams) > maxStreams {
 		v.Streams = v.Streams[:maxStreams]
 	}
-	st.cdnViews(&v, byCDN)
+	st.cdnViews(&v, byCDN, now)
 	return v
 }
 
@@ -294,7 +297,7 @@ func streamOf(s *schemas.StreamState, now time.Time, bus health) streamView {
 	return w
 }
 
-func (st *store) cdnViews(v *view, byCDN map[string]int64) {
+func (st *store) cdnViews(v *view, byCDN map[string]int64, now time.Time) {
 	n := st.n
 	names := map[string]bool{}
 	for name := range st.cdns {
@@ -315,6 +318,9 @@ func (st *store) cdnViews(v *view, byCDN map[string]int64) {
 		}
 		if !ok {
 			w.State = "unregistered"
+		} else {
+			b := c.Bill(st.used.GB(name, now), now)
+			w.Bill = &b
 		}
 		if n.viewers != nil {
 			w.Viewers = num(byCDN[name])

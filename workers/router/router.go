@@ -184,7 +184,7 @@ func New(s Settings) (*Router, error) {
 		return nil, fmt.Errorf("router: %w", err)
 	}
 	r.t = newTables(s.Logger, r.usableCDNs)
-	r.load.CDNs = r.t.cdns.Get
+	r.load.CDNs, r.load.Usage = r.t.cdns.Get, r.t.used
 	r.rules = newPolicies(s.Logger, r.m)
 	r.out = newPublisher(s.JS, s.Logger, r.m)
 	if r.ln, err = net.Listen("tcp", s.Addr); err != nil {

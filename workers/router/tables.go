@@ -26,6 +26,7 @@ type tables struct {
 	registry    *mirror.Table[*schemas.CDN]
 	experiments *mirror.Table[*schemas.Experiment]
 	streams     *mirror.Table[*schemas.StreamState]
+	usage       *mirror.Table[*schemas.Usage]
 
 	cdns    *mirror.Derived[[]schemas.CDN]         // that may be answered with, by name
 	running *mirror.Derived[[]*schemas.Experiment] // by name
@@ -42,6 +43,7 @@ func newTables(logger *slog.Logger, usable func([]schemas.CDN) []schemas.CDN) *t
 		registry:    mirror.New(schemas.BucketCDNs, schemas.ParseCDN, logger),
 		experiments: mirror.New(schemas.BucketExperiments, schemas.ParseExperiment, logger),
 		streams:     mirror.New(schemas.BucketStreams, schemas.ParseStreamState, logger),
+		usage:       mirror.New(schemas.BucketUsage, schemas.ParseUsage, logger),
 	}
 	t.cdns = mirror.Derive(t.registry, func(all iter.Seq2[string, *schemas.CDN]) []schemas.CDN {
 		var list []schemas.CDN
@@ -70,6 +72,12 @@ func (t *tables) stream(k schemas.StreamKey) *schemas.StreamState {
 	return s
 }
 
+// used gives what CDNs delivered; nil: nothing is known.
+func (t *tables) used() *schemas.Usage {
+	u, _ := t.usage.Get(schemas.UsageKey)
+	return u
+}
+
 // cdn gives a CDN that may be answered with; nil: there is none of the name.
 func (t *tables) cdn(name string) *schemas.CDN {
 	list := t.cdns.Get()
@@ -86,7 +94,7 @@ func (t *tables) cdn(name string) *schemas.CDN {
 func (t *tables) run(ctx context.Context, js jetstream.JetStream, loaded func()) error {
 	g, ctx := errgroup.WithContext(ctx)
 	for _, follow := range []func(context.Context, jetstream.JetStream) error{
-		t.registry.Run, t.experiments.Run, t.streams.Run, t.access.Run, t.apps.Run, t.sources.Run, t.pulls.Run, t.made.Run,
+		t.registry.Run, t.experiments.Run, t.streams.Run, t.access.Run, t.apps.Run, t.sources.Run, t.pulls.Run, t.made.Run, t.usage.Run,
 	} {
 		g.Go(func() error { return follow(ctx, js) })
 	}

@@ -99,12 +99,18 @@ func (l *Table) estimates(cdns []schemas.CDN, p Place, now time.Time) *placeFact
 		return have
 	}
 	have = &placeFacts{at: now, cdns: cdns, facts: make([]policy.Facts, len(cdns))}
+	var used *schemas.Usage
+	if l.Usage != nil {
+		used = l.Usage()
+	}
+	share := schemas.MonthShare(now)
 	for i := range cdns {
 		name := cdns[i].Name
 		e := l.health.Estimate(name, p.Region, p.ISP, now)
 		f := policy.Facts{
 			Growth: 1, RegionGrowth: 1, StallRatio: e.StallRatio, StartFailRatio: e.StartFailRatio, ErrorRatio: e.ErrorRatio, FirstScreenMs: e.FirstScreenMs,
 			BitrateBps: e.BitrateBps, Samples: e.Samples, AgeSec: e.AgeSec,
+			MonthGB: used.GB(name, now), MonthShare: share,
 		}
 		if on := l.on[name]; on != nil {
 			f.Growth = on.trend.Growth(horizon)

@@ -32,6 +32,8 @@ type Table struct {
 	// Set them before the first use.
 	CDNs func() []schemas.CDN
 	Now  func() time.Time
+	// Usage gives what CDNs delivered this month; nil: it is not known.
+	Usage func() *schemas.Usage
 
 	mu       sync.Mutex
 	sessions map[string]*session

@@ -12,6 +12,7 @@ const COLUMNS = [
   { head: "Latency", unit: "mean, 20 s", line: "latency_ms" },
   { head: "Egress", unit: "10 s", line: "egress_bps" },
   { head: "Errors", unit: "requests · plays" },
+  { head: "Spend", unit: "this month" },
 ];
 
 export function cdnTable() {
@@ -46,6 +47,14 @@ function create() {
   return row;
 }
 
+// bill is what the month costs so far, the volume, and the share of the commitment that is used.
+function bill(b) {
+  if (!b) return [DASH, "", ""];
+  const volume = b.gb < 1000 ? `${b.gb.toFixed(1)} GB` : `${(b.gb / 1000).toFixed(1)} TB`;
+  const commit = b.commit_share === undefined ? "" : `, ${percent(b.commit_share)} of commitment`;
+  return ["$" + b.spend_usd.toFixed(2), "· " + volume + commit, ""];
+}
+
 function update(row, c, i, state) {
   const { name, badge, cells } = row.parts;
   text(name, c.name);
@@ -62,6 +71,7 @@ function update(row, c, i, state) {
     [bps(c.egress_bps), load, ""],
     [c.request_error_ratio === null ? DASH : percent(c.request_error_ratio), "· " + count(c.failures), c.request_error_ratio > 0.02 || c.failures > 0 ? "warn" : ""],
   ];
+  figures.push(bill(c.bill));
   cells.forEach((cell, j) => {
     const [value, note, cls] = figures[j];
     text(cell.value, value);

@@ -1,0 +1,175 @@
+package usage
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/spillway-live/spillway/schemas"
+	"github.com/spillway-live/spillway/schemas/token"
+	"github.com/spillway-live/spillway/testenv/await"
+	"github.com/spillway-live/spillway/testenv/bus/bustest"
+)
+
+type rig struct {
+	t      *testing.T
+	b      *bustest.Bus
+	kv     jetstream.KeyValue
+	signer *token.Signer
+}
+
+func newRig(t *testing.T) *rig {
+	t.Helper()
+	b := bustest.Start(t)
+	r := &rig{t: t, b: b}
+	var err error
+	if r.signer, err = token.NewSigner([]byte("0123456789abcdef")); err != nil {
+		t.Fatal(err)
+	}
+	if r.kv, err = b.JS.KeyValue(t.Context(), schemas.BucketUsage); err != nil {
+		t.Fatal(err)
+	}
+	cdns, err := b.JS.KeyValue(t.Context(), schemas.BucketCDNs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"a", "b"} {
+		v, err := json.Marshal(schemas.CDN{Name: name, BaseURL: "http://" + name, State: schemas.CDNActive})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := cdns.Put(t.Context(), name, v); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return r
+}
+
+// run starts a counter; kill ends it as it stands.
+func (r *rig) run() (kill func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- (&Counter{JetStream: r.b.JS, Signer: r.signer}).Run(ctx) }()
+	return func() {
+		r.t.Helper()
+		cancel()
+		if err := <-done; err != nil {
+			r.t.Error(err)
+		}
+	}
+}
+
+func (r *rig) send(partition int, s ...schemas.Slice) uint64 {
+	r.t.Helper()
+	data, err := schemas.EncodeSlices(s)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	a, err := r.b.JS.Publish(r.t.Context(), schemas.SlicesSubject(partition), data)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return a.Sequence
+}
+
+func (r *rig) stored() *schemas.Usage {
+	u, _, err := load(r.t.Context(), r.kv)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return u
+}
+
+func (r *rig) await(seq uint64) *schemas.Usage {
+	r.t.Helper()
+	await.Text(r.t, "all is counted", func() string {
+		if u := r.stored(); u.Seq < seq {
+			return fmt.Sprintf("counted to %d of %d", u.Seq, seq)
+		}
+		return ""
+	})
+	return r.stored()
+}
+
+func TestWhatCounts(t *testing.T) {
+	r := newRig(t)
+	kill := r.run()
+	defer kill()
+	nov, dec := time.Date(2026, 11, 30, 23, 59, 59, 0, time.UTC), time.Date(2026, 12, 1, 0, 0, 0, 0, time.UTC)
+	own := r.signer.NewSessionID()
+	played := func(id, cdn string, at time.Time, kbps, ms, edge int64) schemas.Slice {
+		return schemas.Slice{Kind: schemas.SliceDelta, SessionID: id, CDN: cdn, TimeUnixMs: at.UnixMilli(), BitrateKbpsMsSum: kbps * ms, BitrateWeightMs: ms, RequestBytes: edge}
+	}
+	r.send(0, played(own, "a", nov, 8000, 1000, 0), played(own, "a", dec, 8000, 2000, 0), played(own, "a", dec, 8000, -1000, 0))
+	r.send(1, played("made-up", "a", nov, 8000, 1000, 0), played(own, "nowhere", nov, 8000, 1000, 5000), played(own, "", nov, 8000, 1000, 5000))
+	if _, err := r.b.JS.Publish(t.Context(), schemas.SlicesSubject(2), []byte("not slices")); err != nil {
+		t.Fatal(err)
+	}
+	u := r.await(r.send(1, played("foreign", "b", nov, 8000, 1000, 700), played(own, "b", nov, 8000, 1, 500)))
+	want := map[string]map[string]schemas.Volume{
+		"2026-11": {"a": {PlayedBytes: 1_000_000}, "b": {EdgeBytes: 1200, PlayedBytes: 1000}},
+		"2026-12": {"a": {PlayedBytes: 1_000_000}},
+	}
+	if fmt.Sprint(u.Months) != fmt.Sprint(want) || u.MissedMessages != 0 {
+		t.Errorf("counted %+v, want %v", u, want)
+	}
+	if got := u.GB("b", nov); got != 1200/1e9 {
+		t.Errorf("b delivered %v GB", got)
+	}
+}
+
+// TestKilledAndBesideEachOther: counters are killed and started while slices
+// come, two at a time, and every slice counts once.
+func TestKilledAndBesideEachOther(t *testing.T) {
+	r := newRig(t)
+	id := r.signer.NewSessionID()
+	const messages = 400
+	want, last := int64(0), uint64(0)
+	kills := []func(){r.run(), r.run()}
+	for i := range messages {
+		n := rand.Int64N(1000) + 1
+		want += n
+		last = r.send(i%4, schemas.Slice{Kind: schemas.SliceDelta, SessionID: id, CDN: "a", TimeUnixMs: 1_795_000_000_000, RequestBytes: n})
+		if i%40 == 39 {
+			kills[i/40%2]()
+			kills[i/40%2] = r.run()
+		}
+	}
+	u := r.await(last)
+	for _, kill := range kills {
+		kill()
+	}
+	if got := u.Months["2026-11"]["a"].EdgeBytes; got != want || u.MissedMessages != 0 {
+		t.Errorf("counted %d bytes, want %d; %d messages missed", got, want, u.MissedMessages)
+	}
+	// What is purged unread is told, and what comes then counts.
+	st, err := r.b.JS.Stream(t.Context(), schemas.StreamSlices)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.send(0, schemas.Slice{Kind: schemas.SliceDelta, SessionID: id, CDN: "a", TimeUnixMs: 1_795_000_000_000, RequestBytes: 7})
+	if err := st.Purge(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	last = r.send(0, schemas.Slice{Kind: schemas.SliceDelta, SessionID: id, CDN: "a", TimeUnixMs: 1_795_000_000_000, RequestBytes: 5})
+	kill := r.run()
+	defer kill()
+	if u := r.await(last); u.MissedMessages != 1 || u.Months["2026-11"]["a"].EdgeBytes != want+5 {
+		t.Errorf("%+v, want %d bytes and one message missed", u, want+5)
+	}
+}
+
+func TestBills(t *testing.T) {
+	c := schemas.CDN{PricePerGBMicroUSD: 30_000, PriceTiers: []schemas.PriceTier{{FromGB: 100, PerGBMicroUSD: 20_000}, {FromGB: 1000, PerGBMicroUSD: 5_000}}, CommitGB: 50}
+	at := time.Date(2026, 11, 16, 0, 0, 0, 0, time.UTC)
+	for _, x := range []struct{ gb, usd, commit float64 }{{0, 1.5, 0}, {25, 1.5, 0.5}, {100, 3, 2}, {200, 5, 4}, {2000, 3 + 18 + 5, 40}} {
+		if b := c.Bill(x.gb, at); b.SpendUSD != x.usd || b.CommitShare != x.commit || b.MonthShare != 0.5 || b.Month != "2026-11" {
+			t.Errorf("%v GB: %+v, want %v USD", x.gb, b, x.usd)
+		}
+	}
+}
