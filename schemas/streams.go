@@ -116,12 +116,16 @@ func BucketConfigs(s BusSettings) []jetstream.KeyValueConfig {
 	apps.History = 64
 	publishers := kv(BucketPublishers, "publishers that report, and commands to them")
 	publishers.TTL = 24 * time.Hour
+	pushes := kv(BucketPushes, "targets that streams are pushed to")
+	pushes.History = 64
+	pushStates := kv(BucketPushStates, "what pushes do, and who does them")
+	pushStates.TTL = time.Hour
 	erasures := kv(BucketErasures, "viewers whose rows are deleted as they arrive")
 	erasures.TTL = ErasureKept
 	locations := kv(BucketLocations, "where this region gets streams from")
 	locations.TTL = LocationKept
 	return []jetstream.KeyValueConfig{
-		locations, apps, erasures, publishers, kv(BucketSources, "cameras that are pulled"), kv(BucketShares, "public addresses of private streams"),
+		locations, apps, erasures, publishers, pushes, pushStates, kv(BucketSources, "cameras that are pulled"), kv(BucketShares, "public addresses of private streams"),
 		kv(BucketPulls, "who pulls which camera"),
 		kv(BucketRenditions, "renditions made by the pipeline"), inits, kv(BucketStreams, "live streams"), kv(BucketPositions, "numbering of each rendition"),
 		cdns, policies, kv(BucketUsage, "what CDNs delivered, by month"), kv(BucketFaults, "faults of test edges"), experiments, kv(BucketLedger, "loader ledger"),

@@ -150,6 +150,7 @@ func (c *commands) roleCommands() []*ffcli.Command {
 		r, err := d.pullerRole(ctx, nil)
 		return one(r, err)
 	})
+	add("pusher", "push streams to CDNs and services by RTMP; see spillway push", nil, func(d *deps) ([]role, error) { return one(d.pushRole(), nil) })
 	var media mediaFlags
 	add("packager", "make parts of chunks", media.registerPackager, func(d *deps) ([]role, error) { return one(d.packagerRole(media)) })
 	const storeHelp = "`URL` of the object store of what viewers may seek back to: file:///PATH or s3://BUCKET/PREFIX?endpoint=https://HOST&region=R (credentials: environment or ~/.aws/credentials)"

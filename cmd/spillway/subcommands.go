@@ -16,6 +16,7 @@ func (c *commands) subcommands() []*ffcli.Command {
 		c.sourceCommand(),
 		c.publisherCommand(),
 		c.shareCommand(),
+		c.pushCommand(),
 		c.dashboardsCommand(),
 		c.statsCommand(),
 		c.exportCommand(),

@@ -130,6 +130,7 @@ func upSteps() []step {
 		{[]string{"transcoder"}, (*system).startTranscoder},
 		{[]string{"origin"}, (*system).startOrigin},
 		{[]string{"router"}, (*system).startRouter},
+		{[]string{"push"}, (*system).startPush},
 		{[]string{"screenshot"}, (*system).startScreenshot},
 		{[]string{"console"}, (*system).startConsole},
 		{[]string{"edge"}, (*system).startEdges},

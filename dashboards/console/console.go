@@ -7,7 +7,7 @@
 //	GET /v1/streams  /v1/cdns                  JSON
 //	GET /<app>/<stream>/picture.jpg            latest picture
 //	GET /v1/pictures/<app>/<stream>?from=&to=  history (JSON), /<seq>.jpg one picture
-//	GET /v1/settings/<bucket>                  all entries, without passwords: cdns, policies, apps, sources, shares
+//	GET /v1/settings/<bucket>                  all entries, without passwords: cdns, policies, apps, sources, pushes, shares
 //	GET, PUT, PATCH, DELETE /v1/settings/<bucket>/<key>   one entry, as in the bucket
 //	GET /v1/settings/<bucket>/<key>/history    its versions
 //	PUT /v1/cdns/<name>/state                  {"state":"draining"}

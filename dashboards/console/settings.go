@@ -57,6 +57,7 @@ func (c *Console) settings(mux *http.ServeMux) {
 	})
 	handle(mux, "apps", &entries[schemas.AppSettings]{c: c, bucket: schemas.BucketApps, parse: schemas.ParseAppSettings})
 	handle(mux, "sources", &entries[schemas.Source]{c: c, bucket: schemas.BucketSources, parse: schemas.ParseSource, hide: hidePassword})
+	handle(mux, "pushes", &entries[schemas.PushTarget]{c: c, bucket: schemas.BucketPushes, parse: schemas.ParsePushTarget, hide: func(t *schemas.PushTarget) { t.URL = t.ShownURL() }})
 	handle(mux, "shares", &entries[schemas.Share]{
 		c: c, bucket: schemas.BucketShares, parse: schemas.ParseShare, becomes: (*schemas.Share).MayBecome,
 		keep: `shares are withdrawn, not removed, so that their addresses are not given out again: PUT with "withdrawn": <Unix seconds>`,
