@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"time"
 
 	"github.com/ClickHouse/ch-go"
@@ -23,7 +24,7 @@ func (i *inserter) insert(ctx context.Context, table, token string, in proto.Inp
 	if i.client == nil {
 		c, err := ch.Dial(ctx, ch.Options{
 			Address: i.Addr, User: i.User, Password: i.Password, Database: i.Database, ClientName: "spillway-loader",
-			Compression: ch.CompressionLZ4, DialTimeout: 3 * time.Second, HandshakeTimeout: 10 * time.Second, ReadTimeout: time.Minute,
+			Compression: i.compression(), DialTimeout: 3 * time.Second, HandshakeTimeout: 10 * time.Second, ReadTimeout: time.Minute,
 			Settings: []ch.Setting{
 				// Each was seen to matter for exactly-once: see the package comment.
 				ch.SettingInt("async_insert", 0),
@@ -55,6 +56,16 @@ func (i *inserter) insert(ctx context.Context, table, token string, in proto.Inp
 		return fmt.Errorf("insert into %s: %w", table, err)
 	}
 	return nil
+}
+
+// compression is none where the server is on this machine: making blocks small and large again costs both sides
+// more than the bytes between them.
+func (i *inserter) compression() ch.Compression {
+	host, _, err := net.SplitHostPort(i.Addr)
+	if ip := net.ParseIP(host); err == nil && (host == "localhost" || ip != nil && ip.IsLoopback()) {
+		return ch.CompressionDisabled
+	}
+	return ch.CompressionLZ4
 }
 
 func (i *inserter) close() {

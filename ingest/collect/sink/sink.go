@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -67,6 +68,7 @@ type partition struct {
 	wake chan struct{}
 
 	mu     sync.Mutex
+	usual  int        // rows of the last batch: room for the next
 	queue  []*pending // the last one takes rows
 	rows   int        // in queue
 	closed bool
@@ -184,6 +186,7 @@ func (p *partition) add(rows []schemas.Telemetry, s *Settings) (*pending, int, e
 		if n := len(p.free); n > 0 {
 			b.rows, p.free = p.free[n-1], p.free[:n-1]
 		}
+		b.rows = slices.Grow(b.rows, min(p.usual+p.usual/8, s.BatchRows)) // growing bit by bit copies large rows again and again
 		p.queue = append(p.queue, b)
 	}
 	first := len(b.rows) == 0
@@ -261,6 +264,7 @@ func (p *partition) front(s *Settings, last bool) (*pending, time.Duration) {
 	}
 	p.queue = append(p.queue[:0], p.queue[1:]...)
 	p.rows -= len(b.rows)
+	p.usual = len(b.rows)
 	return b, 0
 }
 

@@ -2,7 +2,9 @@ package telemetry
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"os"
 	"time"
 
 	"github.com/spillway-live/spillway/testenv/peers/procstat"
@@ -36,7 +38,7 @@ func (s *Settings) followLag(ctx context.Context, l *load) ([]Lag, error) {
 		accepted := l.accepted.Load()
 		var there int64
 		err := s.ClickHouse.QueryRow(ctx, "SELECT toInt64(sum(reports)) FROM rollup_minute WHERE app = 'bench'").Scan(&there)
-		if ctx.Err() != nil {
+		if ctx.Err() != nil || errors.Is(err, os.ErrDeadlineExceeded) { // the connection's clock is that of the window
 			return out, nil
 		}
 		if err != nil {

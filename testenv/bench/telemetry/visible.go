@@ -2,7 +2,9 @@ package telemetry
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strconv"
 	"time"
@@ -52,7 +54,7 @@ func (p *probe) run(ctx context.Context) error {
 			return err
 		}
 		open[s.name] = s.at
-		if err := p.look(ctx, open); err != nil && ctx.Err() == nil {
+		if err := p.look(ctx, open); err != nil && ctx.Err() == nil && !errors.Is(err, os.ErrDeadlineExceeded) {
 			return err
 		}
 	}
