@@ -228,8 +228,19 @@ func (r *runner) start(ctx context.Context, name string, rev uint64, takeover bo
 	}()
 }
 
+// patience is how many lease times a holder goes on while the bus does not answer. Nobody can take its partitions
+// meanwhile without the bus, and doing all the work again because a busy machine answered late makes it busier.
+const patience = 4
+
 // renew prolongs each lease and notices those that are lost or whose work has ended.
 func (r *runner) renew(opCtx, ctx context.Context) {
+	type answer struct {
+		rev uint64
+		err error
+	}
+	var mu sync.Mutex
+	answers := map[string]answer{}
+	var wg sync.WaitGroup
 	for name, h := range r.mine {
 		select {
 		case <-h.done:
@@ -237,17 +248,26 @@ func (r *runner) renew(opCtx, ctx context.Context) {
 			continue
 		default:
 		}
-		rev, err := r.KV.Update(opCtx, r.key(name), []byte(r.ID), h.rev)
-		if errors.Is(err, jetstream.ErrKeyExists) {
-			rev, err = r.own(opCtx, name, err)
-		}
+		wg.Go(func() { // all at once: a slow answer must not keep the others waiting
+			rev, err := r.KV.Update(opCtx, r.key(name), []byte(r.ID), h.rev)
+			if errors.Is(err, jetstream.ErrKeyExists) {
+				rev, err = r.own(opCtx, name, err)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			answers[name] = answer{rev, err}
+		})
+	}
+	wg.Wait()
+	for name, a := range answers {
+		h := r.mine[name]
 		switch {
-		case err == nil:
-			h.rev, h.renewed = rev, time.Now()
+		case a.err == nil:
+			h.rev, h.renewed = a.rev, time.Now()
 		case ctx.Err() != nil:
 			return
-		case errors.Is(err, jetstream.ErrKeyExists) || time.Since(h.renewed) > r.TTL:
-			r.Logger.Warn("partition lost", "role", r.Role, "partition", name, "err", err)
+		case errors.Is(a.err, jetstream.ErrKeyExists) || time.Since(h.renewed) > patience*r.TTL:
+			r.Logger.Warn("partition lost", "role", r.Role, "partition", name, "err", a.err)
 			h.cancel()
 			<-h.done
 			delete(r.mine, name)
