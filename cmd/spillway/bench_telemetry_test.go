@@ -33,6 +33,9 @@ func TestBenchOpenSessions(t *testing.T) {
 	if v.StartedSeconds <= 0 || v.TakenSeconds <= 0 || v.RestoredSeconds <= 0 || v.SliceSeconds <= 0 || v.HeldSeconds <= 0 {
 		t.Errorf("takeover %+v", v)
 	}
+	if v := rep.Move; v.TakenSeconds <= 0 || v.RestoredSeconds <= 0 || v.HeldSeconds <= 0 {
+		t.Errorf("move %+v", v)
+	}
 }
 
 func TestBenchOpenSessionsSettings(t *testing.T) {

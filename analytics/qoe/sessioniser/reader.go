@@ -9,6 +9,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/spillway-live/spillway/analytics/qoe/session"
 	"github.com/spillway-live/spillway/schemas"
@@ -75,6 +76,9 @@ func (r *reader) run(ctx context.Context) error {
 		cancel()
 		if r.saver.running != nil {
 			<-r.saver.running
+		}
+		for _, g := range []*prometheus.GaugeVec{r.m.open, r.m.lagSeconds, r.m.pending, r.m.snapshotBytes} {
+			g.DeleteLabelValues(r.label) // another process tells of the partition now
 		}
 	}()
 	if err := r.restore(ctx); err != nil {
