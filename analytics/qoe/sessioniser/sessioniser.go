@@ -12,7 +12,8 @@
 // messages, which the reader publishes on the telemetry subject itself (header
 // Spillway-Kind: tick, no payload); so a replay sees the same time, and no
 // process's clock but the bus's must be right. The state is put into the
-// object store every 30 s; a takeover is that snapshot plus a replay, which
+// object store every 30 s, and what has changed in between when a replay would
+// become long; a takeover is that snapshot with its parts plus a replay, which
 // gives the same slices again and publishes only those that are not there yet:
 // a slices message names the last input it accounts for (Spillway-Input-Seq)
 // and, where one tick needs several messages, its number among them
@@ -51,7 +52,7 @@ const (
 	MetaSeq = "spillway-input-seq"
 )
 
-// SnapshotName is the name of a partition's snapshot in the object store.
+// SnapshotName is the name of a partition's whole snapshot in the object store; its parts have a dot and a number more.
 func SnapshotName(partition int) string { return "sessioniser." + strconv.Itoa(partition) }
 
 // Settings of the service.
