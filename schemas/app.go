@@ -24,6 +24,9 @@ type AppSettings struct {
 	// Steering says whether players are given content steering or backups of each
 	// variant: SteeringOn, SteeringOff, or empty: as their user agent tells.
 	Steering string `json:"steering,omitempty"`
+	// Params are parameters of sessions that no experiment says otherwise of (see Param...; the policy has a field of
+	// its own). Rolling out an experiment's winner writes them.
+	Params map[string]string `json:"params,omitempty"`
 	// Ladder lists the renditions made beside the publisher's own while the stream is watched.
 	Ladder []Rung `json:"ladder,omitempty"`
 	// Encryption of samples; nil: none.
@@ -119,6 +122,14 @@ func (a *AppSettings) Check() error {
 	if a.Policy != "" {
 		if err := CheckName("policy", a.Policy); err != nil {
 			return err
+		}
+	}
+	for name, v := range a.Params {
+		if name == ParamPolicy {
+			return errors.New("params.policy: the policy has a field of its own: policy")
+		}
+		if err := checkParam(name, v, UnitStream); err != nil {
+			return fmt.Errorf("params.%.64s: %w", name, err)
 		}
 	}
 	if err := checkURL("publish_hook_url", a.PublishHookURL, "http", "https"); err != nil {

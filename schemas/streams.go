@@ -128,7 +128,8 @@ func BucketConfigs(s BusSettings) []jetstream.KeyValueConfig {
 		locations, apps, erasures, publishers, pushes, pushStates, kv(BucketSources, "cameras that are pulled"), kv(BucketShares, "public addresses of private streams"),
 		kv(BucketPulls, "who pulls which camera"),
 		kv(BucketRenditions, "renditions made by the pipeline"), inits, kv(BucketStreams, "live streams"), kv(BucketPositions, "numbering of each rendition"),
-		cdns, policies, kv(BucketUsage, "what CDNs delivered, by month"), kv(BucketFaults, "faults of test edges"), experiments, kv(BucketLedger, "loader ledger"),
+		cdns, policies, kv(BucketUsage, "what CDNs delivered, by month"), kv(BucketFaults, "faults of test edges"), experiments,
+		kv(BucketChecks, "newest check of each running experiment"), kv(BucketLedger, "loader ledger"),
 	}
 }
 

@@ -246,7 +246,7 @@ func (r *Router) reopen(c token.Session, tok, edge string, state *schemas.Stream
 	if c.Pinned {
 		pin = c.CDN
 	}
-	o := &opened{claims: c, token: tok, params: r.params(c.Arms)}
+	o := &opened{claims: c, token: tok, params: r.params(&c)}
 	var err error
 	if o.answer, err = r.decide(&asked{
 		claims: &c, params: o.params, pin: pin, current: current, moved: at.Moved, state: state, avoid: r.left(&at, now),

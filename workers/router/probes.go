@@ -76,7 +76,7 @@ func (r *Router) reprobed(c token.Session, rep *schemas.ProbeReport, state *sche
 	if c.Pinned {
 		pin = c.CDN
 	}
-	o := &opened{claims: c, params: r.params(c.Arms)}
+	o := &opened{claims: c, params: r.params(&c)}
 	var err error
 	if o.answer, err = r.decide(&asked{claims: &c, params: o.params, pin: pin, moved: at.Moved, state: state, avoid: failed}, now); err != nil {
 		return nil, err

@@ -73,32 +73,35 @@ func armsText(arms []arm) string {
 	return strings.Join(s, ",")
 }
 
-// params merges the parameters of the arms named in a token. A session keeps
-// them when its experiment stops: only new sessions are not in it any more.
-// Where two give the same parameter the first by name wins.
-func (r *Router) params(arms string) map[string]string {
-	if arms == "" {
-		return nil
-	}
+// params merges the parameters of the arms named in a token with those of the
+// stream's settings, which arms override. A session keeps its arms' when the
+// experiment stops: only new sessions are not in it any more. Where two arms
+// give the same parameter the first by name wins.
+func (r *Router) params(c *token.Session) map[string]string {
 	var out map[string]string
-	for pair := range strings.SplitSeq(arms, ",") {
+	set := func(name, value string) {
+		if out == nil {
+			out = map[string]string{}
+		}
+		if _, have := out[name]; !have {
+			out[name] = value
+		}
+	}
+	for pair := range strings.SplitSeq(c.Arms, ",") {
 		name, armName, _ := strings.Cut(pair, "=")
 		x, ok := r.t.experiments.Get(name)
 		if !ok || !x.InForce() {
 			continue
 		}
-		i := assign.ArmIndex(x, armName)
-		if i < 0 {
-			continue
-		}
-		for p, v := range x.Arms[i].Params {
-			if out == nil {
-				out = map[string]string{}
-			}
-			if _, have := out[p]; !have {
-				out[p] = v
+		if i := assign.ArmIndex(x, armName); i >= 0 {
+			for p, v := range x.Arms[i].Params {
+				set(p, v)
 			}
 		}
+	}
+	settings := schemas.SettingsOf(schemas.StreamKey{App: c.App, Stream: c.Stream}, r.t.apps.Get)
+	for p, v := range settings.Params {
+		set(p, v)
 	}
 	return out
 }
@@ -178,7 +181,7 @@ func (r *Router) open(q request, g grant, state *schemas.StreamState, now time.T
 	}
 	o.arms = r.arms(&o.claims, now)
 	o.claims.Arms = armsText(o.arms)
-	o.params = r.params(o.claims.Arms)
+	o.params = r.params(&o.claims)
 	err := r.settle(o, q.pin, state, now)
 	if err != nil && len(o.arms) > 0 && !isRefusal(err) {
 		// Too many experiments for one token: a viewer who plays outside of them is

@@ -86,7 +86,7 @@ func (r *Router) steering(w http.ResponseWriter, _ *http.Request, v url.Values) 
 	}
 	next := obeyed(&st, told, &at, r.s.SteeringTTL, now)
 	q := &asked{
-		claims: c, params: r.params(c.Arms), current: cmp.Or(told, at.CDN, st.Sent, c.CDN), moved: at.Moved,
+		claims: c, params: r.params(c), current: cmp.Or(told, at.CDN, st.Sent, c.CDN), moved: at.Moved,
 		state: r.t.stream(access.Key), avoid: slices.Sorted(maps.Keys(next.Penalties)),
 	}
 	if c.Pinned {

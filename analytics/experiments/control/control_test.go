@@ -131,3 +131,55 @@ func TestStartsAtOnce(t *testing.T) {
 		t.Errorf("%d of a layer run", running)
 	}
 }
+
+func TestRollOut(t *testing.T) {
+	b := bustest.Start(t)
+	ctx := t.Context()
+	c := &control.Control{JS: b.JS, By: "ana"}
+	x := draft("delay")
+	x.Arms[0].Params = map[string]string{schemas.ParamMaxCatchupRate: "1.1"}
+	x.Arms[1].Params = map[string]string{schemas.ParamLiveSyncSec: "2", schemas.ParamPolicy: "quality"}
+	apps, err := registry.Open(ctx, b.JS, schemas.BucketApps, schemas.ParseAppSettings)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := apps.Edit(ctx, "live", func(a *schemas.AppSettings, _ bool) error {
+		a.DVRSec, a.Params = 60, map[string]string{schemas.ParamMaxCatchupRate: "1.05", schemas.ParamStartBufferSec: "1"}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	for _, step := range []func() (*schemas.Experiment, error){
+		func() (*schemas.Experiment, error) { return c.Save(ctx, x) },
+		func() (*schemas.Experiment, error) { return c.Start(ctx, "delay", "") },
+		func() (*schemas.Experiment, error) { return c.Stop(ctx, "delay", "") },
+	} {
+		if _, err := step(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := c.RollOut(ctx, "delay", []string{"live"}, ""); !errors.Is(err, control.ErrRule) {
+		t.Errorf("rolled out before it was decided: %v", err)
+	}
+	if _, err := c.Decide(ctx, "delay", "test", "fewer stalls"); err != nil {
+		t.Fatal(err)
+	}
+	got, err := c.RollOut(ctx, "delay", []string{"live", "other.star"}, "agreed")
+	if err != nil {
+		t.Fatal(err)
+	}
+	live := got["live"]
+	if live.DVRSec != 60 || live.Policy != "quality" || len(live.Params) != 2 || live.Params[schemas.ParamLiveSyncSec] != "2" || live.Params[schemas.ParamStartBufferSec] != "1" {
+		t.Errorf("settings %+v: the winner's parameters hold, what it leaves out is gone, the rest stays", live)
+	}
+	if o := got["other.star"]; o.Policy != "quality" || o.Params[schemas.ParamLiveSyncSec] != "2" {
+		t.Errorf("settings %+v", o)
+	}
+	h, err := c.History(ctx, "delay")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if last := h[len(h)-1].Experiment; !strings.Contains(last.ChangeReason, "rolled out to live, other.star: agreed") {
+		t.Errorf("the history does not tell: %q", last.ChangeReason)
+	}
+}

@@ -1,0 +1,293 @@
+// Package loop watches running experiments: it stops those that do harm, raises the coverage of those that ramp, and
+// tells their webhooks.
+//
+// Every minute it judges each running experiment on blocks of time that are closed (report.Build, tests that hold at
+// every look). It stops an experiment when a guardrail is harmed: new sessions only, and for good. It raises coverage
+// by one step when a step has lasted long enough and nothing speaks against it. On data that is old, or missing, it
+// does nothing and says so: it never stops or ships on stale numbers. It never decides for a winner; people do.
+//
+// One process of all does the work (a lease); when it dies another goes on.
+package loop
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/spillway-live/spillway/analytics/experiments/control"
+	"github.com/spillway-live/spillway/analytics/experiments/report"
+	"github.com/spillway-live/spillway/schemas"
+	"github.com/spillway-live/spillway/schemas/lease"
+)
+
+// By is who the loop's changes are of, in an experiment's history.
+const By = "guardrails"
+
+// Settings of the loop.
+type Settings struct {
+	JS         jetstream.JetStream
+	Conn       *nats.Conn
+	ClickHouse driver.Conn
+	Database   string // default spillway
+	// Every is the time between looks, default 1 min.
+	Every time.Duration
+	// Watermark is how long telemetry may be late: a look ends so long ago; default 1 min.
+	Watermark time.Duration
+	// Stale is the age of the newest slice from which on nothing is judged; default 5 min.
+	Stale      time.Duration
+	Logger     *slog.Logger
+	Registerer prometheus.Registerer
+	// Client posts to webhooks; default one with a timeout that follows no redirects.
+	Client *http.Client
+	Now    func() time.Time
+}
+
+type loop struct {
+	Settings
+	control *control.Control
+	checks  jetstream.KeyValue
+	m       *metrics
+
+	noting sync.Mutex // one change of a check at a time
+}
+
+// Run takes part until ctx ends.
+func (s Settings) Run(ctx context.Context) error {
+	s.Every, s.Watermark, s.Stale = cmp.Or(s.Every, time.Minute), cmp.Or(s.Watermark, time.Minute), cmp.Or(s.Stale, 5*time.Minute)
+	if s.Logger == nil {
+		s.Logger = slog.New(slog.DiscardHandler)
+	}
+	if s.Now == nil {
+		s.Now = time.Now
+	}
+	if s.Client == nil {
+		s.Client = &http.Client{Timeout: 10 * time.Second, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	}
+	l := &loop{Settings: s, control: &control.Control{JS: s.JS, By: By, Now: s.Now}, m: newMetrics(s.Registerer)}
+	var err error
+	if l.checks, err = s.JS.KeyValue(ctx, schemas.BucketChecks); err != nil {
+		return fmt.Errorf("open bucket %s: %w", schemas.BucketChecks, err)
+	}
+	ledger, err := s.JS.KeyValue(ctx, schemas.BucketLedger)
+	if err != nil {
+		return fmt.Errorf("open bucket %s: %w", schemas.BucketLedger, err)
+	}
+	return lease.Pool{KV: ledger, Role: "experimenter", Names: []string{"loop"}, Work: l.work, Conn: s.Conn, Logger: s.Logger}.Run(ctx)
+}
+
+// work looks at once and then at intervals, and whenever an experiment changes.
+func (l *loop) work(ctx context.Context, _ string) error {
+	kv, err := l.JS.KeyValue(ctx, schemas.BucketExperiments)
+	if err != nil {
+		return fmt.Errorf("open bucket %s: %w", schemas.BucketExperiments, err)
+	}
+	w, err := kv.WatchAll(ctx)
+	if err != nil {
+		return fmt.Errorf("watch bucket %s: %w", schemas.BucketExperiments, err)
+	}
+	defer func() { _ = w.Stop() }()
+	tick := time.NewTicker(l.Every)
+	defer tick.Stop()
+	var telling sync.WaitGroup // a webhook that hangs keeps no guardrail waiting
+	defer telling.Wait()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case e, ok := <-w.Updates():
+			if !ok {
+				return errors.New("the watch on experiments ended")
+			}
+			if e != nil && e.Operation() == jetstream.KeyValuePut {
+				telling.Go(func() { l.tell(ctx, e) })
+				continue
+			}
+			if e != nil {
+				continue
+			}
+		case <-tick.C:
+		}
+		l.round(ctx)
+	}
+}
+
+// round looks at each running experiment; one that fails keeps no other from its turn.
+func (l *loop) round(ctx context.Context) {
+	list, err := l.control.List(ctx)
+	if err != nil {
+		if ctx.Err() == nil {
+			l.Logger.Error("experiments cannot be listed; trying again", "err", err)
+		}
+		return
+	}
+	fresh := l.fresh(ctx)
+	for _, e := range list {
+		if e.Err == nil && e.Value.Status == schemas.ExperimentRunning {
+			l.look(ctx, e.Value, fresh)
+		}
+	}
+}
+
+// fresh says why the data must not be judged; empty: it may be.
+func (l *loop) fresh(ctx context.Context) string {
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	defer cancel()
+	var newest time.Time
+	db := cmp.Or(l.Database, "spillway")
+	now := l.Now()
+	err := l.ClickHouse.QueryRow(ctx, fmt.Sprintf("SELECT max(minute) FROM %s.rollup_arm_minute WHERE minute >= toDateTime(%d) AND minute <= toDateTime(%d)",
+		db, now.Add(-24*time.Hour).Unix(), now.Unix())).Scan(&newest)
+	if err != nil {
+		return fmt.Sprintf("ClickHouse does not answer: %v", err)
+	}
+	if newest.Unix() <= 0 {
+		return "no session of any experiment has reported for a day"
+	}
+	if age := now.Sub(newest); age > l.Stale+time.Minute {
+		return fmt.Sprintf("the newest data is %s old, since %s", age.Round(time.Second), newest.UTC().Format(time.RFC3339))
+	}
+	return ""
+}
+
+// look judges one experiment and acts.
+func (l *loop) look(ctx context.Context, x *schemas.Experiment, stale string) {
+	c := schemas.ExperimentCheck{Experiment: x.Name, TimeUs: l.Now().UnixMicro(), Held: stale}
+	if stale == "" {
+		l.judge(ctx, x, &c)
+	}
+	if ctx.Err() != nil {
+		return
+	}
+	if c.Held != "" {
+		l.m.held.WithLabelValues(x.Name).Inc()
+		l.Logger.Warn("experiment is not judged: it goes on as it is", "experiment", x.Name, "why", c.Held)
+	}
+	l.m.looks.Inc()
+	if err := l.note(ctx, x.Name, func(old *schemas.ExperimentCheck) {
+		told := old.ToldRevision
+		*old = c
+		old.ToldRevision = told
+	}); err != nil && ctx.Err() == nil {
+		l.Logger.Error("the check of an experiment cannot be stored", "experiment", x.Name, "err", err)
+	}
+}
+
+func (l *loop) judge(ctx context.Context, x *schemas.Experiment, c *schemas.ExperimentCheck) {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
+	defer cancel()
+	until := l.Now().Add(-l.Watermark).Truncate(time.Minute)
+	if !until.After(time.UnixMicro(x.StartedUnixUs)) {
+		c.Held = "it has just begun"
+		return
+	}
+	r, err := report.Build(ctx, l.ClickHouse, x, report.Options{Database: l.Database, Until: until, Exact: true})
+	if err != nil {
+		c.Held = fmt.Sprintf("its figures cannot be read: %v", err)
+		return
+	}
+	c.UntilUs, c.Verdict, c.Why = until.UnixMicro(), r.Decision.Verdict, r.Decision.Why
+	for _, g := range r.Decision.Guardrails {
+		c.Guardrails = append(c.Guardrails, g.Metric+" "+g.Arm+": "+g.State)
+		if g.State != report.GuardHarmed {
+			continue
+		}
+		reason := fmt.Sprintf("arm %s harms %s: worse by %.4g, at least %.4g, at the data of %s", g.Arm, g.Metric, g.Harm.Estimate, g.Harm.Lower, until.UTC().Format(time.RFC3339))
+		if _, err := l.control.Stop(ctx, x.Name, reason); err != nil {
+			c.Next = fmt.Sprintf("it must be stopped, and that failed: %v", err)
+			l.Logger.Error("a harmful experiment cannot be stopped; trying again", "experiment", x.Name, "err", err)
+			return
+		}
+		l.m.stops.Inc()
+		l.Logger.Warn("experiment stopped by a guardrail", "experiment", x.Name, "why", reason)
+		c.Next = "stopped: " + reason
+		return
+	}
+	c.Next = l.ramp(ctx, x, r)
+}
+
+// ramp raises coverage when it is time, and says what it waits for.
+func (l *loop) ramp(ctx context.Context, x *schemas.Experiment, r *report.Report) string {
+	if x.Ramp == nil {
+		return ""
+	}
+	next := 0.0
+	for _, s := range x.Ramp.Steps {
+		if s > x.Coverage {
+			next = s
+			break
+		}
+	}
+	if next == 0 {
+		return "the ramp is complete"
+	}
+	if len(r.Health.Problems) > 0 {
+		return "the ramp waits: " + r.Health.Problems[0]
+	}
+	for _, g := range r.Decision.Guardrails {
+		if g.Reason != "" {
+			return fmt.Sprintf("the ramp waits: %s of arm %s is not known: %s", g.Metric, g.Arm, g.Reason)
+		}
+	}
+	since, err := l.since(ctx, x)
+	if err != nil {
+		return fmt.Sprintf("the ramp waits: %v", err)
+	}
+	due := since.Add(time.Duration(x.Ramp.HoldHours * float64(time.Hour)))
+	if now := l.Now(); now.Before(due) {
+		return fmt.Sprintf("coverage %g at %s", next, due.UTC().Format(time.RFC3339))
+	}
+	if _, err := l.control.Cover(ctx, x.Name, next, fmt.Sprintf("ramp: %g held for %g h without harm", x.Coverage, x.Ramp.HoldHours)); err != nil {
+		return fmt.Sprintf("the ramp waits: %v", err)
+	}
+	l.Logger.Info("experiment covers more", "experiment", x.Name, "coverage", next)
+	return fmt.Sprintf("coverage raised to %g", next)
+}
+
+// since is when the present coverage began.
+func (l *loop) since(ctx context.Context, x *schemas.Experiment) (time.Time, error) {
+	h, err := l.control.History(ctx, x.Name)
+	if err != nil {
+		return time.Time{}, err
+	}
+	at := time.UnixMicro(x.StartedUnixUs)
+	for i := len(h) - 1; i >= 0; i-- {
+		v := h[i].Experiment
+		if v == nil || v.Status != x.Status || v.Coverage != x.Coverage {
+			break
+		}
+		at = h[i].At
+	}
+	return at, nil
+}
+
+// note changes the stored check of an experiment.
+func (l *loop) note(ctx context.Context, name string, change func(*schemas.ExperimentCheck)) error {
+	l.noting.Lock()
+	defer l.noting.Unlock()
+	c := &schemas.ExperimentCheck{Experiment: name}
+	if e, err := l.checks.Get(ctx, name); err == nil {
+		if old, err := schemas.ParseExperimentCheck(name, e.Value()); err == nil {
+			c = old
+		}
+	} else if !errors.Is(err, jetstream.ErrKeyNotFound) {
+		return err
+	}
+	change(c)
+	v, err := json.Marshal(c)
+	if err != nil {
+		return err
+	}
+	_, err = l.checks.Put(ctx, name, v)
+	return err
+}

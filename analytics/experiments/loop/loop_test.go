@@ -1,0 +1,209 @@
+package loop_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/spillway-live/spillway/analytics/experiments/assign"
+	"github.com/spillway-live/spillway/analytics/experiments/control"
+	"github.com/spillway-live/spillway/analytics/experiments/loop"
+	"github.com/spillway-live/spillway/schemas"
+	"github.com/spillway-live/spillway/testenv/await"
+	"github.com/spillway-live/spillway/testenv/bus/bustest"
+	"github.com/spillway-live/spillway/testenv/clickhouse/tablestest"
+)
+
+// plant writes one session a viewer; the second arm stalls harm times as much as the first.
+func plant(t *testing.T, conn driver.Conn, x *schemas.Experiment, viewers int, harm int64) {
+	t.Helper()
+	b, err := conn.PrepareBatch(t.Context(), "INSERT INTO spillway.session_slices (time_ms, kind, session_id, viewer_id, app, stream, arms, sessions, played_ms, stalled_ms)")
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, err := conn.PrepareBatch(t.Context(), "INSERT INTO spillway.exposures (time, id, experiment, salt, unit, unit_kind, session_id, viewer_id, arm, propensity, reason)")
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := time.Now().Add(-10 * time.Minute)
+	for v := range viewers {
+		viewer := fmt.Sprintf("v%d", v)
+		arm, p, ok := assign.Assign(x, viewer)
+		if !ok {
+			continue
+		}
+		stalled := int64(1000 + v%7*100)
+		if arm == 1 {
+			stalled *= harm
+		}
+		sid, name := fmt.Sprintf("%s-%d", x.Name, v), x.Arms[arm].Name
+		if err := b.Append(at.UnixMilli(), "final", sid, viewer, "live", "demo", x.Name+"="+name, int64(1), 100_000-stalled, stalled); err != nil {
+			t.Fatal(err)
+		}
+		if err := e.Append(at, sid, x.Name, x.Salt, viewer, "viewer", sid, viewer, name, p, "assigned"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := e.Send(); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Send(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// hook records what a webhook is told; it fails the first time.
+type hook struct {
+	mu      sync.Mutex
+	failed  bool
+	notices []loop.Notice
+}
+
+func (h *hook) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	var n loop.Notice
+	err := json.NewDecoder(r.Body).Decode(&n)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if err != nil || !h.failed {
+		h.failed = true
+		w.WriteHeader(http.StatusServiceUnavailable)
+		return
+	}
+	h.notices = append(h.notices, n)
+}
+
+func (h *hook) told(status string) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, n := range h.notices {
+		if n.Status == status {
+			return true
+		}
+	}
+	return false
+}
+
+func check(t *testing.T, js jetstream.JetStream, name string) *schemas.ExperimentCheck {
+	t.Helper()
+	kv, err := js.KeyValue(t.Context(), schemas.BucketChecks)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, err := kv.Get(t.Context(), name)
+	if err != nil {
+		return &schemas.ExperimentCheck{}
+	}
+	c, err := schemas.ParseExperimentCheck(name, e.Value())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// Without data nothing happens and that is said; a harmful experiment is
+// stopped for good and its webhook told; a harmless one covers more.
+func TestLoop(t *testing.T) {
+	b := bustest.Start(t)
+	_, conn := tablestest.Start(t)
+	var h hook
+	srv := httptest.NewServer(&h)
+	defer srv.Close()
+	ctx := t.Context()
+	// They began an hour ago: a look ends with a minute that is over.
+	people := &control.Control{JS: b.JS, By: "ana", Now: func() time.Time { return time.Now().Add(-time.Hour) }}
+	begin := func(name string, ramp *schemas.Ramp) *schemas.Experiment {
+		x := &schemas.Experiment{
+			Name: name, Salt: name, Unit: schemas.UnitViewer, Layer: name, Coverage: 1, PrimaryMetric: "played_per_unit", WebhookURL: srv.URL, Ramp: ramp,
+			Arms:       []schemas.Arm{{Name: "control", Weight: 1}, {Name: "test", Weight: 1}},
+			Guardrails: []schemas.Guardrail{{Metric: "stall_ratio", Margin: 0.05}},
+		}
+		if _, err := people.Save(ctx, x); err != nil {
+			t.Fatal(err)
+		}
+		x, err := people.Start(ctx, name, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return x
+	}
+	harmful := begin("harmful", nil)
+	harmless := begin("harmless", &schemas.Ramp{Steps: []float64{0.5, 1}, HoldHours: 1e-9})
+
+	run, stop := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() {
+		done <- loop.Settings{JS: b.JS, Conn: b.Conn, ClickHouse: conn, Every: 300 * time.Millisecond, Watermark: time.Nanosecond, Stale: time.Hour}.Run(run)
+	}()
+	defer func() {
+		stop()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}()
+	await.True(t, "both are held for want of data", func() bool {
+		return strings.Contains(check(t, b.JS, "harmful").Held, "no session") && strings.Contains(check(t, b.JS, "harmless").Held, "no session")
+	})
+	for _, x := range []*schemas.Experiment{harmful, harmless} {
+		if now, err := people.Get(ctx, x.Name); err != nil || now.Status != schemas.ExperimentRunning || now.Coverage != x.Coverage {
+			t.Fatalf("changed without data: %+v, %v", now, err)
+		}
+	}
+	plant(t, conn, harmless, 3000, 1)
+	plant(t, conn, harmful, 3000, 3)
+	await.True(t, "the harmful one is stopped", func() bool {
+		x, err := people.Get(ctx, "harmful")
+		return err == nil && x.Status == schemas.ExperimentStopped && x.ChangedBy == loop.By && strings.Contains(x.ChangeReason, "arm test harms stall_ratio")
+	})
+	await.True(t, "the harmless one covers all", func() bool {
+		x, err := people.Get(ctx, "harmless")
+		return err == nil && x.Status == schemas.ExperimentRunning && x.Coverage == 1 && x.ChangedBy == loop.By
+	})
+	await.True(t, "the webhook was told of start and stop, though it failed at first", func() bool {
+		return h.told(schemas.ExperimentRunning) && h.told(schemas.ExperimentStopped)
+	})
+	await.True(t, "the check says that the ramp is over", func() bool { return check(t, b.JS, "harmless").Next == "the ramp is complete" })
+}
+
+func TestWithoutClickHouseNothingIsJudged(t *testing.T) {
+	b := bustest.Start(t)
+	s, conn := tablestest.Start(t)
+	people := &control.Control{JS: b.JS, By: "ana", Now: func() time.Time { return time.Now().Add(-time.Hour) }}
+	x := &schemas.Experiment{
+		Name: "x", Salt: "x", Unit: schemas.UnitViewer, Layer: "x", Coverage: 1, PrimaryMetric: "stall_ratio",
+		Arms:       []schemas.Arm{{Name: "control", Weight: 1}, {Name: "test", Weight: 1}},
+		Guardrails: []schemas.Guardrail{{Metric: "stall_ratio", Margin: 0.05}},
+	}
+	if _, err := people.Save(t.Context(), x); err != nil {
+		t.Fatal(err)
+	}
+	x, err := people.Start(t.Context(), "x", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	plant(t, conn, x, 3000, 3) // it would be stopped at once
+	if err := s.Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	run, stop := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() {
+		done <- loop.Settings{JS: b.JS, Conn: b.Conn, ClickHouse: conn, Every: 300 * time.Millisecond, Stale: time.Hour}.Run(run)
+	}()
+	await.True(t, "it is held", func() bool { return strings.Contains(check(t, b.JS, "x").Held, "ClickHouse does not answer") })
+	stop()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if x, err := people.Get(t.Context(), "x"); err != nil || x.Status != schemas.ExperimentRunning {
+		t.Errorf("status %+v, %v", x, err)
+	}
+}
