@@ -27,7 +27,7 @@ func (c *commands) experimentCommand() *ffcli.Command {
 		c.experimentList(), c.experimentShow(), c.experimentCreate(), c.experimentPlan(),
 		c.experimentMove("start", "let a draft assign sessions", (*control.Control).Start),
 		c.experimentMove("stop", "end assignment; sessions that play keep their arm", (*control.Control).Stop),
-		c.experimentCover(), c.experimentDecide(), c.experimentHistory(), c.experimentRemove(),
+		c.experimentCover(), c.experimentDecide(), c.experimentRollOut(), c.experimentStatus(), c.experimentHistory(), c.experimentRemove(),
 		c.experimentReport(),
 	)
 }
@@ -126,7 +126,7 @@ func (c *commands) warn(x *schemas.Experiment) error {
 
 func (c *commands) experimentShow() *ffcli.Command {
 	var au audit
-	return c.command("experiment show", "NAME", "print an experiment as JSON", 1, au.register, func(ctx ctx, a []string) error {
+	return c.command("experiment show", "NAME", "print an experiment as JSON", 1, au.base.register, func(ctx ctx, a []string) error {
 		return au.control(ctx, func(ct *control.Control) error {
 			x, err := ct.Get(ctx, a[0])
 			if err != nil {
@@ -139,7 +139,7 @@ func (c *commands) experimentShow() *ffcli.Command {
 
 func (c *commands) experimentHistory() *ffcli.Command {
 	var au audit
-	return c.command("experiment history", "NAME", "who changed an experiment, when and why", 1, au.register, func(ctx ctx, a []string) error {
+	return c.command("experiment history", "NAME", "who changed an experiment, when and why", 1, au.base.register, func(ctx ctx, a []string) error {
 		return au.control(ctx, func(ct *control.Control) error {
 			h, err := ct.History(ctx, a[0])
 			if err != nil {
@@ -181,7 +181,7 @@ func (c *commands) readExperiment(file string) (*schemas.Experiment, error) {
 
 func (c *commands) experimentList() *ffcli.Command {
 	var au audit
-	return c.command("experiment list", "", "list the experiments", 0, au.register, func(ctx ctx, _ []string) error {
+	return c.command("experiment list", "", "list the experiments", 0, au.base.register, func(ctx ctx, _ []string) error {
 		return au.control(ctx, func(ct *control.Control) error {
 			list, err := ct.List(ctx)
 			if err != nil {
@@ -212,7 +212,7 @@ func (c *commands) experimentPlan() *ffcli.Command {
 	var au audit
 	var days float64
 	return c.command("experiment plan", "FILE", "say how many units and days an experiment needs; without mean, variance and units_per_day in its plan they are taken from ClickHouse", 1, func(fs *flag.FlagSet) {
-		au.register(fs)
+		au.base.register(fs)
 		fs.Float64Var(&days, "history", 14, "days of data to look back on")
 	}, func(ctx ctx, a []string) error {
 		x, err := c.readExperiment(a[0])

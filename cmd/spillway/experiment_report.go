@@ -21,7 +21,7 @@ func (c *commands) experimentReport() *ffcli.Command {
 	var alpha float64
 	var exact bool
 	return c.command("experiment report", "NAME", "compare an experiment's arms, with intervals", 1, func(fs *flag.FlagSet) {
-		b.register(fs)
+		b.base.register(fs)
 		fs.BoolVar(&asJSON, "json", false, "print JSON instead of text")
 		fs.BoolVar(&exact, "exact", true, "take the variance of primary metric and guardrails over every unit, not over hash buckets of them")
 		fs.Float64Var(&alpha, "alpha", 0.05, "error rate of the intervals")

@@ -121,7 +121,7 @@ type step struct {
 // way down.
 func upSteps() []step {
 	return []step{
-		{[]string{"loader", "sessioniser", "usage"}, (*system).startAnalytics},
+		{[]string{"loader", "sessioniser", "usage", "experimenter"}, (*system).startAnalytics},
 		{[]string{"collector"}, (*system).startCollector},
 		{[]string{"ingest"}, (*system).startIngest},
 		{[]string{"puller"}, (*system).startPuller},

@@ -14,7 +14,7 @@ const collectorPath = "/v1/cmcd"
 
 // startAnalytics brings ClickHouse up, migrates it, and starts sessioniser and loader.
 func (s *system) startAnalytics(ctx ctx) error {
-	admin, writer := s.f.clickhouse, s.f.clickhouse
+	admin, writer, reader := s.f.clickhouse, s.f.clickhouse, s.f.clickhouse
 	if s.f.clickhouse == "" {
 		tcp, err := s.f.chTCP.choose("ClickHouse", s.logger)
 		if err != nil {
@@ -35,6 +35,7 @@ func (s *system) startAnalytics(ctx ctx) error {
 		s.g.start("clickhouse", func(ctx context.Context) error { return superviseClickHouse(ctx, s, srv) })
 		admin, writer = srv.NativeURL(clickhouse.Admin), srv.NativeURL(clickhouse.Writer)
 		s.run.ClickHouse = srv.AnalystURL()
+		reader = srv.NativeURL(clickhouse.Analyst)
 	} else {
 		s.run.ClickHouse = redactURL(s.f.clickhouse)
 	}
@@ -49,6 +50,13 @@ func (s *system) startAnalytics(ctx ctx) error {
 		}
 		s.add(r)
 		if r, err = s.d.eraserRole(ctx, admin, s.f.cluster); err != nil {
+			return err
+		}
+		s.add(r)
+	}
+	if s.f.runs("experimenter") {
+		r, err := s.d.experimenterRole(reader)
+		if err != nil {
 			return err
 		}
 		s.add(r)

@@ -58,6 +58,7 @@ type loop struct {
 	control *control.Control
 	checks  jetstream.KeyValue
 	m       *metrics
+	held    map[string]string // why an experiment was not judged at the last look
 
 	noting sync.Mutex // one change of a check at a time
 }
@@ -74,7 +75,7 @@ func (s Settings) Run(ctx context.Context) error {
 	if s.Client == nil {
 		s.Client = &http.Client{Timeout: 10 * time.Second, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	}
-	l := &loop{Settings: s, control: &control.Control{JS: s.JS, By: By, Now: s.Now}, m: newMetrics(s.Registerer)}
+	l := &loop{Settings: s, control: &control.Control{JS: s.JS, By: By, Now: s.Now}, m: newMetrics(s.Registerer), held: map[string]string{}}
 	var err error
 	if l.checks, err = s.JS.KeyValue(ctx, schemas.BucketChecks); err != nil {
 		return fmt.Errorf("open bucket %s: %w", schemas.BucketChecks, err)
@@ -171,8 +172,11 @@ func (l *loop) look(ctx context.Context, x *schemas.Experiment, stale string) {
 	}
 	if c.Held != "" {
 		l.m.held.WithLabelValues(x.Name).Inc()
+	}
+	if c.Held != "" && l.held[x.Name] == "" { // told once, not every minute
 		l.Logger.Warn("experiment is not judged: it goes on as it is", "experiment", x.Name, "why", c.Held)
 	}
+	l.held[x.Name] = c.Held
 	l.m.looks.Inc()
 	if err := l.note(ctx, x.Name, func(old *schemas.ExperimentCheck) {
 		told := old.ToldRevision
