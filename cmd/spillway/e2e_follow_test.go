@@ -22,6 +22,8 @@ import (
 // no missing part and no doubled one.
 type follower struct {
 	multivariant string
+	// took is given each part, if it is set.
+	took func(uri string, body []byte)
 
 	parts   int
 	epochs  int           // epochs seen
@@ -61,7 +63,7 @@ func (f *follower) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if f.base, err = variant(text); err != nil {
+	if f.base, err = variant(f.multivariant, text); err != nil {
 		return err
 	}
 	seen := map[string]bool{}
@@ -150,6 +152,9 @@ func (f *follower) part(ctx context.Context, uri string, msn uint64) error {
 		f.nextDTS += uint64(s.Duration)
 	}
 	f.parts++
+	if f.took != nil {
+		f.took(uri, body)
+	}
 	return nil
 }
 
@@ -177,7 +182,7 @@ func (f *follower) snapshot(ctx context.Context) (*hlscheck.Playlist, error) {
 		if err != nil {
 			return nil, err
 		}
-		if f.base, err = variant(text); err != nil {
+		if f.base, err = variant(f.multivariant, text); err != nil {
 			return nil, err
 		}
 	}
@@ -192,11 +197,15 @@ func (f *follower) snapshot(ctx context.Context) (*hlscheck.Playlist, error) {
 	return p, err
 }
 
-// variant gives the first media playlist of a multivariant one.
-func variant(text []byte) (*url.URL, error) {
+// variant gives the first media playlist of a multivariant one, which is at address.
+func variant(address string, text []byte) (*url.URL, error) {
+	base, err := url.Parse(address)
+	if err != nil {
+		return nil, err
+	}
 	for line := range strings.Lines(string(text)) {
 		if line = strings.TrimSpace(line); line != "" && line[0] != '#' {
-			return url.Parse(line)
+			return base.Parse(line)
 		}
 	}
 	return nil, fmt.Errorf("no variant in %s", text)

@@ -33,10 +33,12 @@ type runFile struct {
 	// ClickHouse answers SQL over HTTP as the analyst user.
 	ClickHouse string `json:"clickhouse"`
 	NATS       string `json:"nats"`
-	Router     string `json:"router"`
-	Origins    string `json:"origin"`
-	Metrics    string `json:"metrics"`
-	PID        int    `json:"pid"`
+	// Leaf is where neighbouring regions connect; absent where none may.
+	Leaf    string `json:"leaf,omitempty"`
+	Router  string `json:"router"`
+	Origins string `json:"origin"`
+	Metrics string `json:"metrics"`
+	PID     int    `json:"pid"`
 	// ClickHouseNative is for our own roles and has the writer's credentials.
 	ClickHouseNative string `json:"-"`
 }

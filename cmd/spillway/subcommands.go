@@ -10,6 +10,8 @@ func (c *commands) subcommands() []*ffcli.Command {
 		c.policyCommand(),
 		c.whyCommand(),
 		c.traceCommand(),
+		c.streamCommand(),
+		c.regionCommand(),
 		c.experimentCommand(),
 		c.keyCommand(),
 		c.appCommand(),

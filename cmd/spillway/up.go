@@ -13,6 +13,7 @@ import (
 	"github.com/peterbourgon/ff/v3/ffcli"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/spillway-live/spillway/testenv/bus"
 	"github.com/spillway-live/spillway/testenv/clickhouse"
 	"github.com/spillway-live/spillway/testenv/edge"
 )
@@ -45,6 +46,8 @@ type system struct {
 	edges  []*edge.Edge
 	ingest *ingestServers // nil when it does not run here
 	ch     *clickhouse.Server
+	bus    *bus.Server // nil where it is another's
+	region *regionFile // nil: this is not one of several
 }
 
 func (c *commands) up(ctx ctx, f *upFlags) (err error) {
@@ -134,6 +137,7 @@ func upSteps() []step {
 		{[]string{"screenshot"}, (*system).startScreenshot},
 		{[]string{"console"}, (*system).startConsole},
 		{[]string{"edge"}, (*system).startEdges},
+		{[]string{"relay"}, (*system).startRelay},
 		{[]string{"demo"}, (*system).startDemo},
 	}
 }

@@ -12,6 +12,11 @@ import (
 // and opens its streams and buckets.
 func (s *system) startBus(ctx ctx, dir string) error {
 	var err error
+	if s.f.region != "" {
+		if s.region, err = readRegionFile(s.f.region); err != nil {
+			return err
+		}
+	}
 	if s.f.nats != "" {
 		err = s.connectBus()
 	} else {
@@ -39,10 +44,17 @@ func (s *system) embedBus(dir string) error {
 	if err != nil {
 		return err
 	}
-	srv, err := bus.Start(bus.Options{DataDir: filepath.Join(dir, "nats"), Port: number(addr), Logger: s.logger})
+	o := bus.Options{DataDir: filepath.Join(dir, "nats"), Port: number(addr), Logger: s.logger}
+	if s.region != nil {
+		if o.Region, err = s.region.bus(); err != nil {
+			return err
+		}
+	}
+	srv, err := bus.Start(o)
 	if err != nil {
 		return err
 	}
+	s.bus, s.run.Leaf = srv, srv.LeafAddr()
 	nc, err := srv.Connect("spillway", s.logger)
 	if err != nil {
 		srv.Stop()

@@ -27,6 +27,7 @@ type upFlags struct {
 	store       string
 	geo         string
 	profile     string
+	region      string // file
 	ladder      string
 	tls         encryptedFlags
 	media       mediaFlags
@@ -57,6 +58,7 @@ func (f *upFlags) register(fs *flag.FlagSet) {
 	f.tls.registerFiles(fs)
 	f.srt.register(fs)
 	f.whip.register(fs)
+	fs.StringVar(&f.region, "region-config", "", "`file` that makes this one of several regions: its name, its links, their passwords")
 	fs.StringVar(&f.profile, "cpuprofile", "", "`file` for a CPU profile of this process, in pprof's form")
 	f.registerPorts(fs)
 }

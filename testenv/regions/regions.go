@@ -1,5 +1,5 @@
 // Package regions runs the buses of several regions on this machine, joined in a
-// chain by links that can be cut.
+// chain.
 package regions
 
 import (
@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
-	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -20,8 +19,6 @@ import (
 // Chain is a row of regions; each is a leaf of the one before it.
 type Chain struct {
 	Regions []*Region
-	// Links[i] is between Regions[i] and Regions[i+1].
-	Links []*Link
 }
 
 // Region is one bus.
@@ -45,8 +42,9 @@ func (r *Region) Relay() (*nats.Conn, error) {
 type Settings struct {
 	Dir   string // for the stores
 	Names []string
-	// Delay of each link, one way.
-	Delay  time.Duration
+	// Link, if set, gives the address by which region i+1 reaches region i, which is
+	// at target: that of a relay which fails as networks do.
+	Link   func(i int, target string) string
 	Logger *slog.Logger // nil is silent
 	Bus    schemas.BusSettings
 }
@@ -68,16 +66,16 @@ func Start(ctx context.Context, s Settings) (*Chain, error) {
 			r.Neighbours = append(r.Neighbours, s.Names[i+1])
 		}
 		err := c.add(ctx, r, o, s.Bus)
-		if err == nil && i+1 < len(s.Names) {
-			var k *Link
-			if k, err = NewLink(r.Server.LeafAddr(), s.Delay); err == nil {
-				c.Links = append(c.Links, k)
-				toward = bus.Remote{Region: name, URL: fmt.Sprintf("nats-leaf://%s:%s@%s", s.Names[i+1], secret, k.Addr())}
-			}
-		}
 		if err != nil {
 			c.Stop()
 			return nil, fmt.Errorf("region %s: %w", name, err)
+		}
+		if i+1 < len(s.Names) {
+			addr := r.Server.LeafAddr()
+			if s.Link != nil {
+				addr = s.Link(i, addr)
+			}
+			toward = bus.Remote{Region: name, URL: fmt.Sprintf("nats-leaf://%s:%s@%s", s.Names[i+1], secret, addr)}
 		}
 	}
 	return c, nil
@@ -97,9 +95,6 @@ func (c *Chain) add(ctx context.Context, r *Region, o bus.Options, s schemas.Bus
 
 // Stop ends all of it.
 func (c *Chain) Stop() {
-	for _, k := range c.Links {
-		k.Close()
-	}
 	for _, r := range c.Regions {
 		if r.Conn != nil {
 			r.Conn.Close()

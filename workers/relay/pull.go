@@ -22,11 +22,15 @@ type pull struct {
 	done   chan struct{}
 	// flows: what the neighbour had at the start is here, so that others may take it here.
 	flows atomic.Bool
+	// live: the stream is being published, so messages should come.
+	live atomic.Bool
 
 	// Of look.
 	wanted, said time.Time
 
-	heads map[string]*head // by subject
+	// Of run.
+	heads  map[string]*head // by subject
+	silent bool             // nothing came of a live stream: what is known of the neighbour's sequences may be wrong
 }
 
 // head is the last message of a subject in this region.
@@ -52,7 +56,6 @@ func (n *node) start(ctx context.Context, k schemas.StreamKey, via string, befor
 		defer cancel()
 		if before != nil {
 			<-before.done
-			p.heads = before.heads // also of what has aged out of MEDIA
 		}
 		p.run(ctx)
 	})
@@ -99,7 +102,7 @@ func (p *pull) follow(ctx context.Context) error {
 	}
 	behind, lag := p.n.m.behind.WithLabelValues(p.via), p.n.m.lag.WithLabelValues(p.via)
 	for {
-		m, md, err := r.read(ctx)
+		m, md, err := p.next(ctx, r)
 		if err != nil {
 			return err
 		}
@@ -110,6 +113,29 @@ func (p *pull) follow(ctx context.Context) error {
 		if md.NumPending == 0 {
 			lag.Observe(max(0, time.Since(md.Timestamp.Add(-l.clock())).Seconds()))
 			p.caughtUp()
+		}
+	}
+}
+
+// silence is how long nothing may come of a live stream before it is read anew by time:
+// a neighbour whose MEDIA was lost counts from 1 again, and a consumer behind that waits for ever.
+const silence = 8 * time.Second
+
+// next gives the next message.
+func (p *pull) next(ctx context.Context, r *remote) (jetstream.Msg, *jetstream.MsgMetadata, error) {
+	for {
+		rctx, cancel := context.WithTimeout(ctx, silence)
+		m, md, err := r.read(rctx)
+		cancel()
+		switch {
+		case err == nil:
+			p.silent = false
+			return m, md, nil
+		case ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded):
+			return nil, nil, err
+		case p.live.Load() && !p.silent:
+			p.silent = true
+			return nil, nil, fmt.Errorf("nothing came of the live stream for %v", silence)
 		}
 	}
 }
@@ -128,9 +154,7 @@ func (p *pull) load(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("find what this region has of %s: %w", p.key, err)
 	}
-	for _, h := range p.heads { // aged out unless it is found below
-		h.seq = 0
-	}
+	clear(p.heads) // what has aged out here has done so there
 	for subject := range info.State.Subjects {
 		m, err := p.n.media.GetLastMsgForSubject(ctx, subject)
 		if errors.Is(err, jetstream.ErrMsgNotFound) {
@@ -158,16 +182,13 @@ func (p *pull) from(ahead time.Duration, now time.Time) jetstream.ConsumerConfig
 	var seq uint64
 	start := now.Add(-p.n.Reach)
 	for _, h := range p.heads {
-		if h.seq == 0 {
-			continue
-		}
 		if region, s, err := parseRef(h.via); err == nil && region == p.via {
 			seq = max(seq, s) // those of its other subjects before this one were taken too
 		} else if at := h.at.Add(-overlap); at.Before(start) {
 			start = at
 		}
 	}
-	if seq > 0 {
+	if seq > 0 && !p.silent {
 		return jetstream.ConsumerConfig{DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: seq + 1}
 	}
 	start = start.Add(ahead)

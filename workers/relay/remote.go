@@ -14,7 +14,7 @@ import (
 
 const (
 	// remoteHeartbeat of an idle consumer in another region; two missed ones end its reading.
-	remoteHeartbeat = 500 * time.Millisecond
+	remoteHeartbeat = time.Second
 	// remoteTimeout bounds a request to another region.
 	remoteTimeout = 2 * time.Second
 	// remoteIdle is how long a consumer outlives its reader there.

@@ -184,6 +184,7 @@ func (n *node) attend(ctx context.Context, k schemas.StreamKey, wants map[string
 		p.said = now
 		n.sayWant(p.via, k, watching)
 	}
+	p.live.Store(r.loc != nil && r.loc.State.Live)
 	if r.loc != nil {
 		r.loc.Held = p.flows.Load()
 		if r.loc.Held {

@@ -1,0 +1,182 @@
+package relay_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"slices"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/spillway-live/spillway/schemas"
+	"github.com/spillway-live/spillway/testenv/await"
+	"github.com/spillway-live/spillway/testenv/regions"
+	line "github.com/spillway-live/spillway/testenv/relay"
+	"github.com/spillway-live/spillway/workers/workerstest/media"
+)
+
+// What a region may not do in its neighbours does not get there, and what is theirs does not come from there.
+func mayNot(t *testing.T, c *regions.Chain) {
+	from := c.Regions[1]
+	nc, err := from.Relay()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(nc.Close)
+	for _, to := range []*regions.Region{c.Regions[0], c.Regions[2]} {
+		hear(t, from, to)
+		hear(t, to, from)
+		api := "$JS." + to.Name + ".API."
+		if m, err := nc.Request(api+"DIRECT.GET.KV_inits.$KV.inits.none", nil, 20*time.Second); err != nil || m.Header.Get("Status") != "404" {
+			t.Errorf("what region %s is to answer: %v, %v", to.Name, m, err)
+		}
+		for _, subject := range []string{
+			api + "STREAM.DELETE.MEDIA", api + "STREAM.PURGE.TELEMETRY", api + "STREAM.MSG.GET.MEDIA", api + "STREAM.NAMES",
+			api + "CONSUMER.CREATE.TELEMETRY.relay-x.telemetry.>", api + "CONSUMER.CREATE.KV_sources.relay-x.$KV.sources.>", api + "DIRECT.GET.KV_sources.$KV.sources.x",
+		} {
+			ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+			if m, err := nc.RequestWithContext(ctx, subject, nil); err == nil {
+				t.Errorf("region %s answers %s: %s", to.Name, subject, m.Data)
+			}
+			cancel()
+		}
+	}
+}
+
+// hear checks that of what one region sends another hears its ping, and nothing else.
+func hear(t *testing.T, from, to *regions.Region) {
+	t.Helper()
+	ping := schemas.RegionPing(to.Name, from.Name)
+	subjects := []string{"media.0.live.x.src", "chunks.0.live.x.src", "telemetry.0", "$KV.apps.live", "demand.live.x", "decisions.dispatch.live.x", "$JS.API.STREAM.NAMES", ping}
+	heard := make(chan *nats.Msg, 1000)
+	for _, subject := range subjects {
+		s, err := to.Conn.ChanSubscribe(subject, heard)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = s.Unsubscribe() }()
+	}
+	if err := to.Conn.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	late := time.After(time.Minute)
+	for passed := false; !passed; { // until the link is up and knows that somebody listens
+		for _, subject := range subjects { // the one that may pass is the last
+			if err := from.Conn.Publish(subject, []byte("from "+from.Name)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		wait := time.After(100 * time.Millisecond)
+		for waiting := true; waiting && !passed; {
+			select {
+			case m := <-heard:
+				passed = m.Subject == ping
+				if string(m.Data) == "from "+from.Name && !passed {
+					t.Errorf("region %s hears %s of region %s", to.Name, m.Subject, from.Name)
+				}
+			case <-wait:
+				waiting = false
+			case <-late:
+				t.Fatal("the ping does not pass")
+			}
+		}
+	}
+}
+
+// Settings come down from the parent; telemetry, events and decisions go up to
+// it, over two links, in order, also what was written while a link was cut.
+func TestSettingsComeDownAndTelemetryGoesUp(t *testing.T) {
+	c, links := chain(t)
+	a, far := c.Regions[0], c.Regions[2]
+	t.Run("least rights", func(t *testing.T) { mayNot(t, c) })
+	apps := bucket(t, a.JS, schemas.BucketApps)
+	there := bucket(t, far.JS, schemas.BucketApps)
+	put(t, apps, "live", &schemas.AppSettings{Private: true})
+	put(t, there, "other", &schemas.AppSettings{}) // not the parent's
+	p := publisher(t, a.JS, media.Load(t), "one")
+	live(t, a.JS, p)
+	runRelay(t, a, "", nil)
+	runRelay(t, c.Regions[1], "a", nil)
+	runRelay(t, far, "b", nil)
+
+	streams := bucket(t, far.JS, schemas.BucketStreams)
+	await.True(t, "region c knows the stream", func() bool { _, err := streams.Get(t.Context(), p.Key.KVKey()); return err == nil })
+	if _, err := there.Get(t.Context(), "live"); err != nil {
+		t.Errorf("a stream is known before it is known that it is private: %v", err)
+	}
+	if _, err := there.Get(t.Context(), "other"); !errors.Is(err, jetstream.ErrKeyNotFound) {
+		t.Errorf("a setting the parent does not have: %v", err)
+	}
+	put(t, apps, "new", &schemas.AppSettings{})
+	await.True(t, "a change comes down", func() bool { _, err := there.Get(t.Context(), "new"); return err == nil })
+
+	goesUp(t, a, far, links[0])
+}
+
+func goesUp(t *testing.T, a, far *regions.Region, link *line.Relay) {
+	const batches = 20
+	for i := range batches {
+		if i == batches/2 {
+			link.Cut()
+		}
+		m := &nats.Msg{Subject: schemas.TelemetrySubject(3), Data: []byte(strconv.Itoa(i)), Header: nats.Header{schemas.HeaderProducer: {"p"}, schemas.HeaderProducerSeq: {strconv.Itoa(i + 1)}}}
+		if _, err := far.JS.PublishMsg(t.Context(), m, jetstream.WithMsgID("p/3/"+strconv.Itoa(i+1))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	e := &schemas.Event{ID: "test/1", TimeUs: time.Now().UnixMicro(), Kind: schemas.EventStreamStarted, App: "live", Stream: "one"}
+	b, err := schemas.EncodeRecord(e)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := far.JS.Publish(t.Context(), schemas.EventSubject(e), b, jetstream.WithMsgID(e.ID)); err != nil {
+		t.Fatal(err)
+	}
+	link.Pass()
+	got := func(stream, subject string) (out []string) {
+		s, err := a.JS.Stream(t.Context(), stream)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for seq := uint64(1); ; {
+			m, err := s.GetMsg(t.Context(), seq, jetstream.WithGetMsgSubject(subject))
+			if err != nil {
+				return out
+			}
+			out, seq = append(out, string(m.Data)), m.Sequence+1
+		}
+	}
+	await.True(t, "the event is in region a", func() bool { return len(got(schemas.StreamEvents, schemas.EventSubject(e))) == 1 })
+	await.True(t, "the telemetry is in region a", func() bool { return len(got(schemas.StreamTelemetry, schemas.TelemetrySubject(3))) >= batches })
+	var want []string
+	for i := range batches {
+		want = append(want, strconv.Itoa(i))
+	}
+	if out := got(schemas.StreamTelemetry, schemas.TelemetrySubject(3)); !slices.Equal(out, want) {
+		t.Errorf("region a has %v", out)
+	}
+}
+
+func bucket(t *testing.T, js jetstream.JetStream, name string) jetstream.KeyValue {
+	t.Helper()
+	kv, err := js.KeyValue(t.Context(), name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return kv
+}
+
+func put(t *testing.T, kv jetstream.KeyValue, key string, v any) {
+	t.Helper()
+	b, err := json.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := kv.Put(t.Context(), key, b); err != nil {
+		t.Fatal(err)
+	}
+}
