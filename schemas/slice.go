@@ -48,17 +48,22 @@ type Slice struct {
 	PlayFails  int64 // failures after the first frame
 	PlayedMs   int64 // time in state playing
 	StalledMs  int64 // waiting after the first frame, outside seeks
-	Stalls     int64
-	SeekMs     int64 // waiting caused by seeks
-	PausedMs   int64
-	Switches   int64 // bitrate changes
-	CDNMoves   int64
+	// Parts of StalledMs by cause, where it is known; docs/metrics.md has the rules.
+	StalledNetworkMs    int64 // slow answers, or throughput below the bitrate
+	StalledCDNMs        int64 // requests failed
+	StalledBackgroundMs int64 // page in the background
+	Stalls              int64
+	SeekMs              int64 // waiting caused by seeks
+	PausedMs            int64
+	Switches            int64 // bitrate changes
+	CDNMoves            int64
 
 	LatencyMsSum     int64 // sum of latency samples weighted by played time: ms x ms
 	LatencyWeightMs  int64
 	BitrateKbpsMsSum int64 // bitrate x played time, kbit/s x ms
 	BitrateWeightMs  int64
 	DroppedFrames    int64
+	FramesWeightMs   int64 // played time of sessions that tell their dropped frames
 	Requests         int64 // media requests seen by edges
 	RequestErrors    int64
 	RequestBytes     int64
@@ -123,6 +128,10 @@ var sliceTable = columnar.NewTable(
 	columnar.I64("request_bytes", "bytes edges sent", func(s *sl) *int64 { return &s.RequestBytes }),
 	columnar.I64("reports", "telemetry rows accounted for", func(s *sl) *int64 { return &s.Reports }),
 	columnar.I64("lost_reports", "reports missing by sequence number", func(s *sl) *int64 { return &s.LostReports }),
+	columnar.I64("stalled_network_ms", "of the stalled time, what slow answers or throughput below the bitrate explain, ms", func(s *sl) *int64 { return &s.StalledNetworkMs }),
+	columnar.I64("stalled_cdn_ms", "of the stalled time, what failed requests explain, ms", func(s *sl) *int64 { return &s.StalledCDNMs }),
+	columnar.I64("stalled_background_ms", "of the stalled time, that of pages in the background, ms", func(s *sl) *int64 { return &s.StalledBackgroundMs }),
+	columnar.I64("frames_weight_ms", "played time of sessions that tell their dropped frames, ms", func(s *sl) *int64 { return &s.FramesWeightMs }),
 	columnar.I64List("first_screen_bins", "log-histogram bins of start-up times (failed starts in bin 1073741824)", func(s *sl) *[]int64 { return &s.FirstScreenBins }),
 	columnar.I64List("first_screen_counts", "counts of those bins", func(s *sl) *[]int64 { return &s.FirstScreenCounts }),
 	columnar.I64List("latency_bins", "log-histogram bins of live latency", func(s *sl) *[]int64 { return &s.LatencyBins }),

@@ -133,8 +133,11 @@ func (r *renderer) view(verb, name, rest string) ([]string, error) {
 	return []string{verb + r.database + "." + name + r.c.OnCluster() + rest}, nil
 }
 
-// alter changes the shard's own tables; a new column is in the Distributed one, too.
+// alter changes the shard's own tables; a new column is in the Distributed one, too. Materialized views have other queries.
 func (r *renderer) alter(verb, name, rest string) ([]string, error) {
+	if strings.HasPrefix(rest, " MODIFY QUERY\n") {
+		return r.materialized(verb, name, rest)
+	}
 	if !r.tables[name] {
 		return nil, fmt.Errorf("ALTER TABLE %s: no table of this file or an earlier one", name)
 	}

@@ -42,7 +42,7 @@ func same(t *testing.T, conn driver.Conn, what, got, want string) {
 	}
 }
 
-const rollupSums = "sum(sessions), sum(starts), sum(played_ms), sum(stalled_ms), sum(reports), sumMap(first_screen), sumMap(latency)"
+const rollupSums = "sum(sessions), sum(starts), sum(played_ms), sum(stalled_ms), sum(stalled_network_ms), sum(stalled_cdn_ms), sum(stalled_background_ms), sum(frames_weight_ms), sum(reports), sumMap(first_screen), sumMap(latency)"
 
 // TestRollupsOfRepeatedBlocks: blocks that are inserted twice are in every
 // roll-up once, also in those that are fed by other roll-ups.
@@ -54,10 +54,10 @@ func TestRollupsOfRepeatedBlocks(t *testing.T) {
 	start := time.Now().UTC().Truncate(time.Hour).Add(-26 * time.Hour).UnixMilli()
 	for block := range 4 {
 		insertTwice(t, conn, fmt.Sprint("slices/", block), fmt.Sprintf(`INSERT INTO spillway.session_slices
-			(time_ms, kind, session_id, viewer_id, app, stream, cdn, region, arms, end_reason, sessions, ended, attempts, starts, startup_ms, played_ms, stalled_ms, stalls, reports, latency_ms_sum, latency_weight_ms,
+			(time_ms, kind, session_id, viewer_id, app, stream, cdn, region, arms, end_reason, sessions, ended, attempts, starts, startup_ms, played_ms, stalled_ms, stalled_network_ms, stalled_cdn_ms, stalled_background_ms, frames_weight_ms, stalls, reports, latency_ms_sum, latency_weight_ms,
 			 first_screen_bins, first_screen_counts, latency_bins, latency_counts, bus_seq, bus_row)
 			SELECT %d + %d * 5000000 + number, if(%d = 3, 'final', 'delta'), 's' || toString(number %% 300), if(%d = 1, 'v' || toString(number %% 7), ''), 'live', 'show', if(%d = 2, '', ['a', 'b'][1 + (number + %d) %% 2]), 'eu', 'x=c', if(%d = 3, 'quit', ''),
-				%d = 0, %d = 3, %d = 0, %d = 0, 300 + number, 5000, number %% 70, 1, 3, 5000 * 2000, 5000,
+				%d = 0, %d = 3, %d = 0, %d = 0, 300 + number, 5000, number %% 70, number %% 11, number %% 7, number %% 5, 4000, 1, 3, 5000 * 2000, 5000,
 				if(%d = 0, [250 + number %% 40], []), if(%d = 0, [1], []), [300 + number %% 9], [2], %d, number
 			FROM numbers(300)`, start, block, block, block, block, block, block, block, block, block, block, block, block, block+10))
 		insertTwice(t, conn, fmt.Sprint("telemetry/", block), fmt.Sprintf(`INSERT INTO spillway.telemetry
@@ -105,6 +105,56 @@ func TestRollupsOfRepeatedBlocks(t *testing.T) {
 	if err := conn.QueryRow(testContext(t), "SELECT fps_p5 FROM spillway.v_publisher_hour LIMIT 1").Scan(&p5); err != nil || p5 == nil || math.Abs(*p5-29.97) > 0.3 {
 		t.Errorf("frame rate reached by 95 %%: %v %v", p5, err)
 	}
+}
+
+// TestUnknownIsNull: what nobody told is NULL in views and never 0, and stalls are put down to what is known.
+func TestUnknownIsNull(t *testing.T) {
+	conn := connect(t, clickhousetest.Start(t))
+	if err := Migrate(testContext(t), conn, Options{}); err != nil {
+		t.Fatal(err)
+	}
+	for _, sql := range []string{
+		// told: everything is known. mute: a player that says no state, seen by no edge. failed: never started.
+		// untimed: first heard of when it played. pub: stalls while its publisher is behind, and while it is not.
+		`INSERT INTO spillway.session_slices (time_ms, kind, session_id, app, stream, cdn, sessions, ended, attempts, starts, startup_ms, start_failures, played_ms, stalled_ms, stalls,
+			stalled_network_ms, stalled_cdn_ms, stalled_background_ms, bitrate_weight_ms, requests, request_bytes, frames_weight_ms, reports, first_screen_bins, first_screen_counts, bus_seq) VALUES
+			(1790000000000, 'final', 'told', 'live', 'told', 'a', 1, 1, 1, 1, 400, 0, 9000, 1000, 1, 600, 300, 100, 9000, 5, 900, 9000, 3, [300], [1], 1),
+			(1790000000000, 'final', 'mute', 'live', 'mute', 'b', 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 3, [], [], 2),
+			(1790000000000, 'final', 'failed', 'live', 'failed', 'c', 1, 1, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 3, [1073741824], [1], 3),
+			(1790000000000, 'delta', 'untimed', 'live', 'told', 'a', 1, 0, 1, 1, 0, 0, 5000, 0, 0, 0, 0, 0, 0, 0, 0, 0, 3, [], [], 4),
+			(1790000000000, 'final', 'pub', 'live', 'pub', 'a', 1, 1, 1, 1, 10, 0, 5000, 900, 1, 200, 0, 0, 0, 0, 0, 0, 3, [], [], 5),
+			(1790000200000, 'delta', 'pub', 'live', 'pub', 'a', 0, 0, 0, 0, 0, 0, 5000, 800, 1, 200, 0, 0, 0, 0, 0, 0, 3, [], [], 6)`,
+		`INSERT INTO spillway.telemetry (received_us, source, app, stream, publish_stall_ms) VALUES (1789999960000000, 'publisher', 'live', 'pub', 1500), (1790000200000000, 'publisher', 'live', 'pub', 400)`,
+	} {
+		if err := conn.Exec(testContext(t), sql); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, view := range []string{"v_sessions", "v_sessions_from_slices"} {
+		for session, want := range map[string]string{
+			"told":    "1, 1, 400, 0, 0, 9000, 1000, 1, 0, 0, 0, 0, 5, 0, 900, 600, 300, 100",
+			"mute":    "0, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, NULL, NULL, NULL, NULL, NULL",
+			"failed":  "1, 0, NULL, 1, 0, 0, 0, 0, 0, 0, NULL, NULL, 0, NULL, NULL, 0, 0, 0",
+			"untimed": "1, 1, NULL, 0, 0, 5000, 0, 0, 0, 0, NULL, NULL, 0, NULL, NULL, 0, 0, 0",
+		} {
+			same(t, conn, session+" in "+view, `SELECT attempts, starts, startup_ms, start_failures, playback_failures, played_ms, stalled_ms, stalls, seek_ms, paused_ms, switches, dropped_frames,
+				requests, request_errors, request_bytes, stalled_network_ms, stalled_cdn_ms, stalled_background_ms FROM spillway.`+view+" WHERE session_id = '"+session+"'", "SELECT "+want)
+		}
+	}
+	// The mean start-up is that of starts that were timed.
+	for _, view := range []string{"v_cdn_minute", "v_stream_minute", "v_cdn_hour", "v_audience_day", "v_client_hour", "v_stream_day"} {
+		where := " WHERE attempts = 0 AND played_ms = 0" // of the mute session alone
+		if strings.Contains(view, "client") {
+			where = " WHERE attempts > 0" // all are of one player that has no name
+			same(t, conn, view, "SELECT sum(dropped_frames), sum(request_bytes) FROM spillway."+view+where, "SELECT 0, 900")
+			continue
+		}
+		same(t, conn, view+" of who tells nothing", "SELECT count(), countIf(isNull(dropped_frames)), countIf(isNull(switches)), countIf(isNull(egress_bps)), countIf(isNull(first_screen_mean_ms)), sum(stalled_network_ms) FROM spillway."+view+where,
+			"SELECT 1, 1, 1, 1, 1, 0")
+	}
+	same(t, conn, "first screen", "SELECT first_screen_mean_ms, dropped_frames, switches, request_bytes FROM spillway.v_stream_minute WHERE stream = 'told'", "SELECT 400, 0, 0, 900")
+	same(t, conn, "causes", "SELECT groupArray((stream, cdn, stalled_ms, background_ms, cdn_ms, network_ms, publisher_ms, unknown_ms, publisher_behind_ms)) FROM (SELECT * FROM spillway.v_stall_causes_minute WHERE stalled_ms > 0 ORDER BY stream DESC, minute)",
+		"SELECT [('told', 'a', 1000, 100, 300, 600, 0, 0, NULL), ('pub', 'a', 900, 0, 0, 200, 700, 0, 1500), ('pub', 'a', 800, 0, 0, 200, 0, 600, 400)]")
 }
 
 // TestBalanceReadsEvents: counts told in events, also told twice, stand beside what is stored.

@@ -20,6 +20,9 @@ const (
 	evBitrate
 	evLatency
 	evEndOfView
+	evSlow   // evidence of what stalls: see cause.go
+	evFailed // of a request
+	evHidden // Val: 1 in the background, 0 no more
 )
 
 // event is what of a row the state machine sees. Fields are exported for the snapshot.
@@ -45,6 +48,7 @@ type counters struct {
 	Attempts, Starts, StartupMs, ExitBefore, StartFails, PlayFails int64
 	PlayedMs, StalledMs, Stalls, SeekMs, PausedMs, Switches        int64
 	LatSum, LatWeight, BrSum, BrWeight                             int64
+	StalledNetwork, StalledCDN, StalledHidden                      int64 // parts of StalledMs
 }
 
 // machine is the state of one session at time At. It is a value: a copy is a
@@ -64,6 +68,7 @@ type machine struct {
 	Latency int32 // ms
 	HasLat  bool
 	NoLatMs int64 // played time before the first latency sample
+	Stall   stall
 	C       counters
 	First   []binCount // start-up times, ascending by bin
 }
@@ -135,7 +140,7 @@ func (m *machine) advance(ts int64) {
 	case m.Seeking && (m.Sta == 'k' || m.Sta == 'r' || m.Sta == 'w'):
 		m.C.SeekMs += dt
 	case m.Sta == 'r' || m.Sta == 'w':
-		m.C.StalledMs += dt
+		m.countStall(dt)
 	}
 }
 
@@ -168,6 +173,10 @@ func (m *machine) beginAttempt(ts int64, by byte) {
 }
 
 func (m *machine) apply(e event) {
+	if e.Kind >= evSlow {
+		m.evidence(e)
+		return
+	}
 	m.advance(e.Ts)
 	switch e.Kind {
 	case evState:
@@ -217,6 +226,7 @@ func (m *machine) toState(e event) {
 		waiting := prev == 'r' || prev == 'w'
 		if sta != 'k' && m.Started && !m.Seeking && !waiting {
 			m.C.Stalls++
+			m.beginStall(e.Ts)
 		}
 	case 'p':
 		m.Over = 0

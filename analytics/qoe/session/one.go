@@ -25,6 +25,8 @@ type dims struct {
 // loose are the sums that do not depend on the order of rows.
 type loose struct {
 	Sessions, Ended, CDNMoves, Dropped, Requests, RequestErrors, RequestBytes, Reports, Lost int64
+
+	FramesMs int64 // played time of which dropped frames are known
 }
 
 // one is a playback session, unpacked. Its fields are those that walk goes through, ID and inbox apart.
@@ -40,6 +42,8 @@ type one struct {
 	Lat   []binCount // latency samples by bin
 	E2E   bool       // latencies are end-to-end ones; the player's own are ignored then
 	UsePB bool       // the bitrate is the one at the playhead
+	// Frames: somebody tells how many frames were dropped, since the session began.
+	Frames bool
 	// PageFrom is the client time from which the page says the states, and the player is not asked; 0: it says none.
 	PageFrom int64
 
@@ -282,6 +286,9 @@ func diff(a, b []binCount) (bins, counts []int64) {
 func (o *one) slice(streamMs, until int64) (schemas.Slice, bool) {
 	c, first := o.Now.totals(until, o.Closed)
 	o.L.Lost = o.Sn.LostDone + o.Sn.LostHere + o.PageSn.LostDone + o.PageSn.LostHere
+	if o.Frames {
+		o.L.FramesMs = c.PlayedMs
+	}
 	l := o.L
 	fb, fc := diff(first, o.SentF)
 	lb, lc := diff(o.Lat, o.SentA)
@@ -326,6 +333,8 @@ func (o *one) build(streamMs int64, c *counters, l *loose) schemas.Slice {
 		BitrateKbpsMsSum: c.BrSum - p.BrSum, BitrateWeightMs: c.BrWeight - p.BrWeight,
 		DroppedFrames: l.Dropped - q.Dropped, Requests: l.Requests - q.Requests, RequestErrors: l.RequestErrors - q.RequestErrors,
 		RequestBytes: l.RequestBytes - q.RequestBytes, Reports: l.Reports - q.Reports, LostReports: l.Lost - q.Lost,
+		StalledNetworkMs: c.StalledNetwork - p.StalledNetwork, StalledCDNMs: c.StalledCDN - p.StalledCDN,
+		StalledBackgroundMs: c.StalledHidden - p.StalledHidden, FramesWeightMs: l.FramesMs - q.FramesMs,
 	}
 }
 

@@ -230,11 +230,11 @@ func (c *codec) prints(v *[]uint32) {
 func (c *codec) counters(v *counters) {
 	c.i64s(&v.Attempts, &v.Starts, &v.StartupMs, &v.ExitBefore, &v.StartFails, &v.PlayFails,
 		&v.PlayedMs, &v.StalledMs, &v.Stalls, &v.SeekMs, &v.PausedMs, &v.Switches,
-		&v.LatSum, &v.LatWeight, &v.BrSum, &v.BrWeight)
+		&v.LatSum, &v.LatWeight, &v.BrSum, &v.BrWeight, &v.StalledNetwork, &v.StalledCDN, &v.StalledHidden)
 }
 
 func (c *codec) loose(v *loose) {
-	c.i64s(&v.Sessions, &v.Ended, &v.CDNMoves, &v.Dropped, &v.Requests, &v.RequestErrors, &v.RequestBytes, &v.Reports, &v.Lost)
+	c.i64s(&v.Sessions, &v.Ended, &v.CDNMoves, &v.Dropped, &v.Requests, &v.RequestErrors, &v.RequestBytes, &v.Reports, &v.Lost, &v.FramesMs)
 }
 
 func (c *codec) machine(m *machine) {
@@ -247,7 +247,25 @@ func (c *codec) machine(m *machine) {
 	c.i32(&m.Bitrate)
 	c.i32(&m.Latency)
 	c.i64(&m.NoLatMs)
+	c.stall(&m.Stall)
 	c.counters(&m.C)
+}
+
+// stall takes a byte where nothing is known of any.
+func (c *codec) stall(s *stall) {
+	none := *s == stall{}
+	c.bools(&none, &s.Hidden)
+	if none {
+		if c.read {
+			*s = stall{}
+		}
+		return
+	}
+	c.time(&s.FromMs)
+	c.i64(&s.CountedMs)
+	c.byte(&s.Cause)
+	c.time(&s.SlowMs)
+	c.time(&s.ErrorMs)
 }
 
 // track takes a byte where nothing is numbered.
@@ -295,7 +313,7 @@ func (o *one) walk(c *codec) {
 	c.time(&o.LastTs)
 	c.i64(&o.OffsetMs)
 	c.i64(&o.GapMs)
-	c.bools(&o.E2E, &o.UsePB, &o.HasOffset, &o.CDNKnown, &o.Over, &o.Closed, &o.Dirty)
+	c.bools(&o.E2E, &o.UsePB, &o.HasOffset, &o.CDNKnown, &o.Over, &o.Closed, &o.Dirty, &o.Frames)
 	c.i64s(&o.FrameBase, &o.FrameLast)
 	c.track(&o.Sn)
 	c.track(&o.PageSn)

@@ -74,6 +74,26 @@ func fromCMCD(r *cmcd.Record, recvMs int64) schemas.Telemetry {
 			e.BitrateKbps = schemas.OptInt32{V: int32(v), OK: true}
 		}
 	}
+	if r.Has&cmcd.Keys(cmcd.MTP) != 0 {
+		if v, ok := r.ThroughputKbps.Main(); ok {
+			e.ThroughputKbps = schemas.OptInt32{V: int32(v), OK: true}
+		}
+	}
+	if r.Has&cmcd.Keys(cmcd.RC) != 0 {
+		e.ResponseCode = schemas.OptInt32{V: int32(r.Status), OK: true}
+	}
+	if r.Has&cmcd.Keys(cmcd.TTFB) != 0 {
+		e.FirstByteMs = schemas.OptInt32{V: int32(r.FirstByteMs), OK: true}
+	}
+	if r.Has&cmcd.Keys(cmcd.TTLB) != 0 {
+		e.LastByteMs = schemas.OptInt32{V: int32(r.LastByteMs), OK: true}
+	}
+	if r.Has&cmcd.Keys(cmcd.URL) != 0 {
+		e.URLPath, _, _ = strings.Cut(strings.Clone(r.URL), "?")
+	}
+	if r.Has&cmcd.Keys(cmcd.BG) != 0 {
+		e.Background = schemas.OptBool{V: r.Backgrounded, OK: true}
+	}
 	if r.Has&cmcd.Keys(cmcd.LTC) != 0 {
 		e.LiveLatencyMs = schemas.OptInt32{V: int32(r.LatencyMs), OK: true}
 	}
@@ -116,6 +136,10 @@ func total(slices []schemas.Slice) (s schemas.Slice) {
 		s.PlayedMs += x.PlayedMs
 		s.StalledMs += x.StalledMs
 		s.Stalls += x.Stalls
+		s.StalledNetworkMs += x.StalledNetworkMs
+		s.StalledCDNMs += x.StalledCDNMs
+		s.StalledBackgroundMs += x.StalledBackgroundMs
+		s.FramesWeightMs += x.FramesWeightMs
 		s.SeekMs += x.SeekMs
 		s.PausedMs += x.PausedMs
 		s.Switches += x.Switches
@@ -177,6 +201,8 @@ func TestRecordedPlayers(t *testing.T) {
 			near(t, "start-up", got.StartupMs, tc.startup, 50)
 			near(t, "stall time", got.StalledMs, tc.stalled, 50)
 			near(t, "seek time", got.SeekMs, tc.seek, 50)
+			// The server that stops answering is seen in the answers that come at last.
+			near(t, "stall time by slow answers", got.StalledNetworkMs, tc.stalled, 50)
 			near(t, "stalls", got.Stalls, tc.stalls, 0)
 			near(t, "sessions", got.Sessions, tc.sessions, 0)
 			near(t, "ended", got.Ended, tc.sessions, 0)

@@ -126,7 +126,8 @@ var columns = schemas.TelemetryTable().Want(
 	"received_us", "ts_ms", "source", "event", "session_id", "viewer_id", "app", "stream", "cdn", "server", "region", "isp",
 	"country", "device", "os", "client", "client_version", "network_type", "protocol", "object_type", "state", "arms",
 	"url_host", "url_path", "detail", "seq", "bitrate_kbps", "played_bitrate_kbps", "live_latency_ms", "e2e_latency_ms",
-	"dropped_frames", "response_code", "bytes", "last_byte_ms",
+	"dropped_frames", "response_code", "bytes", "last_byte_ms", "throughput_kbps", "background",
+	"first_byte_ms", "object_duration_ms",
 )
 
 // Add takes rows that arrived at the given stream time, Unix milliseconds. The
@@ -367,7 +368,9 @@ func (t *Table) one(o *one, x row) {
 		o.SeenMs = x.At
 	}
 	if r.Source == schemas.SourceCMCDRequest || r.Source == schemas.SourceCDNLog {
-		o.request(r)
+		if o.request(r); isMedia(r) && o.HasOffset {
+			o.requestCauses(r, o.clientNow(r.TsUnixMs))
+		}
 		return
 	}
 	t.report(o, x)
@@ -379,7 +382,7 @@ func (o *one) request(r *schemas.Telemetry) {
 		return
 	}
 	o.L.Requests++
-	if r.ResponseCode.OK && (r.ResponseCode.V >= 400 || r.ResponseCode.V == 0) {
+	if failedRequest(r) {
 		o.L.RequestErrors++
 	}
 	if r.Bytes.OK && r.Bytes.V > 0 {
@@ -435,6 +438,7 @@ func (t *Table) report(o *one, x row) {
 	if r.Event == "e" || page && r.Event == "error" {
 		feed(event{Kind: evError})
 	}
+	o.causes(r, ts)
 	t.values(o, r, isRR, feed)
 	if page && r.Event == "end" {
 		feed(event{Kind: evEndOfView})
@@ -498,6 +502,7 @@ func (t *Table) values(o *one, r *schemas.Telemetry, isRR bool, feed func(event)
 		o.latency(max(r.LiveLatencyMs.V, 0), r.TsUnixMs, r.Seq.V, false)
 	}
 	if r.DroppedFrames.OK && r.DroppedFrames.V >= 0 {
+		o.Frames = true
 		if r.DroppedFrames.V < o.FrameLast && !(r.TsUnixMs < o.LastTs) {
 			o.FrameBase += o.FrameLast // the counter began again with a new load
 			o.FrameLast = 0

@@ -13,6 +13,10 @@ CREATE MATERIALIZED VIEW spillway.rollup_arm_hour_mv TO spillway.rollup_arm_hour
 `playback_failures` Int64,
 `played_ms` Int64,
 `stalled_ms` Int64,
+`stalled_network_ms` Int64,
+`stalled_cdn_ms` Int64,
+`stalled_background_ms` Int64,
+`frames_weight_ms` Int64,
 `stalls` Int64,
 `seek_ms` Int64,
 `paused_ms` Int64,
@@ -30,6 +34,6 @@ CREATE MATERIALIZED VIEW spillway.rollup_arm_hour_mv TO spillway.rollup_arm_hour
 `lost_reports` Int64,
 `first_screen` Map(Int64, Int64),
 `latency` Map(Int64, Int64))
- AS SELECT toStartOfHour(minute) AS hour, experiment, arm, bucket, sum(m.sessions) AS sessions, sum(m.ended) AS ended, sum(m.attempts) AS attempts, sum(m.starts) AS starts, sum(m.startup_ms) AS startup_ms, sum(m.exits_before_start) AS exits_before_start, sum(m.start_failures) AS start_failures, sum(m.playback_failures) AS playback_failures, sum(m.played_ms) AS played_ms, sum(m.stalled_ms) AS stalled_ms, sum(m.stalls) AS stalls, sum(m.seek_ms) AS seek_ms, sum(m.paused_ms) AS paused_ms, sum(m.switches) AS switches, sum(m.cdn_moves) AS cdn_moves, sum(m.latency_ms_sum) AS latency_ms_sum, sum(m.latency_weight_ms) AS latency_weight_ms, sum(m.bitrate_kbps_ms_sum) AS bitrate_kbps_ms_sum, sum(m.bitrate_weight_ms) AS bitrate_weight_ms, sum(m.dropped_frames) AS dropped_frames, sum(m.requests) AS requests, sum(m.request_errors) AS request_errors, sum(m.request_bytes) AS request_bytes, sum(m.reports) AS reports, sum(m.lost_reports) AS lost_reports, CAST(sumMap(m.first_screen), 'Map(Int64, Int64)') AS first_screen, CAST(sumMap(m.latency), 'Map(Int64, Int64)') AS latency
+ AS SELECT toStartOfHour(minute) AS hour, experiment, arm, bucket, sum(m.sessions) AS sessions, sum(m.ended) AS ended, sum(m.attempts) AS attempts, sum(m.starts) AS starts, sum(m.startup_ms) AS startup_ms, sum(m.exits_before_start) AS exits_before_start, sum(m.start_failures) AS start_failures, sum(m.playback_failures) AS playback_failures, sum(m.played_ms) AS played_ms, sum(m.stalled_ms) AS stalled_ms, sum(m.stalled_network_ms) AS stalled_network_ms, sum(m.stalled_cdn_ms) AS stalled_cdn_ms, sum(m.stalled_background_ms) AS stalled_background_ms, sum(m.frames_weight_ms) AS frames_weight_ms, sum(m.stalls) AS stalls, sum(m.seek_ms) AS seek_ms, sum(m.paused_ms) AS paused_ms, sum(m.switches) AS switches, sum(m.cdn_moves) AS cdn_moves, sum(m.latency_ms_sum) AS latency_ms_sum, sum(m.latency_weight_ms) AS latency_weight_ms, sum(m.bitrate_kbps_ms_sum) AS bitrate_kbps_ms_sum, sum(m.bitrate_weight_ms) AS bitrate_weight_ms, sum(m.dropped_frames) AS dropped_frames, sum(m.requests) AS requests, sum(m.request_errors) AS request_errors, sum(m.request_bytes) AS request_bytes, sum(m.reports) AS reports, sum(m.lost_reports) AS lost_reports, CAST(sumMap(m.first_screen), 'Map(Int64, Int64)') AS first_screen, CAST(sumMap(m.latency), 'Map(Int64, Int64)') AS latency
  FROM spillway.rollup_arm_minute AS m
  GROUP BY hour, experiment, arm, bucket

@@ -13,6 +13,10 @@ CREATE MATERIALIZED VIEW spillway.rollup_arm_minute_mv TO spillway.rollup_arm_mi
 `playback_failures` Int64,
 `played_ms` Int64,
 `stalled_ms` Int64,
+`stalled_network_ms` Int64,
+`stalled_cdn_ms` Int64,
+`stalled_background_ms` Int64,
+`frames_weight_ms` Int64,
 `stalls` Int64,
 `seek_ms` Int64,
 `paused_ms` Int64,
@@ -30,7 +34,7 @@ CREATE MATERIALIZED VIEW spillway.rollup_arm_minute_mv TO spillway.rollup_arm_mi
 `lost_reports` Int64,
 `first_screen` Map(Int64, Int64),
 `latency` Map(Int64, Int64))
- AS SELECT toStartOfMinute(toDateTime(time)) AS minute, substring(arm_pair, 1, position(arm_pair, '=') - 1) AS experiment, substring(arm_pair, position(arm_pair, '=') + 1) AS arm, toUInt8(sipHash64('rollup_arm', substring(arm_pair, 1, position(arm_pair, '=') - 1), if(viewer_id = '', session_id, viewer_id)) % 256) AS bucket, sum(s.sessions) AS sessions, sum(s.ended) AS ended, sum(s.attempts) AS attempts, sum(s.starts) AS starts, sum(s.startup_ms) AS startup_ms, sum(s.exits_before_start) AS exits_before_start, sum(s.start_failures) AS start_failures, sum(s.playback_failures) AS playback_failures, sum(s.played_ms) AS played_ms, sum(s.stalled_ms) AS stalled_ms, sum(s.stalls) AS stalls, sum(s.seek_ms) AS seek_ms, sum(s.paused_ms) AS paused_ms, sum(s.switches) AS switches, sum(s.cdn_moves) AS cdn_moves, sum(s.latency_ms_sum) AS latency_ms_sum, sum(s.latency_weight_ms) AS latency_weight_ms, sum(s.bitrate_kbps_ms_sum) AS bitrate_kbps_ms_sum, sum(s.bitrate_weight_ms) AS bitrate_weight_ms, sum(s.dropped_frames) AS dropped_frames, sum(s.requests) AS requests, sum(s.request_errors) AS request_errors, sum(s.request_bytes) AS request_bytes, sum(s.reports) AS reports, sum(s.lost_reports) AS lost_reports, CAST(sumMap(s.first_screen_bins, s.first_screen_counts), 'Map(Int64, Int64)') AS first_screen, CAST(sumMap(s.latency_bins, s.latency_counts), 'Map(Int64, Int64)') AS latency
+ AS SELECT toStartOfMinute(toDateTime(time)) AS minute, substring(arm_pair, 1, position(arm_pair, '=') - 1) AS experiment, substring(arm_pair, position(arm_pair, '=') + 1) AS arm, toUInt8(sipHash64('rollup_arm', substring(arm_pair, 1, position(arm_pair, '=') - 1), if(viewer_id = '', session_id, viewer_id)) % 256) AS bucket, sum(s.sessions) AS sessions, sum(s.ended) AS ended, sum(s.attempts) AS attempts, sum(s.starts) AS starts, sum(s.startup_ms) AS startup_ms, sum(s.exits_before_start) AS exits_before_start, sum(s.start_failures) AS start_failures, sum(s.playback_failures) AS playback_failures, sum(s.played_ms) AS played_ms, sum(s.stalled_ms) AS stalled_ms, sum(s.stalled_network_ms) AS stalled_network_ms, sum(s.stalled_cdn_ms) AS stalled_cdn_ms, sum(s.stalled_background_ms) AS stalled_background_ms, sum(s.frames_weight_ms) AS frames_weight_ms, sum(s.stalls) AS stalls, sum(s.seek_ms) AS seek_ms, sum(s.paused_ms) AS paused_ms, sum(s.switches) AS switches, sum(s.cdn_moves) AS cdn_moves, sum(s.latency_ms_sum) AS latency_ms_sum, sum(s.latency_weight_ms) AS latency_weight_ms, sum(s.bitrate_kbps_ms_sum) AS bitrate_kbps_ms_sum, sum(s.bitrate_weight_ms) AS bitrate_weight_ms, sum(s.dropped_frames) AS dropped_frames, sum(s.requests) AS requests, sum(s.request_errors) AS request_errors, sum(s.request_bytes) AS request_bytes, sum(s.reports) AS reports, sum(s.lost_reports) AS lost_reports, CAST(sumMap(s.first_screen_bins, s.first_screen_counts), 'Map(Int64, Int64)') AS first_screen, CAST(sumMap(s.latency_bins, s.latency_counts), 'Map(Int64, Int64)') AS latency
  FROM spillway.session_slices AS s
  ARRAY JOIN arrayFilter(p -> (position(p, '=') > 1), splitByChar(',', arms)) AS arm_pair WHERE arms != ''
  GROUP BY minute, experiment, arm, bucket

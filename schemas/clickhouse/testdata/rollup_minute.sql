@@ -32,6 +32,10 @@ CREATE TABLE spillway.rollup_minute (
 `request_bytes` SimpleAggregateFunction(sum, Int64) COMMENT 'sum: bytes edges sent; from session_slices',
 `reports` SimpleAggregateFunction(sum, Int64) COMMENT 'sum: telemetry rows accounted for; from session_slices',
 `lost_reports` SimpleAggregateFunction(sum, Int64) COMMENT 'sum: reports missing by sequence number; from session_slices',
+`stalled_network_ms` SimpleAggregateFunction(sum, Int64) COMMENT 'sum: of the stalled time, what slow answers or throughput below the bitrate explain, ms; from session_slices',
+`stalled_cdn_ms` SimpleAggregateFunction(sum, Int64) COMMENT 'sum: of the stalled time, what failed requests explain, ms; from session_slices',
+`stalled_background_ms` SimpleAggregateFunction(sum, Int64) COMMENT 'sum: of the stalled time, that of pages in the background, ms; from session_slices',
+`frames_weight_ms` SimpleAggregateFunction(sum, Int64) COMMENT 'sum: played time of sessions that tell their dropped frames, ms; from session_slices',
 `first_screen` SimpleAggregateFunction(sumMap, Map(Int64, Int64)) COMMENT 'log-histogram of start-up times: bin to count, bin floor(ln ms / ln 1.02), failed starts in bin 1073741824; from session_slices',
 `latency` SimpleAggregateFunction(sumMap, Map(Int64, Int64)) COMMENT 'log-histogram of live latency samples: bin to count, bin floor(ln ms / ln 1.02); from session_slices')
  ENGINE = AggregatingMergeTree

@@ -28,6 +28,10 @@ CREATE TABLE spillway.rollup_stream_hour (
 `request_bytes` SimpleAggregateFunction(sum, Int64) COMMENT 'sum: bytes edges sent; from rollup_stream_minute',
 `reports` SimpleAggregateFunction(sum, Int64) COMMENT 'sum: telemetry rows accounted for; from rollup_stream_minute',
 `lost_reports` SimpleAggregateFunction(sum, Int64) COMMENT 'sum: reports missing by sequence number; from rollup_stream_minute',
+`stalled_network_ms` SimpleAggregateFunction(sum, Int64) COMMENT 'sum: of the stalled time, what slow answers or throughput below the bitrate explain, ms; from rollup_stream_minute',
+`stalled_cdn_ms` SimpleAggregateFunction(sum, Int64) COMMENT 'sum: of the stalled time, what failed requests explain, ms; from rollup_stream_minute',
+`stalled_background_ms` SimpleAggregateFunction(sum, Int64) COMMENT 'sum: of the stalled time, that of pages in the background, ms; from rollup_stream_minute',
+`frames_weight_ms` SimpleAggregateFunction(sum, Int64) COMMENT 'sum: played time of sessions that tell their dropped frames, ms; from rollup_stream_minute',
 `first_screen` SimpleAggregateFunction(sumMap, Map(Int64, Int64)) COMMENT 'log-histogram of start-up times: bin to count, bin floor(ln ms / ln 1.02), failed starts in bin 1073741824; from rollup_stream_minute',
 `latency` SimpleAggregateFunction(sumMap, Map(Int64, Int64)) COMMENT 'log-histogram of live latency samples: bin to count, bin floor(ln ms / ln 1.02); from rollup_stream_minute')
  ENGINE = AggregatingMergeTree

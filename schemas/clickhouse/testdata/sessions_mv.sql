@@ -26,6 +26,10 @@ CREATE MATERIALIZED VIEW spillway.sessions_mv TO spillway.sessions (
 `playback_failures` Int64,
 `played_ms` Int64,
 `stalled_ms` Int64,
+`stalled_network_ms` Int64,
+`stalled_cdn_ms` Int64,
+`stalled_background_ms` Int64,
+`frames_weight_ms` Int64,
 `stalls` Int64,
 `seek_ms` Int64,
 `paused_ms` Int64,
@@ -43,6 +47,6 @@ CREATE MATERIALIZED VIEW spillway.sessions_mv TO spillway.sessions (
 `latency_weight_ms` Int64,
 `bitrate_kbps_ms_sum` Int64,
 `bitrate_weight_ms` Int64)
- AS SELECT app, stream, session_id, max(s.viewer_id) AS viewer_id, min(s.time) AS first_time, max(s.time) AS last_time, nullIf(argMaxIf(s.end_reason, (s.bus_seq, s.bus_row), s.end_reason != ''), '') AS end_reason, nullIf(argMaxIf(s.cdn, (s.bus_seq, s.bus_row), s.cdn != ''), '') AS cdn, groupUniqArrayIf(toString(s.cdn), s.cdn != '') AS cdns, max(s.protocol) AS protocol, max(s.region) AS region, max(s.isp) AS isp, max(s.country) AS country, max(s.device) AS device, max(s.os) AS os, max(s.client) AS client, max(s.client_version) AS client_version, max(s.network_type) AS network_type, max(s.arms) AS arms, sum(s.attempts) AS attempts, sum(s.starts) AS starts, sum(s.startup_ms) AS startup_ms, sum(s.exits_before_start) AS exits_before_start, sum(s.start_failures) AS start_failures, sum(s.playback_failures) AS playback_failures, sum(s.played_ms) AS played_ms, sum(s.stalled_ms) AS stalled_ms, sum(s.stalls) AS stalls, sum(s.seek_ms) AS seek_ms, sum(s.paused_ms) AS paused_ms, sum(s.switches) AS switches, sum(s.cdn_moves) AS cdn_moves, sum(s.dropped_frames) AS dropped_frames, sum(s.requests) AS requests, sum(s.request_errors) AS request_errors, sum(s.request_bytes) AS request_bytes, sum(s.reports) AS reports, sum(s.lost_reports) AS lost_reports, sum(s.sessions) AS sessions, sum(s.ended) AS ended, sum(s.latency_ms_sum) AS latency_ms_sum, sum(s.latency_weight_ms) AS latency_weight_ms, sum(s.bitrate_kbps_ms_sum) AS bitrate_kbps_ms_sum, sum(s.bitrate_weight_ms) AS bitrate_weight_ms
+ AS SELECT app, stream, session_id, max(s.viewer_id) AS viewer_id, min(s.time) AS first_time, max(s.time) AS last_time, nullIf(argMaxIf(s.end_reason, (s.bus_seq, s.bus_row), s.end_reason != ''), '') AS end_reason, nullIf(argMaxIf(s.cdn, (s.bus_seq, s.bus_row), s.cdn != ''), '') AS cdn, groupUniqArrayIf(toString(s.cdn), s.cdn != '') AS cdns, max(s.protocol) AS protocol, max(s.region) AS region, max(s.isp) AS isp, max(s.country) AS country, max(s.device) AS device, max(s.os) AS os, max(s.client) AS client, max(s.client_version) AS client_version, max(s.network_type) AS network_type, max(s.arms) AS arms, sum(s.attempts) AS attempts, sum(s.starts) AS starts, sum(s.startup_ms) AS startup_ms, sum(s.exits_before_start) AS exits_before_start, sum(s.start_failures) AS start_failures, sum(s.playback_failures) AS playback_failures, sum(s.played_ms) AS played_ms, sum(s.stalled_ms) AS stalled_ms, sum(s.stalled_network_ms) AS stalled_network_ms, sum(s.stalled_cdn_ms) AS stalled_cdn_ms, sum(s.stalled_background_ms) AS stalled_background_ms, sum(s.frames_weight_ms) AS frames_weight_ms, sum(s.stalls) AS stalls, sum(s.seek_ms) AS seek_ms, sum(s.paused_ms) AS paused_ms, sum(s.switches) AS switches, sum(s.cdn_moves) AS cdn_moves, sum(s.dropped_frames) AS dropped_frames, sum(s.requests) AS requests, sum(s.request_errors) AS request_errors, sum(s.request_bytes) AS request_bytes, sum(s.reports) AS reports, sum(s.lost_reports) AS lost_reports, sum(s.sessions) AS sessions, sum(s.ended) AS ended, sum(s.latency_ms_sum) AS latency_ms_sum, sum(s.latency_weight_ms) AS latency_weight_ms, sum(s.bitrate_kbps_ms_sum) AS bitrate_kbps_ms_sum, sum(s.bitrate_weight_ms) AS bitrate_weight_ms
  FROM spillway.session_slices AS s
  GROUP BY app, stream, session_id
