@@ -1,7 +1,9 @@
 // Package erase deletes what is stored about one viewer from ClickHouse.
 //
 // It promises: once Viewer has returned without error no table has a row that
-// bears one of the viewer's hashes, or the id of a session that did. Roll-ups
+// bears one of the viewer's hashes, or no viewer and the id of a session that
+// did. Rows that bear another viewer's hash stay, whatever their session's id:
+// players choose it, and two may choose the same. Roll-ups
 // are left as they are: they hold sums by place, device and time, and no ids.
 // What is still on its way (bus, spools, open sessions) is deleted as it
 // arrives by a Sweeper, which follows the requests that Ask leaves on the bus
@@ -110,7 +112,7 @@ func Viewer(ctx context.Context, s Settings, hashes []string) (*Report, error) {
 	}
 	// Rows with the viewer's hash lead to the sessions, so they go last: a run that was cut off can be repeated.
 	for _, conditions := range []func(target) []string{
-		func(t target) []string { return t.bySession(hashes, sessions) },
+		func(t target) []string { return t.bySession(sessions) },
 		func(t target) []string { return t.byViewer(hashes) },
 	} {
 		for i, t := range tables {
@@ -200,15 +202,15 @@ func (t target) byViewer(hashes []string) []string {
 	return []string{strings.Join(ids, " OR ")}
 }
 
-// bySession are the rows of the sessions that do not bear the viewer's hash.
-func (t target) bySession(hashes, sessions []string) (out []string) {
+// bySession are the rows of the sessions that bear no viewer: those of another's stay, who has chosen the same id.
+func (t target) bySession(sessions []string) (out []string) {
 	if !t.session {
 		return nil
 	}
 	for part := range slices.Chunk(sessions, chunk) {
 		where := in("session_id", part)
 		if t.viewer {
-			where += " AND NOT (" + in("viewer_id", hashes) + ")"
+			where += " AND viewer_id = ''"
 		}
 		out = append(out, where)
 	}

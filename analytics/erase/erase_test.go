@@ -37,6 +37,11 @@ func TestViewer(t *testing.T) {
 		// s1 and s2 are the viewer's, under two salts; s3 is another's. Rows that an edge logged have no viewer.
 		"INSERT INTO telemetry (received_us, source, session_id, viewer_id, app) SELECT toUnixTimestamp(now()) * 1000000, ['beacon', 'cdn_log'][1 + number % 2], ['s1', 's2', 's3'][1 + number % 3], if(number % 2 = 1, '', ['aaaa0001', 'aaaa0002', 'bbbb0001'][1 + number % 3]), 'live' FROM numbers(60)",
 		"INSERT INTO session_slices (time_ms, session_id, viewer_id, app, sessions, reports, arms) SELECT toUnixTimestamp(now()) * 1000, ['s1', 's2', 's3'][1 + number % 3], ['aaaa0001', 'aaaa0002', 'bbbb0001'][1 + number % 3], 'live', 1, 2, 'x=c' FROM numbers(9)",
+		// Another viewer's player has chosen the id s1, too.
+		"INSERT INTO telemetry (received_us, source, session_id, viewer_id, app) SELECT toUnixTimestamp(now()) * 1000000, 'beacon', 's1', 'cccc0001', 'other' FROM numbers(5)",
+		"INSERT INTO session_slices (time_ms, session_id, viewer_id, app, sessions, reports) SELECT toUnixTimestamp(now()) * 1000, 's1', 'cccc0001', 'other', 1, 2 FROM numbers(3)",
+		"INSERT INTO decisions (time, id, session_id, viewer_id) VALUES (now64(6), 'd3', 's1', 'cccc0001')",
+		"INSERT INTO exposures (time, id, unit, viewer_id, session_id) VALUES (now64(6), 'e3', 'cccc0001', 'cccc0001', 's1')",
 		"INSERT INTO decisions (time, id, session_id, viewer_id) VALUES (now64(6), 'd1', 's1', 'aaaa0001'), (now64(6), 'd2', 's3', 'bbbb0001')",
 		"INSERT INTO exposures (time, id, unit, viewer_id, session_id) VALUES (now64(6), 'e1', 'aaaa0002', '', ''), (now64(6), 'e2', 'bbbb0001', 'bbbb0001', 's3')",
 	} {
@@ -57,24 +62,24 @@ func TestViewer(t *testing.T) {
 		if got[table] != n {
 			t.Errorf("%s: %d rows deleted, want %d", table, got[table], n)
 		}
-		var left, others uint64
-		cond := "session_id IN ('s1', 's2') OR viewer_id LIKE 'aaaa%'"
+		var left, others, same uint64
+		cond := "session_id IN ('s1', 's2') AND viewer_id = '' OR viewer_id LIKE 'aaaa%'"
 		if table == "exposures" {
 			cond += " OR unit LIKE 'aaaa%'"
 		}
-		if err := conn.QueryRow(ctx, "SELECT countIf("+cond+"), countIf(session_id = 's3') FROM "+table).Scan(&left, &others); err != nil {
+		if err := conn.QueryRow(ctx, "SELECT countIf("+cond+"), countIf(session_id = 's3'), countIf(session_id = 's1' AND viewer_id = 'cccc0001') FROM "+table).Scan(&left, &others, &same); err != nil {
 			t.Fatal(err)
 		}
-		if left != 0 || others == 0 {
-			t.Errorf("%s: %d rows left of the viewer, %d of the other", table, left, others)
+		if all := map[string]uint64{"telemetry": 5, "session_slices": 3}[table]; left != 0 || others == 0 || same < max(all, 1) {
+			t.Errorf("%s: %d rows left of the viewer, %d of the other, %d of one with the same session id", table, left, others, same)
 		}
 	}
 	if r.Sessions != 2 || r.Hashes != 2 || len(got) != len(want) {
 		t.Errorf("report %+v", r)
 	}
 	var sum int64
-	if err := conn.QueryRow(ctx, "SELECT sum(reports) FROM rollup_minute").Scan(&sum); err != nil || sum != 18 {
-		t.Errorf("roll-ups hold %d reports (%v), want all 18", sum, err)
+	if err := conn.QueryRow(ctx, "SELECT sum(reports) FROM rollup_minute").Scan(&sum); err != nil || sum != 24 {
+		t.Errorf("roll-ups hold %d reports (%v), want all 24", sum, err)
 	}
 	var text strings.Builder
 	if err := r.WriteText(&text); err != nil || !strings.Contains(text.String(), "telemetry        40 rows deleted") {

@@ -101,6 +101,9 @@ func appText(a *schemas.AppSettings) []string {
 	if a.PackageAlways {
 		out = append(out, "--package-always")
 	}
+	if p := a.PublisherPolicy; p != nil {
+		out = append(out, publisherPolicyText(p)...)
+	}
 	if len(out) == 0 {
 		out = append(out, "(defaults)")
 	}
@@ -115,6 +118,7 @@ type appFlags struct {
 	encrypt, keyURL, file string
 	rotate                uint64
 	dvr                   time.Duration
+	publisher             publisherPolicyFlags
 }
 
 func (f *appFlags) register(fs *flag.FlagSet) {
@@ -129,6 +133,7 @@ func (f *appFlags) register(fs *flag.FlagSet) {
 	fs.Uint64Var(&f.rotate, "rotate-segments", 0, "segments that one key encrypts; 0: one key for ever")
 	fs.DurationVar(&f.dvr, "dvr", 0, "how far back viewers may seek; 0: the live window only")
 	fs.BoolVar(&f.always, "package-always", false, "make parts of streams that nobody watches, too")
+	f.publisher.register(fs)
 	fs.StringVar(&f.file, "file", "", "JSON `file` that replaces all settings (- is standard input)")
 }
 
@@ -184,10 +189,15 @@ func (c *commands) appEdit(f *appFlags, set map[string]bool, key string) (func(*
 	if err != nil {
 		return nil, fmt.Errorf("--ladder: %w", err)
 	}
+	publisher, err := f.publisher.edit(set)
+	if err != nil {
+		return nil, err
+	}
 	if f.dvr%time.Second != 0 {
 		return nil, fmt.Errorf("--dvr %s: whole seconds are kept", f.dvr)
 	}
 	names := []string{"private", "second-publisher", "publish-hook", "ladder", "encrypt", "key-url", "rotate-segments", "dvr", "package-always", "policy", "steering"}
+	names = append(names, publisherPolicyNames...)
 	any := false
 	for _, n := range names {
 		any = any || set[n]
@@ -219,6 +229,9 @@ func (c *commands) appEdit(f *appFlags, set map[string]bool, key string) (func(*
 		}
 		if set["package-always"] {
 			a.PackageAlways = f.always
+		}
+		if err := publisher(a); err != nil {
+			return err
 		}
 		return f.encryption(a, set)
 	}, nil

@@ -93,6 +93,26 @@ func TestAppSettingsCommands(t *testing.T) {
 	if a = show("home"); a.Private || a.DVRSec != 60 {
 		t.Errorf("settings of the file %+v", a)
 	}
+	c.ok("app", "set", "home", "--publisher-behind", "0.25")
+	if p := show("home").PublisherPolicy; p == nil || *p != (schemas.PublisherPolicy{BehindShare: 0.25, WindowSec: 20, LowerPercent: 30, MinBitrateBps: 400_000}) {
+		t.Errorf("policy for publishers %+v", p)
+	}
+	c.ok("app", "set", "home", "--publisher-window", "10s", "--publisher-lower", "50", "--publisher-min-bitrate", "1.2Mbps", "--publisher-min-fps", "12.5")
+	if p := show("home").PublisherPolicy; p == nil || *p != (schemas.PublisherPolicy{BehindShare: 0.25, WindowSec: 10, LowerPercent: 50, MinBitrateBps: 1_200_000, MinFPS: 12.5}) {
+		t.Errorf("policy for publishers %+v", p)
+	}
+	if out := c.ok("app", "list"); !strings.Contains(out, "--publisher-behind 0.25  --publisher-window 10s  --publisher-lower 50  --publisher-min-bitrate 1200000  --publisher-min-fps 12.5") {
+		t.Errorf("list:\n%s", out)
+	}
+	c.refused("publisher_policy.behind_share", "app", "set", "home", "--publisher-behind", "1.5")
+	c.refused("publisher_policy.lower_percent", "app", "set", "home", "--publisher-lower", "95")
+	c.refused("is not a rate", "app", "set", "home", "--publisher-min-bitrate", "much")
+	c.refused("whole seconds", "app", "set", "home", "--publisher-window", "2500ms")
+	c.ok("app", "set", "home", "--publisher-behind", "0")
+	if p := show("home").PublisherPolicy; p != nil {
+		t.Errorf("policy that was taken back: %+v", p)
+	}
+	c.refused("--publisher-behind", "app", "set", "home", "--publisher-lower", "40")
 	c.refused("say what to set", "app", "set", "home")
 	c.refused("ladder[0].height", "app", "set", "home", "--ladder", "481p:1M")
 	c.refused("720p:2500k", "app", "set", "home", "--ladder", "best")
