@@ -30,6 +30,7 @@ func (f *chaosTelemetryFlags) register(fs *flag.FlagSet) {
 	fs.DurationVar(&f.s.Between, "between", 7*time.Second, "longest time between two kills")
 	fs.IntVar(&f.s.EventsPerSecond, "events", 1500, "events a second of all players together")
 	fs.IntVar(&f.s.Players, "players", 150, "players at once")
+	fs.BoolVar(&f.s.TakeoverOnly, "takeover-only", false, "kill sessionisers and loaders alone, without other faults: how fast others take over")
 	fs.IntVar(&f.busMiB, "bus-disk", 1024, "`MiB` of the bus's own file system in memory, which is filled now and then (Linux); 0 leaves that out")
 	fs.StringVar(&f.temp, "temp", "", "`directory` for bus, ClickHouse, spools and logs, removed afterwards (default: "+os.TempDir()+")")
 	fs.StringVar(&f.report, "report", "", "Markdown `file` of whose section Telemetry a summary is made (default: none)")
@@ -87,7 +88,11 @@ func (c *commands) runChaosTelemetry(ctx ctx, f *chaosTelemetryFlags) (err error
 		return err
 	}
 	if f.report != "" {
-		if err := chaos.WriteSection(f.report, "Telemetry", rep.Markdown()); err != nil {
+		title := "Telemetry"
+		if f.s.TakeoverOnly {
+			title = "Takeover of telemetry"
+		}
+		if err := chaos.WriteSection(f.report, title, rep.Markdown()); err != nil {
 			return err
 		}
 	}

@@ -43,6 +43,8 @@ type TelemetrySettings struct {
 	BusDisk bool
 	// Kills is how many processes are killed; 300 when 0.
 	Kills int
+	// TakeoverOnly kills sessionisers and loaders alone, without faults, to see how fast others take over.
+	TakeoverOnly bool
 	// Seed chooses roles, moments, pauses and faults; the same seed gives the same plan.
 	Seed uint64
 	// Between is the longest time from one kill to the next; 7 s when 0. The least is a quarter of it.
@@ -95,6 +97,7 @@ type telemetryRun struct {
 	faults  map[string]int
 	spooled atomic.Int64 // most bytes in spools
 	told    atomic.Int64 // rows about publishers that ingest has told
+	hand    handover
 }
 
 // watchSpools notes how much collectors keep on their own disks, until ctx ends.
@@ -131,6 +134,9 @@ func RunTelemetry(ctx context.Context, s TelemetrySettings) (*TelemetryReport, e
 	}
 	defer nc.Close()
 	if r.js, err = bus.JetStream(ctx, nc, schemas.BusSettings{}); err != nil {
+		return nil, explain(err)
+	}
+	if err := r.hand.follow(ctx, r.js); err != nil {
 		return nil, explain(err)
 	}
 	r.wire = newWire(r.js, r.s.Seed, r.log)

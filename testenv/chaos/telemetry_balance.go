@@ -58,6 +58,7 @@ func (r *telemetryRun) balance(ctx context.Context) (*TelemetryReport, error) {
 		r.found.add("bus", "%s", w)
 	}
 	rep.Failures = r.found.all()
+	rep.Takeovers = r.hand.sums()
 	rep.Exact = len(wrong) == 0
 	return rep, nil
 }

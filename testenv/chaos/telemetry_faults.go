@@ -91,6 +91,8 @@ func (r *telemetryRun) sure(ctx context.Context, sql string) error {
 
 // fill takes the last byte of the bus's file system, frees it after d, and waits until the bus takes messages again.
 func (r *telemetryRun) fill(ctx context.Context, d time.Duration) (err error) {
+	r.hand.busAway()
+	defer r.hand.busAway()
 	path := filepath.Join(r.s.Dir, "data", "nats", "filler")
 	f, err := os.Create(path)
 	if err != nil && !errors.Is(err, syscall.ENOSPC) {

@@ -17,7 +17,11 @@ const faultEvery = 5
 
 // telemetryPlan is what the seed says: in each five steps every role is killed once, in random order.
 func telemetryPlan(s *TelemetrySettings) []step {
-	return planOf(rand.New(rand.NewPCG(s.Seed, 0x7e1e_3e71)), telemetryRoles, s.Kills, s.Between, 2*time.Second)
+	roles := telemetryRoles
+	if s.TakeoverOnly {
+		roles = []string{Sessioniser, Loader}
+	}
+	return planOf(rand.New(rand.NewPCG(s.Seed, 0x7e1e_3e71)), roles, s.Kills, s.Between, 2*time.Second)
 }
 
 // killAll carries the plan out, faults beside it, and waits until all runs again.
@@ -41,8 +45,15 @@ func (r *telemetryRun) killAll(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if _, err := p.kill(); err != nil {
+		at, err := p.kill()
+		if err != nil {
 			return err
+		}
+		if st.role == Sessioniser || st.role == Loader {
+			r.hand.killed(ctx, st.role, at)
+		}
+		if st.role == Bus {
+			r.hand.busAway()
 		}
 		r.kills[st.role]++
 		r.log.Info("killed", "n", i+1, "of", len(steps), "process", p.label(), "down", st.down.Round(time.Millisecond), "accepted_events", r.crowd.accepted.Load())
@@ -54,9 +65,12 @@ func (r *telemetryRun) killAll(ctx context.Context) error {
 				if err := p.start(ctx); err != nil && ctx.Err() == nil {
 					failed <- err
 				}
+				if st.role == Bus {
+					r.hand.busAway()
+				}
 			}
 		})
-		if i%faultEvery == faultEvery/2 {
+		if i%faultEvery == faultEvery/2 && !r.s.TakeoverOnly {
 			f := faults[i/faultEvery%len(faults)]
 			length := 4*time.Second + time.Duration(rnd.Int64N(int64(6*time.Second)))
 			select {

@@ -49,9 +49,12 @@ type TelemetryReport struct {
 	PublisherRows int64            `json:"publisher_rows"`
 	RawSums       map[string]int64 `json:"rows_in"`
 	Sessions      int64            `json:"sessions"`
-	SpooledBytes  int64            `json:"most_spooled_bytes"` // in all collectors' spools at once
-	DrainMs       int64            `json:"drain_ms"`           // from the last player's leave until all was right
-	Exact         bool             `json:"exact"`
+	// Takeovers by role, of those that the bus did not disturb.
+	Takeovers    map[string]Takeovers `json:"takeovers"`
+	TakeoverOnly bool                 `json:"takeover_only"`
+	SpooledBytes int64                `json:"most_spooled_bytes"` // in all collectors' spools at once
+	DrainMs      int64                `json:"drain_ms"`           // from the last player's leave until all was right
+	Exact        bool                 `json:"exact"`
 
 	Failures []string `json:"failures"`
 	Logs     string   `json:"-"`
@@ -65,7 +68,7 @@ func (r *telemetryRun) report() *TelemetryReport {
 		Seed: r.s.Seed, Kills: r.kills, Faults: r.faults, Seconds: int(time.Since(r.began).Seconds()), Between: r.s.Between.String(),
 		Processes:       map[string]int{Collector: r.s.Collectors, Bus: 1, Sessioniser: r.s.Sessionisers, Loader: r.s.Loaders, ClickHouse: 1},
 		EventsPerSecond: r.s.EventsPerSecond, Players: r.s.Players, Replays: c.replays.Load(), ClockJumps: c.jumps.Load(),
-		RawSums: map[string]int64{}, RefusedPosts: c.refused.Load(), ReplayedBatches: r.wire.replayed, SpooledBytes: r.spooled.Load(),
+		RawSums: map[string]int64{}, TakeoverOnly: r.s.TakeoverOnly, RefusedPosts: c.refused.Load(), ReplayedBatches: r.wire.replayed, SpooledBytes: r.spooled.Load(),
 	}
 }
 
@@ -89,7 +92,11 @@ func (r *TelemetryReport) Markdown() string {
 	}
 	p("What `spillway chaos telemetry` checks and what it found. It runs the real program, one process for each role (bus, %d collectors, %d sessionisers, %d loaders) and ClickHouse, kills one after the other with SIGKILL at random moments and starts each again after 0.2 to 2.2 s. Players, edges (logs of requests) and publishers' apps post over HTTP all the while and repeat what was not answered 204 until it is, and an ingest's reports about publishers go to the bus; some POSTs and some batches on the bus are sent again although they were taken; clocks of players jump by up to two days, and those of collectors by up to an hour at a restart.\n",
 		r.Processes[Collector], r.Processes[Sessioniser], r.Processes[Loader])
-	p("```sh\nspillway chaos telemetry --kills %d --seed %d --between %s --events %d --players %d\n# or\n./dev chaos:telemetry\n```\n", total, r.Seed, r.Between, r.EventsPerSecond, r.Players)
+	more, or := "", "\n# or\n./dev chaos:telemetry"
+	if r.TakeoverOnly {
+		more, or = " --takeover-only", ""
+	}
+	p("```sh\nspillway chaos telemetry --kills %d --seed %d --between %s --events %d --players %d%s%s\n```\n", total, r.Seed, r.Between, r.EventsPerSecond, r.Players, more, or)
 	p("| | |\n|---|---|")
 	p("| killed: collector, bus, sessioniser, loader, ClickHouse | %d, %d, %d, %d, %d |", r.Kills[Collector], r.Kills[Bus], r.Kills[Sessioniser], r.Kills[Loader], r.Kills[ClickHouse])
 	for _, f := range slices.Sorted(maps.Keys(r.Faults)) {
@@ -119,6 +126,7 @@ func (r *TelemetryReport) Markdown() string {
 	p("| sessions, all closed | %d |", r.Sessions)
 	p("| all of it right after the last player had left, ms | %d |", r.DrainMs)
 	p("| exact | %t |", r.Exact)
+	r.takeovers(p)
 	if len(r.Failures) > 0 {
 		p("\nFound:\n")
 		for _, f := range r.Failures {
@@ -127,6 +135,16 @@ func (r *TelemetryReport) Markdown() string {
 	}
 	p("\nHow it is judged: each POST has a number that ends up in the raw rows. One answered 204 n times has n times its events there, never more; one that was not answered may have them or not, once at most. Rows of distinct batches on the bus are the raw rows, those of repeated batches are what loaders recorded as left out. Every sum of every roll-up of sessions is that of the slices, and their reports are the raw rows of sessions. Every sum of the roll-ups of CDNs, of publishers and of rows is that of the raw rows, and quantiles of their merged sketches are those of one sketch of all rows.")
 	return b.String()
+}
+
+// takeovers are rows of the table.
+func (r *TelemetryReport) takeovers(p func(format string, a ...any)) {
+	for _, role := range []string{Sessioniser, Loader} {
+		if t := r.Takeovers[role]; t.Count > 0 {
+			p("| %s: from SIGKILL until all it had is another process's, of %d kills while the bus was there, ms: p50, most; until each of these had written again: p50, most | %d, %d; %d, %d |",
+				role, t.Count, t.HolderP50, t.HolderMax, t.WorkP50, t.WorkMax)
+		}
+	}
 }
 
 // WriteSection replaces the section of that title in a Markdown file, or adds it at the end; title stands there after "## ".
