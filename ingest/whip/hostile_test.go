@@ -19,6 +19,7 @@ import (
 // TestHostile: datagrams of rubbish, broken offers and publishers of noise harm nobody else, and
 // the latter are told why they are cut off.
 func TestHostile(t *testing.T) {
+	t.Parallel()
 	e := start(t, nil)
 	clip, tone := pictures(t, "320x180", "6"), sound(t, "6")
 	good := newPeer(t, webrtc.MimeTypeH264)

@@ -33,6 +33,7 @@ func (l *lossy) WriteTo(b []byte, to net.Addr) (int, error) {
 // stay publishes three seconds and gives the pictures sent and what is on the bus.
 func (p *peer) stay(e *env) (sent int, r *publishtest.Recording) {
 	p.t.Helper()
+	clip, tone := pictures(p.t, "320x180", "3"), sound(p.t, "3")
 	resp, answer := e.request("POST", e.srv.URL()+"live/demo", "application/sdp", "", p.offer())
 	if resp.StatusCode != http.StatusCreated {
 		p.t.Fatalf("%s: %s", resp.Status, answer)
@@ -42,7 +43,7 @@ func (p *peer) stay(e *env) (sent int, r *publishtest.Recording) {
 		p.t.Fatal(err)
 	}
 	p.connect(answer)
-	sent = p.send(pictures(p.t, "320x180", "3"), sound(p.t, "3"))
+	sent = p.send(clip, tone)
 	if resp, body := e.request("DELETE", session.String(), "", "", ""); resp.StatusCode != http.StatusOK {
 		p.t.Errorf("DELETE: %s: %s", resp.Status, body)
 	}
@@ -56,6 +57,7 @@ func (p *peer) stay(e *env) (sent int, r *publishtest.Recording) {
 
 // TestLossIsRepaired: packets that are lost on the way are asked for again (RFC 4585, generic NACK).
 func TestLossIsRepaired(t *testing.T) {
+	t.Parallel()
 	e := start(t, nil)
 	udp, err := net.ListenPacket("udp4", "127.0.0.1:0")
 	if err != nil {
@@ -76,6 +78,7 @@ func TestLossIsRepaired(t *testing.T) {
 
 // TestTCP: a publisher whose UDP is blocked.
 func TestTCP(t *testing.T) {
+	t.Parallel()
 	e := start(t, func(s *whip.Settings, _ *publish.Settings) { s.TCP = "127.0.0.1:0" })
 	p := newPeer(t, webrtc.MimeTypeH264, func(s *webrtc.SettingEngine) { s.SetNetworkTypes([]webrtc.NetworkType{webrtc.NetworkTypeTCP4}) })
 	var way atomic.Pointer[webrtc.ICECandidatePair]

@@ -152,6 +152,7 @@ func encoded(t *testing.T, args ...string) []byte {
 	return b
 }
 
+// pictures encodes video. Do it before a peer connects: one that sends nothing for ten seconds is cut off.
 func pictures(t *testing.T, size string, seconds string) []byte {
 	return encoded(t, "-f", "lavfi", "-i", "testsrc=size="+size+":rate=25", "-t", seconds, "-c:v", "libx264", "-preset", "ultrafast", "-profile:v", "baseline",
 		"-pix_fmt", "yuv420p", "-g", "25", "-bf", "0", "-threads", "1", "-f", "h264", "-")
@@ -304,11 +305,13 @@ func (p *peer) send(h264, ogg []byte) (frames int) {
 
 // TestPublish goes the whole way: H.264 of ffmpeg and Opus by WebRTC, chunks, ffmpeg.
 func TestPublish(t *testing.T) {
+	t.Parallel()
 	e := start(t, func(_ *whip.Settings, p *publish.Settings) { p.Auth.OpenLoopback = false })
 	key, err := e.keys.SignPublish(token.Publish{App: "live", Stream: "demo", ExpiresUnix: time.Now().Add(time.Hour).Unix()})
 	if err != nil {
 		t.Fatal(err)
 	}
+	clip, tone := pictures(t, "320x180", "5"), sound(t, "5")
 	p := newPeer(t, webrtc.MimeTypeH264)
 	resp, answer := e.request("POST", e.srv.URL()+"live/demo?cdn=b", "application/sdp", key, p.offer())
 	if resp.StatusCode != http.StatusCreated || resp.Header.Get("Content-Type") != "application/sdp" {
@@ -322,7 +325,7 @@ func TestPublish(t *testing.T) {
 		t.Errorf("PATCH: %s", resp.Status)
 	}
 	p.connect(answer)
-	sent := p.send(pictures(t, "320x180", "5"), sound(t, "5"))
+	sent := p.send(clip, tone)
 	if resp, body := e.request("DELETE", session.String(), "", "", ""); resp.StatusCode != http.StatusOK {
 		t.Errorf("DELETE: %s: %s", resp.Status, body)
 	}
@@ -345,6 +348,8 @@ func TestPublish(t *testing.T) {
 
 // TestResolutionChange: other pictures come in a new epoch.
 func TestResolutionChange(t *testing.T) {
+	t.Parallel()
+	clip, tone := append(pictures(t, "320x180", "3"), pictures(t, "160x90", "3")...), sound(t, "6")
 	e := start(t, nil)
 	p := newPeer(t, webrtc.MimeTypeH264)
 	resp, answer := e.request("POST", e.srv.URL()+"live/demo", "application/sdp", "", p.offer())
@@ -352,7 +357,7 @@ func TestResolutionChange(t *testing.T) {
 		t.Fatalf("%s: %s", resp.Status, answer)
 	}
 	p.connect(answer)
-	p.send(append(pictures(t, "320x180", "3"), pictures(t, "160x90", "3")...), sound(t, "6"))
+	p.send(clip, tone)
 	session, _ := resp.Location()
 	e.request("DELETE", session.String(), "", "", "")
 	publishtest.WaitEnd(t, e.bus.JS, demo)
