@@ -1,7 +1,6 @@
 package columnar
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -13,7 +12,7 @@ import (
 )
 
 // Batch is one decoded record batch, column by column, for readers that do not
-// need rows. Its columns may share memory: copy a small piece that is kept for long.
+// need rows. Its columns are the memory of the data it was read from: copy what is kept for long.
 type Batch struct {
 	// Rows is the number of rows.
 	Rows int
@@ -113,7 +112,7 @@ func (b *bounded) check(n int) {
 
 func openStream(data []byte) (r *ipc.Reader, err error) {
 	defer damaged(&err)
-	if r, err = ipc.NewReader(bytes.NewReader(data), ipc.WithAllocator(&bounded{limit: 4*len(data) + 1<<20})); err != nil {
+	if r, err = ipc.NewReaderFromMessageReader(&messages{b: data}, ipc.WithAllocator(&bounded{limit: 4*len(data) + 1<<20})); err != nil {
 		return nil, fmt.Errorf("decode batch: %w", err)
 	}
 	return r, nil

@@ -145,6 +145,7 @@ func TestReadersAreNotLedOutOfAColumn(t *testing.T) {
 		want string // in the error; empty: it is read
 	}{
 		{"good words", stream("name", words(0, 1, 1)), ""},
+		{"good words at an odd address", append([]byte{0}, stream("name", words(0, 1, 1))...)[1:], ""},
 		{"plain strings", stream("name", plain.NewArray()), ""},
 		{"word beyond the dictionary", stream("name", words(0, 2)), "name: row 1: place 2 in a dictionary of 2"},
 		{"word before it", stream("name", words(-1)), "name: row 0: place -1"},
