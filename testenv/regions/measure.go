@@ -123,7 +123,7 @@ func (c *Chain) Measure(ctx context.Context, l Load) (*Measured, error) {
 		return nil, err
 	}
 	m := &Measured{Streams: l.Streams, Kbps: l.Kbps, Seconds: l.Window.Seconds(), Messages: len(ids), CPUSec: (cpuTime() - cpu).Seconds()}
-	for until := time.Now().Add(10 * time.Second); all[len(all)-1].missing(ids) > 0 && time.Now().Before(until) && ctx.Err() == nil; {
+	for until := time.Now().Add(time.Minute); all[len(all)-1].missing(ids) > 0 && time.Now().Before(until) && ctx.Err() == nil; {
 		time.Sleep(20 * time.Millisecond)
 	}
 	c.report(m, ids, all)

@@ -35,7 +35,7 @@ func chain(t *testing.T) (*regions.Chain, []*line.Relay) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	var links []*line.Relay
-	c, err := regions.Start(ctx, regions.Settings{Dir: t.TempDir(), Names: []string{"a", "b", "c"}, Logger: logger(), Link: func(_ int, target string) string {
+	c, err := regions.Start(ctx, regions.Settings{Dir: t.TempDir(), Names: []string{"a", "b", "c"}, Logger: logger(), Bus: schemas.BusSettings{MediaRetention: 10 * time.Minute}, Link: func(_ int, target string) string {
 		links = append(links, line.Start(t, func() string { return target }))
 		return links[len(links)-1].Addr()
 	}})
@@ -53,7 +53,7 @@ func runRelay(t *testing.T, r *regions.Region, parent string, with func(*relay.R
 	if err != nil {
 		t.Fatal(err)
 	}
-	x := &relay.Relay{Conn: nc, Region: r.Name, Neighbours: r.Neighbours, Parent: parent, Linger: time.Second, Logger: logger()}
+	x := &relay.Relay{Conn: nc, Region: r.Name, Neighbours: r.Neighbours, Parent: parent, Linger: time.Second, Reach: 10 * time.Minute, Logger: logger()}
 	if with != nil {
 		with(x)
 	}
@@ -224,9 +224,10 @@ func TestChainOfThreeRegions(t *testing.T) {
 
 	stop := pace(t, one, a.JS)
 	grows(t, f, 5)
-	if n, m := consumersOf(t, b, "c", one.Key), consumersOf(t, a, "b", one.Key); n != 1 || m != 1 {
-		t.Errorf("%d consumers of region c in b and %d of b in a for one stream, want one each", n, m)
-	}
+	// One that was opened again, on a busy machine, leaves the old one behind for a moment.
+	await.True(t, "each link has one consumer of the stream", func() bool {
+		return consumersOf(t, b, "c", one.Key) == 1 && consumersOf(t, a, "b", one.Key) == 1
+	})
 	links[1].Cut()
 	idsThen, _ := messages(t, far, one.Key)
 	await.True(t, "region b goes on without c", func() bool { ids, _ := messages(t, b, one.Key); return len(ids) > len(idsThen)+10 })
