@@ -51,7 +51,7 @@ func (v *view) load(ctx context.Context, t track) error {
 			if a.ctx.Err() != nil {
 				continue // a jump, or the end
 			}
-			if err := v.failed(ctx, p, err); err != nil {
+			if err := v.failed(ctx, p, playlistOf(t, v.lead), err); err != nil {
 				return err
 			}
 			pl = nil
@@ -78,7 +78,7 @@ func (v *view) load(ctx context.Context, t track) error {
 		}
 		if err != nil {
 			if a.ctx.Err() == nil {
-				if err := v.failed(ctx, p, err); err != nil {
+				if err := v.failed(ctx, p, forMedia, err); err != nil {
 					return err
 				}
 			}
@@ -264,7 +264,10 @@ func (v *view) fetch(a *anchor, t track, p *pathway, it item, first bool) error 
 	if v.anchor != a {
 		return context.Canceled // of a place that was left
 	}
-	v.failures, v.lastOK = 0, now
+	if p == v.path {
+		v.failures[forMedia] = 0
+	}
+	v.lastOK = now
 	v.served[p.id]++
 	if first {
 		v.p.begin(t, a.base+it.at.Sub(a.wall))

@@ -26,6 +26,8 @@ type pathway struct {
 	host         string
 	video, audio string // absolute playlist URLs; one may be empty
 	kbps         int64  // average bitrate, or else the peak
+	// STABLE-VARIANT-ID and STABLE-RENDITION-ID, by which clones name them.
+	stableVideo, stableAudio string
 }
 
 // parseMultivariant is tolerant: unknown lines are passed over.
@@ -34,7 +36,7 @@ func parseMultivariant(text string, base *url.URL) (*multivariant, error) {
 		return nil, errors.New("not a playlist: it does not start with #EXTM3U")
 	}
 	m := &multivariant{paths: map[string]*pathway{}}
-	groups := map[string]string{}
+	groups, stable := map[string]string{}, map[string]string{}
 	var variants []map[string]string
 	var uris []string
 	var pending map[string]string
@@ -51,7 +53,7 @@ func parseMultivariant(text string, base *url.URL) (*multivariant, error) {
 			m.steeringURI, m.first = resolve(base, a["SERVER-URI"]), a["PATHWAY-ID"]
 		case tag == "#EXT-X-MEDIA":
 			if a := attributes(value); a["TYPE"] == "AUDIO" && a["URI"] != "" {
-				groups[a["GROUP-ID"]] = resolve(base, a["URI"])
+				groups[a["GROUP-ID"]], stable[a["GROUP-ID"]] = resolve(base, a["URI"]), a["STABLE-RENDITION-ID"]
 			}
 		case tag == "#EXT-X-STREAM-INF":
 			pending = attributes(value)
@@ -68,7 +70,7 @@ func parseMultivariant(text string, base *url.URL) (*multivariant, error) {
 		if m.paths[id] != nil {
 			continue
 		}
-		p := &pathway{id: id, audio: groups[a["AUDIO"]]}
+		p := &pathway{id: id, audio: groups[a["AUDIO"]], stableVideo: a["STABLE-VARIANT-ID"], stableAudio: stable[a["AUDIO"]]}
 		if a["RESOLUTION"] == "" && p.audio == "" && !strings.Contains(a["CODECS"], "avc") && !strings.Contains(a["CODECS"], "hvc") {
 			p.audio = uris[i]
 		} else {

@@ -25,7 +25,6 @@ const (
 	firstByteTimeout = 10 * time.Second
 	playlistTimeout  = 20 * time.Second
 	mediaTimeout     = 120 * time.Second
-	attemptsPerPath  = 2
 )
 
 // view is one playback session.
@@ -42,12 +41,12 @@ type view struct {
 
 	mu         sync.Mutex
 	p          *player
-	m          *multivariant // not changed once opened, nor are tracks and lead
+	m          *multivariant // once opened only clones are added; tracks and lead stay
 	tracks     []track
 	lead       track
 	path       *pathway
 	penalty    map[string]time.Time // until when a pathway is out of use
-	failures   int                  // in a row, on the current pathway
+	failures   [3]int               // in a row, on the current pathway, by kind of request
 	lastOK     time.Time
 	priority   []string
 	anchor     *anchor
@@ -115,7 +114,7 @@ func (v *view) play(ctx context.Context) error {
 	for _, t := range v.tracks {
 		g.Go(func() error { return v.load(gctx, t) })
 	}
-	if v.m.steeringURI != "" && v.c.CDN == "" {
+	if v.m.steeringURI != "" && v.c.CDN == "" && !v.c.NoSteering {
 		g.Go(func() error { v.steer(gctx); return nil })
 	}
 	g.Go(func() error { return v.tick(gctx) })

@@ -1,7 +1,7 @@
 // Package viewer simulates viewers that really watch: they ask the dispatch
 // service, fetch playlists (with blocking reloads), parts and segments over
 // HTTP, keep a playback buffer in media time that stalls when it runs empty,
-// follow content steering, leave failing pathways, and report as a good player
+// follow content steering, leave failing pathways when hls.js 1.7.4 would, and report as a good player
 // would: CMCD v2 events and a beacon at the end of the view.
 //
 // It promises that what a viewer reports is what it measured, and that Report
@@ -42,6 +42,8 @@ type Config struct {
 	PlayKey string
 	// CDN pins the view: it starts there, ignores steering and never leaves.
 	CDN string
+	// NoSteering: it knows the pathways and asks no steering server.
+	NoSteering bool
 	// Region and ISP are claimed by trusted headers (loopback only).
 	Region, ISP string
 	// Device, OS and Network go into the beacon.
