@@ -92,6 +92,10 @@ type Spillway struct {
 	Watched bool
 	// Edge puts a router and one CDN edge before the origin; PlayURL is then that of the edge.
 	Edge bool
+	// CDNs are the names of the edges, with commas, where Edge is set; one when empty.
+	CDNs string
+	// Telemetry runs collector and sessioniser as well, so that routers know how CDNs serve.
+	Telemetry bool
 }
 
 const (
@@ -115,6 +119,8 @@ type OwnServer interface {
 	// OriginURL is where the origin answers, BusURL where the bus does.
 	OriginURL() string
 	BusURL() string
+	// RouterURL is where the router answers; empty without Edge.
+	RouterURL() string
 }
 
 // Start runs it until ctx ends or Stop is called.
@@ -128,15 +134,19 @@ func (s Spillway) Start(ctx context.Context) (OwnServer, error) {
 
 func (o *own) OriginURL() string { return o.ready.Origin }
 func (o *own) BusURL() string    { return o.ready.NATS }
+func (o *own) RouterURL() string { return o.ready.Router }
 
 type own struct {
 	process *child.Process
-	output  *child.Tail
-	dir     string
-	version string
-	ready   struct {
+	// sessioniser is nil without Spillway.Telemetry.
+	sessioniser *child.Process
+	output      *child.Tail
+	dir         string
+	version     string
+	ready       struct {
 		Push   string            `json:"push"`
 		Origin string            `json:"origin"`
+		Router string            `json:"router"`
 		NATS   string            `json:"nats"`
 		HLS    map[string]string `json:"hls"`
 	}
@@ -157,11 +167,15 @@ func (s Spillway) start(ctx context.Context) (_ *own, err error) {
 	if s.Edge {
 		roles += ",router,edge"
 	}
+	if s.Telemetry {
+		roles += ",collector"
+	}
+	set(&s.CDNs, ownEdge)
 	packaging := "always"
 	if s.Watched {
 		packaging = "watched"
 	}
-	args := []string{"up", "--no-demo", "--only", roles, "--package", packaging, "--cdns", ownEdge, "--data", o.dir + "/data", "--json", "--log-level", "warn"}
+	args := []string{"up", "--no-demo", "--only", roles, "--package", packaging, "--cdns", s.CDNs, "--data", o.dir + "/data", "--json", "--log-level", "warn"}
 	for _, port := range []string{"rtmp", "console", "router", "collector", "origin", "nats-port"} {
 		args = append(args, "--"+port, "0")
 	}
@@ -178,7 +192,14 @@ func (s Spillway) start(ctx context.Context) (_ *own, err error) {
 	if o.ready.Push == "" || o.ready.Origin == "" || o.ready.NATS == "" {
 		return nil, errors.New("its line of JSON lacks push, origin or nats")
 	}
-	context.AfterFunc(ctx, func() { o.process.Stop(ownStopGrace) })
+	if s.Telemetry { // a process of its own: within "up" ClickHouse would come with it
+		sessions := exec.Command(s.Binary, "sessioniser", "--nats", o.ready.NATS, "--data", o.dir+"/data", "--log-level", "warn")
+		sessions.Env, sessions.Stderr = cmd.Env, o.output
+		if o.sessioniser, err = child.Start(sessions); err != nil {
+			return nil, err
+		}
+	}
+	context.AfterFunc(ctx, o.end)
 	return o, nil
 }
 
@@ -195,10 +216,16 @@ func (o *own) PID() int              { return o.process.PID() }
 func (o *own) Done() <-chan struct{} { return o.process.Done() }
 func (o *own) Output() string        { return o.output.String() }
 
-func (o *own) Stop() {
-	if o.process != nil {
-		o.process.Stop(ownStopGrace)
+func (o *own) end() {
+	for _, p := range []*child.Process{o.sessioniser, o.process} {
+		if p != nil {
+			p.Stop(ownStopGrace)
+		}
 	}
+}
+
+func (o *own) Stop() {
+	o.end()
 	_ = os.RemoveAll(o.dir)
 }
 

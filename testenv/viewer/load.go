@@ -269,6 +269,9 @@ func (v *view) fetch(a *anchor, t track, p *pathway, it item, first bool) error 
 	}
 	v.lastOK = now
 	v.served[p.id]++
+	if v.c.OnServed != nil {
+		v.c.OnServed(p.id, now)
+	}
 	if first {
 		v.p.begin(t, a.base+it.at.Sub(a.wall))
 	}

@@ -75,6 +75,8 @@ type Config struct {
 
 	// OnState is told of every new state of the playback and since when it holds; nil: nobody is. It must not block.
 	OnState func(state cmcd.State, at time.Time)
+	// OnServed is told of every media response and the pathway it came from; nil: nobody is. It must not block.
+	OnServed func(pathway string, at time.Time)
 	// Seed makes random choices repeatable; 0 is random.
 	Seed       uint64
 	HTTPClient *http.Client // default: its own
