@@ -78,6 +78,16 @@ func TestPlayers(t *testing.T) {
 		return err
 	})
 	t.Cleanup(publishUneven(t, u.Push+"/uneven"))
+	t.Run("swipe", func(t *testing.T) {
+		within(t, time.Minute, "the neighbour is live", func() error {
+			code, b, err := httpGet(u.Router + "/v1/dispatch?app=live&neighbours=uneven")
+			if err == nil && !strings.Contains(b, `"stream":"uneven"`) {
+				err = fmt.Errorf("%d %s", code, b)
+			}
+			return err
+		})
+		swipe(t, ctx, u.Console+"/play/live/demo?next=uneven")
+	})
 	for _, c := range []struct{ player, manifest string }{
 		{"dash", "manifest.mpd"}, {"shaka", "manifest.mpd"}, {"hls", "multivariant.m3u8"}, {"shaka", "multivariant.m3u8"},
 		{"hls", "ts.m3u8"}, {"shaka", "ts.m3u8"}, {"dash", "../uneven/manifest.mpd"}, {"shaka", "../uneven/manifest.mpd"},
@@ -110,6 +120,54 @@ func TestPlayers(t *testing.T) {
 			}
 		})
 	}
+}
+
+// swipe opens the play page with a stream beside the one that plays and goes
+// there and back: the answer is there before it is asked for.
+func swipe(t *testing.T, chromium context.Context, page string) {
+	t.Helper()
+	ctx, cancel := chromedp.NewContext(chromium)
+	defer cancel()
+	if err := chromedp.Run(ctx, chromedp.Navigate(page)); err != nil {
+		t.Fatal(err)
+	}
+	type view struct {
+		Stream  string
+		Session string
+		Time    float64
+		Swipes  []struct {
+			Stream                string
+			Ahead                 bool
+			DispatchMs, PictureMs float64
+		}
+	}
+	read := func() view {
+		v, err := browser.Evaluate[view](ctx, "({...spillway, hls: null, beacon: null, dispatch: null, time: document.querySelector('video').currentTime})")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v
+	}
+	var first, v view
+	within(t, time.Minute, "the first stream plays", func() error {
+		if first = read(); first.Stream != "demo" || first.Time < 0.5 {
+			return fmt.Errorf("%+v", first)
+		}
+		return nil
+	})
+	if _, err := browser.Evaluate[any](ctx, "spillway.swipe(1)"); err != nil {
+		t.Fatal(err)
+	}
+	within(t, time.Minute, "the next one plays", func() error {
+		if v = read(); v.Stream != "uneven" || len(v.Swipes) != 1 || v.Swipes[0].PictureMs == 0 {
+			return fmt.Errorf("%+v", v)
+		}
+		return nil
+	})
+	if !v.Swipes[0].Ahead || v.Session == first.Session {
+		t.Errorf("the swipe waited for an answer, or the session went on: %+v", v)
+	}
+	t.Logf("a swipe to the next picture took %.0f ms, %.1f of them for the router's answer", v.Swipes[0].PictureMs, v.Swipes[0].DispatchMs)
 }
 
 // publishUneven publishes a stream whose key frames come at varying distances,

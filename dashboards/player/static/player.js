@@ -6,10 +6,13 @@ const video = $('video');
 const params = new URLSearchParams(location.search);
 const [, , pathApp, pathStream] = location.pathname.split('/');
 const app = params.get('app') || pathApp || 'live';
-const stream = params.get('stream') || pathStream || 'demo';
+// What a swipe goes through: this stream and those of ?next=b,c,d.
+const streams = [params.get('stream') || pathStream || 'demo', ...(params.get('next') || '').split(',')].filter((s, i, all) => s && all.indexOf(s) === i);
+let at = 0;
+const stream = streams[0];
 
 // What tests and curious people look at.
-const state = (window.spillway = { app, stream, errors: [], states: [], latencies: [], fatal: null, cdns: [] });
+const state = (window.spillway = { app, stream, errors: [], states: [], latencies: [], fatal: null, cdns: [], swipes: [] });
 
 function say(text) {
   $('message').textContent = text;
@@ -30,14 +33,65 @@ function viewer() {
   }
 }
 
-async function dispatch() {
-  const config = await (await fetch('/play/config.json')).json();
-  const q = new URLSearchParams({ app, stream, viewer: viewer() });
-  for (const p of ['pin', 'key']) if (params.get(p)) q.set(p, params.get(p));
-  const r = await fetch(config.router + '/v1/dispatch?' + q, { credentials: 'omit' });
+let router = ''; // its address
+
+async function dispatch(q) {
+  if (!router) router = (await (await fetch('/play/config.json')).json()).router;
+  q = new URLSearchParams({ app, viewer: viewer(), ...q });
+  for (const p of ['pin', 'key', 'steer']) if (params.get(p)) q.set(p, params.get(p));
+  const r = await fetch(router + '/v1/dispatch?' + q, { credentials: 'omit' });
   const body = await r.json();
   if (!r.ok) throw new Error(body.error || 'the router answered ' + r.status);
   return body;
+}
+
+// The streams before and after a place in the list.
+const beside = (i) => (streams.length < 2 ? [] : [...new Set([streams[(i + 1) % streams.length], streams[(i + streams.length - 1) % streams.length]])].filter((s) => s !== streams[i]));
+
+const ahead = new Map(); // stream -> answer given ahead of time, and until when (ms) its order is worth keeping
+
+function keepAhead(d) {
+  for (const n of d.neighbours || []) ahead.set(n.stream, { answer: n, until: Date.now() + 1000 * (n.fresh_sec || 0) });
+}
+
+// What is beside the stream that plays is asked for while it plays: a swipe starts without asking.
+async function lookAhead() {
+  const names = beside(at).filter((s) => !ahead.has(s) || ahead.get(s).until < Date.now() + 10000);
+  if (names.length) await dispatch({ neighbours: names.join(',') }).then(keepAhead, () => {});
+}
+
+// The answer for a stream: the one given ahead, or a new one. One answer is one session: it is used once.
+async function answerFor(name, i) {
+  const kept = ahead.get(name);
+  ahead.delete(name);
+  if (kept && kept.until > Date.now()) return { answer: kept.answer, ahead: true };
+  const near = beside(i);
+  const d = await dispatch({ stream: name, ...(near.length && { neighbours: near.join(',') }) });
+  keepAhead(d);
+  return { answer: d, ahead: false };
+}
+
+// With ?probe=1 the candidates are measured before the first picture, and the router is told.
+async function probed(d) {
+  if (params.get('probe') !== '1' || !d.probes || (d.candidates || []).length < 2) return d;
+  const results = await Promise.all(d.candidates.slice(0, 16).map(async (c) => {
+    const t = performance.now();
+    try {
+      const r = await fetch(c.probe_url, { credentials: 'omit', signal: AbortSignal.timeout(1000) });
+      const first = performance.now() - t;
+      if (!r.ok || (await r.arrayBuffer()).byteLength !== 1024) throw new Error('not the probe');
+      return { cdn: c.cdn, first_byte_ms: first, total_ms: performance.now() - t };
+    } catch {
+      return { cdn: c.cdn, first_byte_ms: 0, total_ms: 0, failed: true };
+    }
+  }));
+  state.probes = results;
+  try {
+    const r = await fetch(d.probes, { method: 'POST', credentials: 'omit', headers: { 'Content-Type': 'application/json' }, body: JSON.stringify({ results }) });
+    return r.ok ? { ...(await r.json()), neighbours: d.neighbours } : d;
+  } catch {
+    return d;
+  }
 }
 
 const cdnOf = new Map(); // host:port -> CDN name
@@ -82,7 +136,11 @@ function startFilled(seconds, start) {
   }, 50);
 }
 
+let ending = null; // ends the view that plays
+
 function play(d) {
+  if (ending) ending();
+  state.stream = d.stream;
   state.session = d.session_id;
   state.dispatch = d;
   $('title').textContent = d.app + '/' + d.stream;
@@ -96,6 +154,13 @@ function play(d) {
     lowLatencyMode: true,
     // The first fragments are asked for as soon as the playlist is there, without waiting for the MediaSource.
     startFragPrefetch: true,
+    // Steering is told how much is buffered: who has plenty may try whether a CDN is back.
+    xhrSetup: (xhr, url) => {
+      if (!url.includes('/v1/steering?')) return;
+      const b = video.buffered;
+      const ms = b.length ? Math.max(0, Math.round(1000 * (b.end(b.length - 1) - video.currentTime))) : 0;
+      xhr.open('GET', url + '&bl=' + ms, true);
+    },
     audioStreamController: promptAudio(Hls.DefaultConfig.audioStreamController),
     // No rr events: with five parts a second and track they would be most of
     // the telemetry, and the edges' logs say the same with the server's clock.
@@ -141,10 +206,6 @@ function play(d) {
       setTimeout(() => location.reload(), 3000);
     }
   });
-  for (const name of ['waiting', 'playing', 'seeking', 'pause', 'ended']) {
-    video.addEventListener(name, () => state.states.push({ name, at: Date.now() }));
-  }
-  video.addEventListener('playing', () => say(''));
 
   // Media first, then the source: hls.js then reports "starting" at this very moment.
   hls.attachMedia(video);
@@ -158,7 +219,7 @@ function play(d) {
   if (number(p.start_buffer_s) > 0) startFilled(number(p.start_buffer_s), start);
   else start();
 
-  setInterval(() => {
+  const timer = setInterval(() => {
     const m = beacon.measured();
     const l = beacon.latency();
     if (l !== null && !video.seeking && video.readyState > 2) state.latencies.push({ at: Date.now(), ms: l });
@@ -169,12 +230,55 @@ function play(d) {
     const b = video.buffered;
     $('buffer').textContent = b.length ? (b.end(b.length - 1) - video.currentTime).toFixed(2) + ' s' : '–';
   }, 250);
+  ending = () => {
+    clearInterval(timer);
+    beacon.end('swipe');
+    hls.destroy();
+  };
 }
+
+// swipe plays the next stream of the list, or the one before.
+async function swipe(step) {
+  if (streams.length < 2) return;
+  at = (at + step + streams.length) % streams.length;
+  const asked = performance.now();
+  try {
+    const { answer, ahead: had } = await answerFor(streams[at], at);
+    const entry = { stream: streams[at], ahead: had, dispatchMs: performance.now() - asked };
+    state.swipes.push(entry);
+    video.addEventListener('playing', () => (entry.pictureMs = performance.now() - asked), { once: true });
+    play(answer);
+    lookAhead();
+  } catch (err) {
+    say('Cannot play ' + app + '/' + streams[at] + ': ' + err.message);
+  }
+}
+state.swipe = swipe;
+
+for (const name of ['waiting', 'playing', 'seeking', 'pause', 'ended']) {
+  video.addEventListener(name, () => state.states.push({ name, at: Date.now() }));
+}
+video.addEventListener('playing', () => say(''));
+addEventListener('keydown', (e) => {
+  const step = { ArrowDown: 1, PageDown: 1, ArrowUp: -1, PageUp: -1 }[e.key];
+  if (step && streams.length > 1) {
+    e.preventDefault();
+    swipe(step);
+  }
+});
+let touched = null;
+addEventListener('touchstart', (e) => (touched = e.changedTouches[0].clientY), { passive: true });
+addEventListener('touchend', (e) => {
+  const d = touched === null ? 0 : e.changedTouches[0].clientY - touched;
+  if (Math.abs(d) > 60) swipe(d < 0 ? 1 : -1);
+}, { passive: true });
+// Answers given ahead are worth keeping for a minute.
+if (streams.length > 1) setInterval(lookAhead, 20000);
 
 if (!window.Hls || !Hls.isSupported()) {
   say('This browser has no Media Source Extensions; it cannot play here.');
 } else {
-  dispatch().then(play, (err) => {
+  answerFor(stream, 0).then((x) => probed(x.answer)).then(play, (err) => {
     state.fatal = String(err);
     say('Cannot play ' + app + '/' + stream + ': ' + err.message + '. Trying again…');
     setTimeout(() => location.reload(), 3000);
