@@ -16,6 +16,7 @@ import (
 	"github.com/spillway-live/spillway/testenv/await"
 	"github.com/spillway-live/spillway/testenv/regions"
 	line "github.com/spillway-live/spillway/testenv/relay"
+	"github.com/spillway-live/spillway/workers/relay"
 	"github.com/spillway-live/spillway/workers/workerstest/media"
 )
 
@@ -101,7 +102,7 @@ func TestSettingsComeDownAndTelemetryGoesUp(t *testing.T) {
 	live(t, a.JS, p)
 	runRelay(t, a, "", nil)
 	runRelay(t, c.Regions[1], "a", nil)
-	runRelay(t, far, "b", nil)
+	runRelay(t, far, "b", func(r *relay.Relay) { r.HotRegions = 1 })
 
 	streams := bucket(t, far.JS, schemas.BucketStreams)
 	await.True(t, "region c knows the stream", func() bool { _, err := streams.Get(t.Context(), p.Key.KVKey()); return err == nil })
@@ -113,6 +114,10 @@ func TestSettingsComeDownAndTelemetryGoesUp(t *testing.T) {
 	}
 	put(t, apps, "new", &schemas.AppSettings{})
 	await.True(t, "a change comes down", func() bool { _, err := there.Get(t.Context(), "new"); return err == nil })
+
+	push(t, p, a.JS, 3)
+	watch(t, c.Regions[1], p.Key)
+	await.True(t, "what is watched in region b is in c before anybody there watches", func() bool { ids, _ := messages(t, far, p.Key); return len(ids) == 4 })
 
 	goesUp(t, a, far, links[0])
 }
