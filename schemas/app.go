@@ -35,6 +35,8 @@ type AppSettings struct {
 	PublisherPolicy *PublisherPolicy `json:"publisher_policy,omitempty"`
 	// DVRSec is how far back a viewer may seek, seconds; 0: the live window only.
 	DVRSec int64 `json:"dvr_sec,omitempty"`
+	// WhenFull says what sessions get when all CDNs are nearly full; nil: [DefaultWhenFull].
+	WhenFull *WhenFull `json:"when_full,omitempty"`
 	// PackageAlways makes parts of streams that nobody watches, too.
 	PackageAlways bool `json:"package_always,omitempty"`
 }
@@ -156,6 +158,11 @@ func (a *AppSettings) Check() error {
 	}
 	if a.Encryption != nil {
 		if err := a.Encryption.Check(); err != nil {
+			return err
+		}
+	}
+	if a.WhenFull != nil {
+		if err := a.WhenFull.Check(); err != nil {
 			return err
 		}
 	}

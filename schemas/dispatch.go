@@ -51,4 +51,18 @@ type DispatchCandidate struct {
 // ErrorAnswer is the JSON body of every refused API request: what was wrong and what to do.
 type ErrorAnswer struct {
 	Error string `json:"error"`
+	// Wait is there where the answer is to wait for a place.
+	Wait *Wait `json:"wait,omitempty"`
+}
+
+// Wait is a place in the queue of those for whom no CDN has room (status 503,
+// with Retry-After): ask again with ?ticket= after RetryAfterSec.
+type Wait struct {
+	// Ticket keeps the place; any router takes it.
+	Ticket string `json:"ticket"`
+	// Position counts from 1.
+	Position      int `json:"position"`
+	RetryAfterSec int `json:"retry_after_s"`
+	// SinceMs is when the viewer first asked, Unix milliseconds.
+	SinceMs int64 `json:"since_ms"`
 }

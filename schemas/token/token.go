@@ -102,6 +102,34 @@ func (s *Signer) SignPublish(c Publish) (string, error) { return s.sign('p', c) 
 // SignPlay makes a play key.
 func (s *Signer) SignPlay(c Play) (string, error) { return s.sign('k', c) }
 
+// Ticket are the claims of a place in the queue for a stream.
+type Ticket struct {
+	ID     string `json:"id"`
+	App    string `json:"app"`
+	Stream string `json:"str"`
+	// SinceMs is when the viewer first asked, Unix milliseconds.
+	SinceMs     int64 `json:"at"`
+	ExpiresUnix int64 `json:"exp"`
+}
+
+// SignTicket makes a ticket.
+func (s *Signer) SignTicket(c Ticket) (string, error) { return s.sign('q', c) }
+
+// ParseTicket checks a ticket against now, application and stream.
+func (s *Signer) ParseTicket(tok string, now time.Time, app, stream string) (Ticket, error) {
+	var c Ticket
+	if err := s.parse('q', tok, &c); err != nil {
+		return Ticket{}, err
+	}
+	if now.Unix() >= c.ExpiresUnix {
+		return c, fmt.Errorf("%w %d s ago", ErrExpired, now.Unix()-c.ExpiresUnix)
+	}
+	if c.App != app || c.Stream != stream {
+		return c, fmt.Errorf("%w: it is for %s/%s, not %s/%s", ErrPurpose, c.App, c.Stream, app, stream)
+	}
+	return c, nil
+}
+
 // ParsePlay checks a play key against now, application and stream.
 func (s *Signer) ParsePlay(tok string, now time.Time, app, stream string) (Play, error) {
 	var c Play

@@ -52,6 +52,13 @@ type Answer struct {
 	// It speaks of new sessions: for one in play it is 1, also where a lot moved it.
 	Probability float64
 	Reason      string
+	// Full is the share of their capacity that all CDNs which may take the session
+	// use at least, by what they can serve: from 1 on, none has room. Ahead is the
+	// same as forecast. 0 where one has no limits, or none may take it.
+	Full, Ahead float64
+	// Room is how many sessions of the session's region they can take now, RoomAll
+	// those of any region; math.MaxInt32 without limits.
+	Room, RoomAll int
 	// Policy is the one applied, Version the version of its values.
 	Policy  string
 	Version int
@@ -182,6 +189,7 @@ func (p *Policy) Decide(in *Input) (Answer, error) {
 		})
 	}
 	a.Eligible = len(open)
+	a.squeeze(in, open)
 	a.Candidates = append(a.Candidates, excluded...)
 	if len(open) == 0 {
 		return a, ErrNoCDN

@@ -1,0 +1,57 @@
+package policy
+
+import (
+	"math"
+
+	"github.com/spillway-live/spillway/schemas"
+)
+
+// unknownBps is what a session is taken to need before anything is known.
+const unknownBps = 3e6
+
+// squeeze says how full the CDNs are that may take the session. One that fails
+// has room for nobody.
+func (a *Answer) squeeze(in *Input, open []candidate) {
+	first := true
+	for i := range open {
+		c := &open[i]
+		if c.facts.Failing || c.cdn.State != schemas.CDNActive {
+			continue
+		}
+		all, here := used(c.cdn, c.facts, in.Region, c.cdn.CapacityViewers)
+		now, ahead := max(all, here), max(all*factor(c.facts.Growth), here*factor(c.facts.RegionGrowth))
+		if first {
+			a.Full, a.Ahead, first = now, ahead, false
+		}
+		a.Full, a.Ahead = min(a.Full, now), min(a.Ahead, ahead)
+		room, roomHere := room(c.cdn, c.facts, in.Region)
+		a.RoomAll = min(a.RoomAll+room, math.MaxInt32)
+		a.Room = min(a.Room+min(room, roomHere), math.MaxInt32)
+	}
+}
+
+// room is how many more sessions a CDN can serve, in all and in a region.
+func room(c *schemas.CDN, f *Facts, region string) (all, here int) {
+	each := f.BitrateBps
+	if f.Viewers > 0 && f.BandwidthBps > 0 {
+		each = f.BandwidthBps / float64(f.Viewers)
+	}
+	if each <= 0 {
+		each = unknownBps
+	}
+	all = min(left(float64(c.CapacityViewers), float64(f.Viewers), 1), left(float64(c.CapacityBps), f.BandwidthBps, each))
+	here = math.MaxInt32
+	if region != "" {
+		r := c.RegionCapacity[region]
+		here = min(left(float64(r.Viewers), float64(f.RegionViewers), 1), left(float64(r.Bps), f.RegionBandwidthBps, each))
+	}
+	return all, here
+}
+
+// left is how many of a size fit below a limit; 0 is no limit.
+func left(limit, used, each float64) int {
+	if limit <= 0 {
+		return math.MaxInt32
+	}
+	return int(min(max((limit-used)/each, 0), math.MaxInt32))
+}
