@@ -41,6 +41,10 @@ const (
 	HeaderOrigin = "Spillway-Origin"
 )
 
+// SubjectRouterQueue carries who waits for a place, from each router to all,
+// twice a second while somebody does: core NATS, not stored.
+const SubjectRouterQueue = "routerqueue"
+
 // Values of HeaderKind.
 const (
 	KindChunk = "chunk"

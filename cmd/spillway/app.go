@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"flag"
 	"fmt"
@@ -98,6 +99,13 @@ func appText(a *schemas.AppSettings) []string {
 	if a.DVRSec > 0 {
 		out = append(out, "--dvr "+(time.Duration(a.DVRSec)*time.Second).String())
 	}
+	if w := a.WhenFull; w != nil {
+		steps := strings.Join(w.Steps, ",")
+		out = append(out, "--when-full "+cmp.Or(steps, "none"))
+		if w.CapBps > 0 {
+			out = append(out, fmt.Sprintf("--cap %dk", w.CapBps/1000))
+		}
+	}
 	if a.PackageAlways {
 		out = append(out, "--package-always")
 	}
@@ -112,6 +120,7 @@ func appText(a *schemas.AppSettings) []string {
 
 // appFlags are the settings as given on the command line.
 type appFlags struct {
+	whenFull, cap         string
 	private, always       bool
 	second, hook, ladder  string
 	policy, steering      string
@@ -132,6 +141,8 @@ func (f *appFlags) register(fs *flag.FlagSet) {
 	fs.StringVar(&f.keyURL, "key-url", "", "`URL` where keys come from: file:///PATH, http(s)://")
 	fs.Uint64Var(&f.rotate, "rotate-segments", 0, "segments that one key encrypts; 0: one key for ever")
 	fs.DurationVar(&f.dvr, "dvr", 0, "how far back viewers may seek; 0: the live window only")
+	fs.StringVar(&f.whenFull, "when-full", "", "what sessions get when all CDNs are full, in this order: `cap,queue`, cap, queue or none; \"\" is cap,queue")
+	fs.StringVar(&f.cap, "cap", "", "highest `bitrate` under the cap, e.g. 1500k; \"\" is 1500k")
 	fs.BoolVar(&f.always, "package-always", false, "make parts of streams that nobody watches, too")
 	f.publisher.register(fs)
 	fs.StringVar(&f.file, "file", "", "JSON `file` that replaces all settings (- is standard input)")
@@ -196,7 +207,7 @@ func (c *commands) appEdit(f *appFlags, set map[string]bool, key string) (func(*
 	if f.dvr%time.Second != 0 {
 		return nil, fmt.Errorf("--dvr %s: whole seconds are kept", f.dvr)
 	}
-	names := []string{"private", "second-publisher", "publish-hook", "ladder", "encrypt", "key-url", "rotate-segments", "dvr", "package-always", "policy", "steering"}
+	names := []string{"private", "second-publisher", "publish-hook", "ladder", "encrypt", "key-url", "rotate-segments", "dvr", "package-always", "policy", "steering", "when-full", "cap"}
 	names = append(names, publisherPolicyNames...)
 	any := false
 	for _, n := range names {
@@ -227,6 +238,9 @@ func (c *commands) appEdit(f *appFlags, set map[string]bool, key string) (func(*
 		if set["dvr"] {
 			a.DVRSec = int64(f.dvr / time.Second)
 		}
+		if err := f.full(a, set); err != nil {
+			return err
+		}
 		if set["package-always"] {
 			a.PackageAlways = f.always
 		}
@@ -235,6 +249,36 @@ func (c *commands) appEdit(f *appFlags, set map[string]bool, key string) (func(*
 		}
 		return f.encryption(a, set)
 	}, nil
+}
+
+// full sets what degrades when all CDNs are full.
+func (f *appFlags) full(a *schemas.AppSettings, set map[string]bool) error {
+	if !set["when-full"] && !set["cap"] {
+		return nil
+	}
+	w := *cmp.Or(a.WhenFull, schemas.DefaultWhenFull)
+	if set["when-full"] {
+		switch f.whenFull {
+		case "":
+			w.Steps = schemas.DefaultWhenFull.Steps
+		case "none":
+			w.Steps = []string{}
+		default:
+			w.Steps = splitList(f.whenFull)
+		}
+	}
+	if set["cap"] {
+		w.CapBps = 0
+		if f.cap != "" {
+			bps, err := parseRate(f.cap)
+			if err != nil {
+				return fmt.Errorf("--cap: %w", err)
+			}
+			w.CapBps = bps
+		}
+	}
+	a.WhenFull = &w
+	return nil
 }
 
 func (f *appFlags) encryption(a *schemas.AppSettings, set map[string]bool) error {

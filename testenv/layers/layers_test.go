@@ -37,6 +37,7 @@ var pure = map[string]bool{
 	"workers/router/health":        true,
 	"workers/router/load":          true,
 	"workers/router/policy":        true,
+	"workers/router/overflow":      true,
 }
 
 // TestImportsPointOneWay keeps the architecture: schemas imports nothing of

@@ -33,6 +33,8 @@ type Session struct {
 	SteeringURI string
 	// ClearKeyURL is where ClearKey licences are given; empty: nowhere.
 	ClearKeyURL string
+	// MaxBps leaves out pictures above a bitrate, but never the lowest of a Period; 0: none.
+	MaxBps int64
 }
 
 // Base is one CDN: URL is what stands before <rendition>/<track>/..., with a slash at its end.

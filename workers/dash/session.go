@@ -29,5 +29,5 @@ func WithSession(mpd []byte, s *Session, clockURL string) ([]byte, error) {
 		licence.raw("</dashif:Laurl></ContentProtection>\n")
 		rest = bytes.ReplaceAll(rest, []byte(clearKey), licence.b)
 	}
-	return append(w.b, rest...), nil
+	return append(w.b, capped(rest, s.MaxBps)...), nil
 }

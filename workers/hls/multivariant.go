@@ -89,6 +89,16 @@ func FromState(s *schemas.StreamState, made ...*schemas.RenditionState) Multivar
 	}
 }
 
+// Cap leaves out the variants above a bitrate, but never the lowest; 0: none.
+func (m *Multivariant) Cap(bps int64) {
+	if bps <= 0 || len(m.Variants) < 2 {
+		return
+	}
+	lowest := slices.MinFunc(m.Variants, func(a, b Variant) int { return cmp.Compare(a.bandwidth(), b.bandwidth()) })
+	limit := max(bps, lowest.bandwidth())
+	m.Variants = slices.DeleteFunc(m.Variants, func(v Variant) bool { return v.bandwidth() > limit })
+}
+
 func trackOf(e *schemas.EpochOpen, kind schemas.Track) *schemas.TrackInfo {
 	for i := range e.Tracks {
 		if e.Tracks[i].Track == kind {

@@ -38,7 +38,7 @@ func (r *Router) dispatch(w http.ResponseWriter, q *http.Request, v url.Values) 
 	if err != nil {
 		return err
 	}
-	r.record(schemas.DecisionDispatch, &o.claims, &o.answer, "", now)
+	r.record(schemas.DecisionDispatch, o, "", now)
 	r.expose(&o.claims, o.arms, now)
 	d := r.dispatchAnswer(o, state, v, now)
 	d.Neighbours = r.neighbours(in, v, now)
@@ -157,7 +157,7 @@ func (r *Router) dispatchPublish(w http.ResponseWriter, in request, now time.Tim
 	if err != nil {
 		return err
 	}
-	r.record(schemas.DecisionPublish, &c, &a, "", now)
+	r.record(schemas.DecisionPublish, &opened{claims: c, answer: a}, "", now)
 	d := schemas.Dispatch{App: c.App, Stream: c.Stream, ContentID: in.k.String(), Clock: r.s.Clock, FreshSec: rankHolds}
 	for _, x := range a.Candidates[:a.Eligible] {
 		fill := strings.NewReplacer("{app}", c.App, "{stream}", c.Stream, "{cdn}", x.CDN)

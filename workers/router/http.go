@@ -69,15 +69,18 @@ func (r *Router) answer(kind string, h func(http.ResponseWriter, *http.Request, 
 			var no *refusal
 			if !errors.As(err, &no) {
 				r.s.Logger.Error("answer", "kind", kind, "err", err)
-				no = &refusal{http.StatusInternalServerError, "the router could not answer: try again"}
+				no = &refusal{status: http.StatusInternalServerError, text: "the router could not answer: try again"}
 			}
 			status = no.status
 			if status == http.StatusTooManyRequests || status == http.StatusServiceUnavailable {
 				w.Header().Set("Retry-After", "1")
 			}
+			if no.wait != nil {
+				w.Header().Set("Retry-After", strconv.Itoa(no.wait.RetryAfterSec))
+			}
 			w.Header().Set("Content-Type", "application/json")
 			w.WriteHeader(status)
-			_ = json.NewEncoder(w).Encode(schemas.ErrorAnswer{Error: no.text}) // the asker may be gone
+			_ = json.NewEncoder(w).Encode(schemas.ErrorAnswer{Error: no.text, Wait: no.wait}) // the asker may be gone
 		}
 		r.m.answers.WithLabelValues(kind, strconv.Itoa(status)).Inc()
 	}
@@ -112,7 +115,12 @@ func (r *Router) request(q *http.Request, v url.Values, k schemas.StreamKey) (re
 			return request{}, refuse(http.StatusBadRequest, "%v", err)
 		}
 	}
-	return request{k: k, viewer: r.hashViewer(viewer), key: playKey(q, v), pin: pin, place: r.s.Geo.Lookup(q), group: r.group(r.s.Geo.Client(q))}, nil
+	in := request{k: k, viewer: r.hashViewer(viewer), key: playKey(q, v), pin: pin, place: r.s.Geo.Lookup(q), group: r.group(r.s.Geo.Client(q)), ticket: v.Get("ticket")}
+	if q.URL.Path != "/v1/dispatch" {
+		// A player that asks for its manifest again brings no ticket: it keeps its place by its address.
+		in.caller = r.hashViewer(strings.Join([]string{r.s.Geo.Client(q).String(), q.UserAgent(), viewer, k.String()}, " "))
+	}
+	return in, nil
 }
 
 func writeJSON(w http.ResponseWriter, v any) error {
@@ -189,7 +197,7 @@ func (r *Router) enter(q *http.Request, v url.Values, edge string, again bool) (
 		return nil, nil, err
 	}
 	r.expose(&o.claims, o.arms, now)
-	r.record(schemas.DecisionMultivariant, &o.claims, &o.answer, "", now)
+	r.record(schemas.DecisionMultivariant, o, "", now)
 	return o, state, nil
 }
 
@@ -214,6 +222,7 @@ func (r *Router) multivariant(w http.ResponseWriter, q *http.Request, v url.Valu
 	}
 	m := r.playlist(state, format, now)
 	m.Key = key(q)
+	m.Cap(o.capBps)
 	for _, c := range o.answer.Candidates[:o.answer.Eligible] {
 		if cdn := r.t.cdn(c.CDN); cdn != nil {
 			if base, ok := r.sessionBase(cdn, o); ok {
@@ -253,6 +262,7 @@ func (r *Router) reopen(c token.Session, tok, edge string, state *schemas.Stream
 	}, now); err != nil {
 		return nil, err
 	}
+	o.capBps = r.capBps(&c, &o.answer, now)
 	if !at.Known {
 		r.exposeAgain(&c, now)
 	}
@@ -260,7 +270,7 @@ func (r *Router) reopen(c token.Session, tok, edge string, state *schemas.Stream
 		r.m.unchanged.Inc()
 		return o, nil
 	}
-	r.record(schemas.DecisionMultivariant, &c, &o.answer, previous, now)
+	r.record(schemas.DecisionMultivariant, o, previous, now)
 	return o, nil
 }
 

@@ -141,7 +141,7 @@ func (r *Router) manifest(w http.ResponseWriter, q *http.Request, v url.Values, 
 	}
 	path := "/" + k.App + "/" + k.Stream + "/"
 	real := r.t.access.Of(schemas.StreamKey{App: o.claims.App, Stream: o.claims.Stream}, time.Now()).Key
-	s := dash.Session{ClearKeyURL: r.licenceURL(real, o.token), Location: r.s.PublicURL + "/v1/play" + path + dash.ManifestName + "?s=" + o.token}
+	s := dash.Session{MaxBps: o.capBps, ClearKeyURL: r.licenceURL(real, o.token), Location: r.s.PublicURL + "/v1/play" + path + dash.ManifestName + "?s=" + o.token}
 	steer := v.Get("steer")
 	if steer != "" {
 		s.Location += "&steer=" + url.QueryEscape(steer)

@@ -9,7 +9,9 @@ import (
 
 type metrics struct {
 	answers, woken, policyFailures, probes *prometheus.CounterVec
+	queue                                  *prometheus.CounterVec
 	unchanged, published, dropped          prometheus.Counter
+	capped                                 prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer, l *follower) (*metrics, error) {
@@ -21,6 +23,8 @@ func newMetrics(reg prometheus.Registerer, l *follower) (*metrics, error) {
 		woken:          prometheus.NewCounterVec(opts("woken_total", "Play requests that waited for a camera pulled on demand, by how it went: live or silent."), []string{"outcome"}),
 		policyFailures: prometheus.NewCounterVec(opts("policy_failures_total", "Versions of policies set aside because they failed on an input, by policy."), []string{"policy"}),
 		probes:         prometheus.NewCounterVec(opts("probe_reports_total", "Clients' reports of probes, by what became of them: counted or too_many."), []string{"outcome"}),
+		queue:          prometheus.NewCounterVec(opts("queue_total", "New sessions while no CDN had room, by outcome: wait (told to ask again) or enter (let in after waiting)."), []string{"outcome"}),
+		capped:         prometheus.NewCounter(opts("capped_total", "Manifests from which renditions above the cap were left out, because all CDNs were nearly full.")),
 		unchanged:      prometheus.NewCounter(opts("steering_unchanged_total", "Steering answers that repeated the last one and were not stored.")),
 		published:      prometheus.NewCounter(opts("records_published_total", "Decisions and exposures acknowledged by the bus.")),
 		dropped:        prometheus.NewCounter(opts("records_dropped_total", "Decisions and exposures dropped because too many waited for the bus.")),
@@ -29,7 +33,7 @@ func newMetrics(reg prometheus.Registerer, l *follower) (*metrics, error) {
 		return m, nil
 	}
 	return m, errors.Join(
-		reg.Register(m.answers), reg.Register(m.woken), reg.Register(m.policyFailures), reg.Register(m.probes), reg.Register(m.unchanged), reg.Register(m.published), reg.Register(m.dropped),
+		reg.Register(m.answers), reg.Register(m.woken), reg.Register(m.policyFailures), reg.Register(m.probes), reg.Register(m.queue), reg.Register(m.capped), reg.Register(m.unchanged), reg.Register(m.published), reg.Register(m.dropped),
 		reg.Register(viewersCollector{l, prometheus.NewDesc("spillway_router_viewers", "Sessions on each CDN, as the router knows it.", []string{"cdn"}, nil)}),
 	)
 }

@@ -93,7 +93,7 @@ func (r *Router) reprobed(c token.Session, rep *schemas.ProbeReport, state *sche
 		return nil, err
 	}
 	if o.answer.Chosen != previous {
-		r.record(schemas.DecisionDispatch, &o.claims, &o.answer, previous, now)
+		r.record(schemas.DecisionDispatch, o, previous, now)
 	}
 	return o, nil
 }

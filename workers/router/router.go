@@ -47,6 +47,7 @@ import (
 	"github.com/spillway-live/spillway/schemas/token"
 	"github.com/spillway-live/spillway/workers/keys"
 	"github.com/spillway-live/spillway/workers/router/health"
+	"github.com/spillway-live/spillway/workers/router/overflow"
 	"github.com/spillway-live/spillway/workers/router/policy"
 )
 
@@ -118,6 +119,7 @@ type Router struct {
 	peers *peers
 	mpds  *mpds
 	deep  deepBuffers
+	full  fullness
 	id    string // random, of this process
 	ready chan struct{}
 }
@@ -171,6 +173,7 @@ func New(s Settings) (*Router, error) {
 		s.Logger = slog.New(slog.DiscardHandler)
 	}
 	r := &Router{s: s, peers: newPeers(rate.Limit(s.PeerRate), s.PeerBurst), mpds: newMPDs(s.Origins, s.EdgeKey), id: rand.Text(), ready: make(chan struct{})}
+	r.full.queue = overflow.New(r.id)
 	if r.s.Geo == nil {
 		g, err := geo.Open(geo.Settings{})
 		if err != nil {
@@ -213,6 +216,11 @@ func (r *Router) Run(ctx context.Context) error {
 			r.own.Close()
 		}
 	}()
+	hearQueues, err := r.hearQueues()
+	if err != nil {
+		return errors.Join(fmt.Errorf("router: hear of others' queues: %w", err), r.ln.Close())
+	}
+	defer hearQueues()
 	hear, err := r.hearProbes()
 	if err != nil {
 		return errors.Join(fmt.Errorf("router: hear of probes: %w", err), r.ln.Close())
@@ -222,6 +230,7 @@ func (r *Router) Run(ctx context.Context) error {
 	loaded := make(chan struct{}, 3)
 	g.Go(func() error { return r.t.run(gctx, r.s.JS, func() { loaded <- struct{}{} }) })
 	g.Go(func() error { return r.rules.run(gctx, r.s.JS, func() { loaded <- struct{}{} }) })
+	g.Go(func() error { return r.sayQueue(gctx) })
 	g.Go(func() error { return r.load.run(gctx, func() { loaded <- struct{}{} }) })
 	srv := &http.Server{
 		Handler: r.Handler(), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second,

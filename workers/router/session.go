@@ -24,12 +24,13 @@ import (
 type refusal struct {
 	status int
 	text   string
+	wait   *schemas.Wait // to wait for a place; nil: no
 }
 
 func (r *refusal) Error() string { return r.text }
 
 func refuse(status int, format string, a ...any) error {
-	return &refusal{status, fmt.Sprintf(format, a...)}
+	return &refusal{status: status, text: fmt.Sprintf(format, a...)}
 }
 
 // arm is one experiment's arm that a session is in.
@@ -140,6 +141,9 @@ type request struct {
 	pin    string
 	place  geo.Place
 	group  uint8 // of the address prefix, see health.Groups
+	ticket string
+	// caller tells who asks without a ticket from others, as far as one can; hashed. Empty: nobody does.
+	caller string
 }
 
 // opened is a session with the decision about it.
@@ -149,6 +153,9 @@ type opened struct {
 	arms   []arm // of a session opened just now
 	params map[string]string
 	answer policy.Answer
+	// capBps is what renditions are held to, 0: nothing; queued how long it waited for a place.
+	capBps int64
+	queued time.Duration
 }
 
 // begin admits a viewer, wakes the stream where it sleeps, and opens a session.
@@ -193,6 +200,9 @@ func (r *Router) open(q request, g grant, state *schemas.StreamState, now time.T
 	if err != nil {
 		return nil, err
 	}
+	if o.queued, err = r.enterOrWait(&q, o, now); err != nil {
+		return nil, err
+	}
 	return o, nil
 }
 
@@ -202,6 +212,7 @@ func (r *Router) settle(o *opened, pin string, state *schemas.StreamState, now t
 		return err
 	}
 	o.claims.CDN = o.answer.Chosen
+	o.capBps = r.capBps(&o.claims, &o.answer, now)
 	if o.token, err = r.s.Signer.SignSession(o.claims); err != nil {
 		return fmt.Errorf("open session: %w", err)
 	}
@@ -274,12 +285,14 @@ func latest(t time.Time, unix int64) time.Time {
 }
 
 // record publishes a decision and counts the session where it now is.
-func (r *Router) record(kind schemas.DecisionKind, c *token.Session, a *policy.Answer, previous string, now time.Time) {
+func (r *Router) record(kind schemas.DecisionKind, o *opened, previous string, now time.Time) {
+	c, a := &o.claims, &o.answer
 	d := schemas.Decision{
 		ID: rand.Text(), TimeUs: now.UnixMicro(), Kind: kind, App: c.App, Stream: c.Stream,
 		SessionID: c.SessionID, ViewerID: c.ViewerID, Region: c.Region, ISP: c.ISP,
 		Policy: a.Policy, PolicyVersion: policy.Version + "." + strconv.Itoa(a.Version), Group: c.Group, Candidates: a.Candidates, Chosen: a.Chosen, Previous: previous,
 		Probability: a.Probability, ReasonCode: a.Reason, InputAgeMs: r.load.AgeMs(now), Arms: c.Arms,
+		CapBps: o.capBps, QueuedMs: o.queued.Milliseconds(),
 	}
 	data, err := schemas.EncodeRecord(&d)
 	if err != nil {

@@ -103,7 +103,7 @@ func (r *Router) steering(w http.ResponseWriter, _ *http.Request, v url.Values) 
 	if a.Chosen == at.CDN && now.Sub(at.Stored) < r.refreshEvery() {
 		r.m.unchanged.Inc()
 	} else {
-		r.record(schemas.DecisionSteering, c, &a, q.current, now)
+		r.record(schemas.DecisionSteering, &opened{claims: *c, answer: a}, q.current, now)
 	}
 	if sent(&next, q.current, &a, now) || !maps.Equal(next.Penalties, st.Penalties) {
 		tok = r.steeringToken(&next, tok)

@@ -37,12 +37,55 @@ let router = ''; // its address
 
 async function dispatch(q) {
   if (!router) router = (await (await fetch('/play/config.json')).json()).router;
+  const name = q.stream;
   q = new URLSearchParams({ app, viewer: viewer(), ...q });
   for (const p of ['pin', 'key', 'steer']) if (params.get(p)) q.set(p, params.get(p));
-  const r = await fetch(router + '/v1/dispatch?' + q, { credentials: 'omit' });
-  const body = await r.json();
-  if (!r.ok) throw new Error(body.error || 'the router answered ' + r.status);
-  return body;
+  for (;;) {
+    if (name && ticket(name)) q.set('ticket', ticket(name));
+    const r = await fetch(router + '/v1/dispatch?' + q, { credentials: 'omit' });
+    const body = await r.json();
+    if (r.ok) {
+      if (name) keepTicket(name, '');
+      return body;
+    }
+    if (!body.wait) throw new Error(body.error || 'the router answered ' + r.status);
+    keepTicket(name, body.wait.ticket);
+    await place(name, body.wait);
+  }
+}
+
+// All CDNs are full: the viewer waits for a place and comes in by himself. The
+// ticket outlives a reload of the page.
+const tickets = new Map(); // stream -> ticket
+
+function ticket(name) {
+  try {
+    return tickets.get(name) || sessionStorage.getItem('spillway.ticket.' + app + '/' + name) || '';
+  } catch {
+    return '';
+  }
+}
+
+function keepTicket(name, t) {
+  tickets.set(name, t);
+  try {
+    if (t) sessionStorage.setItem('spillway.ticket.' + app + '/' + name, t);
+    else sessionStorage.removeItem('spillway.ticket.' + app + '/' + name);
+  } catch {
+    // the place is kept while the page is open
+  }
+}
+
+async function place(name, wait) {
+  state.waiting = wait;
+  const until = Date.now() + 1000 * wait.retry_after_s;
+  while (Date.now() < until) {
+    const left = Math.ceil((until - Date.now()) / 1000);
+    say('Many want to watch ' + app + '/' + name + ' right now. You are number ' + wait.position +
+      ' in the queue and come in by yourself. Next look in ' + left + ' s.');
+    await new Promise((done) => setTimeout(done, 250));
+  }
+  state.waiting = null;
 }
 
 // The streams before and after a place in the list.

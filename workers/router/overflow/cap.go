@@ -20,7 +20,13 @@ const (
 // Caps remembers in which regions renditions are held to a bitrate. Safe for concurrent use.
 type Caps struct {
 	mu sync.Mutex
-	by map[string]*capped
+	by map[Where]*capped
+}
+
+// Where a cap holds: a region, and the share of all capacity in use from which on it begins there.
+type Where struct {
+	Region string
+	From   float64
 }
 
 type capped struct {
@@ -30,21 +36,21 @@ type capped struct {
 	hold  time.Duration
 }
 
-// On says whether the cap holds in a region. load is the share of all capacity
-// in use there, as forecast; from is where the cap begins.
-func (c *Caps) On(region string, load, from float64, now time.Time) bool {
+// On says whether the cap holds. load is the share of all capacity in use there, as forecast.
+func (c *Caps) On(at Where, load float64, now time.Time) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	x := c.by[region]
+	from := at.From
+	x := c.by[at]
 	if x == nil {
 		if load < from || len(c.by) >= maxRegions {
 			return load >= from
 		}
 		if c.by == nil {
-			c.by = map[string]*capped{}
+			c.by = map[Where]*capped{}
 		}
 		x = &capped{hold: minHold}
-		c.by[region] = x
+		c.by[at] = x
 	}
 	switch {
 	case load >= from && !x.on:

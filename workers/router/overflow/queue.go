@@ -13,8 +13,8 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
-	"maps"
 	"slices"
+	"sort"
 	"sync"
 	"time"
 )
@@ -29,9 +29,12 @@ const (
 	MaxRetry = 10 * time.Second
 	// hearFor is how long what another router said holds.
 	hearFor = 3 * time.Second
-	// maxTickets bounds those remembered; maxSpans those of another router, a second each.
+	// maxTickets bounds those remembered, maxSpans what one router tells the others:
+	// to the millisecond up to maxFine tickets, then in spans of coarseMs.
 	maxTickets = 500_000
 	maxSpans   = 50_000
+	maxFine    = 5_000
+	coarseMs   = 1000
 )
 
 // Ticket is a place in the queue.
@@ -48,10 +51,13 @@ type Queue struct {
 
 	mu     sync.Mutex
 	mine   map[string]*waiting
+	of     map[int64]map[string]*waiting // mine by the millisecond they are of
 	others map[string]*heard
 	open   map[string]bool // regions in which a CDN had room when last looked at
-	spans  []span          // in order, counted at counted
-	count  time.Time
+	// line is the order by region, counted at counted: spans by time with how many are before each.
+	line    map[string][]point
+	total   int
+	counted time.Time
 }
 
 type waiting struct {
@@ -61,27 +67,32 @@ type waiting struct {
 
 // heard is what another router said.
 type heard struct {
-	at    time.Time
-	spans []span
+	at  time.Time
+	say said
 }
 
-// span is how many tickets of a region are of one second.
+// span is how many tickets of a region are of one time.
 type span struct {
-	Second int64  `json:"s"`
+	// Ms is its begin, Unix milliseconds.
+	Ms     int64  `json:"ms"`
 	Region string `json:"r,omitempty"`
 	N      int    `json:"n"`
-	// router that said it; among those of one second the lower id is first.
-	router string
+}
+
+// point is a span of a length in a region's line.
+type point struct {
+	ms, length int64
+	n, before  int
 }
 
 // New gives an empty queue of a router, whose id tells it from all others.
 func New(id string) *Queue {
-	return &Queue{id: id, mine: map[string]*waiting{}, others: map[string]*heard{}, open: map[string]bool{}}
+	return &Queue{id: id, mine: map[string]*waiting{}, of: map[int64]map[string]*waiting{}, others: map[string]*heard{}, open: map[string]bool{}}
 }
 
 // Place is where a ticket stands.
 type Place struct {
-	// Ahead is how many are before it, Here those of them in its region.
+	// Ahead is how many are before it for whom there may be room, Here those in its region.
 	Ahead, Here int
 }
 
@@ -91,61 +102,72 @@ func (q *Queue) Wait(t *Ticket, room int, now time.Time) Place {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	w := q.mine[t.ID]
-	switch {
-	case w != nil:
-		t.Since = w.Since
-	case len(q.mine) < maxTickets:
+	if w == nil {
 		w = &waiting{Ticket: *t}
-		q.mine[t.ID] = w
-	default:
-		w = &waiting{Ticket: *t} // it is not counted, and comes after those that are
+		if len(q.mine) < maxTickets { // beyond, it is not counted and comes after those that are
+			q.mine[t.ID] = w
+			ms := t.Since.UnixMilli()
+			if q.of[ms] == nil {
+				q.of[ms] = map[string]*waiting{}
+			}
+			q.of[ms][t.ID] = w
+		}
 	}
-	w.seen = now
+	t.Since, w.seen = w.Since, now
 	q.open[t.Region] = room > 0
 	q.recount(now)
-	second := t.Since.Unix()
-	p := Place{}
-	for i := range q.spans {
-		s := &q.spans[i]
-		if s.Second > second || s.Second == second && s.router >= q.id {
-			break
+	ms := t.Since.UnixMilli()
+	p := Place{Here: before(q.line[t.Region], ms)}
+	p.Ahead = p.Here
+	for region, line := range q.line {
+		if region != t.Region && q.open[region] {
+			p.Ahead += before(line, ms)
 		}
-		p.add(s, t.Region, s.N, q.open)
 	}
-	for _, x := range q.sameSecond(second) {
+	for _, x := range q.of[ms] {
 		if x.Since.Before(t.Since) || x.Since.Equal(t.Since) && x.ID < t.ID {
-			p.add(&span{Region: x.Region}, t.Region, 1, q.open)
+			if p.Ahead++; x.Region == t.Region {
+				p.Here++
+			}
 		}
 	}
 	return p
 }
 
-// add counts n tickets of a span before one of a region.
-func (p *Place) add(s *span, region string, n int, open map[string]bool) {
-	if s.Region == region {
-		p.Here += n
+// before counts the tickets of a line from before a time. Of a span that the
+// time is in, as many as of it have passed: tickets come evenly.
+func before(line []point, ms int64) int {
+	i := sort.Search(len(line), func(i int) bool { return line[i].ms >= ms })
+	n := 0
+	if i > 0 {
+		n = line[i-1].before + line[i-1].n
 	}
-	if s.Region == region || open[s.Region] {
-		p.Ahead += n
-	}
-}
-
-// sameSecond gives this router's tickets of one second.
-func (q *Queue) sameSecond(second int64) []*waiting {
-	var out []*waiting
-	for _, w := range q.mine {
-		if w.Since.Unix() == second {
-			out = append(out, w)
+	for i--; i >= 0 && line[i].ms > ms-coarseMs; i-- {
+		if x := &line[i]; x.ms+x.length > ms {
+			n -= x.n - int(int64(x.n)*(ms-x.ms)/x.length)
 		}
 	}
-	return out
+	return n
 }
 
 // Leave forgets a ticket: its viewer plays, or will not.
 func (q *Queue) Leave(id string) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	q.drop(id)
+}
+
+// drop forgets a ticket. q.mu is held.
+func (q *Queue) drop(id string) {
+	w := q.mine[id]
+	if w == nil {
+		return
+	}
 	delete(q.mine, id)
+	ms := w.Since.UnixMilli()
+	if delete(q.of[ms], id); len(q.of[ms]) == 0 {
+		delete(q.of, ms)
+	}
 }
 
 // Waiting counts those who wait, at all routers.
@@ -153,73 +175,85 @@ func (q *Queue) Waiting(now time.Time) int {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.recount(now)
-	n := 0
-	for i := range q.spans {
-		n += q.spans[i].N
-	}
-	return n
+	return q.total
 }
 
 // recount puts together who waits where. q.mu is held.
 func (q *Queue) recount(now time.Time) {
-	if age := now.Sub(q.count); age >= 0 && age < countEvery {
+	if age := now.Sub(q.counted); age >= 0 && age < countEvery {
 		return
 	}
-	q.count = now
-	q.spans = q.own(now)
+	q.counted, q.total, q.line = now, 0, map[string][]point{}
+	add := func(spans []span, length int64) {
+		for _, s := range spans {
+			q.line[s.Region] = append(q.line[s.Region], point{ms: s.Ms, length: length, n: s.N})
+			q.total += s.N
+		}
+	}
+	add(q.own(now, 1), 1)
 	for id, h := range q.others {
 		if now.Sub(h.at) > hearFor {
 			delete(q.others, id)
 			continue
 		}
-		q.spans = append(q.spans, h.spans...)
+		add(h.say.Spans, h.say.LengthMs)
 	}
-	slices.SortFunc(q.spans, func(a, b span) int {
-		return cmp.Or(cmp.Compare(a.Second, b.Second), cmp.Compare(a.router, b.router))
-	})
-	if len(q.spans) == 0 {
+	for _, line := range q.line {
+		slices.SortFunc(line, func(a, b point) int { return cmp.Compare(a.ms, b.ms) })
+		n := 0
+		for i := range line {
+			line[i].before = n
+			n += line[i].n
+		}
+	}
+	if q.total == 0 {
 		clear(q.open)
 	}
 }
 
-// own counts this router's tickets, and forgets those that do not ask any more. q.mu is held.
-func (q *Queue) own(now time.Time) []span {
+// own counts this router's tickets in spans of a length, and forgets those that
+// do not ask any more. q.mu is held.
+func (q *Queue) own(now time.Time, lengthMs int64) []span {
 	type at struct {
-		second int64
+		ms     int64
 		region string
 	}
 	n := map[at]int{}
 	for id, w := range q.mine {
 		if now.Sub(w.seen) > forgetAfter {
-			delete(q.mine, id)
+			q.drop(id)
 			continue
 		}
-		n[at{w.Since.Unix(), w.Region}]++
+		ms := w.Since.UnixMilli()
+		n[at{ms - ms%lengthMs, w.Region}]++
 	}
 	out := make([]span, 0, len(n))
-	for _, a := range slices.SortedFunc(maps.Keys(n), func(a, b at) int {
-		return cmp.Or(cmp.Compare(a.second, b.second), cmp.Compare(a.region, b.region))
-	}) {
-		out = append(out, span{a.second, a.region, n[a], q.id})
+	for a, n := range n {
+		out = append(out, span{a.ms, a.region, n})
 	}
 	return out
 }
 
 // said is what routers tell each other.
 type said struct {
-	Router string `json:"router"`
-	Spans  []span `json:"spans"`
+	Router   string `json:"router"`
+	LengthMs int64  `json:"length_ms"` // of each span
+	Spans    []span `json:"spans"`
 }
 
 // Say gives what other routers should hear about twice a second; nil while nobody waits here.
 func (q *Queue) Say(now time.Time) []byte {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	spans := q.own(now)
-	if len(spans) == 0 {
+	x := said{Router: q.id, LengthMs: 1}
+	if len(q.mine) > maxFine {
+		x.LengthMs = coarseMs
+	}
+	if x.Spans = q.own(now, x.LengthMs); len(x.Spans) == 0 {
 		return nil
 	}
-	b, err := json.Marshal(said{q.id, spans[:min(len(spans), maxSpans)]})
+	x.Spans = x.Spans[:min(len(x.Spans), maxSpans)]
+	b, err := json.Marshal(x)
 	if err != nil {
 		return nil // a struct of numbers and strings encodes
 	}
@@ -232,21 +266,20 @@ func (q *Queue) Hear(data []byte, now time.Time) error {
 	if err := json.Unmarshal(data, &x); err != nil {
 		return fmt.Errorf("another router's queue: %w", err)
 	}
-	if x.Router == "" || len(x.Spans) > maxSpans {
-		return fmt.Errorf("another router's queue: router %q with %d spans", x.Router, len(x.Spans))
+	if x.Router == "" || len(x.Spans) > maxSpans || x.LengthMs < 1 || x.LengthMs > coarseMs {
+		return fmt.Errorf("another router's queue: router %q with %d spans of %d ms", x.Router, len(x.Spans), x.LengthMs)
 	}
 	if x.Router == q.id {
 		return nil
 	}
 	for i := range x.Spans {
 		if s := &x.Spans[i]; s.N < 0 || s.N > maxTickets {
-			return fmt.Errorf("another router's queue: %d tickets in a second", s.N)
+			return fmt.Errorf("another router's queue: %d tickets at once", s.N)
 		}
-		x.Spans[i].router = x.Router
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.others[x.Router] = &heard{now, x.Spans}
+	q.others[x.Router] = &heard{now, x}
 	return nil
 }
 

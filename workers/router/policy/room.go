@@ -6,6 +6,9 @@ import (
 	"github.com/spillway-live/spillway/schemas"
 )
 
+// Unlimited is the room of a CDN without limits.
+const Unlimited = math.MaxInt32
+
 // unknownBps is what a session is taken to need before anything is known.
 const unknownBps = 3e6
 
@@ -25,8 +28,8 @@ func (a *Answer) squeeze(in *Input, open []candidate) {
 		}
 		a.Full, a.Ahead = min(a.Full, now), min(a.Ahead, ahead)
 		room, roomHere := room(c.cdn, c.facts, in.Region)
-		a.RoomAll = min(a.RoomAll+room, math.MaxInt32)
-		a.Room = min(a.Room+min(room, roomHere), math.MaxInt32)
+		a.RoomAll = min(a.RoomAll+room, Unlimited)
+		a.Room = min(a.Room+min(room, roomHere), Unlimited)
 	}
 }
 
@@ -40,7 +43,7 @@ func room(c *schemas.CDN, f *Facts, region string) (all, here int) {
 		each = unknownBps
 	}
 	all = min(left(float64(c.CapacityViewers), float64(f.Viewers), 1), left(float64(c.CapacityBps), f.BandwidthBps, each))
-	here = math.MaxInt32
+	here = Unlimited
 	if region != "" {
 		r := c.RegionCapacity[region]
 		here = min(left(float64(r.Viewers), float64(f.RegionViewers), 1), left(float64(r.Bps), f.RegionBandwidthBps, each))
@@ -51,7 +54,7 @@ func room(c *schemas.CDN, f *Facts, region string) (all, here int) {
 // left is how many of a size fit below a limit; 0 is no limit.
 func left(limit, used, each float64) int {
 	if limit <= 0 {
-		return math.MaxInt32
+		return Unlimited
 	}
-	return int(min(max((limit-used)/each, 0), math.MaxInt32))
+	return int(min(max((limit-used)/each, 0), Unlimited))
 }
