@@ -24,6 +24,9 @@ type Dispatch struct {
 	FreshSec    int   `json:"fresh_sec,omitempty"`
 	// ClearKey gives ClearKey licences (POST, W3C EME) where the stream is encrypted and the router has keys.
 	ClearKey string `json:"clearkey,omitempty"`
+	// InputAgeMs is how old the newest of what routers know of load and health is,
+	// milliseconds; -1: nothing is known. It grows while bus or telemetry is away.
+	InputAgeMs int64 `json:"input_age_ms"`
 	// Candidates are ranked, best first.
 	Candidates []DispatchCandidate `json:"candidates"`
 	// Arms is "experiment=arm,..."; Params are the parameters of all arms merged.

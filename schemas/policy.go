@@ -33,7 +33,8 @@ type Policy struct {
 	// Version grows by one with each change; the registry sets it.
 	Version int    `json:"version"`
 	Kind    string `json:"kind"`
-	// Weights by CDN, for weighted: a CDN without one gets no session while another can take it.
+	// Weights by CDN, for weighted: a CDN without one gets no session while another
+	// can take it. None at all: equal weights.
 	Weights map[string]float64 `json:"weights,omitempty"`
 	// Score is a CEL expression, double, higher is better, for kind expression.
 	Score string `json:"score,omitempty"`
@@ -127,6 +128,9 @@ func (p *Policy) Check() error {
 }
 
 func (p *Policy) checkWeights() error {
+	if len(p.Weights) == 0 {
+		return nil
+	}
 	names := make([]string, 0, len(p.Weights))
 	sum := 0.0
 	for cdn := range p.Weights {

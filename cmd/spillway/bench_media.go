@@ -16,7 +16,7 @@ import (
 
 // benchCommand measures Spillway beside its peers.
 func (c *commands) benchCommand() *ffcli.Command {
-	return c.parent("bench", "measure cost and delay, beside other servers on the same machine", c.benchMedia(), c.benchOrigin(), c.benchPlayer(), c.benchRegions(), c.benchFailover(), c.benchTelemetry())
+	return c.parent("bench", "measure cost and delay, beside other servers on the same machine", c.benchMedia(), c.benchOrigin(), c.benchRouter(), c.benchPlayer(), c.benchRegions(), c.benchFailover(), c.benchTelemetry())
 }
 
 type benchMediaFlags struct {

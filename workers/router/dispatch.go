@@ -85,11 +85,12 @@ func (r *Router) dispatchAnswer(o *opened, state *schemas.StreamState, v url.Val
 	}
 	d := schemas.Dispatch{
 		SessionID: c.SessionID, Token: o.token, App: c.App, Stream: c.Stream, ContentID: c.App + "/" + c.Stream,
-		URL:       r.s.PublicURL + "/v1/play" + folder + hls.MultivariantName + "?s=" + o.token + steer,
-		Telemetry: r.s.Collector + "/v1/cmcd?t=" + o.token,
-		Beacon:    r.s.Collector + "/v1/beacon?t=" + o.token,
-		Probes:    r.s.PublicURL + "/v1/probes?s=" + o.token,
-		Clock:     r.s.Clock, Arms: c.Arms, Params: o.params, ExpiresUnix: c.ExpiresUnix, FreshSec: rankHolds,
+		URL:        r.s.PublicURL + "/v1/play" + folder + hls.MultivariantName + "?s=" + o.token + steer,
+		Telemetry:  r.s.Collector + "/v1/cmcd?t=" + o.token,
+		Beacon:     r.s.Collector + "/v1/beacon?t=" + o.token,
+		Probes:     r.s.PublicURL + "/v1/probes?s=" + o.token,
+		InputAgeMs: r.load.AgeMs(now),
+		Clock:      r.s.Clock, Arms: c.Arms, Params: o.params, ExpiresUnix: c.ExpiresUnix, FreshSec: rankHolds,
 		ClearKey: r.licenceURL(r.t.access.Of(schemas.StreamKey{App: c.App, Stream: c.Stream}, now).Key, o.token),
 	}
 	formats := r.formats(state)

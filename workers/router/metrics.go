@@ -34,6 +34,15 @@ func newMetrics(reg prometheus.Registerer, l *follower) (*metrics, error) {
 	}
 	return m, errors.Join(
 		reg.Register(m.answers), reg.Register(m.woken), reg.Register(m.policyFailures), reg.Register(m.probes), reg.Register(m.queue), reg.Register(m.capped), reg.Register(m.unchanged), reg.Register(m.published), reg.Register(m.dropped),
+		reg.Register(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Namespace: "spillway", Subsystem: "router", Name: "input_age_seconds",
+			Help: "Age of the newest of what the router knows of load and health; it decides on while this grows. -1: nothing is known.",
+		}, func() float64 {
+			if ms := l.AgeMs(time.Now()); ms >= 0 {
+				return float64(ms) / 1000
+			}
+			return -1
+		})),
 		reg.Register(viewersCollector{l, prometheus.NewDesc("spillway_router_viewers", "Sessions on each CDN, as the router knows it.", []string{"cdn"}, nil)}),
 	)
 }

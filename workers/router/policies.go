@@ -59,20 +59,29 @@ func (p *policies) run(ctx context.Context, js jetstream.JetStream, loaded func(
 // where there is none, affinity.
 func (p *policies) get(name string) *policy.Policy {
 	if c, ok := p.table.Get(name); ok {
-		p.mu.Lock()
-		a := p.aside[name]
-		p.mu.Unlock()
-		if a == nil || a.failed != c {
+		failed, instead := p.standIn(name, c)
+		if !failed {
 			return c
 		}
-		if a.instead != nil {
-			return a.instead
+		if instead != nil {
+			return instead
 		}
 	}
 	if c := policy.Builtin(name); c != nil {
 		return c
 	}
 	return policy.Builtin(policy.Affinity)
+}
+
+// standIn says whether a policy has been set aside, and what stands in; nil: what is built in.
+func (p *policies) standIn(name string, c *policy.Policy) (failed bool, instead *policy.Policy) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	a := p.aside[name]
+	if a == nil || a.failed != c {
+		return false, nil
+	}
+	return true, a.instead
 }
 
 // decide applies the named policy; one that fails is set aside.

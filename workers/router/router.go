@@ -46,6 +46,7 @@ import (
 	"github.com/spillway-live/spillway/ingest/geo"
 	"github.com/spillway-live/spillway/schemas/token"
 	"github.com/spillway-live/spillway/workers/keys"
+	"github.com/spillway-live/spillway/workers/leanhttp"
 	"github.com/spillway-live/spillway/workers/router/health"
 	"github.com/spillway-live/spillway/workers/router/overflow"
 	"github.com/spillway-live/spillway/workers/router/policy"
@@ -232,11 +233,13 @@ func (r *Router) Run(ctx context.Context) error {
 	g.Go(func() error { return r.rules.run(gctx, r.s.JS, func() { loaded <- struct{}{} }) })
 	g.Go(func() error { return r.sayQueue(gctx) })
 	g.Go(func() error { return r.load.run(gctx, func() { loaded <- struct{}{} }) })
-	srv := &http.Server{
-		Handler: r.Handler(), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second,
+	srv := &leanhttp.Server{Logger: r.s.Logger, Closed: func(net.Conn) {}, Rest: &http.Server{
+		BaseContext: func(net.Listener) context.Context { return gctx },
+		ConnContext: func(ctx context.Context, _ net.Conn) context.Context { return ctx },
+		Handler:     r.Handler(), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second,
 		WriteTimeout: r.s.WakeLimit + 10*time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 16 << 10,
 		ErrorLog: slog.NewLogLogger(r.s.Logger.Handler(), slog.LevelDebug),
-	}
+	}}
 	outDone := make(chan struct{})
 	outCtx, stopOut := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopOut()
@@ -260,9 +263,8 @@ func (r *Router) Run(ctx context.Context) error {
 		<-gctx.Done()
 		stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 		defer cancel()
-		if srv.Shutdown(stop) != nil {
-			srv.Close()
-		}
+		_ = srv.Shutdown(stop) // it closes what is still under way
+		r.ln.Close()           // also where serving has not begun
 		return nil
 	})
 	err = g.Wait()

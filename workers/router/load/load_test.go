@@ -39,3 +39,30 @@ func TestNamesThatPlayersMakeUp(t *testing.T) {
 		t.Error("a CDN that has left the registry is held without sessions")
 	}
 }
+
+// TestGoesOnWithoutTelemetry: when slices and decisions stop, the last state
+// holds, its age grows, and estimates fade to nothing known.
+func TestGoesOnWithoutTelemetry(t *testing.T) {
+	cdns := []schemas.CDN{{Name: "a", State: schemas.CDNActive}}
+	now := time.Unix(1_795_000_000, 0)
+	l := New(time.Hour, slog.New(slog.DiscardHandler))
+	l.CDNs, l.Now = func() []schemas.CDN { return cdns }, func() time.Time { return now }
+	for i := range 20 {
+		id := "s" + strconv.Itoa(i)
+		l.Decided(&Fact{ID: id, CDN: "a", At: now}, now)
+		l.Served(&schemas.Slice{SessionID: id, CDN: "a", PlayedMs: 9000, StalledMs: 1000}, now)
+	}
+	for _, after := range []time.Duration{0, 30 * time.Second, 5 * time.Minute} {
+		at := now.Add(after)
+		f := l.Facts(cdns, Place{}, 1e6, at)[0]
+		if f.Viewers != 20 || l.AgeMs(at) != after.Milliseconds() {
+			t.Errorf("after %v: %+v, age %d ms", after, f, l.AgeMs(at))
+		}
+		if after < time.Minute && (f.StallRatio < 0.09 || f.StallRatio > 0.11 || f.AgeSec != after.Seconds()) {
+			t.Errorf("after %v: stall ratio %v, %v s old", after, f.StallRatio, f.AgeSec)
+		}
+		if after > time.Minute && f.Samples > 0.5 {
+			t.Errorf("after %v: %v samples", after, f.Samples)
+		}
+	}
+}

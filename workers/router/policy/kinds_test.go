@@ -269,7 +269,7 @@ func TestBadPoliciesAreRefused(t *testing.T) {
 		{"score beside another kind", schemas.Policy{Kind: "quality", Score: "harm"}, "score"},
 		{"kind", schemas.Policy{Kind: "clever"}, "kind"},
 		{"weights", schemas.Policy{Kind: "weighted", Weights: map[string]float64{"a": -1}}, "weights"},
-		{"no weights", schemas.Policy{Kind: "weighted"}, "none is above 0"},
+		{"no weight above 0", schemas.Policy{Kind: "weighted", Weights: map[string]float64{"a": 0}}, "none is above 0"},
 		{"explore", schemas.Policy{Kind: "quality", Explore: 0.6}, "explore"},
 		{"not a number", schemas.Policy{Kind: "quality", Hysteresis: math.NaN()}, "hysteresis"},
 		{"too long", schemas.Policy{Kind: "expression", Score: strings.Repeat("harm+", 1000) + "harm"}, "bytes"},
@@ -337,5 +337,20 @@ func TestProbabilitiesAddUp(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestBuiltinNames: the names that operators know, and equal weights where none are given.
+func TestBuiltinNames(t *testing.T) {
+	for name, kind := range map[string]string{
+		"affinity": "affinity", "balance": "balance", "weighted": "weighted", "quality": "quality", "quality-first": "quality", "cost": "cost", "cost-aware": "cost",
+	} {
+		if p := policy.Builtin(name); p == nil || p.Value().Kind != kind || p.Value().Name != name {
+			t.Errorf("%s: %+v", name, p)
+		}
+	}
+	got, _ := choices(t, policy.Builtin("weighted"), policy.Input{CDNs: three()}, 15_000)
+	for _, c := range []string{"a", "b", "c"} {
+		near(t, c, got[c], 15_000, 1.0/3)
 	}
 }

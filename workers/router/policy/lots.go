@@ -91,7 +91,7 @@ func (p *Policy) try(in *Input, open []candidate) string {
 func (p *Policy) share(room []candidate, i int) float64 {
 	sum := 0.0
 	for j := range room {
-		sum += p.s.Weights[room[j].cdn.Name]
+		sum += p.weight(&room[j])
 	}
 	switch {
 	case sum > 0:
@@ -100,7 +100,7 @@ func (p *Policy) share(room []candidate, i int) float64 {
 	default:
 		return 0
 	}
-	return p.s.Weights[room[i].cdn.Name] / sum
+	return p.weight(&room[i]) / sum
 }
 
 // first puts the candidate i before the others, whose order stays.

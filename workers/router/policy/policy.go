@@ -25,12 +25,17 @@ import (
 	"github.com/spillway-live/spillway/schemas"
 )
 
-// Names of the built-in policies, each of the kind of the same name.
+// Names of the built-in policies, each of the kind of the same name; the last
+// two are other names of quality and cost.
 const (
 	Affinity = schemas.PolicyAffinity
 	Balance  = schemas.PolicyBalance
 	Quality  = schemas.PolicyQuality
+	Weighted = schemas.PolicyWeighted
 	Cost     = schemas.PolicyCost
+
+	QualityFirst = "quality-first"
+	CostAware    = "cost-aware"
 )
 
 // Version of this package's rules; it changes with any answer. The version of
@@ -142,8 +147,10 @@ func Becomes(old, next *schemas.Policy) error {
 
 var builtin = func() map[string]*Policy {
 	m := map[string]*Policy{}
-	for _, name := range []string{Affinity, Balance, Quality, Cost} {
-		p, err := Compile(schemas.Policy{Name: name, Version: 1, Kind: name})
+	for name, kind := range map[string]string{
+		Affinity: Affinity, Balance: Balance, Weighted: Weighted, Quality: Quality, Cost: Cost, QualityFirst: Quality, CostAware: Cost,
+	} {
+		p, err := Compile(schemas.Policy{Name: name, Version: 1, Kind: kind})
 		if err != nil {
 			panic(err) // constants of this package
 		}

@@ -61,7 +61,7 @@ func (p *Policy) rate(in *Input, c *candidate) error {
 		// replacement in proportion to w. Drawn by session and CDN, so that a CDN
 		// that comes or goes moves only its own share.
 		c.score = math.Inf(-1)
-		if w := p.s.Weights[c.cdn.Name]; w > 0 {
+		if w := p.weight(c); w > 0 {
 			c.score = math.Log(lot(in.Session, "weight "+c.cdn.Name)) / w
 		}
 	case schemas.PolicyQuality:
@@ -78,6 +78,14 @@ func (p *Policy) rate(in *Input, c *candidate) error {
 		c.score = 0 - float64(c.order)
 	}
 	return nil
+}
+
+// weight of a CDN under kind weighted; equal ones where none is given.
+func (p *Policy) weight(c *candidate) float64 {
+	if len(p.s.Weights) == 0 {
+		return 1
+	}
+	return p.s.Weights[c.cdn.Name]
 }
 
 // ranks gives each candidate its place: under affinity by the publisher's CDN,

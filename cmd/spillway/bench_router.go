@@ -1,0 +1,159 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/peterbourgon/ff/v3/ffcli"
+
+	"github.com/spillway-live/spillway/schemas"
+	"github.com/spillway-live/spillway/testenv/bench/router"
+	"github.com/spillway-live/spillway/testenv/bus"
+	"github.com/spillway-live/spillway/testenv/child"
+)
+
+type benchRouterFlags struct {
+	measureFlags
+	s router.Settings
+}
+
+func (f *benchRouterFlags) register(fs *flag.FlagSet) {
+	fs.IntVar(&f.s.CDNs, "cdns", 20, "CDNs in the registry")
+	fs.IntVar(&f.s.Cells, "cells", 200, "places (region and provider) that viewers ask from")
+	fs.IntVar(&f.s.Connections, "connections", 32, "connections that ask at once")
+	fs.IntVar(&f.s.Rate, "rate", 10_000, "answers a `second` at which latency is measured")
+	fs.DurationVar(&f.s.Window, "window", 10*time.Second, "how long each measurement lasts")
+	f.measureFlags.register(fs, "the bus's store")
+}
+
+func (c *commands) benchRouter() *ffcli.Command {
+	var f benchRouterFlags
+	return c.command("bench router", "", "CPU and latency of a router's dispatch and steering answers, as JSON", 0, f.register, func(ctx ctx, _ []string) error {
+		return c.runBenchRouter(ctx, &f)
+	})
+}
+
+func (c *commands) runBenchRouter(ctx ctx, f *benchRouterFlags) error {
+	logger, err := f.logger(c.stderr)
+	if err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp(f.temp, "spillway-bench-router-")
+	if err != nil {
+		return fmt.Errorf("make its directory: %w", err)
+	}
+	defer os.RemoveAll(dir)
+	srv, err := bus.Start(bus.Options{DataDir: filepath.Join(dir, "nats")})
+	if err != nil {
+		return err
+	}
+	defer srv.Stop()
+	nc, err := bus.Connect(srv.URL(), "bench", logger)
+	if err != nil {
+		return err
+	}
+	defer nc.Close()
+	js, err := bus.JetStream(ctx, nc, schemas.BusSettings{})
+	if err != nil {
+		return err
+	}
+	f.s.App, f.s.Stream = "live", "bench"
+	if err := benchWorld(ctx, js, &f.s); err != nil {
+		return err
+	}
+	p, output, err := c.startBenchRouter(ctx, srv.URL(), dir, &f.s)
+	if err != nil {
+		return err
+	}
+	defer p.Stop(10 * time.Second)
+	f.s.PID = p.PID()
+	rep, err := router.Run(ctx, f.s)
+	if err != nil {
+		return fmt.Errorf("%w; the router said: %s", err, strings.TrimSpace(output.String()))
+	}
+	return c.printJSON(rep)
+}
+
+// benchWorld registers the CDNs, and a stream that stays live for the measurement.
+func benchWorld(ctx ctx, js jetstream.JetStream, s *router.Settings) error {
+	put := func(bucket, key string, v any) error {
+		kv, err := js.KeyValue(ctx, bucket)
+		if err != nil {
+			return err
+		}
+		b, err := json.Marshal(v)
+		if err == nil {
+			_, err = kv.Put(ctx, key, b)
+		}
+		return err
+	}
+	for i := range s.CDNs {
+		d := schemas.NewCDN(fmt.Sprint("cdn", i+1))
+		d.BaseURL, d.Order, d.CapacityViewers = fmt.Sprintf("https://cdn%d.example", i+1), i, 1_000_000
+		d.RegionCapacity = map[string]schemas.Capacity{"region1": {Viewers: 500_000}, "region2": {Bps: 1e12}}
+		if err := put(schemas.BucketCDNs, d.Name, d); err != nil {
+			return err
+		}
+	}
+	k := schemas.StreamKey{App: s.App, Stream: s.Stream}
+	return put(schemas.BucketStreams, k.KVKey(), schemas.StreamState{
+		App: k.App, Stream: k.Stream, Live: true, UpdatedUnixUs: time.Now().Add(time.Hour).UnixMicro(),
+		Epoch: schemas.EpochOpen{Version: 1, App: k.App, Stream: k.Stream, Rendition: schemas.SourceRendition, Epoch: 1, CDN: "cdn1",
+			Tracks: []schemas.TrackInfo{{Track: schemas.Video, Codec: "avc1.64001f", Width: 1280, Height: 720}}},
+		Stats: schemas.PublisherStats{PeakBps: 3_000_000},
+	})
+}
+
+// startBenchRouter runs this program's router in a process of its own and waits until it answers.
+func (c *commands) startBenchRouter(ctx ctx, nats, dir string, s *router.Settings) (*child.Process, *child.Tail, error) {
+	binary, err := thisProgram()
+	if err != nil {
+		return nil, nil, err
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0") // a port that is free
+	if err != nil {
+		return nil, nil, err
+	}
+	addr := l.Addr().String()
+	l.Close()
+	output := &child.Tail{}
+	cmd := exec.Command(binary, "router", "--nats", nats, "--data", filepath.Join(dir, "data"), "--listen", addr, "--policy", "quality", "--log-level", "warn")
+	cmd.Stdout, cmd.Stderr, cmd.Env = output, output, child.Environ()
+	p, err := child.Start(cmd)
+	if err != nil {
+		return nil, nil, err
+	}
+	s.URL = "http://" + addr
+	for limit := time.Now().Add(30 * time.Second); ; {
+		r, err := http.Get(s.URL + "/v1/dispatch?app=" + s.App + "&stream=" + s.Stream)
+		if err == nil {
+			r.Body.Close()
+			if r.StatusCode == http.StatusOK {
+				return p, output, nil
+			}
+		}
+		select {
+		case <-ctx.Done():
+			err = ctx.Err()
+		case <-p.Done():
+			err = errors.New("it has ended")
+		case <-time.After(50 * time.Millisecond):
+			if time.Now().Before(limit) {
+				continue
+			}
+			err = errors.New("it does not answer within 30 s")
+		}
+		p.Stop(time.Second)
+		return nil, nil, fmt.Errorf("start the router: %w; it said: %s", err, strings.TrimSpace(output.String()))
+	}
+}
