@@ -31,6 +31,7 @@ type Table[T any] struct {
 	now     atomic.Pointer[sync.Map] // T by key
 	ready   chan struct{}
 	derived []func()
+	groups  []*Groups
 
 	mu      sync.Mutex
 	changed chan struct{} // nil while nobody waits
@@ -99,6 +100,15 @@ func Derive[T, V any](t *Table[T], from func(all iter.Seq2[string, T]) V) *Deriv
 	return d
 }
 
+// Group keeps the keys of t by what by makes of a key, e.g. the stream that a
+// rendition belongs to, so that asking for a few entries that belong together costs
+// the same however many others there are. Call it before t runs.
+func Group[T any](t *Table[T], by func(key string) string) *Groups {
+	g := &Groups{by: by, keys: map[string]map[string]bool{}}
+	t.groups = append(t.groups, g)
+	return g
+}
+
 // Run follows the bucket until ctx ends, and then returns nil.
 func (t *Table[T]) Run(ctx context.Context, js jetstream.JetStream) error {
 	for told := false; ctx.Err() == nil; {
@@ -137,6 +147,9 @@ func (t *Table[T]) follow(ctx context.Context, js jetstream.JetStream, complete 
 				return errors.New("watch ended")
 			case e == nil:
 				complete()
+				for _, g := range t.groups {
+					g.fill(next)
+				}
 				t.now.Store(next)
 				t.tell()
 			default:
@@ -163,6 +176,9 @@ func (t *Table[T]) take(m *sync.Map, key string, value []byte, put bool) {
 		m.Delete(key)
 	}
 	if t.now.Load() == m {
+		for _, g := range t.groups {
+			g.set(key, put)
+		}
 		t.tell()
 	}
 }

@@ -19,12 +19,14 @@ import (
 
 // Table knows what is made. Safe for concurrent use.
 type Table struct {
-	all *mirror.Table[*schemas.RenditionState]
+	all      *mirror.Table[*schemas.RenditionState]
+	byStream *mirror.Groups
 }
 
 // New makes a table; Run must be called. logger may be nil.
 func New(logger *slog.Logger) *Table {
-	return &Table{mirror.New(schemas.BucketRenditions, schemas.ParseRenditionState, logger)}
+	all := mirror.New(schemas.BucketRenditions, schemas.ParseRenditionState, logger)
+	return &Table{all, mirror.Group(all, func(key string) string { return key[:max(0, strings.LastIndexByte(key, '.'))] })}
 }
 
 // Run follows the bucket until ctx ends, and then returns nil.
@@ -35,10 +37,9 @@ func (t *Table) Ready() <-chan struct{} { return t.all.Ready() }
 
 // Of gives what is made of the stream's current epoch now, highest picture first.
 func (t *Table) Of(s *schemas.StreamState, now time.Time) []*schemas.RenditionState {
-	prefix := s.Key().KVKey() + "."
 	var out []*schemas.RenditionState
-	for key, r := range t.all.All() {
-		if strings.HasPrefix(key, prefix) && r.LiveIn(s, now) {
+	for _, key := range t.byStream.Keys(s.Key().KVKey()) {
+		if r, ok := t.all.Get(key); ok && r.LiveIn(s, now) {
 			out = append(out, r)
 		}
 	}
