@@ -24,6 +24,14 @@ func Hops() []string {
 	return []string{HopPublish, HopIngest, HopStored, HopPackaged, HopOrigin, HopEdge, HopPlayer}
 }
 
+// ProbeUserAgent begins the User-Agent of probes. Edges' lines about requests that
+// have it and no session are about no viewer.
+const ProbeUserAgent = "spillway-probe/"
+
+// SubjectSynthetic is where probers tell what one probe showed, core NATS: a hop's
+// note, for routers. Who missed one hears the next.
+const SubjectSynthetic = "synthetic"
+
 // hopEvery: of the parts that do not open a segment of pictures, one in so many is looked at.
 const hopEvery = 16
 

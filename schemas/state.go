@@ -239,6 +239,9 @@ type Fault struct {
 	LatencyMs int64 `json:"latency_ms,omitempty"`
 	// ErrorRate is the share of requests answered 503, 0 to 1.
 	ErrorRate float64 `json:"error_rate,omitempty"`
+	// FreezePlaylists answers each media playlist as it was when it was first asked for, as a cache does that
+	// does not look whether there is a newer one.
+	FreezePlaylists bool `json:"freeze_playlists,omitempty"`
 	// Down closes every connection without an answer.
 	Down bool `json:"down,omitempty"`
 }

@@ -166,15 +166,16 @@ func (c *commands) cdnFault(b *base) *ffcli.Command {
 	var rate string
 	var latency time.Duration
 	var errorRate float64
-	var down bool
+	var down, freeze bool
 	return c.command("cdn fault", "NAME", "make a CDN's test edge bad: at least one of the flags", 1, func(fs *flag.FlagSet) {
 		b.register(fs)
 		fs.StringVar(&rate, "rate", "", "limit the whole edge's downstream, e.g. 300kbps, 2Mbps")
 		fs.DurationVar(&latency, "latency", 0, "add this before each answer, e.g. 200ms")
 		fs.Float64Var(&errorRate, "error-rate", 0, "answer this share of requests with 503, 0 to 1")
+		fs.BoolVar(&freeze, "freeze-playlists", false, "answer playlists as they were when first asked for")
 		fs.BoolVar(&down, "down", false, "close every connection without an answer")
 	}, func(ctx ctx, a []string) error {
-		f := schemas.Fault{LatencyMs: latency.Milliseconds(), ErrorRate: errorRate, Down: down}
+		f := schemas.Fault{LatencyMs: latency.Milliseconds(), ErrorRate: errorRate, FreezePlaylists: freeze, Down: down}
 		if rate != "" {
 			bps, err := parseRate(rate)
 			if err != nil || bps <= 0 {
@@ -186,7 +187,7 @@ func (c *commands) cdnFault(b *base) *ffcli.Command {
 			return fmt.Errorf("--error-rate must be 0 to 1 and --latency not negative; got %v and %s", errorRate, latency)
 		}
 		if f == (schemas.Fault{}) {
-			return errors.New("say what is wrong with it: --rate, --latency, --error-rate or --down; spillway cdn heal NAME ends a fault")
+			return errors.New("say what is wrong with it: --rate, --latency, --error-rate, --freeze-playlists or --down; spillway cdn heal NAME ends a fault")
 		}
 		return c.setFault(ctx, b, a[0], f)
 	})

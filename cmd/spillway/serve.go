@@ -151,6 +151,8 @@ func (c *commands) roleCommands() []*ffcli.Command {
 		return one(r, err)
 	})
 	add("pusher", "push streams to CDNs and services by RTMP; see spillway push", nil, func(d *deps) ([]role, error) { return one(d.pushRole(), nil) })
+	var probes probeFlags
+	add("probe", "pull live streams through every CDN at a low rate, so that a CDN without viewers is known", probes.register, func(d *deps) ([]role, error) { return one(d.probeRole(probes), nil) })
 	var media mediaFlags
 	add("packager", "make parts of chunks", media.registerPackager, func(d *deps) ([]role, error) { return one(d.packagerRole(media)) })
 	const storeHelp = "`URL` of the object store of what viewers may seek back to: file:///PATH or s3://BUCKET/PREFIX?endpoint=https://HOST&region=R (credentials: environment or ~/.aws/credentials)"

@@ -138,6 +138,7 @@ func upSteps() []step {
 		{[]string{"console"}, (*system).startConsole},
 		{[]string{"edge"}, (*system).startEdges},
 		{[]string{"relay"}, (*system).startRelay},
+		{[]string{"probe"}, (*system).startProbe},
 		{[]string{"demo"}, (*system).startDemo},
 	}
 }

@@ -119,7 +119,11 @@ func (l *logReader) fill(t *schemas.Telemetry) {
 	n.put(&t.LastByteMs, x.TotalMs >= 0 && x.TotalMs < math.MaxInt32, int64(math.Round(x.TotalMs)))
 	t.Bytes = schemas.OptInt64{V: x.Bytes, OK: true}
 	t.CacheHit = schemas.OptBool{V: x.CacheHit, OK: true}
-	if !x.Aborted {
+	synthetic := x.SessionID == "" && strings.HasPrefix(x.UserAgent, schemas.ProbeUserAgent)
+	if synthetic {
+		t.Client = "spillway-probe"
+	}
+	if !x.Aborted && !synthetic {
 		l.c.markHop(t, schemas.HopEdge, t.TsUnixMs+int64(x.FirstByteMs), l.recvUs)
 	}
 	l.detail(t)

@@ -73,3 +73,14 @@ func Say(nc *nats.Conn, logger *slog.Logger, rows []schemas.Telemetry) {
 	}
 	flush()
 }
+
+// SayProbe sends the note of a probe to routers.
+func SayProbe(nc *nats.Conn, logger *slog.Logger, row *schemas.Telemetry) {
+	data, err := json.Marshal([]Note{NoteOf(row)})
+	if err == nil {
+		err = nc.Publish(schemas.SubjectSynthetic, data)
+	}
+	if err != nil {
+		logger.Debug("probe not told to routers", "err", err)
+	}
+}

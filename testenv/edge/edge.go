@@ -107,6 +107,7 @@ type Edge struct {
 // state is a fault and the context of requests served under it; going down ends it.
 type state struct {
 	fault  schemas.Fault
+	frozen sync.Map // of *object, by path: playlists that are as old as the fault
 	ctx    context.Context
 	cancel context.CancelFunc
 }

@@ -105,7 +105,9 @@ func (e *Edge) answer(x *exchange, r *http.Request, f schemas.Fault) {
 			x.refuse(http.StatusForbidden, err.Error()+": ask the dispatch service for a new one")
 			return
 		}
-		e.viewers.saw(claims.SessionID, x.start)
+		if claims.SessionID != "" { // a probe has none, and is no viewer
+			e.viewers.saw(claims.SessionID, x.start)
+		}
 	} else {
 		x.claim(claims, r)
 	}
@@ -148,7 +150,7 @@ func (e *Edge) route(x *exchange, r *http.Request, p, tok string, claims token.S
 		x.probe(r)
 		return
 	}
-	o, src, err := e.flights.get(x.ctx, p, cacheQuery(r.URL.RawQuery))
+	o, src, err := e.playlistOrMedia(x.ctx, p, cacheQuery(r.URL.RawQuery))
 	switch src {
 	case fromCache:
 		x.line.CacheHit = true
@@ -167,6 +169,20 @@ func (e *Edge) route(x *exchange, r *http.Request, p, tok string, claims token.S
 		return
 	}
 	x.send(r, o)
+}
+
+// playlistOrMedia gets an object, or what a frozen playlist was.
+func (e *Edge) playlistOrMedia(ctx context.Context, p, query string) (*object, source, error) {
+	st := e.state.Load()
+	frozen := st.fault.FreezePlaylists && strings.HasSuffix(p, "/playlist.m3u8")
+	if old, ok := st.frozen.Load(p); ok && frozen {
+		return old.(*object), fromCache, nil
+	}
+	o, src, err := e.flights.get(ctx, p, query)
+	if frozen && err == nil && o.status == http.StatusOK {
+		st.frozen.Store(p, o)
+	}
+	return o, src, err
 }
 
 // multivariant forwards to the router, which answers per session: never cached.

@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/spillway-live/spillway/schemas"
+	"github.com/spillway-live/spillway/schemas/hops"
 	"github.com/spillway-live/spillway/schemas/token"
 	"github.com/spillway-live/spillway/workers/router/load"
 	"github.com/spillway-live/spillway/workers/router/policy"
@@ -172,7 +173,28 @@ func (r *Router) hearProbes() (stop func(), err error) {
 	if err != nil {
 		return nil, err
 	}
-	return func() { _ = sub.Unsubscribe() }, nil
+	own, err := r.hearSynthetic()
+	if err != nil {
+		return nil, errors.Join(err, sub.Unsubscribe())
+	}
+	return func() { _ = sub.Unsubscribe(); _ = own.Unsubscribe() }, nil
+}
+
+// staleMs is how old the newest part of a probed playlist may be: beyond, a player that starts there cannot play live.
+const staleMs = 8000
+
+// hearSynthetic counts what our own probers tell.
+func (r *Router) hearSynthetic() (*nats.Subscription, error) {
+	return r.s.JS.Conn().Subscribe(schemas.SubjectSynthetic, func(m *nats.Msg) {
+		notes, err := hops.DecodeNotes(m.Data)
+		if err != nil {
+			return // of a prober that is newer than this router
+		}
+		for i := range notes {
+			n := &notes[i]
+			r.load.Synthetic(n.CDN, n.Failed() || n.StalenessMs != nil && *n.StalenessMs > staleMs, time.Now())
+		}
+	})
 }
 
 func (r *Router) countProbe(p *probed, now time.Time) {

@@ -59,3 +59,15 @@ func (l *Table) Probed(p *Probe, now time.Time) bool {
 	}
 	return true
 }
+
+// Synthetic counts a probe of our own (package probe) as an attempt to start at a
+// CDN, failed or not: thin beside what viewers tell, and all there is where there are none.
+func (l *Table) Synthetic(cdn string, failed bool, now time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	x := schemas.Slice{CDN: l.registered(cdn), Attempts: 1}
+	if failed {
+		x.StartFails = 1
+	}
+	l.health.Add(&x, 0, now)
+}

@@ -1,0 +1,296 @@
+// Package probe pulls each live stream through each CDN at a low rate, so that a
+// CDN without viewers is still known: the media playlist and the newest part it
+// lists, as a player would get them.
+//
+// It promises: a budget of requests per second over all processes, spread evenly;
+// each pair of stream and CDN is probed by one process (leases); rows are marked
+// (source probe, no session), so that they are in no figure about viewers; the
+// token of a probe opens one stream for a minute. Cameras that sleep are not woken,
+// and streams with a ladder are probed only while somebody watches, since a request
+// is demand. It leaves out judging what it measures.
+package probe
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"log/slog"
+	"net"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/spillway-live/spillway/schemas"
+	"github.com/spillway-live/spillway/schemas/access"
+	"github.com/spillway-live/spillway/schemas/hops"
+	"github.com/spillway-live/spillway/schemas/lease"
+	"github.com/spillway-live/spillway/schemas/mirror"
+	"github.com/spillway-live/spillway/schemas/token"
+)
+
+// Role is the prober's name in leases, metrics and logs.
+const Role = "probe"
+
+// slots cut the pairs of stream and CDN into shares that processes lease.
+const slots = 4
+
+// Prober is the service. Fill in the fields and call Run.
+type Prober struct {
+	JetStream jetstream.JetStream // required
+	// Signer mints the tokens of probes; required. CDNKeys are the keys of CDNs' own token schemes, by name.
+	Signer  *token.Signer
+	CDNKeys map[string][]byte
+	// RequestsPerSec is the budget of all processes together; default 4. A probe is two requests.
+	RequestsPerSec float64
+	// Every is how often a pair of stream and CDN is probed at most; default 5 s.
+	Every time.Duration
+	// Timeout bounds one request; default 5 s.
+	Timeout time.Duration
+	// Region says where this process is.
+	Region     string
+	LeaseTTL   time.Duration         // default 3 s
+	Logger     *slog.Logger          // default: discard
+	Registerer prometheus.Registerer // default: none
+
+	report  *hops.Reporter
+	client  *http.Client
+	count   *prometheus.CounterVec
+	access  *access.Table
+	cdns    *mirror.Table[*schemas.CDN]
+	streams *mirror.Table[*schemas.StreamState]
+	apps    *mirror.Table[*schemas.AppSettings]
+	sources *mirror.Table[*schemas.Source]
+
+	mu    sync.Mutex
+	known map[schemas.StreamKey]*heard
+}
+
+// heard is what hops tell of a stream.
+type heard struct {
+	ingest  time.Time     // when ingest last had a sampled part
+	capture time.Duration // from capture to ingest; 0: not known
+	watched time.Time     // when an edge last answered a viewer
+}
+
+func (p *Prober) defaults() error {
+	if p.JetStream == nil || p.Signer == nil {
+		return errors.New("probe: JetStream and Signer are required")
+	}
+	p.RequestsPerSec = cmp.Or(p.RequestsPerSec, 4)
+	if p.RequestsPerSec < 0 || p.RequestsPerSec > 1000 {
+		return fmt.Errorf("probe: %v requests per second are not within 0 and 1000", p.RequestsPerSec)
+	}
+	p.Every, p.Timeout = cmp.Or(p.Every, 5*time.Second), cmp.Or(p.Timeout, 5*time.Second)
+	if p.Logger == nil {
+		p.Logger = slog.New(slog.DiscardHandler)
+	}
+	p.client = &http.Client{Timeout: p.Timeout, Transport: &http.Transport{
+		DialContext: (&net.Dialer{Timeout: p.Timeout}).DialContext, MaxIdleConnsPerHost: 4, IdleConnTimeout: 30 * time.Second, DisableCompression: true,
+	}}
+	p.count = prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "spillway", Subsystem: "probe", Name: "probes_total", Help: "Synthetic requests for a playlist and its newest part, by CDN and outcome."}, []string{"cdn", "outcome"})
+	if p.Registerer != nil {
+		if err := p.Registerer.Register(p.count); err != nil {
+			return err
+		}
+	}
+	p.known = map[schemas.StreamKey]*heard{}
+	p.report = hops.NewReporter(p.JetStream, Role, p.Logger)
+	p.access = access.New(p.Logger)
+	p.cdns = mirror.New(schemas.BucketCDNs, schemas.ParseCDN, p.Logger)
+	p.streams = mirror.New(schemas.BucketStreams, schemas.ParseStreamState, p.Logger)
+	p.apps = mirror.New(schemas.BucketApps, schemas.ParseAppSettings, p.Logger)
+	p.sources = mirror.New(schemas.BucketSources, schemas.ParseSource, p.Logger)
+	return nil
+}
+
+// Run probes until ctx ends, and then returns nil.
+func (p *Prober) Run(ctx context.Context) error {
+	if err := p.defaults(); err != nil {
+		return err
+	}
+	kv, err := p.JetStream.KeyValue(ctx, schemas.BucketPushStates)
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil
+		}
+		return fmt.Errorf("probe: open bucket %s: %w", schemas.BucketPushStates, err)
+	}
+	sub, err := p.JetStream.Conn().Subscribe("hops.*.*", p.hear)
+	if err != nil {
+		return fmt.Errorf("probe: listen to hops: %w", err)
+	}
+	defer func() { _ = sub.Unsubscribe() }()
+	defer p.client.CloseIdleConnections()
+	var names []string
+	for i := range slots {
+		names = append(names, strconv.Itoa(i))
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	for _, t := range []interface {
+		Run(context.Context, jetstream.JetStream) error
+	}{p.access, p.cdns, p.streams, p.apps, p.sources} {
+		g.Go(func() error { return t.Run(ctx, p.JetStream) })
+	}
+	g.Go(func() error { p.report.Run(ctx); return nil })
+	g.Go(func() error {
+		return lease.Pool{KV: kv, Conn: p.JetStream.Conn(), Role: Role, Names: names, TTL: p.LeaseTTL, Logger: p.Logger, Work: p.work}.Run(ctx)
+	})
+	return g.Wait()
+}
+
+// hear learns when ingest has media and who is watched.
+func (p *Prober) hear(m *nats.Msg) {
+	k, err := schemas.ParseHopsSubject(m.Subject)
+	if err != nil {
+		return
+	}
+	notes, err := hops.DecodeNotes(m.Data)
+	if err != nil {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	h := p.known[k]
+	if h == nil {
+		h = &heard{}
+		p.known[k] = h
+	}
+	for i := range notes {
+		n := &notes[i]
+		switch n.Hop {
+		case schemas.HopIngest:
+			h.ingest = time.UnixMicro(n.AtUs)
+		case schemas.HopPublish:
+			if n.DelayMs != nil {
+				h.capture = time.Duration(-*n.DelayMs * float64(time.Millisecond))
+			}
+		case schemas.HopEdge, schemas.HopPlayer:
+			h.watched = time.Now()
+		}
+	}
+}
+
+func (p *Prober) heardOf(k schemas.StreamKey) heard {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if h := p.known[k]; h != nil {
+		return *h
+	}
+	return heard{}
+}
+
+// pair is a stream at a CDN.
+type pair struct {
+	cdn string
+	key schemas.StreamKey
+}
+
+const (
+	// liveFor: a stream whose state is older has no publisher.
+	liveFor = 5 * time.Second
+	// watchedFor is how long a viewer's request counts.
+	watchedFor = time.Minute
+)
+
+// pairs are those of a slot that may be probed now.
+func (p *Prober) pairs(slot string, now time.Time) []pair {
+	var out []pair
+	live := map[schemas.StreamKey]bool{}
+	for _, s := range p.streams.All() {
+		k := s.Key()
+		if live[k] = s.Live && now.Sub(time.UnixMicro(s.UpdatedUnixUs)) < liveFor; !live[k] || !p.mayBeAsked(k, now) {
+			continue
+		}
+		for name, c := range p.cdns.All() {
+			if c.State == schemas.CDNOff {
+				continue
+			}
+			h := fnv.New32a()
+			h.Write([]byte(name + "/" + k.String()))
+			if strconv.Itoa(int(h.Sum32()%slots)) == slot {
+				out = append(out, pair{name, k})
+			}
+		}
+	}
+	p.mu.Lock()
+	for k := range p.known {
+		if !live[k] {
+			delete(p.known, k)
+		}
+	}
+	p.mu.Unlock()
+	return out
+}
+
+// mayBeAsked: a request is demand, which wakes cameras and starts encoders.
+func (p *Prober) mayBeAsked(k schemas.StreamKey, now time.Time) bool {
+	s, camera := p.sources.Get(k.KVKey())
+	a, ok := p.apps.Get(k.KVKey())
+	if !ok {
+		a, ok = p.apps.Get(k.App)
+	}
+	if camera && s.OnDemand || ok && len(a.Ladder) > 0 {
+		return now.Sub(p.heardOf(k).watched) < watchedFor
+	}
+	return true
+}
+
+// work probes the pairs of one slot, the one that was asked longest ago first.
+func (p *Prober) work(ctx context.Context, slot string) error {
+	const requests = 2 // of one probe
+	t := time.NewTicker(time.Duration(float64(time.Second) * requests * slots / p.RequestsPerSec))
+	defer t.Stop()
+	asked := map[pair]time.Time{}
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-t.C:
+		}
+		now := time.Now()
+		all := p.pairs(slot, now)
+		if len(all) == 0 {
+			clear(asked)
+			continue
+		}
+		next := slices.MinFunc(all, func(a, b pair) int {
+			return cmp.Or(asked[a].Compare(asked[b]), strings.Compare(a.cdn+a.key.String(), b.cdn+b.key.String()))
+		})
+		if now.Sub(asked[next]) < p.Every {
+			continue
+		}
+		asked[next] = now
+		if len(asked) > 2*len(all) {
+			for k := range asked {
+				if !slices.Contains(all, k) {
+					delete(asked, k)
+				}
+			}
+		}
+		c, ok := p.cdns.Get(next.cdn)
+		if !ok {
+			continue
+		}
+		row := p.probe(ctx, c, next.key)
+		if ctx.Err() != nil {
+			return nil
+		}
+		outcome := "ok"
+		if row.ErrorCode != "" {
+			outcome = "failed"
+		}
+		p.count.WithLabelValues(next.cdn, outcome).Inc()
+		p.report.Tell(row)
+		hops.SayProbe(p.JetStream.Conn(), p.Logger, &row)
+	}
+}
