@@ -121,6 +121,26 @@ WHERE $__timeFilter(time) AND chosen != '' AND ` + whereApp + ` AND $__condition
 GROUP BY step, cdn
 ORDER BY step, cdn`, Columns: cols(at("step"), text("cdn"), of("decisions", UnitNone))},
 			}},
+			{Title: "Hop by hop", Panels: []Panel{
+				{ID: "cdn-hops", Title: "Delay and loss by hop", Kind: Table, Width: 24, Height: 9,
+					Description: "Sampled parts from publisher to player. Delays count from ingest's receipt of a part's last frame, by each machine's clock; failed are answers of 400 or above, or none, and parts that an origin lists as gaps.",
+					SQL: `SELECT hop, cdn, sum(parts) AS seen, sum(failed_parts) AS failed,
+    sum(failed_parts) / nullIf(sum(parts) + sum(failed_parts), 0) AS failed_share,
+    sum(delay_mean_ms * parts) / nullIf(sumIf(parts, delay_mean_ms IS NOT NULL), 0) AS mean_ms,
+    max(delay_p95_ms) AS worst_p95_ms
+FROM v_hop_minute
+WHERE $__timeFilter(minute) AND ` + whereApp + ` AND (cdn = '' OR ` + whereCDN + `)
+GROUP BY hop, cdn
+ORDER BY indexOf(['publish', 'ingest', 'stored', 'packaged', 'origin', 'edge', 'player'], hop), cdn`,
+					Columns: cols(text("hop"), text("cdn"), of("seen", UnitNone), of("failed", UnitNone), of("failed_share", UnitPercent), of("mean_ms", UnitMs), of("worst_p95_ms", UnitMs))},
+				{ID: "cdn-hop-delay", Title: "Delay at the edges, p95", Kind: TimeSeries, Unit: UnitMs, Width: 24, Height: 8, MinInterval: "1m",
+					Description: "Worst minute of a step: from ingest to the first byte of an edge's answer.",
+					SQL: `SELECT $__timeInterval(minute) AS time, cdn, max(delay_p95_ms) AS p95_ms
+FROM v_hop_minute
+WHERE $__timeFilter(minute) AND hop = 'edge' AND ` + whereApp + ` AND ` + whereCDN + `
+GROUP BY time, cdn
+ORDER BY time, cdn`, Columns: line("p95_ms", UnitMs)},
+			}},
 			{Title: "Where it hurts", Panels: []Panel{
 				{ID: "cdn-audience", Title: "By region and provider", Kind: Table, Width: 24, Height: 9,
 					SQL: `SELECT cdn, region, isp, sum(played_ms + stalled_ms) / 3600000 AS hours,
