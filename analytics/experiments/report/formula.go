@@ -7,7 +7,7 @@ var columns = []string{
 	"sessions", "attempts", "starts", "startup_ms", "exits_before_start", "start_failures", "playback_failures",
 	"played_ms", "stalled_ms", "stalls", "switches", "cdn_moves",
 	"latency_ms_sum", "latency_weight_ms", "bitrate_kbps_ms_sum", "bitrate_weight_ms",
-	"dropped_frames", "requests", "request_errors", "request_bytes",
+	"dropped_frames", "frames_weight_ms", "requests", "request_errors", "request_bytes",
 }
 
 // formula says how a metric comes from sums over units: num and den are sums of columns, scale brings the quotient to
@@ -42,7 +42,7 @@ var formulas = map[string]formula{
 	"bitrate_mean":            {num: []string{"bitrate_kbps_ms_sum"}, den: []string{"bitrate_weight_ms"}, scale: 1},
 	"switches_per_hour":       {num: []string{"switches"}, den: viewed, scale: perHour},
 	"cdn_moves_per_hour":      {num: []string{"cdn_moves"}, den: viewed, scale: perHour},
-	"dropped_frames_per_hour": {num: []string{"dropped_frames"}, den: viewed, scale: perHour},
+	"dropped_frames_per_hour": {num: []string{"dropped_frames"}, den: []string{"frames_weight_ms"}, scale: perHour},
 	"request_error_ratio":     {num: []string{"request_errors"}, den: []string{"requests"}, scale: 100},
 	"bytes_per_hour":          {num: []string{"request_bytes"}, den: viewed, scale: perHour / 1e6},
 }
