@@ -76,6 +76,9 @@ func (e *engine) decide(s *session, current int, t float64) (policy.Answer, bool
 		Session: s.id, App: "live", Stream: "one", Region: place.Region, ISP: place.ISP, PublishCDN: c.PublishCDN,
 		CDNs: r.cdns, SinceMoveSec: math.Inf(1), Round: now.UnixNano() / int64(or(c.SteeringTTLSec, 10)*float64(time.Second)),
 	}
+	if s.v.Pin > 0 {
+		in.Pinned = e.w.CDNs[s.v.Pin-1].Name
+	}
 	if current >= 0 {
 		in.Current = e.w.CDNs[current].Name
 	}

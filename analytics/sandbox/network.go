@@ -16,7 +16,7 @@ func (e *engine) rateAt(s *session, t float64) {
 	if s.v.Trace > 0 {
 		tr := e.w.Traces[s.v.Trace-1]
 		i := math.Floor(t - s.v.AtSec + s.v.TraceSec)
-		a.rate = tr[int(i)%len(tr)]
+		a.rate = tr[int(i)%len(tr)] * or(s.v.MedianBps, 1)
 		a.until = i + 1 + s.v.AtSec - s.v.TraceSec
 		if a.until <= t { // rounding
 			a.until = t + 1e-6

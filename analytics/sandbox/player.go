@@ -23,6 +23,7 @@ type sums struct {
 	startFails, errors int32
 	requests           int32
 	bytes              float64
+	fetchSec           float64 // of transfers, without the first round trip
 }
 
 func (a *sums) add(b *sums) {
@@ -38,6 +39,7 @@ func (a *sums) add(b *sums) {
 	a.errors += b.errors
 	a.requests += b.requests
 	a.bytes += b.bytes
+	a.fetchSec += b.fetchSec
 }
 
 // session is one playback in the run.
@@ -155,14 +157,18 @@ func (e *engine) request(s *session, slot int32, t float64) {
 	s.level = s.pick(p)
 	factor := path.Factor * e.factor(s, s.cdn)
 	before := s.net
-	bits := p.Levels[s.level] * p.SegmentSec
+	size := 1.0
+	if e.w.SizeSigma > 0 {
+		size = math.Exp(e.w.SizeSigma*fixed(s.v.Seed, uint64(s.next)) - e.w.SizeSigma*e.w.SizeSigma/2)
+	}
+	bits := size * p.Levels[s.level] * p.SegmentSec
 	arrives := e.transfer(s, t+path.RTTSec, bits, factor)
 	if patience := max(s.buffer, p.SegmentSec); s.level > 0 && s.state != starting && arrives-t > 2*patience {
 		// hls.js gives a fetch up that would empty the buffer and takes less.
 		s.net = before
 		gone := t + patience/2
 		s.level = 0
-		bits = p.Levels[0] * p.SegmentSec
+		bits = size * p.Levels[0] * p.SegmentSec
 		arrives = e.transfer(s, gone, bits, factor)
 	}
 	served := c.all.take(t+path.RTTSec/2, bits)
@@ -207,7 +213,9 @@ func (e *engine) done(s *session, slot int32, t float64) {
 	p := &e.w.Players[s.v.Player]
 	s.advance(t)
 	s.fails = 0
-	s.sample(s.bits, t-s.asked-e.cdns[s.cdn].paths[s.v.Place].RTTSec)
+	took := max(t-s.asked-e.cdns[s.cdn].paths[s.v.Place].RTTSec, 0.01)
+	s.sample(s.bits, took)
+	s.unsaid.fetchSec += took
 	s.unsaid.bytes += s.bits / 8
 	e.cdns[s.cdn].bytes += s.bits / 8
 	s.next++
@@ -261,7 +269,6 @@ func (s *session) best(t float64) int {
 // sample feeds the throughput of a transfer into both EWMAs, weighted by its
 // duration (hls.js EwmaBandWidthEstimator, half lives 3 s and 9 s).
 func (s *session) sample(bits, sec float64) {
-	sec = max(sec, 0.01)
 	bps := bits / sec
 	s.weight += sec
 	blend := func(old, half float64) float64 {

@@ -22,7 +22,9 @@ type Outcome struct {
 	// (mean, weighted by time played), MeanBps, Bytes.
 	PlayedSec, StalledSec, FirstScreenSec, LatencySec, MeanBps, Bytes float64
 	Stalls                                                            int
-	Requests, Errors                                                  int
+	// ThroughputBps is what came in a second of transfers; 0: nothing came.
+	ThroughputBps    float64
+	Requests, Errors int
 }
 
 // CDNResult is what a CDN had.
@@ -66,14 +68,15 @@ type Result struct {
 	Attempts   int     `json:"attempts"`
 	StartFails int     `json:"start_fails"`
 	// FirstScreen quantiles of sessions that started, s.
-	FirstScreenP50Sec float64 `json:"first_screen_p50_s"`
-	FirstScreenP95Sec float64 `json:"first_screen_p95_s"`
-	LatencySec        float64 `json:"latency_s"`
-	MeanBps           float64 `json:"mean_bps"`
-	Moves             int     `json:"moves"`
-	MovedTwice        int     `json:"moved_twice"` // sessions, within ten minutes
-	Decisions         int     `json:"decisions"`
-	CostUSD           float64 `json:"cost_usd"`
+	FirstScreenMeanSec float64 `json:"first_screen_mean_s"`
+	FirstScreenP50Sec  float64 `json:"first_screen_p50_s"`
+	FirstScreenP95Sec  float64 `json:"first_screen_p95_s"`
+	LatencySec         float64 `json:"latency_s"`
+	MeanBps            float64 `json:"mean_bps"`
+	Moves              int     `json:"moves"`
+	MovedTwice         int     `json:"moved_twice"` // sessions, within ten minutes
+	Decisions          int     `json:"decisions"`
+	CostUSD            float64 `json:"cost_usd"`
 
 	CDNs    []CDNResult `json:"cdns"`
 	Series  []Sample    `json:"-"`
@@ -124,6 +127,9 @@ func (e *engine) count(s *session, t float64) {
 	}
 	if x.played > 0 {
 		o.LatencySec, o.MeanBps = x.latencySum/x.played, x.bitrateSum/x.played
+	}
+	if x.fetchSec > 0 {
+		o.ThroughputBps = x.bytes * 8 / x.fetchSec
 	}
 	e.w.Each(&o)
 }
@@ -187,6 +193,9 @@ func (r *Result) close(e *engine) {
 	}
 	if r.PlayedSec > 0 {
 		r.LatencySec, r.MeanBps = r.latencySum/r.PlayedSec, r.bitrateSum/r.PlayedSec
+	}
+	for _, x := range r.firstScreen {
+		r.FirstScreenMeanSec += float64(x) / float64(len(r.firstScreen))
 	}
 	slices.Sort(r.firstScreen)
 	r.FirstScreenP50Sec, r.FirstScreenP95Sec = quantile(r.firstScreen, 0.5), quantile(r.firstScreen, 0.95)

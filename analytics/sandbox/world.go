@@ -106,14 +106,16 @@ type Player struct {
 type Viewer struct {
 	AtSec, WatchSec float64
 	Place           int
-	// MedianBps of the access process, or, where Trace is not 0, the trace of
-	// that number (from 1) from TraceSec on.
+	// MedianBps of the access process. Where Trace is not 0, the rate is the trace
+	// of that number (from 1) from TraceSec on, times MedianBps if that is not 0.
 	MedianBps float64
 	Trace     int
 	TraceSec  float64
 	Player    int // of World.Players
 	Group     uint8
 	Seed      uint64
+	// Pin is the CDN, from 1, that the viewer asks for; 0: none.
+	Pin int
 	// Accuses names a CDN, from 1: whatever happens, the viewer reports that it stalls there.
 	Accuses int
 }
@@ -141,9 +143,11 @@ type World struct {
 	Places  []Place
 	Access  Access
 	// Traces are rates of whole seconds, bit/s.
-	Traces   [][]float64
-	Players  []Player
-	Episodes []Episode
+	Traces  [][]float64
+	Players []Player
+	// SizeSigma is the lognormal deviation of segments' sizes around their bitrate.
+	SizeSigma float64
+	Episodes  []Episode
 	// Viewers gives the sessions in order of AtSec, until false.
 	Viewers func() (Viewer, bool)
 	Control Control

@@ -37,7 +37,7 @@ func Attack(s Settings) (*Report, error) {
 	r.World = []string{
 		fmt.Sprintf("%d honest viewers at once, who stay 3 min on the mean; CDN a serves best, b and c give half of the rate; policy quality", s.Viewers),
 		fmt.Sprintf("from %.0f to %.0f s liars open sessions as viewers do, and report that they stall all the time, and fail to start, on CDN a", attackFrom, attackTo),
-		fmt.Sprintf("bound: liars of at most a quarter of the address groups (4 of 16) take at most %.0f points off the accused CDN's share of the honest viewers, and raise nobody's stalls", 100*attackBound),
+		fmt.Sprintf("bound: liars of at most a quarter of the address groups (4 of 16) take at most %.0f points off the accused CDN's share of the honest viewers", 100*attackBound),
 	}
 	var jobs []job
 	share := make([][2]float64, len(attacks)) // of honest sessions begun under attack: on a, all

@@ -1,0 +1,156 @@
+package predict
+
+import (
+	"math"
+
+	"github.com/spillway-live/spillway/analytics/sandbox"
+	"github.com/spillway-live/spillway/workers/router/policy"
+)
+
+// totals are what one session adds to each metric.
+type totals struct {
+	played, stalled, stalls, first, started, latency, bytes float64
+	cdn                                                     int
+	probability                                             float64
+}
+
+// question is what to simulate: nil and zero fields are as recorded.
+type question struct {
+	policy *policy.Policy // nil: every viewer where the recording had them
+	player sandbox.Player
+	ttlSec float64
+}
+
+func (m *model) asRecorded() question {
+	return question{player: m.rec.Player} // where they were: no steering
+}
+
+// run simulates the recorded viewers; the results are in the order of m.viewers.
+func (m *model) run(q question) ([]totals, *sandbox.Result, error) {
+	out := make([]totals, len(m.viewers))
+	i := 0
+	where := make(map[uint64]int, len(m.viewers))
+	w := sandbox.World{
+		Seed: m.seed, Seconds: m.seconds, CDNs: m.cdns, Places: m.places, Players: []sandbox.Player{q.player}, SampleSec: 60,
+		Access:  sandbox.Access{Sigma: m.sigma, Rho: accessRho, HoldSec: m.hold, FadeShare: 0.02, FadeFactor: 0.1},
+		Control: sandbox.Control{Policy: q.policy, Routers: 1, ShareSec: 0.25, ReportSec: 10, LagSec: 2, SteeringTTLSec: q.ttlSec, Fallback: true},
+		Viewers: func() (sandbox.Viewer, bool) {
+			if i == len(m.viewers) {
+				return sandbox.Viewer{}, false
+			}
+			v := m.viewers[i]
+			if q.policy != nil {
+				v.Pin = 0
+			}
+			// What a player measures is the mean of a lognormal, not its median.
+			v.MedianBps *= math.Exp(-m.sigma * m.sigma / 2)
+			where[v.Seed] = i
+			i++
+			return v, true
+		},
+		Each: func(o *sandbox.Outcome) {
+			x := &out[where[o.Viewer.Seed]]
+			*x = totals{played: o.PlayedSec, stalled: o.StalledSec, stalls: float64(o.Stalls), latency: o.LatencySec * o.PlayedSec, bytes: o.Bytes, cdn: o.CDN, probability: o.Probability}
+			if o.Started {
+				x.first, x.started = o.FirstScreenSec, 1
+			}
+		},
+	}
+	if q.policy == nil {
+		w.Control.Policy = policy.Builtin(policy.Affinity) // all are pinned
+	}
+	r, err := sandbox.Run(w)
+	return out, r, err
+}
+
+// accessRho is how alike a hold is to the next: a recording of whole sessions does
+// not show it. What it gets wrong is in the model's error.
+const accessRho = 0.8
+
+// seen gives the recorded sessions as totals, in the order of m.viewers.
+func (m *model) seen() []totals {
+	out := make([]totals, len(m.of))
+	for i, s := range m.of {
+		out[i] = totals{played: s.PlayedSec, stalled: s.StalledSec, stalls: float64(s.Stalls), latency: s.LatencySec * s.PlayedSec, bytes: s.Bytes, cdn: m.cdn[s.CDN], probability: s.Probability}
+		if s.Started {
+			out[i].first, out[i].started = s.FirstScreenSec, 1
+		}
+	}
+	return out
+}
+
+// calibrate finds how restless accesses are: the deviation of rates within a
+// session and how long a rate holds, for which the simulator, everybody where they
+// were, stalls as much as was recorded and as long at a time. Short holds are
+// smoothed by the buffer, long ones are not.
+func (m *model) calibrate() error {
+	seen := m.seen()
+	duration := ratio(seen, stallSec)
+	lo, hi := math.Log(1.0), math.Log(30.0)
+	for round := range holdRounds {
+		m.hold = math.Exp((lo + hi) / 2)
+		steps := 5
+		if round == holdRounds-1 {
+			steps = 8
+		}
+		x, err := m.calibrateSigma(ratio(seen, stallRatio), steps)
+		if err != nil {
+			return err
+		}
+		if duration <= 0 {
+			return nil
+		}
+		if ratio(x, stallSec) < duration {
+			lo = math.Log(m.hold)
+		} else {
+			hi = math.Log(m.hold)
+		}
+	}
+	return nil
+}
+
+const holdRounds = 4
+
+func (m *model) calibrateSigma(want float64, steps int) ([]totals, error) {
+	lo, hi := 0.05, 1.6
+	var x []totals
+	for range steps {
+		m.sigma = (lo + hi) / 2
+		var err error
+		if x, _, err = m.run(m.asRecorded()); err != nil {
+			return nil, err
+		}
+		if ratio(x, stallRatio) < want {
+			lo = m.sigma
+		} else {
+			hi = m.sigma
+		}
+	}
+	return x, nil
+}
+
+// metric is a ratio of sums over sessions.
+type metric struct {
+	name string
+	of   func(*totals) (num, den float64)
+}
+
+var (
+	stallRatio  = metric{"stall_ratio", func(t *totals) (float64, float64) { return t.stalled, t.played + t.stalled }}
+	firstScreen = metric{"first_screen_s", func(t *totals) (float64, float64) { return t.first, t.started }}
+	stallSec    = metric{"stall_s", func(t *totals) (float64, float64) { return t.stalled, t.stalls }}
+	latency     = metric{"latency_s", func(t *totals) (float64, float64) { return t.latency, t.played }}
+	volume      = metric{"gb_per_hour", func(t *totals) (float64, float64) { return t.bytes / 1e9, (t.played + t.stalled) / 3600 }}
+)
+
+func ratio(list []totals, x metric) float64 {
+	var num, den float64
+	for i := range list {
+		n, d := x.of(&list[i])
+		num, den = num+n, den+d
+	}
+	if den == 0 {
+		return 0
+	}
+	return num / den
+}
