@@ -50,7 +50,8 @@ type Policy struct {
 	Explore float64 `json:"explore,omitempty"`
 	// Hysteresis is by how much another CDN's score must exceed that of the
 	// session's own before the session moves, in the score's unit; 0: quality moves
-	// at a gain of 0.05 of viewing time, other kinds move nobody for a score.
+	// at a gain of 0.05 of viewing time, cost at what that is worth by LossUSDPerGB,
+	// other kinds move nobody for a score.
 	Hysteresis float64 `json:"hysteresis,omitempty"`
 	// DwellSec is how long a session stays after a move before a score or load may
 	// move it again; default 600. Failure moves it at once.
@@ -61,7 +62,7 @@ type Policy struct {
 	PadFrom   float64 `json:"pad_from,omitempty"`
 	PadFactor float64 `json:"pad_factor,omitempty"`
 	// LossUSDPerGB is what kind cost pays to avoid a view lost entirely, in USD
-	// for each gigabyte of it; default 1.
+	// for each gigabyte of it; default 2.
 	LossUSDPerGB float64 `json:"loss_usd_per_gb,omitempty"`
 }
 

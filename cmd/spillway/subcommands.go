@@ -27,6 +27,7 @@ func (c *commands) subcommands() []*ffcli.Command {
 		c.benchCommand(),
 		c.chaosCommand(),
 		c.simulateCommand(),
+		c.sandboxCommand(),
 	}
 	return append(cmds, c.roleCommands()...)
 }

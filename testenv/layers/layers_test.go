@@ -22,7 +22,9 @@ var pure = map[string]bool{
 	"analytics/qoe/session":        true,
 	"analytics/sandbox":            true,
 	"analytics/sandbox/plot":       true,
+	"analytics/sandbox/predict":    true,
 	"analytics/sandbox/scenario":   true,
+	"analytics/sandbox/validate":   true,
 	"ingest/beacon":                true, // a script, and how it is served
 	"ingest/cmcd":                  true,
 	"ingest/cut":                   true,

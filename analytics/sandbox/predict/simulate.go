@@ -56,8 +56,8 @@ func (m *model) run(q question) ([]totals, *sandbox.Result, error) {
 			}
 		},
 	}
-	if q.policy == nil {
-		w.Control.Policy = policy.Builtin(policy.Affinity) // all are pinned
+	if q.policy == nil { // all are pinned, and no router needs to know anything
+		w.Control.Policy, w.Control.ShareSec, w.Control.ReportSec = policy.Builtin(policy.Affinity), 60, 1e9
 	}
 	r, err := sandbox.Run(w)
 	return out, r, err
@@ -86,14 +86,12 @@ func (m *model) seen() []totals {
 func (m *model) calibrate() error {
 	seen := m.seen()
 	duration := ratio(seen, stallSec)
+	want := ratio(seen, stallRatio)
 	lo, hi := math.Log(1.0), math.Log(30.0)
-	for round := range holdRounds {
+	from, to := 0.05, 1.6
+	for _, steps := range []int{5, 3, 3, 5} {
 		m.hold = math.Exp((lo + hi) / 2)
-		steps := 5
-		if round == holdRounds-1 {
-			steps = 8
-		}
-		x, err := m.calibrateSigma(ratio(seen, stallRatio), steps)
+		x, err := m.calibrateSigma(want, from, to, steps)
 		if err != nil {
 			return err
 		}
@@ -105,14 +103,12 @@ func (m *model) calibrate() error {
 		} else {
 			hi = math.Log(m.hold)
 		}
+		from, to = max(m.sigma-0.25, 0.02), m.sigma+0.25 // another hold asks for another deviation, not far off
 	}
 	return nil
 }
 
-const holdRounds = 4
-
-func (m *model) calibrateSigma(want float64, steps int) ([]totals, error) {
-	lo, hi := 0.05, 1.6
+func (m *model) calibrateSigma(want, lo, hi float64, steps int) ([]totals, error) {
 	var x []totals
 	for range steps {
 		m.sigma = (lo + hi) / 2

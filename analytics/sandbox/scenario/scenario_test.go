@@ -9,12 +9,12 @@ import (
 // TestFlash: also a small crowd overruns no CDN, nobody is lost on the way, and
 // the report says so in text and JSON.
 func TestFlash(t *testing.T) {
-	r, err := Flash(Settings{Seed: 3, Viewers: 600, Routers: 4, Jobs: 2})
+	r, err := Flash(Settings{Seed: 3, Viewers: 250, Routers: 4, Jobs: 2})
 	if err != nil {
 		t.Fatal(err)
 	}
 	for name, x := range r.Runs {
-		if x.Sessions != 600 || x.Ended+x.Open != 600 || x.Refused != 0 {
+		if x.Sessions != 250 || x.Ended+x.Open != 250 || x.Refused != 0 {
 			t.Errorf("%s: %d sessions, %d ended, %d open, %d refused", name, x.Sessions, x.Ended, x.Open, x.Refused)
 		}
 		last := x.Series[len(x.Series)-1]
@@ -46,7 +46,7 @@ func TestFlash(t *testing.T) {
 // TestOutage: players with steering or fallbacks leave a CDN that refuses, those
 // with one CDN cannot.
 func TestOutage(t *testing.T) {
-	r, err := Outage(Settings{Seed: 3, Viewers: 60, Jobs: 2})
+	r, err := Outage(Settings{Seed: 3, Viewers: 30, Jobs: 2})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -64,7 +64,7 @@ func TestOutage(t *testing.T) {
 
 // TestNoise: no session moves twice in ten minutes.
 func TestNoise(t *testing.T) {
-	r, err := Noise(Settings{Seed: 3, Viewers: 60, Jobs: 2})
+	r, err := Noise(Settings{Seed: 3, Viewers: 16, Jobs: 2})
 	if err != nil {
 		t.Fatal(err)
 	}

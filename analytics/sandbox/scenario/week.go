@@ -44,7 +44,6 @@ var weekCDNs = []weekCDN{
 func Week(s Settings) (*Report, error) {
 	s.Viewers, s.Routers = or(s.Viewers, 150), or(s.Routers, 1)
 	r := newReport("week", "A week with daily peaks on five CDNs with tiers and commitments: what do policies save, and what do they spare?", s)
-	const stands = 400.0
 	r.World = []string{
 		fmt.Sprintf("%d sessions at once on the mean, each standing for %.0f viewers in the bill; peaks each evening by region, higher at the weekend; sessions of 8 min on the mean", s.Viewers, stands),
 		"six places (three regions, two providers each); accesses of 7 Mbit/s in the median (lognormal, deviation 0.7) that fade now and then; bitrates 0.4 to 4.5 Mbit/s",
@@ -52,6 +51,18 @@ func Week(s Settings) (*Report, error) {
 		"static split: new sessions by lot in proportion to capacity; random: by lot evenly; both with steering, so that they leave a failing CDN, and without any estimate of quality",
 		"the bill is for the week: tiers and commitments are the week's",
 	}
+	jobs := weekJobs(s)
+	if err := r.run(jobs); err != nil {
+		return nil, err
+	}
+	weekTables(r, jobs)
+	return r, nil
+}
+
+// stands is how many viewers a simulated session stands for in the bill.
+const stands = 400.0
+
+func weekJobs(s Settings) []job {
 	gb := float64(s.Viewers) * stands * week * 2.9e6 / 8 / 1e9 // about the week's volume
 	cdns := weekList(s.Viewers, gb)
 	episodes := weekEpisodes(s.Seed)
@@ -75,11 +86,7 @@ func Week(s Settings) (*Report, error) {
 			Control: sandbox.Control{Policy: p, Routers: s.Routers, ShareSec: 0.25, ReportSec: 10, LagSec: 2, SteeringTTLSec: 20, Fallback: true},
 		}})
 	}
-	if err := r.run(jobs); err != nil {
-		return nil, err
-	}
-	weekTables(r, jobs)
-	return r, nil
+	return jobs
 }
 
 func weekTables(r *Report, jobs []job) {

@@ -16,10 +16,10 @@ import (
 const sessionsSQL = `
 SELECT s.session_id, s.viewer_id, toFloat64(toUnixTimestamp64Milli(s.first_time)) / 1000,
 	toFloat64(toUnixTimestamp64Milli(s.last_time) - toUnixTimestamp64Milli(s.first_time)) / 1000,
-	toString(s.region), toString(s.isp), if(d.chosen = '', toString(s.cdn), d.chosen), d.probability,
-	s.starts > 0, if(s.starts > 0, s.startup_ms / s.starts / 1000, 0), s.played_ms / 1000, s.stalled_ms / 1000, toInt64(s.stalls),
-	ifNull(s.latency_mean_ms, 0) / 1000,
-	if(s.request_bytes > 0, toFloat64(s.request_bytes), ifNull(s.bitrate_kbps, 0) * s.played_ms / 8), t.bps
+	toString(s.region), toString(s.isp), if(ifNull(d.chosen, '') = '', toString(s.cdn), ifNull(d.chosen, '')), ifNull(d.probability, 0),
+	toBool(ifNull(s.starts, 0) > 0), ifNull(s.startup_ms / nullIf(s.starts, 0) / 1000, 0), ifNull(s.played_ms, 0) / 1000, ifNull(s.stalled_ms, 0) / 1000,
+	toInt64(ifNull(s.stalls, 0)), ifNull(s.latency_mean_ms, 0) / 1000,
+	if(ifNull(s.request_bytes, 0) > 0, toFloat64(ifNull(s.request_bytes, 0)), ifNull(s.bitrate_kbps, 0) * ifNull(s.played_ms, 0) / 8), ifNull(t.bps, 0)
 FROM {db}.v_sessions AS s
 LEFT JOIN (
 	SELECT session_id, argMin(toString(chosen), time) AS chosen, argMin(probability, time) AS probability FROM {db}.decisions
@@ -29,7 +29,7 @@ LEFT JOIN (
 	SELECT session_id, avg(throughput_kbps) * 1000 AS bps FROM {db}.telemetry
 	WHERE throughput_kbps > 0 AND received_at >= ? AND received_at < ? GROUP BY session_id
 ) AS t ON t.session_id = s.session_id
-WHERE s.final AND s.first_time >= ? AND s.first_time < ? AND if(d.chosen = '', toString(s.cdn), d.chosen) != ''
+WHERE s.final AND s.first_time >= ? AND s.first_time < ? AND if(ifNull(d.chosen, '') = '', toString(s.cdn), ifNull(d.chosen, '')) != ''
 ORDER BY s.first_time LIMIT {limit}`
 
 // ClickHouse reads the sessions that began in a time and are closed. The CDNs and

@@ -90,8 +90,11 @@ func Compile(s schemas.Policy) (*Policy, error) {
 	}
 	if p.hysteresis == 0 {
 		p.hysteresis = math.Inf(1)
-		if s.Kind == schemas.PolicyQuality {
+		switch s.Kind {
+		case schemas.PolicyQuality:
 			p.hysteresis = defaultQualityGain
+		case schemas.PolicyCost: // the same gain, in money
+			p.hysteresis = defaultQualityGain * p.lossUSD
 		}
 	}
 	if s.Score == "" && s.Eligible == "" {
