@@ -12,7 +12,8 @@ import (
 )
 
 // sessionsSQL joins closed sessions with the decision that began them and the
-// throughput that their players measured. {db} is the database.
+// throughput that their players measured; sessions whose player told nothing are
+// left out. {db} is the database.
 const sessionsSQL = `
 SELECT s.session_id, s.viewer_id, toFloat64(toUnixTimestamp64Milli(s.first_time)) / 1000,
 	toFloat64(toUnixTimestamp64Milli(s.last_time) - toUnixTimestamp64Milli(s.first_time)) / 1000,
@@ -29,7 +30,7 @@ LEFT JOIN (
 	SELECT session_id, avg(throughput_kbps) * 1000 AS bps FROM {db}.telemetry
 	WHERE throughput_kbps > 0 AND received_at >= ? AND received_at < ? GROUP BY session_id
 ) AS t ON t.session_id = s.session_id
-WHERE s.final AND s.first_time >= ? AND s.first_time < ? AND if(ifNull(d.chosen, '') = '', toString(s.cdn), ifNull(d.chosen, '')) != ''
+WHERE s.final AND s.starts IS NOT NULL AND s.first_time >= ? AND s.first_time < ? AND if(ifNull(d.chosen, '') = '', toString(s.cdn), ifNull(d.chosen, '')) != ''
 ORDER BY s.first_time LIMIT {limit}`
 
 // ClickHouse reads the sessions that began in a time and are closed. The CDNs and

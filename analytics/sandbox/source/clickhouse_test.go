@@ -26,13 +26,14 @@ func TestClickHouse(t *testing.T) {
 	slice := func(id, kind, cdn string, sec int, startup int64) {
 		t.Helper()
 		exec(`INSERT INTO spillway.session_slices (time_ms, kind, session_id, viewer_id, app, stream, cdn, region, isp, starts, startup_ms, played_ms, stalls, stalled_ms,
-			latency_ms_sum, latency_weight_ms, request_bytes, ended) VALUES (?, ?, ?, 'v', 'live', 'demo', ?, 'eu', 'x', ?, ?, 10000, 1, 500, 20000000, 10000, 1000, ?)`,
-			at.Add(time.Duration(sec)*time.Second).UnixMilli(), kind, id, cdn, min(startup, 1), startup, map[string]int64{"final": 1}[kind])
+			latency_ms_sum, latency_weight_ms, request_bytes, ended, attempts, requests) VALUES (?, ?, ?, 'v', 'live', 'demo', ?, 'eu', 'x', ?, ?, 10000, 1, 500, 20000000, 10000, 1000, ?, ?, 1)`,
+			at.Add(time.Duration(sec)*time.Second).UnixMilli(), kind, id, cdn, min(startup, 1), startup, map[string]int64{"final": 1}[kind], min(startup, 1))
 	}
 	slice("s1", "delta", "a", 1, 400)
 	slice("s1", "final", "b", 41, 0)
 	slice("s2", "delta", "a", 1, 400) // open
-	slice("s3", "final", "", 1, 0)    // nowhere
+	slice("s3", "final", "", 1, 400)  // nowhere
+	slice("s4", "final", "a", 1, 0)   // a player that told nothing
 	r, err := source.ClickHouse(t.Context(), conn, "spillway", at.Add(-time.Minute), at.Add(time.Hour))
 	if err != nil {
 		t.Fatal(err)
