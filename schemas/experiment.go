@@ -57,7 +57,7 @@ type Experiment struct {
 	Plan *ExperimentPlan `json:"plan,omitempty"`
 	// Ramp raises coverage by steps while guardrails hold; nil: Coverage from the start.
 	Ramp *Ramp `json:"ramp,omitempty"`
-	// WebhookURL is told of starts, steps, stops and decisions (HTTP POST of the Event).
+	// WebhookURL is told of starts, steps, stops and decisions (HTTP POST, see docs/experiments.md).
 	WebhookURL string `json:"webhook_url,omitempty"`
 
 	StartedUnixUs int64 `json:"started_us,omitempty"`

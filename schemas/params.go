@@ -18,7 +18,7 @@ const (
 	ParamStartBufferSec = "start_buffer_s"
 	// ParamPreloadNeighbours: how many neighbouring streams the player asks for ahead of a swipe.
 	ParamPreloadNeighbours = "preload_neighbours"
-	// ParamPolicy: routing policy of the session, as NAME or NAME@VERSION.
+	// ParamPolicy: routing policy of the session. To compare two versions of a policy give one of them another name.
 	ParamPolicy = "policy"
 	// ParamOverflowAt: share of a CDN's capacity from which on new sessions spill to others, in place of the
 	// policy's pad_from.
@@ -37,8 +37,7 @@ var paramRanges = map[string]struct{ min, max float64 }{
 // checkParam says what is wrong with one parameter of an arm.
 func checkParam(name, value, unit string) error {
 	if name == ParamPolicy {
-		_, _, err := SplitPolicy(value)
-		return err
+		return CheckName("policy", value)
 	}
 	r, ok := paramRanges[name]
 	if !ok {
@@ -57,19 +56,4 @@ func checkParam(name, value, unit string) error {
 		return fmt.Errorf("parts are made once for all viewers of a stream: the experiment's unit must be stream, it is %s", unit)
 	}
 	return nil
-}
-
-// SplitPolicy reads NAME or NAME@VERSION; version 0 is the newest.
-func SplitPolicy(s string) (name string, version int, err error) {
-	name, v, pinned := strings.Cut(s, "@")
-	if err := CheckName("policy", name); err != nil {
-		return "", 0, err
-	}
-	if !pinned {
-		return name, 0, nil
-	}
-	if version, err = strconv.Atoi(v); err != nil || version < 1 {
-		return "", 0, fmt.Errorf("policy %q: the version after @ is not a number from 1", s)
-	}
-	return name, version, nil
 }

@@ -109,21 +109,43 @@ func (c *Control) Start(ctx context.Context, name, reason string) (*schemas.Expe
 		if v.Ramp != nil {
 			v.Coverage = v.Ramp.Steps[0]
 		}
-		return c.layerIsFree(ctx, v)
+		return c.layerIsFree(ctx, v, func(*schemas.Experiment) bool { return true })
 	})
 	if err != nil {
 		return x, err
 	}
-	// Of two that start at the same moment neither saw the other: the later one goes back.
-	if err := c.layerIsFree(ctx, x); err != nil {
+	// Of two that start at the same moment neither saw the other. The one that was stored later sees the other now, and
+	// goes back.
+	earlier, err := c.storedEarlier(ctx, x.Name)
+	if err != nil {
+		return x, err
+	}
+	if err := c.layerIsFree(ctx, x, earlier); err != nil {
 		_, stopErr := c.Stop(ctx, name, "another experiment of the layer started at the same moment")
 		return nil, errors.Join(err, stopErr)
 	}
 	return x, nil
 }
 
-// layerIsFree refuses an experiment that would meet another running one; of two that run, the one that started later.
-func (c *Control) layerIsFree(ctx context.Context, x *schemas.Experiment) error {
+// storedEarlier tells which experiments' present versions were stored before that of the named one.
+func (c *Control) storedEarlier(ctx context.Context, name string) (func(*schemas.Experiment) bool, error) {
+	r, err := c.open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	revision := func(name string) uint64 {
+		e, err := r.KV.Get(ctx, name)
+		if err != nil {
+			return 0 // not known: better to yield
+		}
+		return e.Revision()
+	}
+	mine := revision(name)
+	return func(o *schemas.Experiment) bool { return revision(o.Name) < mine }, nil
+}
+
+// layerIsFree refuses an experiment that would meet another running one before which it has to yield.
+func (c *Control) layerIsFree(ctx context.Context, x *schemas.Experiment, yields func(*schemas.Experiment) bool) error {
 	list, err := c.List(ctx)
 	if err != nil {
 		return err
@@ -133,8 +155,8 @@ func (c *Control) layerIsFree(ctx context.Context, x *schemas.Experiment) error 
 		if e.Err != nil || e.Key == x.Name || e.Value.Status != schemas.ExperimentRunning {
 			continue
 		}
-		if o := e.Value; o.StartedUnixUs < x.StartedUnixUs || o.StartedUnixUs == x.StartedUnixUs && o.Name < x.Name {
-			running = append(running, o)
+		if yields(e.Value) {
+			running = append(running, e.Value)
 		}
 	}
 	return assign.Conflict(running)

@@ -27,9 +27,6 @@ func (c *Control) RollOut(ctx context.Context, name string, keys []string, reaso
 		return nil, fmt.Errorf("roll out %s: no application is named", name)
 	}
 	params := x.Arms[slices.IndexFunc(x.Arms, func(a schemas.Arm) bool { return a.Name == x.Winner })].Params
-	if strings.Contains(params[schemas.ParamPolicy], "@") {
-		return nil, fmt.Errorf("roll out %s: arm %s names a fixed version of a policy, %s: make that version the newest and decide for its name", name, x.Winner, params[schemas.ParamPolicy])
-	}
 	r, err := registry.Open(ctx, c.JS, schemas.BucketApps, schemas.ParseAppSettings)
 	if err != nil {
 		return nil, err

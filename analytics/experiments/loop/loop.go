@@ -1,10 +1,10 @@
 // Package loop watches running experiments: it stops those that do harm, raises the coverage of those that ramp, and
 // tells their webhooks.
 //
-// Every minute it judges each running experiment on blocks of time that are closed (report.Build, tests that hold at
+// Every minute it judges each running experiment on minutes that are closed (report.Build, tests that hold at
 // every look). It stops an experiment when a guardrail is harmed: new sessions only, and for good. It raises coverage
-// by one step when a step has lasted long enough and nothing speaks against it. On data that is old, or missing, it
-// does nothing and says so: it never stops or ships on stale numbers. It never decides for a winner; people do.
+// by one step when a step has lasted long enough and nothing speaks against it. On data that is old, or missing, or of
+// arms that are not comparable (broken split, telemetry lost unevenly) it does nothing and says so. It never decides for a winner; people do.
 //
 // One process of all does the work (a lease); when it dies another goes on.
 package loop
@@ -87,7 +87,7 @@ func (s Settings) Run(ctx context.Context) error {
 	return lease.Pool{KV: ledger, Role: "experimenter", Names: []string{"loop"}, Work: l.work, Conn: s.Conn, Logger: s.Logger}.Run(ctx)
 }
 
-// work looks at once and then at intervals, and whenever an experiment changes.
+// work looks at intervals, and tells the webhook of each experiment that changes.
 func (l *loop) work(ctx context.Context, _ string) error {
 	kv, err := l.JS.KeyValue(ctx, schemas.BucketExperiments)
 	if err != nil {
@@ -203,6 +203,12 @@ func (l *loop) judge(ctx context.Context, x *schemas.Experiment, c *schemas.Expe
 	c.UntilUs, c.Verdict, c.Why = until.UnixMicro(), r.Decision.Verdict, r.Decision.Why
 	for _, g := range r.Decision.Guardrails {
 		c.Guardrails = append(c.Guardrails, g.Metric+" "+g.Arm+": "+g.State)
+	}
+	if len(r.Health.Problems) > 0 {
+		c.Held = "the comparison cannot be trusted: " + r.Health.Problems[0]
+		return
+	}
+	for _, g := range r.Decision.Guardrails {
 		if g.State != report.GuardHarmed {
 			continue
 		}
@@ -234,9 +240,6 @@ func (l *loop) ramp(ctx context.Context, x *schemas.Experiment, r *report.Report
 	}
 	if next == 0 {
 		return "the ramp is complete"
-	}
-	if len(r.Health.Problems) > 0 {
-		return "the ramp waits: " + r.Health.Problems[0]
 	}
 	for _, g := range r.Decision.Guardrails {
 		if g.Reason != "" {

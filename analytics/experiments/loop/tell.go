@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	neturl "net/url"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -85,6 +87,10 @@ func (l *loop) post(ctx context.Context, url string, n Notice) error {
 	}
 	req.Header.Set("Content-Type", "application/json")
 	res, err := l.Client.Do(req)
+	var whole *neturl.Error
+	if errors.As(err, &whole) { // it holds the address, which may be a secret
+		return fmt.Errorf("%s: %w", req.URL.Host, whole.Err)
+	}
 	if err != nil {
 		return err
 	}

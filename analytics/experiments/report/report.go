@@ -162,6 +162,10 @@ func newQueries(conn driver.Conn, x *schemas.Experiment, o Options) (*queries, O
 	if o.Until.IsZero() {
 		o.Until = time.Now()
 	}
+	if stopped := time.UnixMicro(x.StoppedUnixUs); x.StoppedUnixUs != 0 && stopped.Before(o.Until) {
+		// What plays on after it is no longer a comparison of all who came.
+		o.Until = stopped
+	}
 	return &queries{conn: conn, x: x, db: o.Database, from: time.UnixMicro(x.StartedUnixUs).UTC(), until: o.Until.UTC()}, o, nil
 }
 
