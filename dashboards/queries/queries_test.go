@@ -80,6 +80,10 @@ func fill(t testing.TB, conn driver.Conn, now time.Time) {
 		played_ms, stalled_ms, stalls, latency_ms_sum, latency_weight_ms, bitrate_kbps_ms_sum, bitrate_weight_ms, requests, request_errors, request_bytes,
 		reports, lost_reports, first_screen_bins, first_screen_counts, latency_bins, latency_counts)`, slices...)
 	insert("telemetry (received_us, ts_ms, source, session_id, app, stream, cdn, gates, fps, publish_bps, publish_stall_ms)", raw...)
+	insert("hops (time, app, stream, rendition, track, epoch, msn, part, hop, cdn, server, delay_ms, failed, reason)",
+		[]any{now.Add(-time.Minute), "live", "demo", "src", "video", uint32(1), uint64(7), int32(0), "stored", "", "ingest-1", 4.0, uint8(0), ""},
+		[]any{now.Add(-time.Minute), "live", "demo", "src", "video", uint32(1), uint64(7), int32(0), "edge", "a", "edge-a", 20.0, uint8(0), ""},
+		[]any{now.Add(-time.Minute), "live", "demo", "src", "video", uint32(1), uint64(7), int32(0), "edge", "b", "edge-b", nil, uint8(1), "404"})
 	insert("decisions (time, kind, id, app, stream, session_id, chosen, probability, reason_code)",
 		[]any{now.Add(-time.Minute), "dispatch", "d1", "live", "demo", "s", "a", 1.0, "affinity"}, []any{now.Add(-2 * time.Minute), "dispatch", "d2", "live", "demo", "s2", "b", 1.0, "spill"})
 	insert("events (time, kind, id, app, stream, cdn, reason)",

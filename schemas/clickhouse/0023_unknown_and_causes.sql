@@ -2134,6 +2134,11 @@ FROM
 ) AS x
 LEFT JOIN
 (
-    SELECT q.minute + later AS minute, app, stream, toInt64(sum(q.publish_stall_ms)) AS behind_ms, 1 AS known
-    FROM ${database}.rollup_publisher_minute AS q ARRAY JOIN [0, 60] AS later GROUP BY minute, app, stream
+    SELECT l.minute AS minute, l.app AS app, l.stream AS stream, toInt64(sum(l.ms)) AS behind_ms, 1 AS known
+    FROM
+    (
+        SELECT q.minute + later AS minute, q.app AS app, q.stream AS stream, q.publish_stall_ms AS ms
+        FROM ${database}.rollup_publisher_minute AS q ARRAY JOIN [0, 60] AS later
+    ) AS l
+    GROUP BY minute, app, stream
 ) AS p ON p.minute = x.minute AND p.app = x.app AND p.stream = x.stream;
