@@ -163,9 +163,6 @@ func (s *sender) begin(ctx context.Context, c *schemas.Chunk) error {
 		s.open = false
 		return nil
 	}
-	if err := s.conn.deadline(); err != nil {
-		return err
-	}
 	s.w = &gortmplib.Writer{Conn: s.conn, Tracks: tracks}
 	if err := s.w.Initialize(); err != nil {
 		return fmt.Errorf("announce the tracks: %w", err)
@@ -283,9 +280,6 @@ func (s *sender) write(ctx context.Context, c *schemas.Chunk, list []frame, behi
 }
 
 func (s *sender) frame(f *frame) error {
-	if err := s.conn.deadline(); err != nil {
-		return err
-	}
 	dts, pts := f.dts-s.zero, f.pts-s.zero
 	var err error
 	switch f.track.Codec.(type) {

@@ -8,9 +8,7 @@ import (
 	"net/url"
 	"strings"
 	"sync"
-	"time"
 
-	"github.com/bluenviron/gortmplib"
 	"github.com/nats-io/nats.go"
 
 	"github.com/spillway-live/spillway/schemas"
@@ -36,23 +34,22 @@ func (j *job) connectAndSend(ctx context.Context, msgs <-chan *nats.Msg) (secret
 		return secrets, err
 	}
 	j.phase(schemas.PushConnecting, "")
-	client, err := j.connect(ctx, addr)
+	conn, err := connect(ctx, addr, j.p.ConnectTimeout, j.p.WriteTimeout, j.p.TLS)
 	if err != nil {
 		return secrets, err
 	}
-	conn := &targetConn{Client: client, timeout: j.p.WriteTimeout}
-	defer context.AfterFunc(ctx, client.Close)()
+	defer context.AfterFunc(ctx, conn.Close)()
 	// The target speaks rarely (acknowledgements, pings, which Read answers); when it closes, the write fails.
 	var said error
 	var reading sync.WaitGroup
 	reading.Go(func() {
 		for said == nil {
-			_, said = client.Read()
+			_, said = conn.Read()
 		}
-		client.Close()
+		conn.Close()
 	})
 	err = j.send(ctx, msgs, conn, t)
-	client.Close()
+	conn.Close()
 	reading.Wait()
 	if said != nil && !errors.Is(said, net.ErrClosed) && !errors.Is(err, errAnew) {
 		err = fmt.Errorf("the target ended the connection: %w", said)
@@ -73,38 +70,6 @@ func (j *job) media(ctx context.Context, msgs <-chan *nats.Msg) error {
 			}
 		}
 	}
-}
-
-// connect publishes at the address; its deadline covers the handshake.
-func (j *job) connect(ctx context.Context, addr *url.URL) (*gortmplib.Client, error) {
-	ctx, cancel := context.WithTimeout(ctx, j.p.ConnectTimeout)
-	defer cancel()
-	client := &gortmplib.Client{URL: clientURL(addr), Publish: true, TLSConfig: j.p.TLS}
-	client.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
-		c, err := (&net.Dialer{}).DialContext(ctx, network, address)
-		if err == nil {
-			err = c.SetDeadline(time.Now().Add(j.p.ConnectTimeout))
-		}
-		return c, err
-	}
-	if err := client.Initialize(ctx); err != nil {
-		return nil, fmt.Errorf("connect and publish: %w", err)
-	}
-	if err := client.NetConn().SetDeadline(time.Time{}); err != nil {
-		client.Close()
-		return nil, err
-	}
-	return client, nil
-}
-
-// targetConn does not wait for a target that takes nothing, and counts.
-type targetConn struct {
-	*gortmplib.Client
-	timeout time.Duration
-}
-
-func (c *targetConn) deadline() error {
-	return c.NetConn().SetWriteDeadline(time.Now().Add(c.timeout))
 }
 
 // clientURL gives the library's form of a publish URL: everything up to the last slash names the application,
