@@ -70,7 +70,9 @@ func (t *Table[T]) All() iter.Seq2[string, T] {
 // Ready is closed once the bucket has been read for the first time.
 func (t *Table[T]) Ready() <-chan struct{} { return t.ready }
 
-// Changed is closed at the next change after this call.
+// Changed is closed at the next change after this call, and now and then without
+// one: take it first, read then, and wait on it until what is read is what is
+// wanted. No change is missed that way.
 func (t *Table[T]) Changed() <-chan struct{} {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -188,13 +190,15 @@ func (t *Table[T]) tell() {
 	for _, derive := range t.derived {
 		derive()
 	}
+	// Ready and Changed go together: who was told that the table is ready and then
+	// asks for the next change is not woken by the first content.
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	select {
 	case <-t.ready:
 	default:
 		close(t.ready)
 	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
 	if t.changed != nil {
 		close(t.changed)
 		t.changed = nil
