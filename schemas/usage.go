@@ -27,15 +27,21 @@ type Usage struct {
 
 // Volume is what a CDN delivered, from two sources that tell of the same bytes.
 type Volume struct {
-	// EdgeBytes is what its edges logged; 0 where it delivers no logs.
+	// EdgeBytes is what its edges logged, all requests and not a sample; 0 where it
+	// delivers no logs.
 	EdgeBytes int64 `json:"edge_bytes"`
 	// PlayedBytes is bitrate times time played, as the sessions that routers began told.
 	PlayedBytes int64 `json:"played_bytes"`
 }
 
-// Bytes is the volume: the larger of the two, since logs may be missing, and
-// players that do not report play all the same.
-func (v Volume) Bytes() int64 { return max(v.EdgeBytes, v.PlayedBytes, 0) }
+// Bytes is the volume: what the CDN logged, where it logs, since anybody who may
+// watch can claim to have played. Else what players say, the only source there is.
+func (v Volume) Bytes() int64 {
+	if v.EdgeBytes > 0 {
+		return v.EdgeBytes
+	}
+	return max(v.PlayedBytes, 0)
+}
 
 // Month names the month of a moment, UTC.
 func Month(t time.Time) string { return t.UTC().Format("2006-01") }

@@ -121,6 +121,13 @@ func TestWhatCounts(t *testing.T) {
 	if got := u.GB("b", nov); got != 1200/1e9 {
 		t.Errorf("b delivered %v GB", got)
 	}
+	for v, want := range map[schemas.Volume]int64{
+		{EdgeBytes: 5, PlayedBytes: 900}: 5, {EdgeBytes: 9, PlayedBytes: 5}: 9, {PlayedBytes: 7}: 7, {PlayedBytes: -7}: 0,
+	} {
+		if got := v.Bytes(); got != want {
+			t.Errorf("%+v: %d bytes, want %d", v, got, want)
+		}
+	}
 }
 
 // TestKilledAndBesideEachOther: counters are killed and started while slices

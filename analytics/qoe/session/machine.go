@@ -12,6 +12,11 @@ import (
 // that jumps must not become hours of playing.
 const maxGapMs = 120_000
 
+// maxBitrateKbps bounds the bitrate that a player's word counts for in sums:
+// volumes, and so costs, go by them. It is bounded here, before slices are made,
+// so that what a later slice takes back is what an earlier one said.
+const maxBitrateKbps = 50_000
+
 // Kinds of machine events.
 const (
 	evState uint8 = iota
@@ -128,7 +133,7 @@ func (m *machine) advance(ts int64) {
 	case m.Sta == 'p':
 		m.C.PlayedMs += dt
 		if m.Bitrate > 0 {
-			m.C.BrSum += dt * int64(m.Bitrate)
+			m.C.BrSum += dt * int64(min(m.Bitrate, maxBitrateKbps))
 			m.C.BrWeight += dt
 		}
 		if m.HasLat {

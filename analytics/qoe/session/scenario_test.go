@@ -57,6 +57,17 @@ func TestScenarios(t *testing.T) {
 				t.Errorf("%+v", s)
 			}
 		}},
+		{"a bitrate beyond reason", func() []schemas.Telemetry {
+			rows := watch(10)
+			for i := range rows {
+				rows[i].BitrateKbps = schemas.OptInt32{V: 10_000_000, OK: true}
+			}
+			return rows
+		}(), func(t *testing.T, _ []schemas.Slice, s schemas.Slice, _ session.Stats) {
+			if s.BitrateWeightMs == 0 || s.BitrateKbpsMsSum != 50_000*s.BitrateWeightMs {
+				t.Errorf("%d kbit/s x ms in %d ms", s.BitrateKbpsMsSum, s.BitrateWeightMs)
+			}
+		}},
 		{"quit", append(watch(5), report(5500, 8, "ps", "q")), func(t *testing.T, _ []schemas.Slice, s schemas.Slice, _ session.Stats) {
 			near(t, "played", s.PlayedMs, 5090, 0)
 			if s.EndReason != "quit" {
