@@ -34,6 +34,10 @@ const maxQueued = 32
 // healthyAfter is how long media must have flowed for the next pause to be short again.
 const healthyAfter = 10 * time.Second
 
+// anewFirst is the pause before a stream that became another is connected again. One
+// that does so all the time is given longer ones, for targets refuse who comes too often.
+const anewFirst = 200 * time.Millisecond
+
 func (j *job) run(ctx context.Context) error {
 	j.state = schemas.PushState{Target: j.target, App: j.key.App, Stream: j.key.Stream, Holder: j.p.id}
 	j.phase(schemas.PushWaiting, "")
@@ -50,19 +54,21 @@ func (j *job) run(ctx context.Context) error {
 		return fmt.Errorf("listen to %s: %w", j.key, err)
 	}
 	defer func() { _ = sub.Unsubscribe() }()
-	pause := j.p.RetryFirst
+	pause, anew := j.p.RetryFirst, anewFirst
 	for ctx.Err() == nil {
 		began := time.Now()
 		secret, err := j.connectAndSend(ctx, msgs)
+		if time.Since(began) > healthyAfter {
+			pause, anew = j.p.RetryFirst, anewFirst
+		}
 		switch {
 		case ctx.Err() != nil:
 			return nil
 		case errors.Is(err, errAnew):
-			j.sit(ctx, msgs, 200*time.Millisecond)
+			j.phase(schemas.PushWaiting, "")
+			j.sit(ctx, msgs, anew)
+			anew = min(2*anew, j.p.RetryMost)
 			continue
-		}
-		if time.Since(began) > healthyAfter {
-			pause = j.p.RetryFirst
 		}
 		why := withoutSecrets(err.Error(), secret)
 		j.phase(schemas.PushBackingOff, why)

@@ -111,6 +111,10 @@ func (s *sender) chunk(ctx context.Context, c *schemas.Chunk, data []byte, behin
 		if err := s.begin(ctx, c); err != nil {
 			return err
 		}
+		if !s.open { // the next key frame may do
+			s.j.drop(frames(c))
+			return nil
+		}
 	}
 	list, err := s.frames(c, data)
 	if err != nil {
@@ -129,15 +133,14 @@ func startsHere(c *schemas.Chunk) bool {
 	return c.Fragments[0].Independent && c.Fragments[0].SegmentStart
 }
 
-// begin opens the media at the target when it is the first, and after a gap.
+// begin opens the media at the target when it is the first, and after a gap; not
+// before the stream's state, which follows within a second, has the chunk's tracks.
 func (s *sender) begin(ctx context.Context, c *schemas.Chunk) error {
-	s.open = true
-	if s.begun {
+	if s.open = s.begun; s.begun {
 		return nil
 	}
 	st, ok := s.j.p.streams.Get(s.j.key.KVKey())
-	if !ok || st.Epoch.Epoch != c.Epoch {
-		s.open = false // the state follows within a second
+	if !ok || !knows(&st.Epoch, c) {
 		return nil
 	}
 	var tracks []*gortmplib.Track
@@ -159,19 +162,28 @@ func (s *sender) begin(ctx context.Context, c *schemas.Chunk) error {
 		}
 		tracks = append(tracks, m.track)
 	}
-	if len(tracks) == 0 {
-		s.open = false
-		return nil
-	}
 	s.w = &gortmplib.Writer{Conn: s.conn, Tracks: tracks}
 	if err := s.w.Initialize(); err != nil {
 		return fmt.Errorf("announce the tracks: %w", err)
 	}
-	s.begun = true
+	s.begun, s.open = true, true
 	s.j.p.m.sending.WithLabelValues(s.j.target).Inc()
 	s.j.phase(schemas.PushSending, "")
 	s.j.log.Info("push flows")
 	return nil
+}
+
+// knows reports whether the epoch is the chunk's and has its tracks.
+func knows(e *schemas.EpochOpen, c *schemas.Chunk) bool {
+	if e.Epoch != c.Epoch {
+		return false
+	}
+	for i := range c.Fragments {
+		if !slices.ContainsFunc(e.Tracks, func(t schemas.TrackInfo) bool { return t.Track == c.Fragments[i].Track }) {
+			return false
+		}
+	}
+	return true
 }
 
 // track reads what an init segment says of its track.

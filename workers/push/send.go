@@ -14,7 +14,7 @@ import (
 	"github.com/spillway-live/spillway/schemas"
 )
 
-// errAnew: the connection is to be made anew without a pause, because the stream is another one now.
+// errAnew: the connection is to be made anew soon, because the stream is another one now; that is no failure.
 var errAnew = errors.New("the stream began anew")
 
 // connectAndSend sends from the next key frame on, until the target fails, the
