@@ -5,9 +5,10 @@
 // It promises: a budget of requests per second over all processes, spread evenly;
 // each pair of stream and CDN is probed by one process (leases); rows are marked
 // (source probe, no session), so that they are in no figure about viewers; the
-// token of a probe opens one stream for a minute. Cameras that sleep are not woken,
-// and streams with a ladder are probed only while somebody watches, since a request
-// is demand. It leaves out judging what it measures.
+// token of a probe opens one stream for a minute; a CDN that does not answer delays
+// no other. A request is demand, so cameras on demand, streams with a ladder and
+// streams of other regions are probed only while somebody watches here.
+// It leaves out judging what it measures.
 package probe
 
 import (
@@ -19,9 +20,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -79,7 +78,8 @@ type Prober struct {
 type heard struct {
 	ingest  time.Time     // when ingest last had a sampled part
 	capture time.Duration // from capture to ingest; 0: not known
-	watched time.Time     // when an edge last answered a viewer
+	watched time.Time     // when a viewer's request was last heard of
+	asked   time.Time     // when that request was, for logs may come late
 }
 
 func (p *Prober) defaults() error {
@@ -175,8 +175,19 @@ func (p *Prober) hear(m *nats.Msg) {
 				h.capture = time.Duration(-*n.DelayMs * float64(time.Millisecond))
 			}
 		case schemas.HopEdge, schemas.HopPlayer:
-			h.watched = time.Now()
+			h.request(time.UnixMicro(n.AtUs), time.Now())
 		}
+	}
+}
+
+// request notes a viewer's, made at that time by some clock; one that is ahead does not count for longer.
+func (h *heard) request(at, now time.Time) {
+	h.watched = now
+	if at.After(now) {
+		at = now
+	}
+	if at.After(h.asked) {
+		h.asked = at
 	}
 }
 
@@ -198,8 +209,11 @@ type pair struct {
 const (
 	// liveFor: a stream whose state is older has no publisher.
 	liveFor = 5 * time.Second
-	// watchedFor is how long a viewer's request counts.
+	// watchedFor is how long a viewer's request counts once it was heard of. Of a camera
+	// on demand it counts for cameraFor from when it was made, so that probes do not keep
+	// awake what nobody watches: a little more than the longest time between two samples.
 	watchedFor = time.Minute
+	cameraFor  = sampleGap + time.Second
 )
 
 // pairs are those of a slot that may be probed now.
@@ -208,7 +222,7 @@ func (p *Prober) pairs(slot string, now time.Time) []pair {
 	live := map[schemas.StreamKey]bool{}
 	for _, s := range p.streams.All() {
 		k := s.Key()
-		if live[k] = s.Live && now.Sub(time.UnixMicro(s.UpdatedUnixUs)) < liveFor; !live[k] || !p.mayBeAsked(k, now) {
+		if live[k] = s.Live && now.Sub(time.UnixMicro(s.UpdatedUnixUs)) < liveFor; !live[k] || !p.mayBeAsked(s, now) {
 			continue
 		}
 		for name, c := range p.cdns.All() {
@@ -232,65 +246,22 @@ func (p *Prober) pairs(slot string, now time.Time) []pair {
 	return out
 }
 
-// mayBeAsked: a request is demand, which wakes cameras and starts encoders.
-func (p *Prober) mayBeAsked(k schemas.StreamKey, now time.Time) bool {
-	s, camera := p.sources.Get(k.KVKey())
+func (p *Prober) mayBeAsked(st *schemas.StreamState, now time.Time) bool {
+	k := st.Key()
+	s, ok := p.sources.Get(k.KVKey())
+	onDemand := ok && s.OnDemand
 	a, ok := p.apps.Get(k.KVKey())
 	if !ok {
 		a, ok = p.apps.Get(k.App)
 	}
-	if camera && s.OnDemand || ok && len(a.Ladder) > 0 {
-		return now.Sub(p.heardOf(k).watched) < watchedFor
-	}
-	return true
+	return p.heardOf(k).allows(onDemand, st.Region != "" || ok && len(a.Ladder) > 0, now)
 }
 
-// work probes the pairs of one slot, the one that was asked longest ago first.
-func (p *Prober) work(ctx context.Context, slot string) error {
-	const requests = 2 // of one probe
-	t := time.NewTicker(time.Duration(float64(time.Second) * requests * slots / p.RequestsPerSec))
-	defer t.Stop()
-	asked := map[pair]time.Time{}
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-t.C:
-		}
-		now := time.Now()
-		all := p.pairs(slot, now)
-		if len(all) == 0 {
-			clear(asked)
-			continue
-		}
-		next := slices.MinFunc(all, func(a, b pair) int {
-			return cmp.Or(asked[a].Compare(asked[b]), strings.Compare(a.cdn+a.key.String(), b.cdn+b.key.String()))
-		})
-		if now.Sub(asked[next]) < p.Every {
-			continue
-		}
-		asked[next] = now
-		if len(asked) > 2*len(all) {
-			for k := range asked {
-				if !slices.Contains(all, k) {
-					delete(asked, k)
-				}
-			}
-		}
-		c, ok := p.cdns.Get(next.cdn)
-		if !ok {
-			continue
-		}
-		row := p.probe(ctx, c, next.key)
-		if ctx.Err() != nil {
-			return nil
-		}
-		outcome := "ok"
-		if row.ErrorCode != "" {
-			outcome = "failed"
-		}
-		p.count.WithLabelValues(next.cdn, outcome).Inc()
-		p.report.Tell(row)
-		hops.SayProbe(p.JetStream.Conn(), p.Logger, &row)
+// allows: a request is demand, which wakes cameras, starts encoders and brings
+// streams from other regions (costs).
+func (h heard) allows(onDemand, costs bool, now time.Time) bool {
+	if onDemand {
+		return now.Sub(h.asked) < cameraFor
 	}
+	return !costs || now.Sub(h.watched) < watchedFor
 }
