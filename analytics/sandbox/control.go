@@ -21,7 +21,6 @@ type heard struct {
 	id         string
 	place, cdn int
 	final      bool
-	first      bool
 	sums       sums
 }
 

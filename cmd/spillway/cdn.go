@@ -5,7 +5,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"sort"
 	"strconv"
 	"strings"
 	"time"
@@ -211,21 +210,6 @@ func (c *commands) setFault(ctx ctx, b *base, name string, f schemas.Fault) erro
 		}
 		return nil
 	})
-}
-
-// keys lists a bucket's keys in order; an empty bucket is no error.
-func keys(ctx ctx, kv jetstream.KeyValue) ([]string, error) {
-	l, err := kv.ListKeys(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer l.Stop()
-	var names []string
-	for k := range l.Keys() {
-		names = append(names, k)
-	}
-	sort.Strings(names)
-	return names, nil
 }
 
 // parseRate reads 300kbps, 2.5Mbps, 10Gbps, 800bps or a plain number of bit/s.
