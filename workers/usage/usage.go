@@ -32,6 +32,9 @@ const (
 	wait = 200 * time.Millisecond
 	// monthsKept bounds the entry.
 	monthsKept = 14
+	// lostRaces is how often others may store first, without the stored position
+	// moving, before that is told.
+	lostRaces = 20
 	// maxCDNs bounds the names of a month.
 	maxCDNs = 500
 )
@@ -47,6 +50,8 @@ type Counter struct {
 
 	registry *mirror.Table[*schemas.CDN]
 	bytes    *prometheus.GaugeVec
+	shown    string // month of the gauge
+	from     uint64 // position that was last loaded
 }
 
 // errOvertaken says that another process stored first.
@@ -75,10 +80,17 @@ func (c *Counter) Run(ctx context.Context) error {
 	case <-ctx.Done():
 		return nil
 	}
+	lost, lostAt := 0, uint64(0)
 	for told := false; ctx.Err() == nil; {
 		err := c.count(ctx, func() { told = false })
 		if ctx.Err() != nil {
 			break
+		}
+		if !errors.Is(err, errOvertaken) || c.from != lostAt {
+			lost, lostAt = 0, c.from
+		} else if lost++; lost%lostRaces == 0 {
+			c.Logger.Warn("volumes are not counted: they cannot be stored, nor does another process get on; remove the entry to count anew",
+				"bucket", schemas.BucketUsage, "entry", schemas.UsageKey, "seq", c.from, "attempts", lost)
 		}
 		if !told && !errors.Is(err, errOvertaken) {
 			told = true
@@ -116,9 +128,10 @@ func (c *Counter) count(ctx context.Context, works func()) error {
 	}
 	defer r.Close()
 	works()
-	c.show(u)
+	c.from, c.shown = u.Seq, ""
 	stored, at := u.Seq, time.Now()
 	for {
+		c.showMonth(u, time.Now())
 		m, err := r.Next(ctx, wait)
 		if err != nil && !errors.Is(err, ordered.ErrNothing) {
 			return err
@@ -135,7 +148,7 @@ func (c *Counter) count(ctx context.Context, works func()) error {
 			return err
 		}
 		stored, at = u.Seq, time.Now()
-		c.show(u)
+		c.show(u, at)
 	}
 }
 
@@ -213,8 +226,17 @@ func forget(u *schemas.Usage) {
 	}
 }
 
-func (c *Counter) show(u *schemas.Usage) {
-	for cdn, v := range u.Months[schemas.Month(time.Now())] {
+// showMonth begins the gauge anew when the month has changed, or the sums were loaded.
+func (c *Counter) showMonth(u *schemas.Usage, now time.Time) {
+	if month := schemas.Month(now); month != c.shown {
+		c.shown = month
+		c.bytes.Reset()
+		c.show(u, now)
+	}
+}
+
+func (c *Counter) show(u *schemas.Usage, now time.Time) {
+	for cdn, v := range u.Months[schemas.Month(now)] {
 		c.bytes.WithLabelValues(cdn).Set(float64(v.Bytes()))
 	}
 }
@@ -241,7 +263,12 @@ func store(ctx context.Context, kv jetstream.KeyValue, u *schemas.Usage, rev uin
 	if err != nil {
 		return 0, err
 	}
-	next, err := kv.Update(ctx, schemas.UsageKey, b, rev) // revision 0: only where there is none
+	var next uint64
+	if rev == 0 { // none, or one that was removed: an update would only do for the former
+		next, err = kv.Create(ctx, schemas.UsageKey, b)
+	} else {
+		next, err = kv.Update(ctx, schemas.UsageKey, b, rev)
+	}
 	if errors.Is(err, jetstream.ErrKeyExists) {
 		return 0, errOvertaken
 	}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/spillway-live/spillway/schemas"
 	"github.com/spillway-live/spillway/schemas/token"
@@ -168,6 +169,43 @@ func TestKilledAndBesideEachOther(t *testing.T) {
 	defer kill()
 	if u := r.await(last); u.MissedMessages != 1 || u.Months["2026-11"]["a"].EdgeBytes != want+5 {
 		t.Errorf("%+v, want %d bytes and one message missed", u, want+5)
+	}
+	// An entry that was removed is counted anew, from what the bus holds.
+	if err := r.kv.Delete(t.Context(), schemas.UsageKey); err != nil {
+		t.Fatal(err)
+	}
+	last = r.send(0, schemas.Slice{Kind: schemas.SliceDelta, SessionID: id, CDN: "a", TimeUnixMs: 1_795_000_000_000, RequestBytes: 3})
+	if u := r.await(last); u.Months["2026-11"]["a"].EdgeBytes != 5+3 {
+		t.Errorf("%+v, want 8 bytes", u)
+	}
+}
+
+// TestGaugeOfTheMonth: a CDN that delivers nothing in a new month is not shown with the last one's sum.
+func TestGaugeOfTheMonth(t *testing.T) {
+	c := Counter{bytes: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "bytes"}, []string{"cdn"})}
+	u := &schemas.Usage{Months: map[string]map[string]schemas.Volume{"2026-11": {"a": {EdgeBytes: 5}, "b": {EdgeBytes: 7}}, "2026-12": {"b": {EdgeBytes: 1}}}}
+	reg := prometheus.NewRegistry()
+	reg.MustRegister(c.bytes)
+	november := time.Date(2026, 11, 30, 23, 59, 59, 0, time.UTC)
+	for _, x := range []struct {
+		at    time.Time
+		want  int
+		bytes float64
+	}{{november, 2, 12}, {november.Add(time.Second), 1, 1}, {november.AddDate(0, 0, 40), 0, 0}} {
+		c.showMonth(u, x.at)
+		all, err := reg.Gather()
+		if err != nil {
+			t.Fatal(err)
+		}
+		n, bytes := 0, 0.0
+		for _, f := range all {
+			for _, m := range f.Metric {
+				n, bytes = n+1, bytes+m.Gauge.GetValue()
+			}
+		}
+		if n != x.want || bytes != x.bytes {
+			t.Errorf("%v: %d CDNs with %v bytes, want %d with %v", x.at, n, bytes, x.want, x.bytes)
+		}
 	}
 }
 
