@@ -61,6 +61,9 @@ type Answer struct {
 	// use at least, by what they can serve: from 1 on, none has room. Ahead is the
 	// same as forecast. 0 where one has no limits, or none may take it.
 	Full, Ahead float64
+	// NoneHealthy says that every CDN which may take the session fails: there is no
+	// room to wait for, and it tries one that fails.
+	NoneHealthy bool
 	// Room is how many sessions of the session's region they can take now, RoomAll
 	// those of any region; math.MaxInt32 without limits.
 	Room, RoomAll int

@@ -31,6 +31,7 @@ func (a *Answer) squeeze(in *Input, open []candidate) {
 		a.RoomAll = min(a.RoomAll+room, Unlimited)
 		a.Room = min(a.Room+min(room, roomHere), Unlimited)
 	}
+	a.NoneHealthy = first && len(open) > 0
 }
 
 // room is how many more sessions a CDN can serve, in all and in a region.
