@@ -68,8 +68,8 @@ func (r *Router) neighbours(in request, v url.Values, now time.Time) []schemas.D
 			continue
 		}
 		o, err := r.open(in, g, state, now)
-		if err != nil {
-			continue
+		if err != nil || !r.free(o, now) {
+			continue // who only might watch takes no place, nor one in the queue
 		}
 		out = append(out, r.dispatchAnswer(o, state, v, now))
 	}

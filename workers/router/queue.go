@@ -46,6 +46,15 @@ func (r *Router) capBps(c *token.Session, a *policy.Answer, now time.Time) int64
 	return bps
 }
 
+// free says whether a session may begin without asking the queue.
+func (r *Router) free(o *opened, now time.Time) bool {
+	a := &o.answer
+	if a.Eligible == 0 || a.NoneHealthy || !r.whenFull(&o.claims).Does(schemas.StepQueue) {
+		return true
+	}
+	return a.Full < 1 && (a.Room >= policy.Unlimited || r.full.queue.Waiting(now) == 0)
+}
+
 // enterOrWait lets a new session in, and tells how long it has waited, or
 // refuses it for now with a place in the queue.
 func (r *Router) enterOrWait(q *request, o *opened, now time.Time) (time.Duration, error) {
@@ -54,7 +63,7 @@ func (r *Router) enterOrWait(q *request, o *opened, now time.Time) (time.Duratio
 		return 0, nil
 	}
 	t := r.ticket(q, now)
-	if a.Full < 1 && (r.full.queue.Waiting(now) == 0 || a.Room >= policy.Unlimited) {
+	if r.free(o, now) {
 		return r.entered(&t, now), nil
 	}
 	p := r.full.queue.Wait(&t, a.Room, now)

@@ -169,7 +169,13 @@ func (r *Router) begin(ctx context.Context, in request, now time.Time) (*opened,
 		return nil, nil, err
 	}
 	o, err := r.open(in, g, state, now)
-	return o, state, err
+	if err != nil {
+		return nil, nil, err
+	}
+	if o.queued, err = r.enterOrWait(&in, o, now); err != nil {
+		return nil, nil, err
+	}
+	return o, state, nil
 }
 
 // open makes a session: arms, decision, token.
@@ -198,9 +204,6 @@ func (r *Router) open(q request, g grant, state *schemas.StreamState, now time.T
 		err = r.settle(o, q.pin, state, now)
 	}
 	if err != nil {
-		return nil, err
-	}
-	if o.queued, err = r.enterOrWait(&q, o, now); err != nil {
 		return nil, err
 	}
 	return o, nil
