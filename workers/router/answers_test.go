@@ -304,6 +304,21 @@ func TestDispatchForClientsThatProbe(t *testing.T) {
 	if body := r.get(t, again.URL).body; !strings.Contains(body, `PATHWAY-ID="c"`+"\n#EXT-X-MEDIA") {
 		t.Errorf("the session does not begin on the CDN that was chosen:\n%s", body)
 	}
+	// Measured ahead of time, a neighbour is answered anew, and begins when it is opened.
+	var ahead, chosen schemas.Dispatch
+	if err := json.Unmarshal([]byte(r.get(t, "/v1/dispatch?app=live&neighbours=near").body), &ahead); err != nil || len(ahead.Neighbours) != 1 {
+		t.Fatalf("%+v: %v", ahead, err)
+	}
+	a = r.post(t, ahead.Neighbours[0].Probes, schemas.ProbeReport{Results: []schemas.ProbeResult{{CDN: "b", Failed: true}}})
+	if err := json.Unmarshal([]byte(a.body), &chosen); err != nil || chosen.Candidates[0].CDN == "b" {
+		t.Fatalf("%d %s: %v", a.status, a.body, err)
+	}
+	if got := r.Viewers(); got["c"] != 1 || len(got) != 1 {
+		t.Errorf("a neighbour that was measured counts as a viewer: %v", got)
+	}
+	if r.get(t, chosen.URL); r.Viewers()[chosen.Candidates[0].CDN] == 0 {
+		t.Errorf("it was opened on %s: %v", chosen.Candidates[0].CDN, r.Viewers())
+	}
 	for _, c := range []struct {
 		name, address string
 		body          any

@@ -93,7 +93,9 @@ func (r *Router) reprobed(c token.Session, rep *schemas.ProbeReport, state *sche
 	if o.token, err = r.s.Signer.SignSession(o.claims); err != nil {
 		return nil, err
 	}
-	if o.answer.Chosen != previous {
+	// Of a session that has not begun (a neighbour's answer, given ahead of time)
+	// nothing is stored: its first request does that, with its exposure to experiments.
+	if at.Known && o.answer.Chosen != previous {
 		r.record(schemas.DecisionDispatch, o, previous, now)
 	}
 	return o, nil
@@ -142,10 +144,13 @@ type probed struct {
 	Results   []schemas.ProbeResult `json:"results"`
 }
 
-// heed counts a report in and tells it to the other routers.
+// heed counts a report in and, where it counts, tells it to the other routers:
+// what is too much here is no load for all.
 func (r *Router) heed(c *token.Session, rep *schemas.ProbeReport, now time.Time) {
 	p := probed{c.SessionID, c.Region, c.ISP, c.Group, rep.Results}
-	r.countProbe(&p, now)
+	if !r.countProbe(&p, now) {
+		return
+	}
 	b, err := json.Marshal(&p)
 	if err != nil {
 		return
@@ -197,11 +202,13 @@ func (r *Router) hearSynthetic() (*nats.Subscription, error) {
 	})
 }
 
-func (r *Router) countProbe(p *probed, now time.Time) {
+// countProbe counts a report in, and says whether it was taken.
+func (r *Router) countProbe(p *probed, now time.Time) bool {
 	taken := r.load.Probed(&load.Probe{ID: p.SessionID, Place: load.Place{Region: p.Region, ISP: p.ISP}, Group: p.Group, Results: p.Results}, now)
 	outcome := "counted"
 	if !taken {
 		outcome = "too_many"
 	}
 	r.m.probes.WithLabelValues(outcome).Inc()
+	return taken
 }
