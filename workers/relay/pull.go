@@ -22,6 +22,8 @@ type pull struct {
 	done   chan struct{}
 	// flows: what the neighbour had at the start is here, so that others may take it here.
 	flows atomic.Bool
+	// behind is how many messages the neighbour had, and this region had not, when it last said.
+	behind atomic.Uint64
 	// live: the stream is being published, so messages should come.
 	live atomic.Bool
 
@@ -65,7 +67,6 @@ func (n *node) start(ctx context.Context, k schemas.StreamKey, via string, befor
 func (n *node) end(k schemas.StreamKey, p *pull) {
 	p.cancel()
 	delete(n.pulls, k)
-	n.m.behind.DeleteLabelValues(p.via)
 	n.Logger.Info("stream is let go", "stream", k.String(), "neighbour", p.via)
 }
 
@@ -97,10 +98,11 @@ func (p *pull) follow(ctx context.Context) error {
 		return err
 	}
 	defer r.close()
+	p.behind.Store(r.pending)
 	if r.pending == 0 {
 		p.caughtUp()
 	}
-	behind, lag := p.n.m.behind.WithLabelValues(p.via), p.n.m.lag.WithLabelValues(p.via)
+	lag := p.n.m.lag.WithLabelValues(p.via)
 	for {
 		m, md, err := p.next(ctx, r)
 		if err != nil {
@@ -109,7 +111,7 @@ func (p *pull) follow(ctx context.Context) error {
 		if err := p.take(ctx, m, md); err != nil {
 			return err
 		}
-		behind.Set(float64(md.NumPending))
+		p.behind.Store(md.NumPending)
 		if md.NumPending == 0 {
 			lag.Observe(max(0, time.Since(md.Timestamp.Add(-l.clock())).Seconds()))
 			p.caughtUp()

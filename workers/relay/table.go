@@ -61,19 +61,27 @@ func (n *node) look(ctx context.Context, now time.Time) {
 	if say {
 		n.saidAt = now
 	}
-	taken := map[string]int{}
 	for k := range n.interesting(wants) {
-		if via := n.attend(ctx, k, wants[k], say, now); via != "" {
-			taken[via]++
-		}
+		n.attend(ctx, k, wants[k], say, now)
 	}
-	for region := range n.links {
-		n.m.streams.WithLabelValues(region).Set(float64(taken[region]))
-	}
+	n.measure()
 	for k, r := range n.routes {
 		n.tell(ctx, k, r, now)
 	}
 	n.forget(ctx)
+}
+
+// measure counts the streams taken from each neighbour, and what they lack together.
+func (n *node) measure() {
+	taken, behind := map[string]int{}, map[string]uint64{}
+	for _, p := range n.pulls {
+		taken[p.via]++
+		behind[p.via] += p.behind.Load()
+	}
+	for region := range n.links {
+		n.m.streams.WithLabelValues(region).Set(float64(taken[region]))
+		n.m.behind.WithLabelValues(region).Set(float64(behind[region]))
+	}
 }
 
 // choose finds the best way to each stream.
@@ -145,8 +153,8 @@ func (n *node) interesting(wants map[schemas.StreamKey]map[string]want) map[sche
 }
 
 // attend starts, goes on with or ends the pull of a stream, and tells those
-// concerned that it is wanted. It gives the neighbour the stream is taken from.
-func (n *node) attend(ctx context.Context, k schemas.StreamKey, wants map[string]want, say bool, now time.Time) string {
+// concerned that it is wanted.
+func (n *node) attend(ctx context.Context, k schemas.StreamKey, wants map[string]want, say bool, now time.Time) {
 	r := n.routes[k]
 	here := n.watched.Is(k, now)
 	yes, watching := wanted(r.loc, r.via, here, wants, n.HotRegions, now)
@@ -161,13 +169,12 @@ func (n *node) attend(ctx context.Context, k schemas.StreamKey, wants map[string
 	p := n.pulls[k]
 	switch {
 	case r.loc != nil && r.via == "": // published here
-		yes = false
 		if p != nil {
 			n.end(k, p)
 		}
-		return ""
+		return
 	case p == nil && (!yes || r.loc == nil):
-		return ""
+		return
 	case p == nil:
 		p = n.start(ctx, k, r.via, nil)
 	case r.loc != nil && p.via != r.via: // elsewhere is nearer, or the way is gone
@@ -178,7 +185,7 @@ func (n *node) attend(ctx context.Context, k schemas.StreamKey, wants map[string
 		p.wanted = now
 	} else if now.Sub(p.wanted) > n.Linger {
 		n.end(k, p)
-		return ""
+		return
 	}
 	if say || p.said.IsZero() {
 		p.said = now
@@ -191,7 +198,6 @@ func (n *node) attend(ctx context.Context, k schemas.StreamKey, wants map[string
 			r.loc.NearestUs = 0
 		}
 	}
-	return p.via
 }
 
 func (n *node) sayWant(to string, k schemas.StreamKey, watching int) {
