@@ -46,9 +46,10 @@ func publishDocs(t *testing.T, js jetstream.JetStream, base int64) int {
 				BitrateKbps: schemas.OptInt32{V: 2500, OK: true}, LiveLatencyMs: schemas.OptInt32{V: int32(2000 + i), OK: true},
 			})
 		}
-		rows = append(rows,
-			schemas.Telemetry{ReceivedUnixUs: base * 1000, TsUnixMs: base, Source: schemas.SourceCDNLog, SessionID: fmt.Sprint("s", i), App: "live", Stream: "show", CDN: "a", Region: "eu",
-				ResponseCode: schemas.OptInt32{V: 200, OK: true}, FirstByteMs: schemas.OptInt32{V: 20, OK: true}},
+		line := schemas.Telemetry{ReceivedUnixUs: base * 1000, TsUnixMs: base, Source: schemas.SourceCDNLog, SessionID: fmt.Sprint("s", i), App: "live", Stream: "show", CDN: "a", Region: "eu",
+			ResponseCode: schemas.OptInt32{V: 200, OK: true}, FirstByteMs: schemas.OptInt32{V: 20, OK: true}, HopDelayMs: schemas.OptFloat64{V: 40, OK: true}}
+		schemas.PartName{Key: schemas.StreamKey{App: "live", Stream: "show"}, Rendition: "src", Track: schemas.Video, Epoch: 1, MSN: uint64(i)}.Mark(&line, schemas.HopEdge)
+		rows = append(rows, line,
 			schemas.Telemetry{ReceivedUnixUs: base * 1000, TsUnixMs: base, Source: schemas.SourcePublisher, App: "live", Stream: "show", FPS: schemas.OptFloat64{V: 30, OK: true}})
 	}
 	send := func(subject string, data []byte, header nats.Header) {
