@@ -123,7 +123,9 @@ func (l *logReader) fill(t *schemas.Telemetry) {
 	if synthetic {
 		t.Client = "spillway-probe"
 	}
-	if !x.Aborted && !synthetic {
+	// Who was refused for want of a token is no viewer, and the part is not missing.
+	refused := x.SessionID == "" && (x.Status == http.StatusUnauthorized || x.Status == http.StatusForbidden)
+	if !x.Aborted && !synthetic && !refused {
 		l.c.markHop(t, schemas.HopEdge, t.TsUnixMs+int64(x.FirstByteMs), l.recvUs)
 	}
 	l.detail(t)

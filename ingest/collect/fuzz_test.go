@@ -8,6 +8,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/spillway-live/spillway/schemas"
+	"github.com/spillway-live/spillway/schemas/hops"
 )
 
 // bare is a collector whose parsers run without bus.
@@ -16,7 +17,7 @@ func bare(f *testing.F) *Collector {
 	if err != nil {
 		f.Fatal(err)
 	}
-	c := &Collector{m: m, cdns: newRegistry(nil), lines: newLineLog()}
+	c := &Collector{m: m, cdns: newRegistry(nil), lines: newLineLog(), hops: hops.NewKnown(hops.PerCDN)}
 	c.s.MaxRecords = 100
 	return c
 }

@@ -27,9 +27,13 @@ func (c *Collector) markHop(t *schemas.Telemetry, hop string, atMs, recvUs int64
 		return // what a token was signed for is not changed by a URL that a player tells
 	}
 	failed := t.ResponseCode.OK && (t.ResponseCode.V == 0 || t.ResponseCode.V >= 400)
-	doneUs, wanted := c.hops.Take(n, hop, t.CDN, failed, time.UnixMicro(recvUs))
-	if !wanted || failed && doneUs == 0 && n.Part >= 0 {
-		return // a part that fails and that ingest never had was made up by whoever asked
+	cdn := t.CDN
+	if _, ok := c.cdns.Get(cdn); !ok && hop == schemas.HopPlayer {
+		cdn = "" // players may name any: all of those together count as one
+	}
+	doneUs, wanted := c.hops.Take(n, hop, cdn, failed, time.UnixMicro(recvUs))
+	if !wanted {
+		return
 	}
 	n.Mark(t, hop)
 	if delay := float64(atMs) - float64(doneUs)/1000; doneUs > 0 && !failed && delay > -maxHopDelayMs && delay < maxHopDelayMs {

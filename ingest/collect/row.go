@@ -101,8 +101,8 @@ func (c *Collector) fillCMCD(t *schemas.Telemetry, r *cmcd.Record, fixes cmcd.Fi
 	t.Gates = gates(fixes, n.lost)
 	t.Detail = c.detail(t, r, d)
 	d.apply(t)
-	if r.Mode == cmcd.ModeEvent && r.Event == cmcd.EventResponse {
-		// The time of such a record is when the request was made (CTA-5004-B, ts); the rest is by the viewer's clock.
+	if d.signed && r.Mode == cmcd.ModeEvent && r.Event == cmcd.EventResponse {
+		// Without a session's token anybody may say anything of any stream. The time of such a record is when the request was made (CTA-5004-B, ts); the rest is by the viewer's clock.
 		c.markHop(t, schemas.HopPlayer, t.TsUnixMs+int64(t.LastByteMs.V), t.ReceivedUnixUs)
 	}
 }

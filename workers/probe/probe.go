@@ -174,7 +174,7 @@ func (p *Prober) hear(m *nats.Msg) {
 			if n.DelayMs != nil {
 				h.capture = time.Duration(-*n.DelayMs * float64(time.Millisecond))
 			}
-		case schemas.HopEdge, schemas.HopPlayer:
+		case schemas.HopEdge, schemas.HopPlayer: // collectors make these from edges' logs and signed sessions only
 			h.request(time.UnixMicro(n.AtUs), time.Now())
 		}
 	}
