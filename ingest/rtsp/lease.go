@@ -99,7 +99,9 @@ func (l *lease) keep(ctx context.Context) error {
 	t := time.NewTicker(renewEvery)
 	defer t.Stop()
 	for {
-		if err := l.write(ctx, l.id); errors.Is(err, jetstream.ErrKeyExists) {
+		// A write that has begun is waited for: one that is given up may be stored all
+		// the same, and the lease could not be given back.
+		if err := l.write(context.WithoutCancel(ctx), l.id); errors.Is(err, jetstream.ErrKeyExists) {
 			return errLost
 		} else if err != nil && time.Since(l.renewed) >= schemas.PullHoldsFor-renewEvery {
 			return errLost // the bus is away: another may think that we are gone

@@ -123,6 +123,7 @@ func (p *Puller) Run(ctx context.Context) error {
 	g.Go(func() error {
 		t := time.NewTicker(look)
 		defer t.Stop()
+		changed := p.sources.Changed()
 		for {
 			select {
 			case <-gctx.Done():
@@ -130,8 +131,9 @@ func (p *Puller) Run(ctx context.Context) error {
 				return nil
 			case <-t.C:
 			case <-p.wake:
-			case <-p.sources.Changed():
+			case <-changed:
 			}
+			changed = p.sources.Changed() // before they are read
 			p.compare(gctx, time.Now())
 		}
 	})

@@ -72,13 +72,15 @@ func (p *Packager) Run(ctx context.Context) error {
 	helpers.Go(func() {
 		t := time.NewTicker(demand.HoldsFor / 2)
 		defer t.Stop()
+		changed := apps.Changed()
 		for {
 			select {
 			case <-ctx.Done():
 				return
 			case <-t.C:
-			case <-apps.Changed():
+			case <-changed:
 			}
+			changed = apps.Changed() // before they are read
 			notify()
 		}
 	})
