@@ -32,6 +32,7 @@ type pull struct {
 
 	// Of run.
 	heads  map[string]*head // by subject
+	kept   time.Duration    // how long MEDIA keeps messages here; 0: for ever
 	silent bool             // nothing came of a live stream: what is known of the neighbour's sequences may be wrong
 }
 
@@ -41,6 +42,21 @@ type head struct {
 	seq uint64 // in MEDIA here
 	via string // where it came from, and its sequence there
 	at  time.Time
+}
+
+// errAged: what came is behind a head that MEDIA does not keep any more. The region
+// of the publisher has lost what it knew, and counts anew.
+var errAged = errors.New("it is numbered lower than what was kept here before")
+
+// passes tells whether a message at that place comes after the head, which may be nil.
+func (h *head) passes(at *place, kept time.Duration, now time.Time) (bool, error) {
+	switch {
+	case h == nil || at.after(&h.place):
+		return true, nil
+	case kept > 0 && now.Sub(h.at) > kept:
+		return false, errAged
+	}
+	return false, nil
 }
 
 // start begins to pull; before, which may be nil, is a pull of the stream that ends first.
@@ -156,6 +172,7 @@ func (p *pull) load(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("find what this region has of %s: %w", p.key, err)
 	}
+	p.kept = info.Config.MaxAge
 	clear(p.heads) // what has aged out here has done so there
 	for subject := range info.State.Subjects {
 		m, err := p.n.media.GetLastMsgForSubject(ctx, subject)
@@ -209,7 +226,11 @@ func (p *pull) take(ctx context.Context, m jetstream.Msg, md *jetstream.MsgMetad
 		return nil
 	}
 	h := p.heads[subject]
-	if h != nil && !at.after(&h.place) {
+	passes, err := h.passes(&at, p.kept, time.Now())
+	if err != nil {
+		return err // where this region stands is looked up again
+	}
+	if !passes {
 		p.n.m.repeated.WithLabelValues(p.via).Inc()
 		return nil
 	}

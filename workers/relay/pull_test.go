@@ -1,7 +1,9 @@
 package relay
 
 import (
+	"errors"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -51,4 +53,32 @@ func TestPendingIsOfAllStreams(t *testing.T) {
 	is("spillway_relay_streams", map[string]float64{"a": 2, "b": 1})
 	delete(n.pulls, schemas.StreamKey{App: "live", Stream: "three"})
 	is("spillway_relay_pending_messages", map[string]float64{"a": 7, "b": 0})
+}
+
+// A region that lost everything numbers its streams from the start. That is repeated
+// as long as this region keeps the higher numbers, and then taken.
+func TestHeadsAge(t *testing.T) {
+	now := time.Unix(1_000_000, 0)
+	const kept = 90 * time.Second
+	fresh := &head{place: place{epoch: 7, home: "a", homeSeq: 900}, at: now.Add(-kept / 2)}
+	aged := &head{place: fresh.place, at: now.Add(-kept - time.Second)}
+	anew, next := &place{epoch: 1, home: "a", homeSeq: 1}, &place{epoch: 7, home: "a", homeSeq: 901}
+	for what, x := range map[string]struct {
+		h    *head
+		at   *place
+		kept time.Duration
+		want bool
+		err  error
+	}{
+		"first":             {nil, anew, kept, true, nil},
+		"next":              {fresh, next, kept, true, nil},
+		"next after long":   {aged, next, kept, true, nil},
+		"lower":             {fresh, anew, kept, false, nil},
+		"lower, aged":       {aged, anew, kept, false, errAged},
+		"lower, never aged": {aged, anew, 0, false, nil},
+	} {
+		if got, err := x.h.passes(x.at, x.kept, now); got != x.want || !errors.Is(err, x.err) {
+			t.Errorf("%s: %v, %v", what, got, err)
+		}
+	}
 }
