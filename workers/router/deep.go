@@ -2,64 +2,130 @@ package router
 
 import (
 	"net/url"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
 
 	"github.com/spillway-live/spillway/ingest/cmcd"
+	"github.com/spillway-live/spillway/schemas"
+	"github.com/spillway-live/spillway/workers/router/policy"
 )
 
 const (
 	// deepBufferMs is the buffer, milliseconds, with which a session can try a
 	// failing CDN: a player needs about half of it to see that nothing comes and to go back.
 	deepBufferMs = 6000
-	// testers is how many sessions try a failing CDN in each round of steering
-	// answers, of those that ask this router.
+	// testers is how many sessions try failing CDNs at a time, of those that ask this router.
 	testers = 6
-	// maxTest is the largest share of them.
+	// enough of them tell whether a CDN is back: new sessions are spared then.
+	enough = testers / 2
+	// maxTest is the largest share of those who could.
 	maxTest = 0.5
-	// deepRound is the time over which they are counted.
+	// deepRound is the time over which they are counted, or the TTL of steering
+	// answers where that is longer.
 	deepRound = 10 * time.Second
 )
 
-// deepBuffers counts the steering requests of sessions with deep buffers.
+// deepBuffers counts the steering requests of sessions with deep buffers that
+// could try a failing CDN, and of those that do.
 type deepBuffers struct {
 	mu        sync.Mutex
+	round     time.Duration // 0: deepRound
 	from      time.Time
-	now, last int // requests since from, and in the round before
+	now, last deepRequests // since from, and in the round before
 }
 
-// share gives what share of the sessions with such a buffer may try a failing
-// CDN; 0 for one whose buffer is thin or not known.
-func (d *deepBuffers) share(bufferMs int64, now time.Time) float64 {
-	if bufferMs < deepBufferMs {
-		return 0
+// deepRequests are the requests of one round.
+type deepRequests struct {
+	could int
+	tests map[string]int // by CDN
+}
+
+func (d *deepRequests) testing() (n int) {
+	for _, x := range d.tests {
+		n += x
 	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.turn(now)
-	d.now++
-	return min(testers/float64(max(d.now, d.last)), maxTest)
+	return n
 }
 
-// any says whether such sessions have asked lately: new ones are spared then.
-func (d *deepBuffers) any(now time.Time) bool {
+// share counts a session that could try a failing CDN, and gives what share of
+// such sessions may: so many that about testers do at a time.
+func (d *deepBuffers) share(now time.Time) float64 {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.turn(now)
-	return d.now+d.last > 0
+	d.now.could++
+	free := testers - max(d.now.testing(), d.last.testing())
+	return min(max(float64(free), 0)/float64(max(d.now.could, d.last.could)), maxTest)
+}
+
+// tests counts a session that is sent to a failing CDN to try it, or stays there for that.
+func (d *deepBuffers) tests(cdn string, now time.Time) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.turn(now)
+	if d.now.tests == nil {
+		d.now.tests = map[string]int{}
+	}
+	d.now.tests[cdn]++
+}
+
+// tested says whether enough sessions in play have tried a CDN in this round or the last.
+func (d *deepBuffers) tested(cdn string, now time.Time) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.turn(now)
+	return max(d.now.tests[cdn], d.last.tests[cdn]) >= enough
 }
 
 func (d *deepBuffers) turn(now time.Time) {
+	round := max(d.round, deepRound)
 	switch age := now.Sub(d.from); {
-	case age < deepRound && age >= 0:
+	case age < round && age >= 0:
 		return
-	case age < 2*deepRound && age >= 0:
+	case age < 2*round && age >= 0:
 		d.last = d.now
 	default:
-		d.last = 0
+		d.last = deepRequests{}
 	}
-	d.now, d.from = 0, now
+	d.now, d.from = deepRequests{}, now
+}
+
+// spare lets a new session be where sessions that lose nothing by it try failing
+// CDNs, and gives one in play its share of those tries if it could make one: with
+// a deep buffer, not pinned, and a failing CDN to try that its player does not avoid.
+func (r *Router) spare(q *asked, in *policy.Input, now time.Time) {
+	could := false
+	for i := range in.Facts {
+		f, c := &in.Facts[i], &in.CDNs[i]
+		if !f.Failing || f.Probe <= 0 {
+			continue
+		}
+		if q.current == "" && r.deep.tested(c.Name, now) {
+			f.Probe = 0
+		}
+		could = could || c.State == schemas.CDNActive && c.Name != q.current && !slices.Contains(q.avoid, c.Name)
+	}
+	if could && q.current != "" && q.pin == "" && q.bufferMs >= deepBufferMs {
+		in.Test = r.deep.share(now)
+	}
+}
+
+// noteTest counts a session in play that an answer makes try a failing CDN.
+func (r *Router) noteTest(q *asked, in *policy.Input, a *policy.Answer, now time.Time) {
+	if q.current == "" || len(in.Facts) != len(in.CDNs) {
+		return
+	}
+	stays := q.trying != "" && q.trying == q.current && a.Chosen == q.current
+	if !stays && a.Reason != policy.ReasonProbe {
+		return
+	}
+	for i := range in.CDNs {
+		if in.CDNs[i].Name == a.Chosen && in.Facts[i].Failing {
+			r.deep.tests(a.Chosen, now)
+		}
+	}
 }
 
 // bufferOf reads the buffer that a steering request tells of, milliseconds: CMCD

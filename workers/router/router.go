@@ -174,6 +174,7 @@ func New(s Settings) (*Router, error) {
 		s.Logger = slog.New(slog.DiscardHandler)
 	}
 	r := &Router{s: s, peers: newPeers(rate.Limit(s.PeerRate), s.PeerBurst), mpds: newMPDs(s.Origins, s.EdgeKey), id: rand.Text(), ready: make(chan struct{})}
+	r.deep.round = s.SteeringTTL
 	r.full.queue = overflow.New(r.id)
 	if r.s.Geo == nil {
 		g, err := geo.Open(geo.Settings{})

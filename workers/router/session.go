@@ -236,10 +236,12 @@ type asked struct {
 	// moved is when the session came to current from another; zero: not that we know.
 	moved time.Time
 	state *schemas.StreamState
-	// avoid names CDNs that the player keeps away from; see policy.Input for the rest.
+	// avoid names CDNs that the player keeps away from, trying one that it was sent
+	// to try; see policy.Input.
 	avoid  []string
-	test   float64
 	trying string
+	// bufferMs is what the player has buffered, milliseconds; 0: not told.
+	bufferMs int64
 }
 
 // fallbackBitrateBps is what a viewer is taken to need before anything is known.
@@ -254,7 +256,7 @@ func (r *Router) decide(q *asked, now time.Time) (policy.Answer, error) {
 	in := policy.Input{
 		Session: cmp.Or(c.SessionID, c.App+"/"+c.Stream), App: c.App, Stream: c.Stream, Pinned: q.pin, Current: q.current, Region: c.Region, ISP: c.ISP,
 		CDNs: cdns, SinceMoveSec: math.Inf(1), Round: now.UnixNano() / int64(r.s.SteeringTTL),
-		Avoid: q.avoid, Test: q.test, Trying: q.trying,
+		Avoid: q.avoid, Trying: q.trying,
 	}
 	if moved := latest(q.moved, c.MovedUnix); !moved.IsZero() {
 		in.SinceMoveSec = max(now.Sub(moved).Seconds(), 0)
@@ -268,14 +270,13 @@ func (r *Router) decide(q *asked, now time.Time) (policy.Answer, error) {
 	}
 	settings := schemas.SettingsOf(schemas.StreamKey{App: c.App, Stream: c.Stream}, r.t.apps.Get)
 	in.Facts = r.load.Facts(cdns, load.Place{Region: c.Region, ISP: c.ISP}, bitrate, now)
-	if q.current == "" && r.deep.any(now) {
-		for i := range in.Facts {
-			in.Facts[i].Probe = 0 // sessions that lose nothing by it try failing CDNs
-		}
-	}
+	r.spare(q, &in, now)
 	a, err := r.rules.decide(cmp.Or(q.params[schemas.ParamPolicy], settings.Policy, r.s.Policy), &in)
 	if errors.Is(err, policy.ErrNoCDN) {
 		return a, refuse(http.StatusServiceUnavailable, "%v: ask again later", err)
+	}
+	if err == nil {
+		r.noteTest(q, &in, &a, now)
 	}
 	return a, err
 }

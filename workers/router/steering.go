@@ -95,7 +95,7 @@ func (r *Router) steering(w http.ResponseWriter, _ *http.Request, v url.Values) 
 	if st.Trying {
 		q.trying = st.Sent
 	}
-	q.test = r.deep.share(bufferOf(v), now)
+	q.bufferMs = bufferOf(v)
 	a, err := r.decide(q, now)
 	if err != nil {
 		return err

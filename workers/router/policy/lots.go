@@ -2,6 +2,7 @@ package policy
 
 import (
 	"hash/fnv"
+	"strconv"
 
 	"github.com/spillway-live/spillway/schemas"
 )
@@ -72,14 +73,16 @@ func (p *Policy) draw(in *Input, open []candidate, a *Answer) string {
 
 // try sends a session in play to a failing CDN, to see whether it is back: one
 // that can afford it (Input.Test), that has not moved lately, and whose player
-// does not hold the CDN in its penalty box.
+// does not hold the CDN in its penalty box. Each round others are drawn: those of
+// the last are back, or hold the CDN in that box now.
 func (p *Policy) try(in *Input, open []candidate) string {
 	if in.Test <= 0 || in.Current == "" || in.SinceMoveSec < p.dwell || len(open) == 0 || open[0].tier != tierCurrent {
 		return ""
 	}
+	round := strconv.FormatInt(in.Round, 10)
 	for i := len(open) - 1; i >= 0 && open[i].tier <= tierFailing; i-- {
 		c := &open[i]
-		if c.tier == tierFailing && c.facts.Probe > 0 && lot(in.Session, "try "+c.cdn.Name) < in.Test {
+		if c.tier == tierFailing && c.facts.Probe > 0 && lot(in.Session, "try "+c.cdn.Name+" "+round) < in.Test {
 			first(open, i)
 			return ReasonProbe
 		}

@@ -34,6 +34,15 @@ func TestReturnIsTriedByThoseWhoCanAffordIt(t *testing.T) {
 		}
 		return n
 	}
+	for round := range int64(20) { // no session is left out for ever
+		x := in
+		x.Session, x.Test, x.Round = "s1", 0.5, round
+		if a, err := p.Decide(&x); err == nil && a.Chosen == "a" {
+			break
+		} else if round == 19 {
+			t.Errorf("in 20 rounds a session of which half try does not: %v", err)
+		}
+	}
 	near(t, "deep buffers", tried(func(x *policy.Input) { x.Test = 0.05 }), 10_000, 0.05)
 	for name, edit := range map[string]func(*policy.Input){
 		"thin buffers":    func(*policy.Input) {},
