@@ -107,6 +107,8 @@ type Ticket struct {
 	ID     string `json:"id"`
 	App    string `json:"app"`
 	Stream string `json:"str"`
+	// Holder is who may use it: the salted hash of the viewer, or of the address prefix of one who is not known.
+	Holder string `json:"for,omitempty"`
 	// SinceMs is when the viewer first asked, Unix milliseconds.
 	SinceMs     int64 `json:"at"`
 	ExpiresUnix int64 `json:"exp"`

@@ -64,7 +64,7 @@ func TestAllFull(t *testing.T) {
 	if first.Position != 1 {
 		t.Errorf("the first is at place %d", first.Position)
 	}
-	await.True(t, "another millisecond: tickets count them", func() bool { return time.Now().UnixMilli() > first.SinceMs })
+	await.True(t, "another millisecond: the order of tickets", func() bool { return time.Now().UnixMilli() > first.SinceMs })
 	second, _ := ask(one, "")
 	await.True(t, "they stand in order", func() bool {
 		x, _ := ask(one, first.Ticket)
@@ -80,6 +80,9 @@ func TestAllFull(t *testing.T) {
 	})
 	if _, in := ask(two, "forged"); in != nil {
 		t.Error("a forged ticket lets in")
+	}
+	if w, in := ask(two, second.Ticket+"&viewer=another"); in != nil || w.SinceMs <= second.SinceMs {
+		t.Error("another viewer has the place of a ticket")
 	}
 	// Sessions that play go on.
 	if a := one.get(t, "/v1/steering?s="+sessions[0].Token); a.status != 200 {
@@ -103,6 +106,9 @@ func TestAllFull(t *testing.T) {
 	await.True(t, "the first comes in", func() bool { _, in := ask(one, first.Ticket); return in != nil })
 	if v := total(one); v != 15 {
 		t.Errorf("%d viewers", v)
+	}
+	if w, in := ask(one, first.Ticket); in != nil || w.SinceMs <= first.SinceMs {
+		t.Error("a ticket that has let in keeps its place")
 	}
 	await.True(t, "its decision says how long it waited", func() bool {
 		for _, d := range decisions(t, b.JS, schemas.DecisionDispatch) {

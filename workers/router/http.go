@@ -3,6 +3,8 @@ package router
 import (
 	"crypto/sha256"
 	"crypto/subtle"
+	"encoding/binary"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"net/http"
@@ -115,10 +117,18 @@ func (r *Router) request(q *http.Request, v url.Values, k schemas.StreamKey) (re
 			return request{}, refuse(http.StatusBadRequest, "%v", err)
 		}
 	}
-	in := request{k: k, viewer: r.hashViewer(viewer), key: playKey(q, v), pin: pin, place: r.s.Geo.Lookup(q), group: r.group(r.s.Geo.Client(q)), ticket: v.Get("ticket")}
+	in := request{k: k, viewer: r.hashViewer(viewer), key: playKey(q, v), pin: pin, place: r.s.Geo.Lookup(q), ticket: v.Get("ticket")}
+	addr := r.s.Geo.Client(q)
+	in.group = r.group(addr)
+	if sum := r.prefix(addr); sum != nil {
+		in.network = hex.EncodeToString(sum[:16])
+		if !addr.IsLoopback() {
+			in.prefix = binary.BigEndian.Uint32(sum[16:])
+		}
+	}
 	if q.URL.Path != "/v1/dispatch" {
 		// A player that asks for its manifest again brings no ticket: it keeps its place by its address.
-		in.caller = r.hashViewer(strings.Join([]string{r.s.Geo.Client(q).String(), q.UserAgent(), viewer, k.String()}, " "))
+		in.caller = r.hashViewer(strings.Join([]string{addr.String(), q.UserAgent(), viewer, k.String()}, " "))
 	}
 	return in, nil
 }

@@ -23,7 +23,7 @@ func newMetrics(reg prometheus.Registerer, l *follower) (*metrics, error) {
 		woken:          prometheus.NewCounterVec(opts("woken_total", "Play requests that waited for a camera pulled on demand, by how it went: live or silent."), []string{"outcome"}),
 		policyFailures: prometheus.NewCounterVec(opts("policy_failures_total", "Versions of policies set aside because they failed on an input, by policy."), []string{"policy"}),
 		probes:         prometheus.NewCounterVec(opts("probe_reports_total", "Clients' reports of probes, by what became of them: counted or too_many."), []string{"outcome"}),
-		queue:          prometheus.NewCounterVec(opts("queue_total", "New sessions while no CDN had room, by outcome: wait (told to ask again) or enter (let in after waiting)."), []string{"outcome"}),
+		queue:          prometheus.NewCounterVec(opts("queue_total", "New sessions while no CDN had room, by outcome: wait (told to ask again), enter (let in after waiting) or refuse (too many wait already: of the address prefix, or in all)."), []string{"outcome"}),
 		capped:         prometheus.NewCounter(opts("capped_total", "Manifests from which renditions above the cap were left out, because all CDNs were nearly full.")),
 		unchanged:      prometheus.NewCounter(opts("steering_unchanged_total", "Steering answers that repeated the last one and were not stored.")),
 		published:      prometheus.NewCounter(opts("records_published_total", "Decisions and exposures acknowledged by the bus.")),

@@ -1,8 +1,10 @@
 package router
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
+	"fmt"
 	"net/http"
 	"time"
 
@@ -14,12 +16,8 @@ import (
 	"github.com/spillway-live/spillway/workers/router/policy"
 )
 
-const (
-	// sayQueueEvery is how often routers tell each other who waits.
-	sayQueueEvery = 500 * time.Millisecond
-	// ticketFor is how long a ticket keeps its place.
-	ticketFor = 2 * time.Hour
-)
+// sayQueueEvery is how often routers tell each other who waits.
+const sayQueueEvery = 500 * time.Millisecond
 
 // fullness is what of a router deals with full CDNs.
 type fullness struct {
@@ -62,46 +60,79 @@ func (r *Router) enterOrWait(q *request, o *opened, now time.Time) (time.Duratio
 	if a.Eligible == 0 || !r.whenFull(&o.claims).Does(schemas.StepQueue) {
 		return 0, nil
 	}
-	t := r.ticket(q, now)
+	t := r.ticket(q, o, now)
 	if r.free(o, now) {
+		r.full.queue.Enter(&t, now)
 		return r.entered(&t, now), nil
 	}
-	p := r.full.queue.Wait(&t, a.Room, now)
+	p := r.full.queue.Look(&t, a.Room, now)
 	if a.Full < 1 && p.Here < a.Room && p.Ahead < a.RoomAll {
+		if !r.full.queue.Enter(&t, now) {
+			return 0, refuse(http.StatusServiceUnavailable, "the ticket has just been used: ask again for a place of your own")
+		}
 		return r.entered(&t, now), nil
 	}
+	if !r.full.queue.Hold(&t, now) {
+		r.m.queue.WithLabelValues("refuse").Inc()
+		return 0, refuse(http.StatusServiceUnavailable, "no CDN has room, and too many wait already (%d places for addresses like yours at most): ask again later", overflow.MaxPlaces)
+	}
+	return 0, r.wait(q, o, &t, p, now)
+}
+
+// wait is the refusal that gives a place in the queue.
+func (r *Router) wait(q *request, o *opened, t *overflow.Ticket, p overflow.Place, now time.Time) error {
 	signed, err := r.s.Signer.SignTicket(token.Ticket{
-		ID: t.ID, App: q.k.App, Stream: q.k.Stream, SinceMs: t.Since.UnixMilli(), ExpiresUnix: now.Add(ticketFor).Unix(),
+		ID: t.ID, App: q.k.App, Stream: q.k.Stream, Holder: holder(q, o), SinceMs: t.Since.UnixMilli(), ExpiresUnix: now.Add(overflow.ForgetAfter).Unix(),
 	})
 	if err != nil {
-		return 0, err
+		return err
 	}
 	r.m.queue.WithLabelValues("wait").Inc()
 	w := &schemas.Wait{Ticket: signed, Position: p.Here + 1, RetryAfterSec: int(p.Retry() / time.Second), SinceMs: t.Since.UnixMilli()}
 	no := refuse(http.StatusServiceUnavailable, "no CDN has room: place %d in the queue; ask again with the ticket in %d s", w.Position, w.RetryAfterSec).(*refusal)
 	no.wait = w
-	return 0, no
+	return no
 }
 
-// entered ends the waiting of a ticket.
+// entered counts how long who comes in has waited.
 func (r *Router) entered(t *overflow.Ticket, now time.Time) time.Duration {
-	r.full.queue.Leave(t.ID)
 	waited := now.Sub(t.Since)
-	if waited <= 0 {
+	if waited < time.Millisecond { // times in the queue are whole ones
 		return 0
 	}
 	r.m.queue.WithLabelValues("enter").Inc()
 	return waited
 }
 
+// holder is who may use a ticket: the viewer, or who has addresses like his
+// where nobody says who he is.
+func holder(q *request, o *opened) string {
+	return cmp.Or(o.claims.ViewerID, q.network)
+}
+
+// maxSame is how many viewers that look the same (one address, one player, no
+// ticket) may come in while used ids are remembered, and the next one still keep
+// its place when it asks again.
+const maxSame = 16
+
 // ticket gives who asks the place that a ticket keeps, or a new one at the end.
-// One that is forged, has expired or is for another stream counts for nothing.
-func (r *Router) ticket(q *request, now time.Time) overflow.Ticket {
-	t := overflow.Ticket{ID: q.caller, Region: q.place.Region, Since: now}
+// One that is forged, used, expired, or for another stream or viewer counts for nothing.
+func (r *Router) ticket(q *request, o *opened, now time.Time) overflow.Ticket {
+	a := &o.answer
+	t := overflow.Ticket{ID: q.caller, Line: overflow.Line{Region: q.place.Region}, Since: now, From: q.prefix}
+	for i := range a.Candidates[:a.Eligible] {
+		t.Line.CDNs = append(t.Line.CDNs, a.Candidates[i].CDN)
+	}
 	if q.ticket != "" {
-		if c, err := r.s.Signer.ParseTicket(q.ticket, now, q.k.App, q.k.Stream); err == nil {
-			t.ID, t.Since = c.ID, time.UnixMilli(c.SinceMs)
+		c, err := r.s.Signer.ParseTicket(q.ticket, now, q.k.App, q.k.Stream)
+		if err == nil && c.Holder == holder(q, o) && !r.full.queue.Used(c.ID) {
+			t.ID, t.Since, t.Given = c.ID, time.UnixMilli(min(c.SinceMs, now.UnixMilli())), true
 			return t
+		}
+	}
+	for i := 0; t.ID != "" && r.full.queue.Used(t.ID); i++ {
+		if t.ID = fmt.Sprint(q.caller, " ", i); i == maxSame {
+			t.ID = ""
 		}
 	}
 	if t.ID == "" {

@@ -277,19 +277,28 @@ func (r *Router) Run(ctx context.Context) error {
 // hashViewer keeps the application's name of a viewer out of everything that is stored.
 func (r *Router) hashViewer(name string) string { return token.HashViewer(r.s.ViewerSalt, name) }
 
-// group puts an address into one of health.Groups by its prefix (/24, IPv6 /48),
-// salted so that nobody can choose theirs.
+// group puts an address into one of health.Groups by its prefix.
 func (r *Router) group(addr netip.Addr) uint8 {
+	sum := r.prefix(addr)
+	if sum == nil {
+		return 0
+	}
+	return sum[0] % health.Groups
+}
+
+// prefix hashes an address's prefix (/24, IPv6 /48), salted so that nobody can
+// choose theirs; nil where there is no address.
+func (r *Router) prefix(addr netip.Addr) []byte {
 	bits := 48
 	if addr.Is4() {
 		bits = 24
 	}
 	p, err := addr.Prefix(bits)
 	if err != nil {
-		return 0
+		return nil
 	}
 	h := hmac.New(sha256.New, r.s.ViewerSalt)
 	b, _ := p.Addr().MarshalBinary() // never fails
 	_, _ = h.Write(b)
-	return h.Sum(nil)[0] % health.Groups
+	return h.Sum(nil)
 }

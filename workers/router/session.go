@@ -142,6 +142,9 @@ type request struct {
 	place  geo.Place
 	group  uint8 // of the address prefix, see health.Groups
 	ticket string
+	// network and prefix are hashes of the address prefix (/24, IPv6 /48); prefix is 0 for this machine.
+	network string
+	prefix  uint32
 	// caller tells who asks without a ticket from others, as far as one can; hashed. Empty: nobody does.
 	caller string
 }
