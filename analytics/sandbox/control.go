@@ -34,6 +34,7 @@ type routers struct {
 	from    int // reports before it are delivered
 	now     time.Time
 	nextSec float64 // of load.Table.Tick
+	probeAt float64 // of the prober
 	// decisions, unchanged and failed count answers.
 	decisions, refused int
 }
@@ -194,10 +195,24 @@ func (e *engine) tick(t float64) {
 		r.reports = r.reports[:copy(r.reports, r.reports[r.from:])]
 		r.from = 0
 	}
+	if every := e.w.Control.ProbeSec; every > 0 && t >= r.probeAt {
+		r.probeAt = t + every
+		e.probe(now)
+	}
 	if t >= r.nextSec {
 		r.nextSec = math.Floor(t) + 1
 		for _, table := range r.tables {
 			table.Tick(now)
+		}
+	}
+}
+
+// probe tells routers which CDNs answer a prober. One that is slow does: a part is small.
+func (e *engine) probe(now time.Time) {
+	for i := range e.cdns {
+		at := &e.cdns[i].paths[0]
+		for _, table := range e.r.tables {
+			table.Synthetic(e.w.CDNs[i].Name, at.down || at.hang, now)
 		}
 	}
 }

@@ -129,6 +129,8 @@ type Control struct {
 	ShareSec, ReportSec, LagSec float64
 	// SteeringTTLSec is how often players ask again; 0: never.
 	SteeringTTLSec float64
+	// ProbeSec is how often our own prober asks each CDN, from the first place; 0: never.
+	ProbeSec float64
 	// Fallback: manifests list the other CDNs, too.
 	Fallback bool
 	// PublishCDN is where publishers send to; empty: unknown.
