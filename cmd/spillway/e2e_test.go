@@ -145,7 +145,7 @@ func command(t *testing.T, env []string, stdin io.Reader, args ...string) (code 
 	}
 	select {
 	case <-p.Done():
-	case <-time.After(60 * time.Second):
+	case <-time.After(3 * time.Minute): // a run of chaos beside three other whole programs takes more than one
 		p.Stop(time.Second)
 		t.Fatalf("spillway %s does not end; it said: %s%s", strings.Join(args, " "), out.String(), log.String())
 	}
