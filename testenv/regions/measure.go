@@ -124,7 +124,7 @@ func (c *Chain) Measure(ctx context.Context, l Load) (*Measured, error) {
 	}
 	m := &Measured{Streams: l.Streams, Kbps: l.Kbps, Seconds: l.Window.Seconds(), Messages: len(ids), CPUSec: (cpuTime() - cpu).Seconds()}
 	for until := time.Now().Add(time.Minute); all[len(all)-1].missing(ids) > 0 && time.Now().Before(until) && ctx.Err() == nil; {
-		time.Sleep(20 * time.Millisecond)
+		time.Sleep(20 * time.Millisecond) // the pause between two looks; what is missing after the minute is in the report
 	}
 	c.report(m, ids, all)
 	return m, ctx.Err()

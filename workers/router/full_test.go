@@ -90,7 +90,6 @@ func TestAllFull(t *testing.T) {
 	}
 	// One leaves: the first comes in, and nobody else.
 	ask(one, first.Ticket)
-	asked := time.Now()
 	await.True(t, "the other router knows who is first", func() bool {
 		w, in := ask(two, second.Ticket)
 		return in == nil && w.Position == 2
@@ -98,9 +97,6 @@ func TestAllFull(t *testing.T) {
 	end(t, b.JS, &sessions[3])
 	await.True(t, "one place is free", func() bool { return total(one) == 14 && total(two) == 14 })
 	if _, in := ask(two, second.Ticket); in != nil {
-		if time.Since(asked) > 20*time.Second {
-			t.Skip("this machine is so slow that the first is taken for gone")
-		}
 		t.Error("the second in the queue comes in before the first")
 	}
 	await.True(t, "the first comes in", func() bool { _, in := ask(one, first.Ticket); return in != nil })

@@ -196,7 +196,7 @@ func ask(ctx context.Context, host string, requests [][]byte, next *atomic.Int64
 		due := time.Now()
 		if rate > 0 {
 			due = begin.Add(time.Duration(float64(i) / float64(rate) * float64(time.Second)))
-			time.Sleep(time.Until(due))
+			time.Sleep(time.Until(due)) // an open loop: requests are sent by the clock, whatever the answers take
 		}
 		if due.After(end) {
 			return out, nil
