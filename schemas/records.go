@@ -34,6 +34,18 @@ const (
 	// EventLoaderLeftOut: rows the loader left out of a block because their batch was in before, and messages it
 	// could not read.
 	EventLoaderLeftOut EventKind = "loader_left_out"
+	// EventAlertOpened and EventAlertResolved tell of alerts (detail: rule, subject, value, threshold, page).
+	EventAlertOpened   EventKind = "alert_opened"
+	EventAlertResolved EventKind = "alert_resolved"
+	// EventAlertRaised asks for an alert about its stream or CDN, EventAlertCleared ends it: for who has rules of
+	// its own, such as review operators. Detail: rule (a name), page (optional). One that is neither raised again
+	// nor cleared for 15 minutes is resolved.
+	EventAlertRaised  EventKind = "alert_raised"
+	EventAlertCleared EventKind = "alert_cleared"
+	// EventCDNState is what the registry and the volumes say of a CDN, once a minute (detail: docs/contracts.md).
+	EventCDNState EventKind = "cdn_state"
+	// EventBusState is how far consumers are behind and what was rejected, once a minute (detail: docs/contracts.md).
+	EventBusState EventKind = "bus_state"
 )
 
 // Event is something that happened to a stream, CDN or worker; it lands in the

@@ -124,7 +124,10 @@ func BucketConfigs(s BusSettings) []jetstream.KeyValueConfig {
 	erasures.TTL = ErasureKept
 	locations := kv(BucketLocations, "where this region gets streams from")
 	locations.TTL = LocationKept
+	alerts := kv(BucketAlerts, "alerts that are open, or were until lately")
+	alerts.TTL = 7 * 24 * time.Hour
 	return []jetstream.KeyValueConfig{
+		alerts, kv(BucketAlertRules, "what operators changed of alert rules"),
 		locations, apps, erasures, publishers, pushes, pushStates, kv(BucketSources, "cameras that are pulled"), kv(BucketShares, "public addresses of private streams"),
 		kv(BucketPulls, "who pulls which camera"),
 		kv(BucketRenditions, "renditions made by the pipeline"), inits, kv(BucketStreams, "live streams"), kv(BucketPositions, "numbering of each rendition"),

@@ -1,7 +1,6 @@
 package console
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"embed"
 	"encoding/hex"
@@ -28,45 +27,13 @@ var shellHTML string
 const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; " +
 	"frame-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
-// page is what the shell is made from.
-type page struct {
-	Name, Title, App, Stream, Router string
-	// Assets is a hash of all assets, part of their addresses.
-	Assets string
-}
-
 func (c *Console) handler() http.Handler {
 	shell := template.Must(template.New("shell").Parse(shellHTML))
 	files, assets := assetFiles()
 	mux := http.NewServeMux()
-	show := func(p page) http.HandlerFunc {
-		return func(w http.ResponseWriter, r *http.Request) {
-			p := p
-			p.App, p.Stream, p.Router, p.Assets = r.PathValue("app"), r.PathValue("stream"), c.s.RouterURL, assets
-			if p.Name == "stream" {
-				k := schemas.StreamKey{App: p.App, Stream: p.Stream}
-				if err := k.Check(); err != nil {
-					refuse(w, http.StatusBadRequest, err.Error())
-					return
-				}
-				p.Title = k.String()
-			}
-			c.hub.touch(time.Now())
-			var b bytes.Buffer
-			if err := shell.Execute(&b, p); err != nil {
-				c.s.Logger.Error("make page", "page", p.Name, "err", err)
-				refuse(w, http.StatusInternalServerError, "the page could not be made")
-				return
-			}
-			h := w.Header()
-			h.Set("Content-Type", "text/html; charset=utf-8")
-			h.Set("Cache-Control", "no-cache")
-			w.Write(b.Bytes())
-		}
+	for _, d := range c.pages() {
+		mux.HandleFunc("GET "+d.path, c.show(d, shell, assets))
 	}
-	mux.HandleFunc("GET /{$}", show(page{Name: "overview", Title: "Overview"}))
-	mux.HandleFunc("GET /cdns", show(page{Name: "cdns", Title: "CDNs"}))
-	mux.HandleFunc("GET /streams/{app}/{stream}", show(page{Name: "stream"}))
 	mux.Handle("GET /assets/console/{hash}/", files)
 	mux.HandleFunc("GET /v1/live", c.live)
 	mux.HandleFunc("GET /v1/streams", func(w http.ResponseWriter, _ *http.Request) {

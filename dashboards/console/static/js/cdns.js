@@ -12,7 +12,7 @@ const CHARTS = [
   { title: "First screen, p50 and p90 (dashed)", from: "minutes", lines: ["p50_ms", "p90_ms"], show: ms, floor: 500 },
 ];
 
-export function cdns(main) {
+export default function (main) {
   const table = cdnTable();
   const grid = el("div", { class: "charts" });
   const charts = CHARTS.map((c) => {

@@ -26,9 +26,5 @@ function theme() {
 
 const main = document.getElementById("main");
 theme();
-switch (document.documentElement.dataset.page) {
-  case "cdns": (await import("./cdns.js")).cdns(main); break;
-  case "stream": (await import("./stream.js")).stream(main); break;
-  default: (await import("./overview.js")).overview(main);
-}
+(await import(`./${document.documentElement.dataset.page}.js`)).default(main);
 connect();

@@ -4,7 +4,7 @@ import { cdnTable } from "./cdntable.js";
 import { bps, clock, count, fps, ms, percent, span, stallLevel } from "./format.js";
 import { onChange, serverNow } from "./live.js";
 
-export function overview(main) {
+export default function (main) {
   const tiles = ["Live streams", "Viewers", "Stall ratio", "Latency", "Egress"].map((label) => {
     const value = el("dd");
     value.textContent = "–";

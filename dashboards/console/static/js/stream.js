@@ -7,7 +7,7 @@ import { draw, spark } from "./spark.js";
 
 const SAMPLES = 180;
 
-export function stream(main) {
+export default function (main) {
   const { app, stream: name, router } = document.documentElement.dataset;
   const path = encodeURIComponent(app) + "/" + encodeURIComponent(name);
   const chip = el("span", { class: "chip" });
