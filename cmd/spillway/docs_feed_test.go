@@ -74,7 +74,8 @@ func publishDocs(t *testing.T, js jetstream.JetStream, base int64) int {
 		Candidates: []schemas.Candidate{{CDN: "a", Score: 1}}, Chosen: "a", Probability: 1, ReasonCode: "affinity"}
 	x := &schemas.Exposure{ID: "x", TimeUs: base * 1000, Experiment: "player-delay", Unit: "s0", UnitKind: "session", SessionID: "s0", App: "live", Stream: "show", Arm: "treat", Propensity: 0.5, Reason: "assigned"}
 	e := &schemas.Event{ID: "e", TimeUs: base * 1000, Kind: schemas.EventPublishRefused, App: "live", Stream: "show", Reason: "the key is wrong"}
-	for subject, r := range map[string]interface{ Check() error }{schemas.DecisionSubject(d): d, schemas.ExposureSubject(x): x, schemas.EventSubject(e): e} {
+	month := &schemas.Event{ID: "m", TimeUs: time.Now().UnixMicro(), Kind: schemas.EventCDNState, CDN: "a", Detail: map[string]string{"gb": "3", "spend_usd": "0.5"}}
+	for subject, r := range map[string]interface{ Check() error }{schemas.DecisionSubject(d): d, schemas.EventSubject(month): month, schemas.ExposureSubject(x): x, schemas.EventSubject(e): e} {
 		data, err := schemas.EncodeRecord(r)
 		if err != nil {
 			t.Fatal(err)
@@ -112,8 +113,8 @@ func awaitDocs(t *testing.T, analyst driver.Conn, rows int) {
 		var n int64
 		err := analyst.QueryRow(t.Context(), `SELECT toInt64((SELECT count() FROM spillway.telemetry) + (SELECT sum(reports) FROM spillway.rollup_hour) + (SELECT sum(ended) FROM spillway.sessions)
 			+ (SELECT count() FROM spillway.decisions) + (SELECT count() FROM spillway.exposures) + (SELECT count() FROM spillway.events))`).Scan(&n)
-		if err == nil && n != int64(rows+180+30+3) {
-			err = fmt.Errorf("%d rows, reports, ends and records, want %d", n, rows+180+30+3)
+		if err == nil && n != int64(rows+180+30+4) {
+			err = fmt.Errorf("%d rows, reports, ends and records, want %d", n, rows+180+30+4)
 		}
 		return err
 	})

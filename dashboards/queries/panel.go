@@ -20,6 +20,7 @@ const (
 	UnitBytes   = "bytes"
 	UnitPerSec  = "cps"
 	UnitFPS     = "fps"
+	UnitUSD     = "currencyUSD"
 	UnitTime    = "dateTimeAsIso"
 	UnitText    = "string"
 )

@@ -86,6 +86,9 @@ func fill(t testing.TB, conn driver.Conn, now time.Time) {
 		[]any{now.Add(-time.Minute), "live", "demo", "src", "video", uint32(1), uint64(7), int32(0), "edge", "b", "edge-b", nil, uint8(1), "404"})
 	insert("decisions (time, kind, id, app, stream, session_id, chosen, probability, reason_code)",
 		[]any{now.Add(-time.Minute), "dispatch", "d1", "live", "demo", "s", "a", 1.0, "affinity"}, []any{now.Add(-2 * time.Minute), "dispatch", "d2", "live", "demo", "s2", "b", 1.0, "spill"})
+	insert("events (time, kind, id, cdn, detail)",
+		[]any{now, "cdn_state", "m2", "a", map[string]string{"gb": "3", "spend_usd": "0.5", "commit_gb": "10", "commit_share": "0.3", "month_share": "0.7"}},
+		[]any{now, "cdn_state", "m3", "b", map[string]string{"gb": "1", "spend_usd": "0.25", "commit_gb": "0", "month_share": "0.7"}})
 	insert("events (time, kind, id, app, stream, cdn, reason)",
 		[]any{now.Add(-time.Minute), "cdn_fault", "e1", "", "", "b", "rate limited"}, []any{now.Add(-3 * time.Minute), "stream_started", "e2", "live", "demo", "a", ""})
 }
@@ -172,6 +175,12 @@ func TestEveryPanel(t *testing.T) {
 		_, rows := run(t, panel(t, "pipe-balance").SQL, All())
 		if got := fmt.Sprint(deref(rows[0][0]), deref(rows[0][1]), deref(rows[0][2])); got != "5400 5400 0" {
 			t.Errorf("raw, accounted and difference are %s", got)
+		}
+	})
+	t.Run("spend", func(t *testing.T) {
+		_, rows := run(t, panel(t, "cdn-spend").SQL, All())
+		if got := fmt.Sprint(deref(rows[0][0]), deref(rows[0][2]), deref(rows[0][3]), deref(rows[1][2])); len(rows) != 2 || got != "a0.5 0.3 0.25" {
+			t.Errorf("%d rows: %s", len(rows), got)
 		}
 	})
 	t.Run("faulty CDN", func(t *testing.T) {

@@ -121,6 +121,20 @@ WHERE $__timeFilter(time) AND chosen != '' AND ` + whereApp + ` AND $__condition
 GROUP BY step, cdn
 ORDER BY step, cdn`, Columns: cols(at("step"), text("cdn"), of("decisions", UnitNone))},
 			}},
+			{Title: "Money", Panels: []Panel{
+				{ID: "cdn-spend", Title: "This month", Kind: Table, Width: 24, Height: 6,
+					Description: "Volume and spend of the month, UTC, by the registry's prices, tiers and commitments, as the role usage tells it once a minute. The share of the commitment beside that of the month: below it, the commitment will not be used up.",
+					SQL: `SELECT cdn, toFloat64OrZero(said['gb']) AS gb, toFloat64OrZero(said['spend_usd']) AS spend_usd,
+    if(toInt64OrZero(said['commit_gb']) > 0, toFloat64OrZero(said['commit_share']), NULL) AS commit_share, toFloat64OrZero(said['month_share']) AS month_share
+FROM (
+    SELECT cdn, argMax(detail, (time, bus_seq)) AS said
+    FROM events
+    WHERE kind = 'cdn_state' AND time >= toStartOfMonth(toDateTime($__toTime, 'UTC')) AND time <= $__toTime AND ` + whereCDN + `
+    GROUP BY cdn
+)
+ORDER BY spend_usd DESC, cdn`,
+					Columns: cols(text("cdn"), of("gb", UnitNone), of("spend_usd", UnitUSD), of("commit_share", UnitPercent), of("month_share", UnitPercent))},
+			}},
 			{Title: "Hop by hop", Panels: []Panel{
 				{ID: "cdn-hops", Title: "Delay and loss by hop", Kind: Table, Width: 24, Height: 9,
 					Description: "Sampled parts from publisher to player. Delays count from ingest's receipt of a part's last frame, by each machine's clock; failed are answers of 400 or above, or none, and parts that an origin lists as gaps.",
@@ -202,7 +216,7 @@ ORDER BY time, name`, Columns: cols(at("time"), text("name"), of("viewers", Unit
 				{ID: "streams-events", Title: "Events", Kind: Table, Width: 24, Height: 9,
 					SQL: `SELECT time, kind, app, stream, cdn, reason
 FROM events
-WHERE $__timeFilter(time) AND (app = '' OR ` + whereApp + `)
+WHERE $__timeFilter(time) AND kind NOT IN ('collector_counts', 'loader_left_out', 'cdn_state') AND (app = '' OR ` + whereApp + `)
 ORDER BY time DESC
 LIMIT 200`, Columns: cols(at("time"), text("kind"), text("app"), text("stream"), text("cdn"), text("reason"))},
 			}},

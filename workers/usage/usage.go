@@ -5,7 +5,8 @@
 // processes run, because sums and the position in the stream that they account
 // for are one entry, stored by revision: who was overtaken reads it again. What
 // was purged from the stream before it was read is counted as missed, not guessed.
-// It leaves out prices (the registry's) and who asks (routers, commands, console).
+// Once a minute it tells each CDN's bill as an event. It leaves out prices (the
+// registry's) and who else asks (routers, commands, console).
 package usage
 
 import (
@@ -50,8 +51,9 @@ type Counter struct {
 
 	registry *mirror.Table[*schemas.CDN]
 	bytes    *prometheus.GaugeVec
-	shown    string // month of the gauge
-	from     uint64 // position that was last loaded
+	shown    string    // month of the gauge
+	from     uint64    // position that was last loaded
+	told     time.Time // when bills were last told
 }
 
 // errOvertaken says that another process stored first.
@@ -141,7 +143,11 @@ func (c *Counter) count(ctx context.Context, works func()) error {
 				return err
 			}
 		}
-		if u.Seq == stored || time.Since(at) < storeEvery {
+		if u.Seq == stored {
+			c.tellBills(ctx, u, time.Now())
+			continue
+		}
+		if time.Since(at) < storeEvery {
 			continue
 		}
 		if rev, err = store(ctx, kv, u, rev); err != nil {
@@ -149,6 +155,7 @@ func (c *Counter) count(ctx context.Context, works func()) error {
 		}
 		stored, at = u.Seq, time.Now()
 		c.show(u, at)
+		c.tellBills(ctx, u, at)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"testing"
 	"time"
 
@@ -177,6 +178,58 @@ func TestKilledAndBesideEachOther(t *testing.T) {
 	last = r.send(0, schemas.Slice{Kind: schemas.SliceDelta, SessionID: id, CDN: "a", TimeUnixMs: 1_795_000_000_000, RequestBytes: 3})
 	if u := r.await(last); u.Months["2026-11"]["a"].EdgeBytes != 5+3 {
 		t.Errorf("%+v, want 8 bytes", u)
+	}
+}
+
+// TestBillsAreTold: while slices come, each CDN of the registry has a bill on the bus, also one that delivered nothing.
+func TestBillsAreTold(t *testing.T) {
+	r := newRig(t)
+	kill := r.run()
+	defer kill()
+	st, err := r.b.JS.Stream(t.Context(), schemas.StreamEvents)
+	if err != nil {
+		t.Fatal(err)
+	}
+	subject := schemas.EventSubject(&schemas.Event{Kind: schemas.EventCDNState})
+	cdns := map[string]bool{}
+	for seq := uint64(1); len(cdns) < 2; {
+		var m *jetstream.RawStreamMsg
+		await.True(t, "a bill is told", func() bool {
+			m, err = st.GetMsg(t.Context(), seq, jetstream.WithGetMsgSubject(subject))
+			return err == nil
+		})
+		var e schemas.Event
+		if err := json.Unmarshal(m.Data, &e); err != nil || e.Check() != nil || e.Kind != schemas.EventCDNState {
+			t.Fatalf("%s: %v", m.Data, err)
+		}
+		cdns[e.CDN], seq = true, m.Sequence+1
+	}
+	if !cdns["a"] || !cdns["b"] {
+		t.Errorf("bills of %v", cdns)
+	}
+}
+
+// TestWhatABillSays: in the first day of a month the one before is told too, in its own last moment.
+func TestWhatABillSays(t *testing.T) {
+	cdns := func(yield func(string, *schemas.CDN) bool) {
+		yield("a", &schemas.CDN{Name: "a", CapacityViewers: 9, PricePerGBMicroUSD: 20_000, CommitGB: 100})
+	}
+	u := &schemas.Usage{Months: map[string]map[string]schemas.Volume{"2026-11": {"a": {EdgeBytes: 150e9}}, "2026-12": {"a": {PlayedBytes: 2_500_000_000}}}}
+	december := time.Date(2026, 12, 1, 0, 0, 0, 0, time.UTC)
+	told := bills(u, cdns, december.Add(12*time.Hour))
+	if len(told) != 2 {
+		t.Fatalf("%d events", len(told))
+	}
+	for i, want := range []string{"map[capacity_bps:0 capacity_viewers:9 commit_gb:100 commit_share:0.025 gb:2.5 month:2026-12 month_share:", "map[commit_gb:100 commit_share:1.5 gb:150 month:2026-11 month_share:"} {
+		if got := fmt.Sprint(told[i].Detail); !strings.HasPrefix(got, want) {
+			t.Errorf("%s, want %s", got, want)
+		}
+	}
+	if told[0].Detail["spend_usd"] != "2" || told[1].Detail["spend_usd"] != "3" || told[1].TimeUs >= december.UnixMicro() || told[0].ID == told[1].ID {
+		t.Errorf("%+v and %+v", told[0], told[1])
+	}
+	if told := bills(u, cdns, december.AddDate(0, 0, 2)); len(told) != 1 {
+		t.Errorf("%d events on the third day", len(told))
 	}
 }
 
