@@ -42,7 +42,7 @@ type playerReport struct {
 func playFor() float64 {
 	var s float64
 	if _, err := fmt.Sscan(os.Getenv("SPILLWAY_E2E_PLAY_S"), &s); err != nil || s <= 0 {
-		return 10
+		return 6
 	}
 	return s
 }
