@@ -19,7 +19,7 @@ type AppSettings struct {
 	SecondPublisher SecondPublisher `json:"second_publisher,omitempty"`
 	// PublishHookURL is asked (HTTP POST) whether a publisher is admitted; empty: its key decides alone.
 	PublishHookURL string `json:"publish_hook_url,omitempty"`
-	// Policy names the routing policy of the stream or application; empty: the router's.
+	// Policy names the routing policy of the stream or application, NAME or NAME@VERSION; empty: the router's.
 	Policy string `json:"policy,omitempty"`
 	// Steering says whether players are given content steering or backups of each
 	// variant: SteeringOn, SteeringOff, or empty: as their user agent tells.
@@ -122,7 +122,7 @@ func (a *AppSettings) Check() error {
 		return fmt.Errorf("steering %q is neither %q nor %q, nor empty", a.Steering, SteeringOn, SteeringOff)
 	}
 	if a.Policy != "" {
-		if err := CheckName("policy", a.Policy); err != nil {
+		if _, _, err := ParsePolicyRef(a.Policy); err != nil {
 			return err
 		}
 	}

@@ -18,26 +18,27 @@ const (
 	ParamStartBufferSec = "start_buffer_s"
 	// ParamPreloadNeighbours: how many neighbouring streams the player asks for ahead of a swipe.
 	ParamPreloadNeighbours = "preload_neighbours"
-	// ParamPolicy: routing policy of the session. To compare two versions of a policy give one of them another name.
+	// ParamPolicy: routing policy of the session, NAME for its newest version or NAME@VERSION for a stored one.
 	ParamPolicy = "policy"
-	// ParamOverflowAt: share of a CDN's capacity from which on new sessions spill to others, in place of the
-	// policy's pad_from.
+	// ParamOverflowAt: share of a CDN's capacity from which on it takes new sessions only when no other has room, in
+	// place of its spill_viewers, and from which its score is made worse, in place of the policy's pad_from.
 	ParamOverflowAt = "overflow_at"
-	// ParamPartTargetMs: longest part made of the stream, ms; obeyed by ingest when an epoch opens, so the
-	// experiment's unit must be stream.
+	// ParamPartTargetMs: longest part made of the stream, ms; obeyed by ingest when a publisher comes, so the
+	// experiment's unit must be stream. At most 500: DASH addresses assume that a first part is there within 0.7 s.
 	ParamPartTargetMs = "part_target_ms"
 )
 
 // paramRanges bounds the parameters that are numbers.
 var paramRanges = map[string]struct{ min, max float64 }{
 	ParamLiveSyncSec: {0.2, 120}, ParamMaxCatchupRate: {1, 2}, ParamStartBufferSec: {0, 30},
-	ParamPreloadNeighbours: {0, 4}, ParamOverflowAt: {0.1, 1}, ParamPartTargetMs: {100, 2000},
+	ParamPreloadNeighbours: {0, 4}, ParamOverflowAt: {0.1, 1}, ParamPartTargetMs: {100, 500},
 }
 
 // checkParam says what is wrong with one parameter of an arm.
 func checkParam(name, value, unit string) error {
 	if name == ParamPolicy {
-		return CheckName("policy", value)
+		_, _, err := ParsePolicyRef(value)
+		return err
 	}
 	r, ok := paramRanges[name]
 	if !ok {
@@ -56,4 +57,13 @@ func checkParam(name, value, unit string) error {
 		return fmt.Errorf("parts are made once for all viewers of a stream: the experiment's unit must be stream, it is %s", unit)
 	}
 	return nil
+}
+
+// NumberParam gives a parameter that is a number; 0: it is not set, or none (nothing that was checked is).
+func NumberParam(params map[string]string, name string) float64 {
+	v, err := strconv.ParseFloat(params[name], 64)
+	if err != nil {
+		return 0
+	}
+	return v
 }

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"math"
 	"sort"
+	"strconv"
+	"strings"
 )
 
 // BucketPolicies maps a policy's name to Policy; the bucket keeps earlier
@@ -64,6 +66,21 @@ type Policy struct {
 	// LossUSDPerGB is what kind cost pays to avoid a view lost entirely, in USD
 	// for each gigabyte of it; default 2.
 	LossUSDPerGB float64 `json:"loss_usd_per_gb,omitempty"`
+}
+
+// ParsePolicyRef reads NAME, which means the newest version (0), or NAME@VERSION.
+func ParsePolicyRef(ref string) (name string, version int, err error) {
+	name, v, pinned := strings.Cut(ref, "@")
+	if err := CheckName("policy", name); err != nil {
+		return "", 0, err
+	}
+	if !pinned {
+		return name, 0, nil
+	}
+	if version, err = strconv.Atoi(v); err != nil || version < 1 {
+		return "", 0, fmt.Errorf("policy %.64q: the version behind the @ is not a whole number from 1", ref)
+	}
+	return name, version, nil
 }
 
 const (

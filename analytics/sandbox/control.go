@@ -74,7 +74,7 @@ func (e *engine) decide(s *session, current int, t float64) (policy.Answer, bool
 	place := &e.w.Places[s.v.Place]
 	in := policy.Input{
 		Session: s.id, App: "live", Stream: "one", Region: place.Region, ISP: place.ISP, PublishCDN: c.PublishCDN,
-		CDNs: r.cdns, SinceMoveSec: math.Inf(1), Round: now.UnixNano() / int64(or(c.SteeringTTLSec, 10)*float64(time.Second)),
+		CDNs: r.cdns, SinceMoveSec: math.Inf(1), OverflowAt: c.OverflowAt, Round: now.UnixNano() / int64(or(c.SteeringTTLSec, 10)*float64(time.Second)),
 	}
 	if s.v.Pin > 0 {
 		in.Pinned = e.w.CDNs[s.v.Pin-1].Name

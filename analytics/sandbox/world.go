@@ -133,6 +133,9 @@ type Control struct {
 	ProbeSec float64
 	// Fallback: manifests list the other CDNs, too.
 	Fallback bool
+	// OverflowAt is the share of its capacity from which on a CDN takes new sessions
+	// only when no other has room (experiments' overflow_at); 0: as the registry says.
+	OverflowAt float64
 	// PublishCDN is where publishers send to; empty: unknown.
 	PublishCDN string
 }

@@ -59,7 +59,8 @@ func TestPlayers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	u := up(t, environment(t), t.TempDir(), "--viewers", "0")
+	env := environment(t)
+	u := up(t, env, t.TempDir(), "--viewers", "0")
 	page := httptest.NewServer(players.Handler(hlsJS))
 	t.Cleanup(page.Close)
 	ctx := browsertest.Start(t).Tab
@@ -86,7 +87,18 @@ func TestPlayers(t *testing.T) {
 			}
 			return err
 		})
-		swipe(t, ctx, u.Console+"/play/live/demo?next=uneven")
+		swipe(t, ctx, u.Console+"/play/live/demo?next=uneven", true)
+		if code, out, errs := command(t, env, strings.NewReader(`{"params": {"preload_neighbours": "0"}}`), "app", "set", "live", "--file", "-"); code != 0 {
+			t.Fatalf("%d %s %s", code, out, errs)
+		}
+		within(t, time.Minute, "routers know the setting", func() error {
+			_, b, err := httpGet(u.Router + "/v1/dispatch?app=live&stream=demo")
+			if err == nil && !strings.Contains(b, `"preload_neighbours":"0"`) {
+				err = errors.New(b)
+			}
+			return err
+		})
+		swipe(t, ctx, u.Console+"/play/live/demo?next=uneven", false)
 	})
 	for _, c := range []struct{ player, manifest string }{
 		{"dash", "manifest.mpd"}, {"shaka", "manifest.mpd"}, {"hls", "multivariant.m3u8"}, {"shaka", "multivariant.m3u8"},
@@ -123,8 +135,8 @@ func TestPlayers(t *testing.T) {
 }
 
 // swipe opens the play page with a stream beside the one that plays and goes
-// there and back: the answer is there before it is asked for.
-func swipe(t *testing.T, chromium context.Context, page string) {
+// there: the answer is there before it is asked for, or not where sessions preload no neighbours.
+func swipe(t *testing.T, chromium context.Context, page string, ahead bool) {
 	t.Helper()
 	ctx, cancel := chromedp.NewContext(chromium)
 	defer cancel()
@@ -164,8 +176,8 @@ func swipe(t *testing.T, chromium context.Context, page string) {
 		}
 		return nil
 	})
-	if !v.Swipes[0].Ahead || v.Session == first.Session {
-		t.Errorf("the swipe waited for an answer, or the session went on: %+v", v)
+	if v.Swipes[0].Ahead != ahead || v.Session == first.Session {
+		t.Errorf("an answer ahead of the swipe: want %v; or the session went on: %+v", ahead, v)
 	}
 	t.Logf("a swipe to the next picture took %.0f ms, %.1f of them for the router's answer", v.Swipes[0].PictureMs, v.Swipes[0].DispatchMs)
 }

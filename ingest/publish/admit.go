@@ -48,6 +48,7 @@ func (s *Service) Admit(ctx context.Context, r Request) (*Publication, error) {
 		return nil, why
 	}
 	p := s.newPublication(r)
+	p.partUs = s.partUs(r.Key, app)
 	p.exclusive = app.SecondPublisher == schemas.SecondRefused
 	if !s.enter(p) {
 		why := Refuse("shutdown", ErrShutdown.Error())
@@ -129,11 +130,11 @@ func (s *Service) reserved(r *Request) *Refused {
 func (s *Service) settings(ctx context.Context, k schemas.StreamKey) (*schemas.AppSettings, *Refused) {
 	wait, cancel := context.WithTimeout(ctx, settingsTimeout)
 	defer cancel()
-	for _, known := range []<-chan struct{}{s.apps.Ready(), s.shares.Ready(), s.sources.Ready()} {
+	for _, known := range []<-chan struct{}{s.apps.Ready(), s.shares.Ready(), s.sources.Ready(), s.running.Ready()} {
 		select {
 		case <-known:
 		case <-wait.Done():
-			return nil, Refuse("bus", fmt.Sprintf("the settings of applications, shares and cameras could not be read within %s: try again", settingsTimeout))
+			return nil, Refuse("bus", fmt.Sprintf("the settings of applications, shares, cameras and experiments could not be read within %s: try again", settingsTimeout))
 		}
 	}
 	return schemas.SettingsOf(k, s.apps.Get), nil

@@ -41,7 +41,7 @@ func (p *Publication) openEpoch() error {
 	c, err := cut.New(cut.Settings{
 		App: p.req.Key.App, Stream: p.req.Key.Stream, Rendition: schemas.SourceRendition, CDN: p.req.CDN,
 		Epoch: n.epoch, DiscontinuitySeq: n.dseq, Discontinuity: n.continues,
-		Video: p.in.video, Audio: p.in.audio, PartUs: p.s.s.PartUs, GrainUs: p.req.GrainUs,
+		Video: p.in.video, Audio: p.in.audio, PartUs: p.partUs, GrainUs: p.req.GrainUs,
 		Emit: func(ch *schemas.Chunk, data []byte) {
 			ch.Encryption = secret
 			p.out.push(item{kind: schemas.KindChunk, chunk: ch, data: data})

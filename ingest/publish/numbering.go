@@ -47,6 +47,11 @@ const firstMSN = 1
 // segments are at most a few seconds apart.
 const tail = 20 * time.Second
 
+// restAfter is how long a stream must have been silent before its part target may
+// be another: routers begin no session on it, and origins have ended its playlists,
+// in which it may not change (RFC 8216bis 6.2.1).
+const restAfter = 2 * time.Minute
+
 // load reads the numbering from the last messages on the subject and, for what is
 // beyond retention, from the position bucket.
 func (b *busHandles) load(ctx context.Context, k schemas.StreamKey) (*numbering, error) {
@@ -72,6 +77,9 @@ func (b *busHandles) load(ctx context.Context, k schemas.StreamKey) (*numbering,
 	} else if err != nil {
 		return nil, fmt.Errorf("read the last message on %s: %w", subject, err)
 	}
+	if last == nil || time.Since(last.Time) > restAfter {
+		clear(n.targetUs) // nobody holds a playlist of it any more
+	}
 	if last != nil {
 		n.lastSeq = last.Sequence
 		ended := schemas.KindEnd == last.Header.Get(schemas.HeaderKind) && endOf(last.Data) == pos.Epoch && pos.Epoch > 0
@@ -89,9 +97,11 @@ func (b *busHandles) load(ctx context.Context, k schemas.StreamKey) (*numbering,
 			for t, v := range s.next {
 				n.nextMSN[t] = max(n.nextMSN[t], v)
 			}
-			for t, v := range s.targets {
-				if _, ok := n.targetUs[t]; !ok {
-					n.targetUs[t] = v
+			if time.Since(last.Time) <= restAfter {
+				for t, v := range s.targets {
+					if _, ok := n.targetUs[t]; !ok {
+						n.targetUs[t] = v
+					}
 				}
 			}
 		}

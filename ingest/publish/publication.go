@@ -26,6 +26,7 @@ type Publication struct {
 	begun time.Time
 	// exclusive: it does not take the stream from another.
 	exclusive bool
+	partUs    int64 // part target where no earlier epoch has fixed it
 
 	life    context.Context // ends when the publication must; its cause is why
 	end     context.CancelCauseFunc
@@ -116,7 +117,7 @@ func (p *Publication) Encoder(name string) {
 // changes nothing. Another one, or the first after media began, opens a new epoch
 // with the next key frame.
 func (p *Publication) Video(c *cut.VideoConfig) error {
-	t, err := cut.NewVideoTrack(c, p.s.s.PartUs)
+	t, err := cut.NewVideoTrack(c, p.partUs)
 	if err != nil {
 		return Refuse("codec", err.Error())
 	}
@@ -127,7 +128,7 @@ func (p *Publication) Video(c *cut.VideoConfig) error {
 // Audio gives the configuration of the audio frames that follow, as [Publication.Video] does.
 // Frames of a changed configuration wait for the next video key frame, where there is video.
 func (p *Publication) Audio(c *cut.AudioConfig) error {
-	t, err := cut.NewAudioTrack(c, p.s.s.PartUs)
+	t, err := cut.NewAudioTrack(c, p.partUs)
 	if err != nil {
 		return Refuse("codec", err.Error())
 	}

@@ -28,7 +28,8 @@ type Settings struct {
 	DefaultCDN func(peer netip.Addr, k schemas.StreamKey) string
 	// HookTimeout is how long an application's publish hook may take, each of two times; default 3 s.
 	HookTimeout time.Duration
-	// PartUs is the part target T, microseconds; default 200,000.
+	// PartUs is the part target T of streams that no setting or experiment says
+	// otherwise of, microseconds; default 200,000.
 	PartUs int64
 	// StartTimeout is the longest wait for usable media, and for a key frame; default 10 s.
 	StartTimeout time.Duration
@@ -77,6 +78,7 @@ type Service struct {
 	apps    *mirror.Table[*schemas.AppSettings]
 	shares  *mirror.Table[bool] // addresses that are shares' or were
 	sources *mirror.Table[bool] // streams that cameras are pulled for
+	running *mirror.Table[*schemas.Experiment]
 	hook    *hook
 	noise   noise
 	pool    sync.Pool // *[]byte of payloads
@@ -106,7 +108,8 @@ func New(ctx context.Context, s Settings) (*Service, error) {
 		return nil, err
 	}
 	svc := &Service{s: s, log: s.Logger, report: r, hops: hops.NewReporter(s.JetStream, "ingest-hops", s.Logger), node: nodeName(), metrics: m, bus: b,
-		apps: mirror.New(schemas.BucketApps, schemas.ParseAppSettings, s.Logger), shares: mirror.New(schemas.BucketShares, taken, s.Logger), sources: mirror.New(schemas.BucketSources, taken, s.Logger), hook: newHook(s.HookTimeout),
+		apps: mirror.New(schemas.BucketApps, schemas.ParseAppSettings, s.Logger), shares: mirror.New(schemas.BucketShares, taken, s.Logger), sources: mirror.New(schemas.BucketSources, taken, s.Logger),
+		running: mirror.New(schemas.BucketExperiments, schemas.ParseExperiment, s.Logger), hook: newHook(s.HookTimeout),
 		all: map[*Publication]struct{}{}, left: make(chan struct{}), current: map[schemas.StreamKey]*Publication{}}
 	svc.pool.New = func() any { b := make([]byte, 0, 128<<10); return &b }
 	return svc, nil
@@ -119,7 +122,7 @@ const (
 	leaveTimeout = drainTimeout + time.Second
 )
 
-// Run sends reports and follows the settings of applications, shares and cameras until ctx ends. Then it stops all publications with
+// Run sends reports and follows the settings of applications, shares, cameras and experiments until ctx ends. Then it stops all publications with
 // [ErrShutdown], waits until their protocols have ended them (their last chunks
 // are published) and returns.
 func (s *Service) Run(ctx context.Context) error {
@@ -131,6 +134,7 @@ func (s *Service) Run(ctx context.Context) error {
 	wg.Go(func() { _ = s.apps.Run(ctx, s.s.JetStream) })
 	wg.Go(func() { _ = s.shares.Run(ctx, s.s.JetStream) })
 	wg.Go(func() { _ = s.sources.Run(ctx, s.s.JetStream) })
+	wg.Go(func() { _ = s.running.Run(ctx, s.s.JetStream) })
 	<-ctx.Done()
 	s.shutDown()
 	stop()

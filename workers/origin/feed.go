@@ -162,6 +162,9 @@ func orSource(rendition string) string {
 	return rendition
 }
 
+// maxTargetUs is the longest part target that is believed.
+const maxTargetUs = 10_000_000
+
 // track gives a track, made when missing; nil if there are too many. The lock is held.
 func (f *feed) track(name trackName) *track {
 	if t := f.tracks[name]; t != nil {
@@ -174,7 +177,7 @@ func (f *feed) track(name trackName) *track {
 	if target == 0 { // what is made of the publisher's rendition has the same parts
 		target = f.targets[trackName{schemas.SourceRendition, name.kind}]
 	}
-	if target <= 0 || target > 10_000_000 {
+	if target <= 0 || target > maxTargetUs {
 		target = schemas.DefaultPartTargetUs
 	}
 	t := newTrack(name.rendition, name.kind, f.o.window, target)

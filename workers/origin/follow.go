@@ -95,9 +95,21 @@ func (f *feed) take(m *message) {
 	}
 }
 
-// epochMark is what epoch and end messages have in common.
+// epochMark is what epoch and end messages have in common, and what an epoch
+// message says of its tracks.
 type epochMark struct {
-	Epoch uint32 `json:"epoch"`
+	Epoch  uint32              `json:"epoch"`
+	Tracks []schemas.TrackInfo `json:"tracks"`
+}
+
+// targetUs is the part target of a track of a new epoch; 0: not said.
+func (e *epochMark) targetUs(kind schemas.Track) int64 {
+	for i := range e.Tracks {
+		if us := e.Tracks[i].PartTargetUs; e.Tracks[i].Track == kind && us <= maxTargetUs {
+			return us
+		}
+	}
+	return 0
 }
 
 func (f *feed) mark(m *message) {
@@ -109,11 +121,17 @@ func (f *feed) mark(m *message) {
 	end := m.header.Get(schemas.HeaderKind) == schemas.KindEnd
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	for i := range e.Tracks {
+		f.targets[trackName{rendition, e.Tracks[i].Track}] = e.Tracks[i].PartTargetUs
+	}
 	for name, t := range f.tracks {
 		if name.rendition != rendition {
 			continue
 		}
 		f.moved(t, func() {
+			// After a rest a stream may have longer parts; shorter ones are within
+			// what its playlist has promised.
+			t.targetUs = max(t.targetUs, e.targetUs(name.kind))
 			if end {
 				t.sawEnd(e.Epoch, time.Now())
 			} else {

@@ -32,7 +32,7 @@ func (r *Router) dispatch(w http.ResponseWriter, q *http.Request, v url.Values) 
 		if err := schemas.CheckName("application name", k.App); err != nil {
 			return refuse(http.StatusBadRequest, "%v", err)
 		}
-		return writeJSON(w, &schemas.Dispatch{App: k.App, Neighbours: r.neighbours(in, v, now)})
+		return writeJSON(w, &schemas.Dispatch{App: k.App, Neighbours: r.neighbours(in, v, nil, now)})
 	}
 	o, state, err := r.begin(q.Context(), in, now)
 	if err != nil {
@@ -41,17 +41,22 @@ func (r *Router) dispatch(w http.ResponseWriter, q *http.Request, v url.Values) 
 	r.record(schemas.DecisionDispatch, o, "", now)
 	r.expose(&o.claims, o.arms, now)
 	d := r.dispatchAnswer(o, state, v, now)
-	d.Neighbours = r.neighbours(in, v, now)
+	d.Neighbours = r.neighbours(in, v, o.params, now)
 	return writeJSON(w, &d)
 }
 
 // neighbours answers ahead of time. A neighbour's session starts when its
 // playlist is asked for: until then it is no decision, no exposure and no load.
-func (r *Router) neighbours(in request, v url.Values, now time.Time) []schemas.Dispatch {
+// params are those of the session that asks, which may want fewer.
+func (r *Router) neighbours(in request, v url.Values, params map[string]string, now time.Time) []schemas.Dispatch {
 	var out []schemas.Dispatch
 	k := in.k
 	names := strings.Split(v.Get("neighbours"), ",")
-	for _, name := range names[:min(len(names), maxNeighbours)] {
+	most := maxNeighbours
+	if _, set := params[schemas.ParamPreloadNeighbours]; set {
+		most = int(schemas.NumberParam(params, schemas.ParamPreloadNeighbours))
+	}
+	for _, name := range names[:min(len(names), most)] {
 		near := schemas.StreamKey{App: k.App, Stream: name}
 		if name == "" || near == k {
 			continue

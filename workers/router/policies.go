@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 
@@ -25,6 +26,8 @@ type policies struct {
 	aside map[string]*aside // by name
 	js    jetstream.JetStream
 	over  <-chan struct{} // closed when the router stops
+
+	pinned pinned
 }
 
 // aside is a policy that failed: not its version, which begins again when a
@@ -84,14 +87,20 @@ func (p *policies) standIn(name string, c *policy.Policy) (failed bool, instead 
 	return true, a.instead
 }
 
-// decide applies the named policy; one that fails is set aside.
-func (p *policies) decide(name string, in *policy.Input) (policy.Answer, error) {
+// decide applies the policy that NAME or NAME@VERSION means; one that fails is set aside.
+func (p *policies) decide(ref string, in *policy.Input) (policy.Answer, error) {
 	for {
-		c := p.get(name)
+		c := p.named(ref)
 		a, err := c.Decide(in)
 		var failed *policy.RunError
 		if !errors.As(err, &failed) {
 			return a, err
+		}
+		name, _, _ := strings.Cut(ref, "@")
+		if strings.Contains(ref, "@") && p.drop(ref, c) {
+			p.m.policyFailures.WithLabelValues(name).Inc()
+			p.logger.Error("a stored version of a policy fails: the newest decides instead", "policy", ref, "err", failed)
+			continue
 		}
 		p.setAside(name, c, failed)
 	}
@@ -121,8 +130,8 @@ func (p *policies) setAside(name string, c *policy.Policy, failed error) {
 	}
 }
 
-func readHistory(js jetstream.JetStream, name string) ([]jetstream.KeyValueEntry, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+func readHistory(js jetstream.JetStream, name string, limit time.Duration) ([]jetstream.KeyValueEntry, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
 	kv, err := js.KeyValue(ctx, schemas.BucketPolicies)
 	if err != nil {
@@ -133,8 +142,9 @@ func readHistory(js jetstream.JetStream, name string) ([]jetstream.KeyValueEntry
 
 // lookBack finds the newest version older than the one that failed that compiles.
 func (p *policies) lookBack(js jetstream.JetStream, name string, a *aside, before int) {
-	history, err := readHistory(js, name)
-	for told := false; err != nil; history, err = readHistory(js, name) {
+	const limit = 5 * time.Second
+	history, err := readHistory(js, name, limit)
+	for told := false; err != nil; history, err = readHistory(js, name, limit) {
 		if !told {
 			told = true
 			p.logger.Warn("earlier versions of the policy cannot be read: the built-in policy holds until they can", "policy", name, "err", err)

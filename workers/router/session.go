@@ -259,7 +259,7 @@ func (r *Router) decide(q *asked, now time.Time) (policy.Answer, error) {
 	in := policy.Input{
 		Session: cmp.Or(c.SessionID, c.App+"/"+c.Stream), App: c.App, Stream: c.Stream, Pinned: q.pin, Current: q.current, Region: c.Region, ISP: c.ISP,
 		CDNs: cdns, SinceMoveSec: math.Inf(1), Round: now.UnixNano() / int64(r.s.SteeringTTL),
-		Avoid: q.avoid, Trying: q.trying,
+		Avoid: q.avoid, Trying: q.trying, OverflowAt: schemas.NumberParam(q.params, schemas.ParamOverflowAt),
 	}
 	if moved := latest(q.moved, c.MovedUnix); !moved.IsZero() {
 		in.SinceMoveSec = max(now.Sub(moved).Seconds(), 0)

@@ -102,12 +102,16 @@ func (c *Control) Save(ctx context.Context, x *schemas.Experiment) (*schemas.Exp
 	})
 }
 
-// Start lets a draft assign sessions. It refuses one whose share of its layer another running experiment has.
+// Start lets a draft assign sessions. It refuses one whose share of its layer another running experiment has, and one
+// whose arms name a policy that is not there: routers would obey another in its place.
 func (c *Control) Start(ctx context.Context, name, reason string) (*schemas.Experiment, error) {
 	x, err := c.move(ctx, name, schemas.ExperimentDraft, schemas.ExperimentRunning, reason, func(v *schemas.Experiment) error {
 		v.StartedUnixUs = c.now().UnixMicro()
 		if v.Ramp != nil {
 			v.Coverage = v.Ramp.Steps[0]
+		}
+		if err := c.policiesAreThere(ctx, v); err != nil {
+			return err
 		}
 		return c.layerIsFree(ctx, v, func(*schemas.Experiment) bool { return true })
 	})

@@ -12,6 +12,7 @@ import (
 	"github.com/spillway-live/spillway/schemas"
 	"github.com/spillway-live/spillway/schemas/registry"
 	"github.com/spillway-live/spillway/testenv/bus/bustest"
+	"github.com/spillway-live/spillway/workers/router/policy"
 )
 
 func draft(name string) *schemas.Experiment {
@@ -181,5 +182,33 @@ func TestRollOut(t *testing.T) {
 	}
 	if last := h[len(h)-1].Experiment; !strings.Contains(last.ChangeReason, "rolled out to live, other.star: agreed") {
 		t.Errorf("the history does not tell: %q", last.ChangeReason)
+	}
+}
+
+// An experiment starts only if routers can obey the policies that its arms name.
+func TestStartWantsItsPolicies(t *testing.T) {
+	b := bustest.Start(t)
+	ctx := t.Context()
+	policies, err := registry.Open(ctx, b.JS, schemas.BucketPolicies, policy.Value)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for version := 1; version <= 2; version++ {
+		if _, err := policies.Put(ctx, "mine", &schemas.Policy{Name: "mine", Version: version, Kind: schemas.PolicyBalance}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c := &control.Control{JS: b.JS, By: "ana"}
+	for ref, want := range map[string]bool{"mine": true, "mine@1": true, "mine@2": true, "mine@3": false, "nobody": false, "quality": true, "quality@1": true, "quality@2": false} {
+		x := draft("x-" + strings.ReplaceAll(ref, "@", "-"))
+		x.Layer = x.Name
+		x.Arms[1].Params = map[string]string{schemas.ParamPolicy: ref}
+		if _, err := c.Save(ctx, x); err != nil {
+			t.Fatal(err)
+		}
+		_, err := c.Start(ctx, x.Name, "")
+		if want && err != nil || !want && (!errors.Is(err, control.ErrRule) || !strings.Contains(err.Error(), "arms[1].params.policy")) {
+			t.Errorf("policy %s: %v, want it to start: %v", ref, err, want)
+		}
 	}
 }

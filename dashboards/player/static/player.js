@@ -88,8 +88,16 @@ async function place(name, wait) {
   state.waiting = null;
 }
 
-// The streams before and after a place in the list.
-const beside = (i) => (streams.length < 2 ? [] : [...new Set([streams[(i + 1) % streams.length], streams[(i + streams.length - 1) % streams.length]])].filter((s) => s !== streams[i]));
+// How many streams are asked for ahead of a swipe: the next and the one before, or as many as the session's
+// parameter says.
+let preload = 2;
+
+// The streams around a place in the list, the nearest first, the next before the one behind.
+function beside(i) {
+  const near = [];
+  for (let k = 1; k < streams.length; k++) near.push(streams[(i + k) % streams.length], streams[(i - k + streams.length) % streams.length]);
+  return [...new Set(near)].slice(0, preload);
+}
 
 const ahead = new Map(); // stream -> answer given ahead of time, and until when (ms) its order is worth keeping
 
@@ -193,6 +201,9 @@ function play(d) {
 
   const p = d.params || {};
   const number = (v) => (v === undefined || isNaN(Number(v)) ? undefined : Number(v));
+  const asked = preload;
+  preload = number(p.preload_neighbours) ?? 2;
+  if (preload > asked) lookAhead();
   const config = {
     lowLatencyMode: true,
     // The first fragments are asked for as soon as the playlist is there, without waiting for the MediaSource.

@@ -32,6 +32,9 @@ type Input struct {
 	Trying string
 	// Region and ISP are the viewer's.
 	Region, ISP string
+	// OverflowAt is the share of its capacity from which on a CDN takes this session
+	// only when no other has room; 0: as the registry and the policy say.
+	OverflowAt float64
 	// PublishCDN is the CDN that the stream's publisher came through; empty if unknown.
 	PublishCDN string
 	CDNs       []schemas.CDN
@@ -115,6 +118,24 @@ func known(x float64) float64 {
 func Load(c *schemas.CDN, f *Facts, region string) float64 {
 	all, here := used(c, f, region, Limit(c))
 	return max(all*factor(f.Growth), here*factor(f.RegionGrowth))
+}
+
+// load is [Load], but by what the CDN can serve where the session has a threshold
+// of its own: that stands in the place of where the CDN begins to spill.
+func (in *Input) load(c *schemas.CDN, f *Facts) float64 {
+	if in.OverflowAt <= 0 || c.CapacityViewers <= 0 {
+		return Load(c, f, in.Region)
+	}
+	all, here := used(c, f, in.Region, c.CapacityViewers)
+	return max(all*factor(f.Growth), here*factor(f.RegionGrowth))
+}
+
+// spillAt is the load from which on a CDN counts as full for this session.
+func (in *Input) spillAt() float64 {
+	if in.OverflowAt > 0 {
+		return in.OverflowAt
+	}
+	return 1
 }
 
 func factor(growth float64) float64 {

@@ -222,7 +222,7 @@ func (p *Policy) open(in *Input) (open []candidate, excluded []schemas.Candidate
 	open = make([]candidate, 0, len(in.CDNs))
 	for i := range in.CDNs {
 		c := candidate{cdn: &in.CDNs[i], facts: in.facts(i)}
-		c.load = Load(c.cdn, c.facts, in.Region)
+		c.load = in.load(c.cdn, c.facts)
 		here := c.cdn.Name == in.Current || c.cdn.Name == in.Pinned
 		why := ""
 		switch {
@@ -256,7 +256,7 @@ func (in *Input) tier(c *candidate) tier {
 		return tierFailing
 	case c.cdn.Name == in.Current:
 		return tierCurrent
-	case c.load >= 1:
+	case c.load >= in.spillAt():
 		return tierFull
 	}
 	return tierRoom

@@ -49,8 +49,12 @@ var tierNames = map[tier]string{
 
 // pad is the soft price of nearness to capacity: 0 up to PadFrom, then growing
 // linearly (Cedexis openmix's fusion-cdn-avoid-bursting).
-func (p *Policy) pad(load float64) float64 {
-	return max(0, load/p.padFrom-1) * p.padFactor
+func (p *Policy) pad(in *Input, load float64) float64 {
+	from := p.padFrom
+	if in.OverflowAt > 0 {
+		from = in.OverflowAt
+	}
+	return max(0, load/from-1) * p.padFactor
 }
 
 // rate gives a candidate its score; higher is better.
@@ -67,9 +71,9 @@ func (p *Policy) rate(in *Input, c *candidate) error {
 			c.score = math.Log(lot(in.Session, "weight "+c.cdn.Name)) / w
 		}
 	case schemas.PolicyQuality:
-		c.score = -(c.facts.Harm() + baseHarm) * (1 + p.pad(c.load))
+		c.score = -(c.facts.Harm() + baseHarm) * (1 + p.pad(in, c.load))
 	case schemas.PolicyCost:
-		c.score = -(PriceUSDPerGB(c.cdn, c.facts)*(1+p.pad(c.load)) + p.lossUSD*c.facts.Harm())
+		c.score = -(PriceUSDPerGB(c.cdn, c.facts)*(1+p.pad(in, c.load)) + p.lossUSD*c.facts.Harm())
 	case schemas.PolicyExpression:
 		s, err := p.eval(in, c)
 		if err != nil {
