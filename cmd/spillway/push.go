@@ -1,6 +1,8 @@
 package main
 
 import (
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"flag"
 	"fmt"
@@ -156,13 +158,31 @@ func (c *commands) showPushes(ctx ctx, b *base, r *pushRegistry, only string, as
 	return w.Flush()
 }
 
-// pushRole pushes streams to targets.
-func (d *deps) pushRole() role {
+// registerPushCA adds which certificates of rtmps:// targets are trusted.
+func registerPushCA(fs *flag.FlagSet, file *string) {
+	fs.StringVar(file, "push-ca", "", "PEM `file` of authorities, or of self-signed certificates, that push targets with rtmps:// may have beside those of the system")
+}
+
+// pushRole pushes streams to targets. Certificates are always verified; ca is a file of more authorities, or empty.
+func (d *deps) pushRole(ca string) (role, error) {
 	p := &push.Pusher{JetStream: d.js, Logger: d.log(push.Role), Registerer: d.reg}
-	return role{push.Role, p.Run}
+	if ca != "" {
+		roots, err := x509.SystemCertPool()
+		if err != nil {
+			return role{}, fmt.Errorf("read the system's authorities: %w", err)
+		}
+		if roots, err = addAuthorities(roots, ca); err != nil {
+			return role{}, fmt.Errorf("--push-ca: %w", err)
+		}
+		p.TLS = &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots}
+	}
+	return role{push.Role, p.Run}, nil
 }
 
 func (s *system) startPush(ctx) error {
-	s.add(s.d.pushRole())
-	return nil
+	r, err := s.d.pushRole(s.f.pushCA)
+	if err == nil {
+		s.add(r)
+	}
+	return err
 }

@@ -96,16 +96,23 @@ func (f *regionFile) bus() (o bus.RegionOptions, err error) {
 	}
 	o.RemoteTLS = &tls.Config{MinVersion: tls.VersionTLS12}
 	if f.TLSCA != "" {
-		pem, err := os.ReadFile(f.TLSCA)
-		if err != nil {
+		if o.RemoteTLS.RootCAs, err = addAuthorities(x509.NewCertPool(), f.TLSCA); err != nil {
 			return o, fmt.Errorf("--region-config: tls_ca: %w", err)
-		}
-		o.RemoteTLS.RootCAs = x509.NewCertPool()
-		if !o.RemoteTLS.RootCAs.AppendCertsFromPEM(pem) {
-			return o, fmt.Errorf("--region-config: tls_ca: %s has no certificate", f.TLSCA)
 		}
 	}
 	return o, nil
+}
+
+// addAuthorities adds the certificates of a PEM file.
+func addAuthorities(pool *x509.CertPool, file string) (*x509.CertPool, error) {
+	pem, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	if !pool.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("%s has no certificate", file)
+	}
+	return pool, nil
 }
 
 // relay gives the relay's part.

@@ -150,7 +150,8 @@ func (c *commands) roleCommands() []*ffcli.Command {
 		r, err := d.pullerRole(ctx, nil)
 		return one(r, err)
 	})
-	add("pusher", "push streams to CDNs and services by RTMP; see spillway push", nil, func(d *deps) ([]role, error) { return one(d.pushRole(), nil) })
+	var pushCA string
+	add("pusher", "push streams to CDNs and services by RTMP; see spillway push", func(fs *flag.FlagSet) { registerPushCA(fs, &pushCA) }, func(d *deps) ([]role, error) { return one(d.pushRole(pushCA)) })
 	var probes probeFlags
 	add("probe", "pull live streams through every CDN at a low rate, so that a CDN without viewers is known", probes.register, func(d *deps) ([]role, error) { return one(d.probeRole(probes), nil) })
 	var media mediaFlags

@@ -28,6 +28,7 @@ type upFlags struct {
 	geo         string
 	profile     string
 	region      string // file
+	pushCA      string // file
 	ladder      string
 	tls         encryptedFlags
 	media       mediaFlags
@@ -56,6 +57,7 @@ func (f *upFlags) register(fs *flag.FlagSet) {
 	fs.StringVar(&f.store, "store", "", "`URL` of the object store of what viewers may seek back to: file:///PATH or s3://BUCKET/PREFIX?endpoint=https://HOST&region=R (default: a folder of the data directory)")
 	fs.StringVar(&f.cdns, "cdns", "a,b,c", "`names` of the CDN edges to run")
 	f.tls.registerFiles(fs)
+	registerPushCA(fs, &f.pushCA)
 	f.srt.register(fs)
 	f.whip.register(fs)
 	fs.StringVar(&f.region, "region-config", "", "`file` that makes this one of several regions: its name, its links, their passwords")

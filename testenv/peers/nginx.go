@@ -23,12 +23,26 @@ type NginxRTMP struct {
 
 const debianRTMPModule = "/usr/lib/nginx/modules/ngx_rtmp_module.so"
 
-// Start runs the server until ctx ends or Stop, and returns when it listens.
-func (n NginxRTMP) Start(ctx context.Context) (*Server, error) {
+// Installed tells whether nginx and its RTMP module are there.
+func (n NginxRTMP) Installed() bool {
+	_, err := n.binary()
+	if err == nil {
+		_, err = os.Stat(orDefault(n.Module, debianRTMPModule))
+	}
+	return err == nil
+}
+
+func (n NginxRTMP) binary() (string, error) {
 	binary, err := resolve(orDefault(n.Binary, "nginx"))
 	if err != nil && n.Binary == "" {
 		binary, err = resolve("/usr/sbin/nginx")
 	}
+	return binary, err
+}
+
+// Start runs the server until ctx ends or Stop, and returns when it listens.
+func (n NginxRTMP) Start(ctx context.Context) (*Server, error) {
+	binary, err := n.binary()
 	const remedy = "install it (Debian: apt-get install nginx-light libnginx-mod-rtmp) or give its path"
 	if err != nil {
 		return nil, fmt.Errorf("find nginx: %w: %s", err, remedy)

@@ -3,7 +3,6 @@ package push_test
 import (
 	"context"
 	"log/slog"
-	"net"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -13,11 +12,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-	"golang.org/x/sync/errgroup"
-
-	"github.com/spillway-live/spillway/ingest/publish"
 	"github.com/spillway-live/spillway/ingest/publish/publishtest"
-	"github.com/spillway-live/spillway/ingest/rtmp"
 	"github.com/spillway-live/spillway/schemas"
 	"github.com/spillway-live/spillway/schemas/registry"
 	"github.com/spillway-live/spillway/testenv/await"
@@ -45,27 +40,6 @@ func background(t *testing.T, f func(ctx context.Context) error) (stop func()) {
 	return stop
 }
 
-// ingest takes publishers and gives its address.
-func ingest(t *testing.T, b *bustest.Bus) string {
-	t.Helper()
-	svc, err := publish.New(t.Context(), publish.Settings{JetStream: b.JS, Auth: publish.Auth{OpenLoopback: true}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	srv, err := rtmp.New(rtmp.Settings{Listen: "127.0.0.1:0", Publish: svc})
-	if err != nil {
-		t.Fatal(err)
-	}
-	background(t, func(ctx context.Context) error {
-		var g errgroup.Group
-		g.Go(func() error { return svc.Run(ctx) })
-		g.Go(func() error { return srv.Run(ctx) })
-		return g.Wait()
-	})
-	<-srv.Ready()
-	return srv.Addr().String()
-}
-
 type lockedText struct {
 	mu sync.Mutex
 	b  strings.Builder
@@ -83,49 +57,54 @@ func (l *lockedText) String() string {
 	return l.b.String()
 }
 
-// A stream is pushed to our own ingest, where it plays, beside a target that is not
-// there and one that takes nothing. The process that pushes is killed, and another
-// goes on. No log or state has a key.
+// Streams are pushed to targets that take them (our own ingest, also over TLS and
+// with HEVC, and nginx, where they play) beside targets that are not there, take
+// connections and say nothing, take a publisher and read nothing, and close in the
+// middle. The process that pushes is killed, and another goes on. The streams
+// themselves miss nothing, and no log or state has a key.
 func TestOneTargetNeverTouchesAnother(t *testing.T) {
 	b := bustest.StartWith(t, schemas.BusSettings{MediaRetention: 5 * time.Minute}, bus.Options{})
-	addr := ingest(t, b)
+	addr, addrTLS, trust := ingest(t, b)
 	clip := filepath.Join(t.TempDir(), "clip.flv")
 	if err := (publisher.Clip{Path: clip, Seconds: 2, KeyframeSeconds: 1, Width: 320, Height: 180, BitrateKbps: 300}).Make(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	background(t, (&publisher.Replay{File: clip, URLs: []string{"rtmp://" + addr + "/live/demo"}, Spread: -1, Logger: slog.New(slog.DiscardHandler)}).Run)
+	publishHEVC(t, "rtmp://"+addr+"/live#hevc")
 
-	deaf, err := net.Listen("tcp", "127.0.0.1:0") // takes connections and says nothing
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer deaf.Close()
-	closed, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	closed := listen(t)
 	closed.Close()
+	deaf := listen(t) // takes connections and says nothing
+	const secret = "sesame-open"
+	all := map[string]string{
+		"good":   "rtmp://" + addr + "/pushed/{stream}-" + secret,
+		"secure": "rtmps://" + addrTLS + "/secure/{stream}-" + secret,
+		"gone":   "rtmp://" + closed.Addr().String() + "/app/{stream}-" + secret,
+		"deaf":   "rtmp://user:" + secret + "@" + deaf.Addr().String() + "/app/{stream}-" + secret + "?auth=" + secret,
+		"stuck":  "rtmp://" + takes(t, 0) + "/app/{stream}-" + secret,
+		"closes": "rtmp://" + takes(t, 20) + "/app/{stream}-" + secret,
+	}
+	nginx := startNginx(t)
+	if nginx != nil {
+		all["nginx"] = nginx.PublishURL("{stream}-" + secret)
+	}
 	targets, err := registry.Open(t.Context(), b.JS, schemas.BucketPushes, schemas.ParsePushTarget)
 	if err != nil {
 		t.Fatal(err)
 	}
-	const secret = "sesame-open"
-	for name, url := range map[string]string{
-		"good": "rtmp://" + addr + "/pushed/{stream}-" + secret,
-		"gone": "rtmp://" + closed.Addr().String() + "/app/{stream}-" + secret,
-		"deaf": "rtmp://user:" + secret + "@" + deaf.Addr().String() + "/app/{stream}-" + secret + "?auth=" + secret,
-	} {
-		if _, err := targets.Edit(t.Context(), name, func(d *schemas.PushTarget, _ bool) error {
-			*d = schemas.PushTarget{App: "live", URL: url}
-			return nil
-		}); err != nil {
+	for name, url := range all {
+		target := schemas.PushTarget{App: "live", URL: url}
+		if name != "good" {
+			target.Stream = "demo"
+		}
+		if _, err := targets.Edit(t.Context(), name, func(d *schemas.PushTarget, _ bool) error { *d = target; return nil }); err != nil {
 			t.Fatal(err)
 		}
 	}
 	var said lockedText
 	pusher := func(js jetstream.JetStream) func(context.Context) error {
 		return (&push.Pusher{JetStream: js, RetryFirst: 50 * time.Millisecond, RetryMost: 200 * time.Millisecond, ConnectTimeout: time.Second,
-			LeaseTTL: 1500 * time.Millisecond, Logger: slog.New(slog.NewTextHandler(&said, &slog.HandlerOptions{Level: slog.LevelDebug}))}).Run
+			TLS: trust, LeaseTTL: 1500 * time.Millisecond, Logger: slog.New(slog.NewTextHandler(&said, &slog.HandlerOptions{Level: slog.LevelDebug}))}).Run
 	}
 	victim, err := b.Server.Connect("victim", nil)
 	if err != nil {
@@ -153,44 +132,64 @@ func TestOneTargetNeverTouchesAnother(t *testing.T) {
 		}
 		return *s
 	}
-	pushed := schemas.StreamKey{App: "pushed", Stream: "demo-" + secret}
-	await.True(t, "the good target has the stream", func() bool {
-		s := state("good")
-		st, ok := publishtest.State(t, b.JS, pushed)
-		return ok && st.Live && s.Phase == schemas.PushSending && s.Bytes > 100_000
+	pushed, secure, hevc := schemas.StreamKey{App: "pushed", Stream: "demo-" + secret}, schemas.StreamKey{App: "secure", Stream: "demo-" + secret}, schemas.StreamKey{App: "pushed", Stream: "hevc-" + secret}
+	await.Text(t, "good targets have the streams", func() string {
+		if s := state("good"); s.Phase != schemas.PushSending || s.Bytes < 100_000 {
+			return "phase " + string(s.Phase)
+		}
+		for _, k := range []schemas.StreamKey{pushed, secure, hevc} {
+			if st, ok := publishtest.State(t, b.JS, k); !ok || !st.Live || len(st.Epoch.Tracks) != 2 {
+				return k.App
+			}
+		}
+		return ""
 	})
+	if st, _ := publishtest.State(t, b.JS, hevc); !slices.ContainsFunc(st.Epoch.Tracks, func(x schemas.TrackInfo) bool { return strings.HasPrefix(x.Codec, "hvc1") }) {
+		t.Errorf("HEVC came out as %+v", st.Epoch.Tracks)
+	}
 	await.Text(t, "the bad ones are tried again, with the reason", func() string {
-		for _, name := range []string{"gone", "deaf"} {
-			if s := state(name); s.Reconnects < 2 || s.Bytes > 0 {
+		for _, name := range []string{"gone", "deaf", "closes"} {
+			if s := state(name); s.Reconnects < 2 || name != "closes" && s.Bytes > 0 {
 				return name + ": " + string(s.Phase)
 			}
 		}
 		return ""
 	})
+	plays(t, nginx, "demo-"+secret)
 	first := state("good")
 	background(t, pusher(b.JS))
 	kill1(victim)
 	await.Text(t, "another process goes on", func() string {
 		if s := state("good"); s.Holder == first.Holder || s.Phase != schemas.PushSending || s.Bytes < 50_000 {
-			return string(s.Phase)
+			return "phase " + string(s.Phase)
 		}
 		return ""
 	})
 	kill()
 	<-dead
+	// Which refuses a second publisher until the connection of the first is gone.
+	await.Text(t, "nginx is pushed to again", func() string {
+		if s := state("nginx"); nginx != nil && (s.Holder == first.Holder || s.Phase != schemas.PushSending) {
+			return "phase " + string(s.Phase)
+		}
+		return ""
+	})
 
-	r := publishtest.Record(t, b.JS, pushed)
-	i := slices.IndexFunc(r.Opens, func(o *schemas.EpochOpen) bool { return len(o.Tracks) == 2 })
-	if i < 0 {
-		t.Fatalf("no epoch has picture and sound: %+v", r.Opens)
+	for _, k := range []schemas.StreamKey{pushed, secure, hevc} {
+		r := publishtest.Record(t, b.JS, k)
+		i := slices.IndexFunc(r.Opens, func(o *schemas.EpochOpen) bool { return len(o.Tracks) == 2 })
+		if i < 0 {
+			t.Fatalf("%s: no epoch has picture and sound: %+v", k.App, r.Opens)
+		}
+		if n := r.Decode(t, r.Opens[i]); n[schemas.Video] < 20 || n[schemas.Audio] < 20 {
+			t.Errorf("%s: decoded %v", k.App, n)
+		}
 	}
-	if n := r.Decode(t, r.Opens[i]); n[schemas.Video] < 20 || n[schemas.Audio] < 20 {
-		t.Errorf("decoded %v", n)
-	}
+	publishtest.Record(t, b.JS, source) // which looks for gaps
 	if state("good").DroppedFrames > 300 {
 		t.Errorf("the good target lost %d frames", state("good").DroppedFrames)
 	}
-	for _, name := range []string{"good", "gone", "deaf"} {
+	for name := range all {
 		if s := state(name); strings.Contains(s.Reason, secret) {
 			t.Errorf("%s's state shows the key: %s", name, s.Reason)
 		}
