@@ -1,12 +1,17 @@
 package schemas
 
 import (
+	"cmp"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
 )
 
 // Buckets of push targets.
@@ -142,4 +147,27 @@ func ParsePushState(key string, value []byte) (*PushState, error) {
 		return nil, fmt.Errorf("the state under key %s is of %s", key, want)
 	}
 	return &s, nil
+}
+
+// PushStates reads what pushes do now, by target; those of processes that are gone are left out.
+func PushStates(ctx context.Context, states jetstream.KeyValue) (map[string][]*PushState, error) {
+	keys, err := states.ListKeysFiltered(ctx, "state.>")
+	if err != nil {
+		return nil, fmt.Errorf("list pushes: %w", err)
+	}
+	out := map[string][]*PushState{}
+	for key := range keys.Keys() {
+		e, err := states.Get(ctx, key)
+		if err != nil {
+			continue // it has just ended
+		}
+		s, err := ParsePushState(key, e.Value())
+		if err == nil && time.Since(e.Created()) < PushHoldsFor {
+			out[s.Target] = append(out[s.Target], s)
+		}
+	}
+	for _, l := range out {
+		slices.SortFunc(l, func(a, b *PushState) int { return cmp.Or(cmp.Compare(a.App, b.App), cmp.Compare(a.Stream, b.Stream)) })
+	}
+	return out, nil
 }

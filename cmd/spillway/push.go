@@ -90,24 +90,10 @@ func (c *commands) pushAdd(b *base) *ffcli.Command {
 }
 
 // pushStates are what pushes do now, by target.
-func pushStates(ctx ctx, b *base) (map[string][]*schemas.PushState, error) {
-	out := map[string][]*schemas.PushState{}
-	err := b.withBucket(ctx, schemas.BucketPushStates, func(kv jetstream.KeyValue) error {
-		keys, err := kv.ListKeysFiltered(ctx, "state.>")
-		if err != nil {
-			return fmt.Errorf("list pushes: %w", err)
-		}
-		for key := range keys.Keys() {
-			e, err := kv.Get(ctx, key)
-			if err != nil {
-				continue // it has just ended
-			}
-			s, err := schemas.ParsePushState(key, e.Value())
-			if err == nil && time.Since(e.Created()) < schemas.PushHoldsFor {
-				out[s.Target] = append(out[s.Target], s)
-			}
-		}
-		return nil
+func pushStates(ctx ctx, b *base) (out map[string][]*schemas.PushState, err error) {
+	err = b.withBucket(ctx, schemas.BucketPushStates, func(kv jetstream.KeyValue) error {
+		out, err = schemas.PushStates(ctx, kv)
+		return err
 	})
 	return out, err
 }

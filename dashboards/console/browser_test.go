@@ -75,10 +75,15 @@ func TestInBrowser(t *testing.T) {
 	gone := stateOf(schemas.StreamKey{App: "shop", Stream: "gone"}, time.Now().Add(-2*time.Minute))
 	gone.Live, gone.EndReason = false, `<img src=x onerror="document.title='owned'">`
 	put(t, streams, "shop.gone", gone)
+	pushes, states := bucket(t, b.JS, schemas.BucketPushes), bucket(t, b.JS, schemas.BucketPushStates)
+	put(t, pushes, "cdn-b", schemas.PushTarget{App: "live", Stream: "demo", URL: "rtmp://cdn-b.example/live/sesame"})
+	put(t, pushes, "later", schemas.PushTarget{App: "shop", URL: "rtmp://later.example/live/{stream}-sesame"})
+	failing := schemas.PushState{Target: "cdn-b", App: "live", Stream: "demo", Phase: schemas.PushBackingOff, Reason: "the target ended the connection: EOF", Reconnects: 7, SinceUnixUs: time.Now().UnixMicro()}
 	alive, stop := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		for n := 0; alive.Err() == nil; n++ {
+			put(t, states, schemas.PushStateKey("cdn-b", keys[0]), failing)
 			for i, k := range keys {
 				s := stateOf(k, time.Now())
 				s.Stats.VideoBps += int64((n*7919 + i*104729) % 300_000)
@@ -175,6 +180,13 @@ func TestInBrowser(t *testing.T) {
 	n, bytes = weight()
 	t.Logf("CDNs: %d requests, %.1f kB", n, bytes/1000)
 	shot("cdns")
+
+	if err := chromedp.Run(ctx, chromedp.Navigate(c.URL()+"/pushes")); err != nil {
+		t.Fatal(err)
+	}
+	until("push targets, the failing one with its reason and reconnects, no key", `[...document.querySelectorAll("table.pushes tbody tr")].map(r => r.cells[0].textContent + " " + r.cells[3].textContent + " " + r.cells[7].textContent).join() === "cdn-b backing off 7,later idle "
+		&& document.querySelector(".badge.bad") && document.body.textContent.includes("target ended") && !document.body.textContent.includes("sesame")`)
+	shot("pushes")
 
 	if err := chromedp.Run(ctx, chromedp.Navigate(c.URL()+"/"), chromedp.WaitVisible(`a[href="/streams/live/demo"]`), chromedp.Click(`a[href="/streams/live/demo"]`)); err != nil {
 		t.Fatal(err)

@@ -4,7 +4,7 @@
 //
 //	GET /  /cdns  /streams/<app>/<stream>      pages
 //	GET /v1/live                               server-sent events
-//	GET /v1/streams  /v1/cdns                  JSON
+//	GET /v1/streams  /v1/cdns  /v1/pushes      JSON
 //	GET /<app>/<stream>/picture.jpg            latest picture
 //	GET /v1/pictures/<app>/<stream>?from=&to=  history (JSON), /<seq>.jpg one picture
 //	GET /v1/settings/<bucket>                  all entries, without passwords: cdns, policies, apps, sources, pushes, shares

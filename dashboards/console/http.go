@@ -46,6 +46,7 @@ func (c *Console) handler() http.Handler {
 		v := c.st.view(time.Now())
 		answer(w, map[string]any{"cdns": v.CDNs, "totals": v.Totals, "bus": v.Bus, "clickhouse": v.Click})
 	})
+	mux.HandleFunc("GET /v1/pushes", c.pushes)
 	c.settings(mux)
 	mux.HandleFunc("GET /v1/pictures/{app}/{stream}", c.serveHistory)
 	mux.HandleFunc("GET /v1/pictures/{app}/{stream}/{picture}", c.serveOne)

@@ -43,6 +43,7 @@ func (c *Console) pages() []pageDef {
 	return []pageDef{
 		{name: "overview", title: "Overview", path: "/{$}", nav: true},
 		uplot(pageDef{name: "cdns", title: "CDNs", path: "/cdns", nav: true}),
+		{name: "pushes", title: "Push targets", path: "/pushes", nav: true},
 		{name: "stream", path: "/streams/{app}/{stream}", check: streamTitle},
 	}
 }
