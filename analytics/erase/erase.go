@@ -2,7 +2,7 @@
 //
 // It promises: once Viewer has returned without error no table has a row that
 // bears one of the viewer's hashes, or no viewer and the id of a session that
-// did. Rows that bear another viewer's hash stay, whatever their session's id:
+// did (in experiment_units, the hash of one). Rows that bear another viewer's hash stay, whatever their session's id:
 // players choose it, and two may choose the same. Roll-ups
 // are left as they are: they hold sums by place, device and time, and no ids.
 // What is still on its way (bus, spools, open sessions) is deleted as it
@@ -62,6 +62,8 @@ func (r *Report) WriteText(w io.Writer) error {
 type target struct {
 	name                  string
 	viewer, session, unit bool
+	// hash: it has unit_hash, sipHash64 of a viewer's hash or of a session's id.
+	hash bool
 }
 
 var identifier = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]{0,63}$`)
@@ -135,8 +137,8 @@ func targets(ctx context.Context, conn driver.Conn, database string, cluster boo
 	if cluster {
 		engine = "Distributed"
 	}
-	rows, err := conn.Query(ctx, `SELECT table, has(groupArray(name), 'viewer_id'), has(groupArray(name), 'session_id'), has(groupArray(name), 'unit')
-		FROM system.columns WHERE database = ? AND name IN ('viewer_id', 'session_id', 'unit')
+	rows, err := conn.Query(ctx, `SELECT table, has(groupArray(name), 'viewer_id'), has(groupArray(name), 'session_id'), has(groupArray(name), 'unit'), has(groupArray(name), 'unit_hash')
+		FROM system.columns WHERE database = ? AND name IN ('viewer_id', 'session_id', 'unit', 'unit_hash')
 		AND table IN (SELECT name FROM system.tables WHERE database = ? AND engine LIKE ?) GROUP BY table ORDER BY table`, database, database, engine)
 	if err != nil {
 		return nil, fmt.Errorf("list tables of %s: %w", database, err)
@@ -145,11 +147,11 @@ func targets(ctx context.Context, conn driver.Conn, database string, cluster boo
 	var out []target
 	for rows.Next() {
 		var t target
-		var v, s, u uint8
-		if err := rows.Scan(&t.name, &v, &s, &u); err != nil {
+		var v, s, u, h uint8
+		if err := rows.Scan(&t.name, &v, &s, &u, &h); err != nil {
 			return nil, fmt.Errorf("list tables of %s: %w", database, err)
 		}
-		t.viewer, t.session, t.unit = v == 1, s == 1, u == 1
+		t.viewer, t.session, t.unit, t.hash = v == 1, s == 1, u == 1, h == 1
 		out = append(out, t)
 	}
 	return out, rows.Err()
@@ -196,6 +198,9 @@ func (t target) byViewer(hashes []string) []string {
 	if t.unit {
 		ids = append(ids, in("unit", hashes))
 	}
+	if t.hash {
+		ids = append(ids, hashIn(hashes))
+	}
 	if len(ids) == 0 {
 		return nil
 	}
@@ -204,8 +209,13 @@ func (t target) byViewer(hashes []string) []string {
 
 // bySession are the rows of the sessions that bear no viewer: those of another's stay, who has chosen the same id.
 func (t target) bySession(sessions []string) (out []string) {
+	if t.hash {
+		for part := range slices.Chunk(sessions, chunk) {
+			out = append(out, hashIn(part))
+		}
+	}
 	if !t.session {
-		return nil
+		return out
 	}
 	for part := range slices.Chunk(sessions, chunk) {
 		where := in("session_id", part)
@@ -224,6 +234,11 @@ func in(column string, values []string) string {
 		quoted[i] = "'" + strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(v) + "'"
 	}
 	return column + " IN (" + strings.Join(quoted, ", ") + ")"
+}
+
+// hashIn is in for a column that holds sipHash64 of the values.
+func hashIn(values []string) string {
+	return "has(arrayMap(v -> sipHash64(v), [" + strings.TrimSuffix(strings.TrimPrefix(in("", values), " IN ("), ")") + "]), unit_hash)"
 }
 
 // remove deletes and gives how many rows there were.

@@ -57,12 +57,18 @@ func TestViewer(t *testing.T) {
 	for _, x := range r.Tables {
 		got[x.Table] = x.Deleted
 	}
-	want := map[string]uint64{"telemetry": 40, "session_slices": 6, "decisions": 1, "exposures": 1, "sessions": 2}
+	want := map[string]uint64{"telemetry": 40, "session_slices": 6, "decisions": 1, "exposures": 1, "sessions": 2, "experiment_units": 2}
 	for table, n := range want {
 		if got[table] != n {
 			t.Errorf("%s: %d rows deleted, want %d", table, got[table], n)
 		}
 		var left, others, same uint64
+		if table == "experiment_units" {
+			if err := conn.QueryRow(ctx, "SELECT countIf(unit_hash != sipHash64('bbbb0001')), count() FROM "+table).Scan(&left, &others); err != nil || left != 0 || others != 1 {
+				t.Errorf("%s: %d rows left of the viewer, %d of all (%v); want 0 and 1", table, left, others, err)
+			}
+			continue
+		}
 		cond := "session_id IN ('s1', 's2') AND viewer_id = '' OR viewer_id LIKE 'aaaa%'"
 		if table == "exposures" {
 			cond += " OR unit LIKE 'aaaa%'"

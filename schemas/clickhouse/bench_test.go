@@ -3,6 +3,7 @@ package clickhouse
 import (
 	"context"
 	"fmt"
+	"math"
 	"strings"
 	"testing"
 	"time"
@@ -85,5 +86,48 @@ func BenchmarkSessionsByCDN(b *testing.B) {
 	measure("as-inserted")
 	run(b, conn, "OPTIMIZE TABLE spillway.sessions FINAL")
 	measure("merged")
+	b.ReportMetric(0, "ns/op")
+}
+
+// BenchmarkArmViews inserts slices of sessions in two experiments, with the views of segments and units and without, and
+// reports the server's processor time for each slice in microseconds.
+func BenchmarkArmViews(b *testing.B) {
+	const rows, blocks = 50_000, 6
+	conn := benchServer(b)
+	ctx := context.Background()
+	columns := `time_ms, kind, session_id, viewer_id, app, stream, cdn, region, isp, device, arms, sessions, attempts, starts, startup_ms, played_ms, stalled_ms, stalls,
+		latency_ms_sum, latency_weight_ms, bitrate_kbps_ms_sum, bitrate_weight_ms, reports, first_screen_bins, first_screen_counts, latency_bins, latency_counts`
+	run(b, conn, "CREATE TABLE default.staged ENGINE = Memory AS SELECT "+columns+" FROM spillway.session_slices LIMIT 0")
+	// One slice in eight begins a session, as ticks of some ten seconds make of sessions of a minute and a half.
+	run(b, conn, fmt.Sprintf(`INSERT INTO default.staged SELECT %d + number %% 20000, 'delta', lower(hex(sipHash128(number))), lower(hex(sipHash64(number))), 'live', 'stream' || toString(number %% 50),
+		['a', 'b', 'c'][1 + number %% 3], ['eu', 'us', 'ap'][1 + number %% 3], 'isp' || toString(number %% 20), ['phone', 'tv', 'desktop'][1 + number %% 3], ['player=control,route=new', 'player=low,route=old'][1 + number %% 2],
+		number %% 8 = 0, number %% 8 = 0, number %% 8 = 0, 300 + number %% 900, 10000, number %% 400, number %% 2, 10000 * 2000, 10000, 10000 * 3000, 10000, 3,
+		if(number %% 8 = 0, [250 + number %% 100], []), if(number %% 8 = 0, [1], []), [300 + number %% 50], [3] FROM numbers(%d)`, time.Now().UnixMilli(), rows))
+	measure := func(name string) {
+		least := int64(math.MaxInt64)
+		for block := range blocks {
+			us := int64(0)
+			count := func(events []clickhouse.ProfileEvent) {
+				for _, e := range events {
+					if e.ThreadID == 0 && e.Name == "OSCPUVirtualTimeMicroseconds" {
+						us += e.Value
+					}
+				}
+			}
+			ctx := clickhouse.Context(ctx, clickhouse.WithProfileEvents(count), clickhouse.WithSettings(clickhouse.Settings{
+				"insert_deduplication_token": fmt.Sprint(name, block), "deduplicate_blocks_in_dependent_materialized_views": 1, "max_block_size": rows, "min_insert_block_size_rows": rows,
+			}))
+			if err := conn.Exec(ctx, "INSERT INTO spillway.session_slices ("+columns+") SELECT * FROM default.staged"); err != nil {
+				b.Fatal(err)
+			}
+			least = min(least, us)
+		}
+		b.ReportMetric(float64(least)/rows, name+"-us/slice")
+	}
+	measure("all")
+	run(b, conn, "DETACH TABLE spillway.rollup_arm_segment_hour_mv")
+	measure("without-segments")
+	run(b, conn, "DETACH TABLE spillway.experiment_units_reported_mv")
+	measure("without-both")
 	b.ReportMetric(0, "ns/op")
 }

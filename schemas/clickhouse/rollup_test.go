@@ -73,6 +73,17 @@ func TestRollupsOfRepeatedBlocks(t *testing.T) {
 	same(t, conn, "hours of streams", "SELECT "+rollupSums+" FROM spillway.rollup_stream_hour", "SELECT "+rollupSums+" FROM spillway.rollup_minute")
 	same(t, conn, "hours of arms", "SELECT "+rollupSums+", uniqExact(bucket) FROM spillway.rollup_arm_hour", "SELECT "+rollupSums+", uniqExact(bucket) FROM spillway.rollup_arm_minute")
 	same(t, conn, "view of hours of arms", "SELECT sum(sessions), sum(reports) FROM spillway.v_arm_hour WHERE experiment = 'x' AND arm = 'c'", "SELECT sum(sessions), sum(reports) FROM spillway.session_slices")
+	for _, dimension := range []string{"cdn", "region", "isp", "device"} {
+		same(t, conn, "segments by "+dimension, fmt.Sprintf("SELECT groupArray(r) FROM (SELECT (value, sum(sessions), sum(stalled_ms), uniqExact(bucket)) AS r FROM spillway.rollup_arm_segment_hour WHERE dimension = '%s' GROUP BY value ORDER BY value)", dimension),
+			fmt.Sprintf("SELECT groupArray(r) FROM (SELECT (%s, sum(sessions), sum(stalled_ms), uniqExact(sipHash64('rollup_arm_segment', if(viewer_id = '', session_id, viewer_id)) %% 64)) AS r FROM spillway.session_slices GROUP BY %s ORDER BY %s)", dimension, dimension, dimension))
+	}
+	same(t, conn, "units that reported", "SELECT uniqExact(unit_hash), count(), any(arm) FROM spillway.experiment_units WHERE experiment = 'x' AND salt = ''", "SELECT 300, 300, 'c'")
+	for range 2 {
+		insertTwice(t, conn, "exposures", `INSERT INTO spillway.exposures (time, id, experiment, salt, unit, session_id, viewer_id, arm, reason)
+			SELECT toDateTime('2026-01-30 00:00:00', 'UTC') + number * 86400, toString(number), 'x', 's', 'u1', 's1', 'u1', ['c', 'd'][1 + (number = 3)], ['assigned', 'forced'][1 + (number = 0)] FROM numbers(4)`)
+	}
+	same(t, conn, "units exposed", "SELECT groupArray(r) FROM (SELECT (unit_hash = sipHash64('u1'), arm, toString(month), toString(min(first)), toString(max(last)), bucket = sipHash64('rollup_arm', 'x', 'u1') % 256) AS r FROM spillway.experiment_units WHERE salt = 's' GROUP BY unit_hash, arm, month, bucket ORDER BY arm, month)",
+		"SELECT [(1, 'c', '2026-01-01', '2026-01-31 00:00:00', '2026-01-31 00:00:00', 1), (1, 'c', '2026-02-01', '2026-02-01 00:00:00', '2026-02-01 00:00:00', 1), (1, 'd', '2026-02-01', '2026-02-02 00:00:00', '2026-02-02 00:00:00', 1)]")
 	for _, unit := range []string{"minute", "hour", "day"} {
 		same(t, conn, "CDN by "+unit, "SELECT sum(requests), sum(server_errors), sum(bytes) FROM spillway.v_cdn_health_"+unit, "SELECT count(), countIf(response_code >= 500), sum(bytes) FROM spillway.telemetry WHERE source = 'cdn_log'")
 		same(t, conn, "publishers by "+unit, "SELECT sum(reports), sum(publish_stall_ms) FROM spillway.v_publisher_"+unit, "SELECT count(), sum(publish_stall_ms) FROM spillway.telemetry WHERE source = 'publisher'")

@@ -195,7 +195,7 @@ func (l *loop) judge(ctx context.Context, x *schemas.Experiment, c *schemas.Expe
 		c.Held = "it has just begun"
 		return
 	}
-	r, err := report.Build(ctx, l.ClickHouse, x, report.Options{Database: l.Database, Until: until, Exact: true})
+	r, err := report.Build(ctx, l.ClickHouse, x, report.Options{Database: l.Database, Until: until, Exact: true, Brief: true})
 	if err != nil {
 		c.Held = fmt.Sprintf("its figures cannot be read: %v", err)
 		return

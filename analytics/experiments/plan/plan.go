@@ -103,14 +103,14 @@ func Warnings(x *schemas.Experiment) []string {
 	if len(x.Guardrails) == 0 {
 		add("no guardrails: nothing stops a harmful arm")
 	}
-	if x.Unit != schemas.UnitBlock && movesLoad(x) {
+	if x.Unit != schemas.UnitBlock && MovesLoad(x) {
 		add("arms route differently: they share the CDNs' capacity, so one arm's load changes the other's figures; for a large change take unit block (switchback)")
 	}
 	return out
 }
 
-// movesLoad says whether arms differ in where sessions go.
-func movesLoad(x *schemas.Experiment) bool {
+// MovesLoad says whether arms differ in where sessions go.
+func MovesLoad(x *schemas.Experiment) bool {
 	for _, name := range []string{schemas.ParamPolicy, schemas.ParamOverflowAt} {
 		for _, a := range x.Arms {
 			if a.Params[name] != x.Arms[0].Params[name] {

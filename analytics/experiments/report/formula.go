@@ -7,7 +7,7 @@ var columns = []string{
 	"sessions", "attempts", "starts", "startup_ms", "exits_before_start", "start_failures", "playback_failures",
 	"played_ms", "stalled_ms", "stalls", "switches", "cdn_moves",
 	"latency_ms_sum", "latency_weight_ms", "bitrate_kbps_ms_sum", "bitrate_weight_ms",
-	"dropped_frames", "frames_weight_ms", "requests", "request_errors", "request_bytes",
+	"dropped_frames", "frames_weight_ms", "requests", "request_errors", "request_bytes", "reports", "lost_reports",
 }
 
 // formula says how a metric comes from sums over units: num and den are sums of columns, scale brings the quotient to

@@ -1,6 +1,7 @@
 package report
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"math"
@@ -61,6 +62,8 @@ type Health struct {
 	LossP Figure `json:"loss_p"`
 	// Several is how many units were exposed to more than one arm.
 	Several int64 `json:"several_arms_units"`
+	// Interference says why one arm may have changed the other's figures; empty: nothing speaks for it.
+	Interference string `json:"interference,omitempty"`
 }
 
 // trusted is the p-value below which a check of the experiment's machinery fails.
@@ -79,34 +82,57 @@ func nStar(x *schemas.Experiment) float64 {
 	return 10_000
 }
 
-func (r *Report) health(e exposed) Health {
-	h := Health{Several: e.several}
+// leastUnits is how many units each arm needs before anything is judged. Blocks are few by nature; their pairs take the
+// time of day out.
+func leastUnits(x *schemas.Experiment) int64 {
+	if x.Unit == schemas.UnitBlock {
+		return 20
+	}
+	return stats.MinUnitsPerArm
+}
+
+func (r *Report) health(u *units) Health {
+	h := Health{Several: u.several}
+	problem := func(format string, a ...any) { h.Problems = append(h.Problems, fmt.Sprintf(format, a...)) }
+	note := func(format string, a ...any) { h.Notes = append(h.Notes, fmt.Sprintf(format, a...)) }
 	all := int64(0)
 	loss := make([][2]int64, len(r.Arms)) // silent, reporting
 	for i, a := range r.Arms {
 		all += a.Exposed
-		loss[i] = [2]int64{max(a.Exposed-a.Units, 0), min(a.Units, a.Exposed)}
+		loss[i] = [2]int64{a.Silent, a.Exposed - a.Silent}
 	}
 	if r.SRMP.Undefined == "" && r.SRMP.Value < trusted {
-		h.Problems = append(h.Problems, fmt.Sprintf("units are not split as planned (p = %.2g): something assigns or loses units unevenly", r.SRMP.Value))
+		problem("units are not split as planned (p = %.2g): something assigns or loses units unevenly", r.SRMP.Value)
 	}
-	if all > 0 && float64(e.several) > shareSeveral*float64(all) {
-		h.Problems = append(h.Problems, fmt.Sprintf("%d of %d units were exposed to more than one arm: the assignment changed under way", e.several, all))
+	if all > 0 && float64(u.several) > shareSeveral*float64(all) {
+		problem("%d of %d units were exposed to more than one arm: the assignment changed under way", u.several, all)
+	} else if u.several > 0 {
+		note("%d of %d units were exposed to more than one arm; they count in the arm they met first", u.several, all)
 	}
 	p, err := homogeneity(loss)
 	h.LossP = figure(p, err)
 	if err == nil && p < trusted {
-		h.Problems = append(h.Problems, fmt.Sprintf("telemetry is lost unevenly between the arms (p = %.2g): who reports is no fair sample", p))
+		problem("telemetry is lost unevenly between the arms (p = %.2g): who reports is no fair sample", p)
 	}
 	for i := range r.Arms {
-		if a := r.Arms[i]; a.Exposed == 0 && r.Experiment.Arms[i].Weight > 0 {
-			h.Notes = append(h.Notes, "arm "+a.Arm+" has no units yet")
-		} else if a.Units > a.Exposed+a.Exposed/100 {
-			h.Notes = append(h.Notes, fmt.Sprintf("arm %s: %d units report and %d were exposed: exposures are lost or late", a.Arm, a.Units, a.Exposed))
+		if a := r.Arms[i]; a.Exposed == 0 && a.Unexposed == 0 && r.Experiment.Arms[i].Weight > 0 {
+			note("arm %s has no units yet", a.Arm)
+		} else if a.Unexposed > a.Exposed/100 {
+			note("arm %s: %d units report and were never exposed, beside %d that were: exposures are lost or late", a.Arm, a.Unexposed, a.Exposed)
+		} else if a.Silent > a.Exposed/10 {
+			note("arm %s: %d of %d exposed units never reported; they count in the split and in figures per unit, and in no other", a.Arm, a.Silent, a.Exposed)
 		}
 	}
-	if slices.ContainsFunc(plan.Warnings(&r.Experiment), func(w string) bool { return strings.HasPrefix(w, "arms route differently") }) {
-		h.Notes = append(h.Notes, "arms route differently and share the CDNs' capacity: one arm's load may have changed the other's figures (interference); a full roll-out may do less, or more, than this says")
+	for arm, n := range u.reported {
+		if n > 0 && !slices.ContainsFunc(r.Arms, func(a ArmSize) bool { return a.Arm == arm }) {
+			note("%d units report an arm %q that the experiment does not have; they are left out", n, arm)
+		}
+	}
+	if m := r.primary(); m != nil && len(m.pairs) > 0 && m.pairs[0].dropped > 0 {
+		note("%d blocks have no partner with anything viewed and are left out of the paired comparison", m.pairs[0].dropped)
+	}
+	if r.Experiment.Unit != schemas.UnitBlock && plan.MovesLoad(&r.Experiment) {
+		h.Interference = "arms route differently and share the CDNs' capacity: one arm's load may have changed the other's figures (interference); a full roll-out may do less, or more, than this says. To be sure, run it again with unit block, where a whole region follows one arm at a time"
 	}
 	return h
 }
@@ -227,8 +253,8 @@ func (r *Report) judgeArm(m *MetricReport, i int, ripe bool, wait string, guards
 	if c.Difference.Undefined != "" {
 		return because(CannotTell, "%s cannot be compared: %s", m.Name, c.Difference.Undefined)
 	}
-	if n := min(r.Arms[0].Exposed, r.Arms[i+1].Exposed); n < stats.MinUnitsPerArm {
-		return because(KeepRunning, "%d units are too few for any verdict, %d an arm are the least", n, stats.MinUnitsPerArm)
+	if n := min(r.Arms[0].Exposed, r.Arms[i+1].Exposed); n < leastUnits(&r.Experiment) {
+		return because(KeepRunning, "%d units are too few for any verdict, %d an arm are the least", n, leastUnits(&r.Experiment))
 	}
 	better := func(s Span) bool { return s.Undefined == "" && sign(m)*s.Lower > 0 && sign(m)*s.Upper > 0 }
 	worse := func(s Span) bool { return s.Undefined == "" && sign(m)*s.Lower < 0 && sign(m)*s.Upper < 0 }
@@ -294,35 +320,36 @@ func (r *Report) guardrails() []GuardrailState {
 		for j := range r.Experiment.Arms[1:] {
 			s := GuardrailState{Metric: g.Metric, Arm: r.Experiment.Arms[j+1].Name, Margin: g.Margin, State: GuardOpen}
 			n := float64(r.Arms[0].Exposed + r.Arms[j+1].Exposed)
-			s.judge(m, j, n, r.Alpha/tests, nStar(&r.Experiment), min(r.Arms[0].Exposed, r.Arms[j+1].Exposed))
+			if got, least := min(r.Arms[0].Exposed, r.Arms[j+1].Exposed), leastUnits(&r.Experiment); got < least {
+				s.Reason = fmt.Sprintf("%d units an arm are too few, %d are the least", got, least)
+				s.Harm.Undefined = s.Reason
+			} else {
+				s.judge(m, j, n, r.Alpha/tests, nStar(&r.Experiment))
+			}
 			out = append(out, s)
 		}
 	}
 	return out
 }
 
-func (s *GuardrailState) judge(m *MetricReport, j int, n, alpha, nStar float64, least int64) {
+func (s *GuardrailState) judge(m *MetricReport, j int, n, alpha, nStar float64) {
 	control, arm := m.estimates[0], m.estimates[j+1]
 	fail := func(err error) { s.Reason = why(err); s.Harm.Undefined = s.Reason }
-	for _, e := range []armEstimate{control, arm} {
-		if e.err != nil {
-			fail(e.err)
-			return
-		}
-	}
-	if least < stats.MinUnitsPerArm {
-		s.Reason = fmt.Sprintf("%d units an arm are too few, %d are the least", least, stats.MinUnitsPerArm)
-		s.Harm.Undefined = s.Reason
-		return
-	}
-	d, err := stats.Difference(control.e, arm.e, stats.Test{Alpha: alpha})
-	if err != nil {
+	if err := cmp.Or(control.err, arm.err); err != nil {
 		fail(err)
 		return
 	}
 	dir := stats.LowerIsBetter
 	if m.HigherIsBetter {
 		dir = stats.HigherIsBetter
+	}
+	d, err := stats.Difference(control.e, arm.e, stats.Test{Alpha: alpha})
+	if m.pairs != nil {
+		d, err = m.pairs[j].difference, m.pairs[j].err
+	}
+	if err != nil {
+		fail(err)
+		return
 	}
 	harm := dir.Harm(d.Estimate)
 	seq, err := stats.CS{Alpha: alpha, NStar: nStar, Alternative: stats.Greater}.At(harm, d.SE, n)
@@ -335,12 +362,17 @@ func (s *GuardrailState) judge(m *MetricReport, j int, n, alpha, nStar float64, 
 		s.State = GuardHarmed
 		return
 	}
-	ni, err := stats.NonInferiorityExact(control.e, arm.e, s.Margin, dir, alpha, stats.Normal)
+	passed := false
+	if m.pairs != nil {
+		passed, err = m.pairs[j].within(s.Margin, dir, alpha)
+	} else {
+		var ni stats.NonInferiorityResult
+		ni, err = stats.NonInferiorityExact(control.e, arm.e, s.Margin, dir, alpha, stats.Normal)
+		passed = ni.NonInferior
+	}
 	if err != nil {
 		s.Reason = why(err)
-		return
-	}
-	if ni.NonInferior {
+	} else if passed {
 		s.State = GuardPassed
 	}
 }

@@ -8,9 +8,11 @@
 package report
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
@@ -27,6 +29,8 @@ type Options struct {
 	Until time.Time
 	// Exact takes the variance of the primary metric and of the guardrails over every unit.
 	Exact bool
+	// Brief leaves out what no decision needs: time lines, distributions, peak hours, segments.
+	Brief bool
 }
 
 // Report is the comparison of all arms with the first one, the control.
@@ -40,8 +44,14 @@ type Report struct {
 	Health   Health    `json:"health"`
 	Arms     []ArmSize `json:"arms"`
 	// SRMP is the chi-square p-value of exposed units against the planned split; below 0.001 the comparison is not to be trusted.
-	SRMP    Figure         `json:"srm_p"`
-	Metrics []MetricReport `json:"metrics"`
+	SRMP Figure `json:"srm_p"`
+	// SRMSequentialP is that of the sequential test, which holds at every look.
+	SRMSequentialP Figure         `json:"srm_sequential_p"`
+	Metrics        []MetricReport `json:"metrics"`
+	// Distributions of first screen and latency, arm by arm.
+	Distributions []Distribution `json:"distributions,omitempty"`
+	// Segments are the arms within one CDN, region, provider or device each.
+	Segments []Segment `json:"segments,omitempty"`
 	// Queries are the statements behind every figure.
 	Queries []Query `json:"queries"`
 }
@@ -53,6 +63,11 @@ type ArmSize struct {
 	Exposed  int64 `json:"exposed_units"`
 	Units    int64 `json:"units"`
 	Sessions int64 `json:"sessions"`
+	// Silent units were exposed and never reported; Unexposed ones reported, and no exposure of them is known.
+	Silent    int64 `json:"silent_units"`
+	Unexposed int64 `json:"unexposed_units"`
+	// Lost is the share of reports that never came, by gaps in players' sequence numbers, 0 to 1.
+	Lost Figure `json:"lost_reports"`
 }
 
 // Figure is a number or the reason why there is none.
@@ -81,9 +96,22 @@ type MetricReport struct {
 	Comparisons    []Comparison `json:"comparisons"`
 	// Exact: the variance is over every unit, not over hash buckets of them.
 	Exact bool `json:"exact,omitempty"`
+	// Looks are the figures as they stood at times since the start, all data until then.
+	Looks []Look `json:"looks,omitempty"`
+	// Peak are the figures of the busiest hours of each day.
+	Peak *Look `json:"peak_hours,omitempty"`
 
 	estimates []armEstimate
-	scale     float64
+	// pairs are the paired comparisons of blocks, by further arm; nil: units are not blocks.
+	pairs []pairing
+	scale float64
+}
+
+// Look is a metric on part of the data.
+type Look struct {
+	Until       time.Time    `json:"until"`
+	Arms        []Span       `json:"arms"`
+	Comparisons []Comparison `json:"comparisons"`
 }
 
 // Comparison is one arm minus control, absolute and relative.
@@ -112,38 +140,84 @@ func Build(ctx context.Context, conn driver.Conn, x *schemas.Experiment, o Optio
 		return nil, err
 	}
 	fail := func(what string, err error) error { return fmt.Errorf("experiment %s: %s: %w", x.Name, what, err) }
+	if err := q.findRolled(ctx); err != nil {
+		return nil, fail("read the schema's age", err)
+	}
+	return q.build(ctx, o, fail)
+}
+
+func (q *queries) build(ctx context.Context, o Options, fail func(string, error) error) (*Report, error) {
+	x := q.x
 	r := &Report{Experiment: *x, From: q.from, Until: q.until, Alpha: o.Alpha}
-	exposed, err := q.exposures(ctx)
+	u, err := q.units(ctx)
 	if err != nil {
 		return nil, fail("count units", err)
 	}
-	if err := r.sizes(ctx, q, exposed); err != nil {
-		return nil, fail("count sessions", err)
-	}
-	data, err := q.clusters(ctx, exposed)
+	d, err := q.read(ctx, &u, o.Brief)
 	if err != nil {
 		return nil, fail("read sums", err)
 	}
-	for _, m := range schemas.Metrics() {
-		mr := MetricReport{Key: m.Name, Name: m.Title, Unit: m.Unit, HigherIsBetter: m.HigherIsBetter, Role: role(x, m.Name), scale: formulas[m.Name].scale}
-		if o.Exact && mr.Role != "" && m.Quantile == 0 {
-			moments, err := q.exact(ctx, m)
-			if err != nil {
-				return nil, fail(m.Title, err)
-			}
-			mr.Exact = true
-			mr.estimates = ratioEstimates(x, func(arm string) (stats.Moments, error) { return moments[arm], nil })
-		} else {
-			mr.estimates = data.estimates(x, m, o.Alpha)
+	u.fromSums(x, d.all)
+	r.sizes(&u, d.all)
+	var exact map[string]map[string]stats.Moments
+	if o.Exact {
+		if exact, err = q.exact(ctx, decisive(x)); err != nil {
+			return nil, fail("read totals of each unit", err)
 		}
-		mr.compare(x, r.Arms, o.Alpha)
-		r.Metrics = append(r.Metrics, mr)
+	}
+	for _, m := range schemas.Metrics() {
+		r.Metrics = append(r.Metrics, r.metric(m, d, exact[m.Name]))
 	}
 	r.correct()
-	r.Health = r.health(exposed)
+	if !o.Brief {
+		r.overTime(d, q.steps)
+		r.peakHours(d)
+		r.Distributions = r.distributions(d.all)
+		if r.Segments, err = q.segments(ctx, r); err != nil {
+			return nil, fail("read segments", err)
+		}
+	}
+	r.Health = r.health(&u)
 	r.Decision = r.decide()
 	r.Queries = q.asked
 	return r, nil
+}
+
+// decisive are the metrics with a role whose variance over every unit is asked for.
+func decisive(x *schemas.Experiment) []schemas.Metric {
+	var out []schemas.Metric
+	for _, m := range schemas.Metrics() {
+		if role(x, m.Name) != "" && m.Quantile == 0 {
+			out = append(out, m)
+		}
+	}
+	return out
+}
+
+// metric compares the arms on one metric, from exact moments where they are given.
+func (r *Report) metric(m schemas.Metric, d data, exact map[string]stats.Moments) MetricReport {
+	x := &r.Experiment
+	mr := MetricReport{Key: m.Name, Name: m.Title, Unit: m.Unit, HigherIsBetter: m.HigherIsBetter, Role: role(x, m.Name), scale: formulas[m.Name].scale}
+	if exact != nil {
+		mr.Exact = true
+		mr.estimates = ratioEstimates(x, func(arm string) (stats.Moments, error) { return exact[arm], nil })
+	} else {
+		mr.estimates = d.all.estimates(x, m, r.Alpha)
+	}
+	if x.Unit == schemas.UnitBlock && m.Quantile == 0 {
+		mr.pairs = []pairing{d.all.pair(x, m, mr.Role != "", r.Alpha)}
+	}
+	mr.Arms = mr.spans(mr.estimates, r.Alpha)
+	mr.Comparisons = compare(x, mr.estimates, mr.pairs, exposedUnits(r.Arms), mr.scale, r.Alpha)
+	return mr
+}
+
+func exposedUnits(sizes []ArmSize) []float64 {
+	out := make([]float64, len(sizes))
+	for i, a := range sizes {
+		out[i] = float64(a.Exposed)
+	}
+	return out
 }
 
 func newQueries(conn driver.Conn, x *schemas.Experiment, o Options) (*queries, Options, error) {
@@ -166,7 +240,9 @@ func newQueries(conn driver.Conn, x *schemas.Experiment, o Options) (*queries, O
 		// What plays on after it is no longer a comparison of all who came.
 		o.Until = stopped
 	}
-	return &queries{conn: conn, x: x, db: o.Database, from: time.UnixMicro(x.StartedUnixUs).UTC(), until: o.Until.UTC()}, o, nil
+	q := &queries{conn: conn, x: x, db: o.Database, from: time.UnixMicro(x.StartedUnixUs).UTC(), until: o.Until.UTC()}
+	q.steps = newSteps(q.from, q.until)
+	return q, o, nil
 }
 
 // role says whether a metric decides.
@@ -182,23 +258,29 @@ func role(x *schemas.Experiment, metric string) string {
 	return ""
 }
 
-// sizes counts units per arm and tests the split.
-func (r *Report) sizes(ctx context.Context, q *queries, e exposed) error {
-	sized, err := q.withTelemetry(ctx)
-	if err != nil {
-		return err
-	}
+// sizes tells how much data each arm has, and tests the split.
+func (r *Report) sizes(u *units, a arms) {
 	var observed []int64
 	var weights []float64
-	for _, a := range q.x.Arms {
-		s := sized[a.Name]
-		r.Arms = append(r.Arms, ArmSize{Arm: a.Name, Exposed: e.units[a.Name], Units: s[0], Sessions: s[1]})
-		observed = append(observed, e.units[a.Name])
-		weights = append(weights, a.Weight)
+	for _, arm := range r.Experiment.Arms {
+		size := ArmSize{Arm: arm.Name, Exposed: u.exposed[arm.Name], Units: u.reported[arm.Name], Silent: u.silent[arm.Name], Unexposed: u.unexposed[arm.Name]}
+		var reports, lost int64
+		for _, c := range a[arm.Name] {
+			size.Sessions += c.sums[columnIndex["sessions"]]
+			reports += c.sums[columnIndex["reports"]]
+			lost += c.sums[columnIndex["lost_reports"]]
+		}
+		if size.Lost = (Figure{Value: float64(lost) / float64(reports+lost)}); reports+lost <= 0 {
+			size.Lost = Figure{Undefined: "no reports"}
+		}
+		r.Arms = append(r.Arms, size)
+		observed = append(observed, size.Exposed)
+		weights = append(weights, arm.Weight)
 	}
 	srm, err := stats.SRM(observed, weights)
 	r.SRMP = figure(srm.P, err)
-	return nil
+	ln, err := stats.SequentialSRM(observed, weights, stats.DefaultConcentration)
+	r.SRMSequentialP = figure(min(1, math.Exp(-ln)), err)
 }
 
 // estimates of one metric, arm by arm.
@@ -236,31 +318,49 @@ func ratioEstimates(x *schemas.Experiment, moments func(arm string) (stats.Momen
 	return out
 }
 
-// compare fills a metric's figures from its estimates.
-func (m *MetricReport) compare(x *schemas.Experiment, sizes []ArmSize, alpha float64) {
-	test := stats.Test{Alpha: alpha}
-	for _, a := range m.estimates {
-		m.Arms = append(m.Arms, armSpan(a.e, a.iv, a.err, m.scale, alpha))
+// spans are the arms' values with their intervals.
+func (m *MetricReport) spans(estimates []armEstimate, alpha float64) []Span {
+	out := make([]Span, len(estimates))
+	for i, a := range estimates {
+		out[i] = armSpan(a.e, a.iv, a.err, m.scale, alpha)
 	}
-	control := m.estimates[0]
+	return out
+}
+
+// compare each further arm with the control: units are how many each arm has, pairs the paired comparisons of blocks.
+func compare(x *schemas.Experiment, estimates []armEstimate, pairs []pairing, units []float64, scale, alpha float64) []Comparison {
+	test := stats.Test{Alpha: alpha}
+	control := estimates[0]
+	var out []Comparison
 	for i, a := range x.Arms[1:] {
-		t := m.estimates[i+1]
+		t := estimates[i+1]
 		c := Comparison{Arm: a.Name}
 		if err := errors.Join(control.err, t.err); err != nil {
-			w := why(err)
+			w := why(cmp.Or(control.err, t.err))
 			c.Difference.Undefined, c.Lift.Undefined, c.P.Undefined, c.Sequence.Undefined, c.SequenceP.Undefined = w, w, w, w, w
-			m.Comparisons = append(m.Comparisons, c)
+			out = append(out, c)
 			continue
 		}
-		d, err := stats.Difference(control.e, t.e, test)
-		c.Difference, c.P = span(d.Estimate, d.Lower, d.Upper, m.scale, err), figure(d.P, err)
-		l, err := stats.LiftFieller(control.e, t.e, test)
-		c.Lift = span(l.Estimate, l.Lower, l.Upper, 1, err)
-		n := float64(sizes[0].Exposed + sizes[i+1].Exposed)
-		s, err := stats.CS{Alpha: alpha, NStar: nStar(x)}.At(d.Estimate, d.SE, n)
-		c.Sequence, c.SequenceP = span(d.Estimate, s.Lower, s.Upper, m.scale, err), figure(s.P, err)
-		m.Comparisons = append(m.Comparisons, c)
+		var d stats.Effect
+		var err error
+		if pairs != nil {
+			d, err = pairs[i].difference, pairs[i].err
+			pairs[i].fill(&c, scale)
+		} else {
+			d, err = stats.Difference(control.e, t.e, test)
+			c.Difference, c.P = span(d.Estimate, d.Lower, d.Upper, scale, err), figure(d.P, err)
+			l, err := stats.LiftFieller(control.e, t.e, test)
+			c.Lift = span(l.Estimate, l.Lower, l.Upper, 1, err)
+		}
+		if err != nil {
+			c.Sequence.Undefined, c.SequenceP.Undefined = why(err), why(err)
+		} else {
+			s, err := stats.CS{Alpha: alpha, NStar: nStar(x)}.At(d.Estimate, d.SE, units[0]+units[i+1])
+			c.Sequence, c.SequenceP = span(d.Estimate, s.Lower, s.Upper, scale, err), figure(s.P, err)
+		}
+		out = append(out, c)
 	}
+	return out
 }
 
 // correct adds Holm's correction over the metrics without a role, arm by arm: of twenty metrics one is below 0.05 by

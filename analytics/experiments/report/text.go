@@ -44,6 +44,9 @@ func (r *Report) WriteText(w io.Writer) error {
 	for _, p := range r.Health.Problems {
 		fmt.Fprintf(&b, "PROBLEM: %s; do not trust the comparison\n", p)
 	}
+	if r.Health.Interference != "" {
+		fmt.Fprintf(&b, "WARNING: %s\n", r.Health.Interference)
+	}
 	for _, n := range r.Health.Notes {
 		fmt.Fprintf(&b, "Note: %s\n", n)
 	}

@@ -1,0 +1,319 @@
+package report
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+
+	"github.com/spillway-live/spillway/analytics/stats"
+	"github.com/spillway-live/spillway/schemas"
+)
+
+// buckets is the number of hash buckets of the roll-ups; over time they are put together into groups, which are still
+// independent clusters of units and make less to read.
+const (
+	buckets = 256
+	groups  = 32
+)
+
+// peakHours is how many hours of each day are its busiest, by time viewed in all arms together.
+const peakHours = 3
+
+// cluster are the totals of one cluster of an arm: a hash bucket of units, or a unit itself where units are few.
+// Clusters of an arm are independent of each other, which is all that variance needs.
+type cluster struct {
+	unit  string  // where it is one unit
+	units int64   // exposed units in it
+	sums  []int64 // by columns
+	hist  map[string]stats.BucketHist
+}
+
+// arms are the clusters of each arm, by arm's name.
+type arms map[string][]cluster
+
+// data is what a report is computed from.
+type data struct {
+	all  arms
+	peak arms   // of the busiest hours of each day; nil: not read
+	over []arms // up to the end of each step; nil: not read
+}
+
+// read gives all sums: by hash bucket from the roll-ups where units are many, by unit from the slices where they are
+// streams or blocks.
+func (q *queries) read(ctx context.Context, u *units, brief bool) (d data, err error) {
+	if q.x.Unit != schemas.UnitViewer && q.x.Unit != schemas.UnitSession {
+		d.all, d.peak, d.over, err = q.byUnit(ctx, brief)
+		return d, err
+	}
+	if d.all, d.peak, err = q.byBucket(ctx, u, brief); err != nil || brief {
+		return d, err
+	}
+	d.over, err = q.overTime(ctx, u)
+	return d, err
+}
+
+// peakSQL is whether a row's time lies in one of the busiest hours of its day.
+func (q *queries) peakSQL(at string) string {
+	return `toStartOfHour(` + at + `) IN (SELECT hour FROM (SELECT toStartOfHour(at) AS hour, sum(played_ms + stalled_ms) AS viewed FROM ` + q.rollups("played_ms, stalled_ms") +
+		fmt.Sprintf(` GROUP BY hour) ORDER BY viewed DESC, hour LIMIT %d BY toDate(hour))`, peakHours)
+}
+
+// byBucket reads whole hours from the roll-up by hour and the rest from that by minute.
+func (q *queries) byBucket(ctx context.Context, u *units, brief bool) (all, peak arms, err error) {
+	flag := q.peakSQL("at")
+	if brief {
+		flag = "0"
+	}
+	text := `SELECT arm, toUInt64(bucket), toInt64(` + flag + `) AS peak, ` + sumsSQL + `, sumMap(first_screen), sumMap(latency)
+		FROM ` + q.rollups(strings.Join(columns, ", ")+", first_screen, latency") + ` GROUP BY arm, bucket, peak`
+	sums := map[string]*[buckets][2]*cluster{}
+	for _, a := range q.x.Arms {
+		sums[a.Name] = &[buckets][2]*cluster{}
+	}
+	err = q.run(ctx, "sums and histograms by arm and hash bucket, from the roll-ups; peak: the busiest hours of each day", text, func(scan func(...any) error) error {
+		var arm string
+		var bucket uint64
+		var peak int64
+		c, err := scanCluster(scan, &arm, &bucket, &peak)
+		if err == nil && sums[arm] != nil {
+			sums[arm][bucket%buckets][peak&1] = c
+		}
+		return err
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	all, peak = arms{}, arms{}
+	for _, a := range q.x.Arms {
+		for b := range uint64(buckets) {
+			n, parts := u.buckets[a.Name][b], sums[a.Name][b]
+			if parts[0] == nil && parts[1] == nil && n == 0 {
+				continue // nobody of the arm is in this bucket
+			}
+			c, busy := newCluster(), newCluster() // exposed, and no telemetry came
+			for i, p := range parts {
+				if p != nil {
+					c.merge(p)
+					if i == 1 {
+						busy = *p
+					}
+				}
+			}
+			c.units = n
+			all[a.Name], peak[a.Name] = append(all[a.Name], c), append(peak[a.Name], busy)
+		}
+	}
+	if brief {
+		peak = nil
+	}
+	return all, peak, nil
+}
+
+// overTime gives the sums up to the end of each step, by groups of buckets.
+func (q *queries) overTime(ctx context.Context, u *units) ([]arms, error) {
+	text := fmt.Sprintf(`SELECT arm, toUInt64(bucket %% %d) AS cluster, %s AS step, `, groups, q.steps.sql("at")) + sumsSQL + `, sumMap(first_screen), sumMap(latency)
+		FROM ` + q.rollups(strings.Join(columns, ", ")+", first_screen, latency") + ` GROUP BY arm, cluster, step`
+	parts := map[string][][]*cluster{}
+	for _, a := range q.x.Arms {
+		parts[a.Name] = make([][]*cluster, q.steps.n)
+		for i := range parts[a.Name] {
+			parts[a.Name][i] = make([]*cluster, groups)
+		}
+	}
+	err := q.run(ctx, "sums and histograms over time, by arm and group of hash buckets, from the roll-ups", text, func(scan func(...any) error) error {
+		var arm string
+		var group uint64
+		var step int64
+		c, err := scanCluster(scan, &arm, &group, &step)
+		if err == nil && parts[arm] != nil {
+			parts[arm][q.steps.of(step)][group%groups] = c
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	out := make([]arms, q.steps.n)
+	for _, a := range q.x.Arms {
+		sofar := make([]cluster, groups)
+		for g := range sofar {
+			sofar[g] = newCluster()
+		}
+		for i := range out {
+			if out[i] == nil {
+				out[i] = arms{}
+			}
+			for g := range sofar {
+				sofar[g].units += u.groups[a.Name][i][g]
+				if p := parts[a.Name][i][g]; p != nil {
+					sofar[g] = sofar[g].plus(p)
+				}
+				if sofar[g].units > 0 || sofar[g].sums[0] != 0 {
+					out[i][a.Name] = append(out[i][a.Name], sofar[g])
+				}
+			}
+		}
+	}
+	return out, nil
+}
+
+// byUnit reads each unit's totals from the slices.
+func (q *queries) byUnit(ctx context.Context, brief bool) (all, peak arms, over []arms, err error) {
+	step, flag := q.steps.sql("at"), q.peakSQL("at")
+	if brief {
+		step, flag = "toInt64(0)", "0"
+	}
+	text := `SELECT arm, unit, ` + step + ` AS step, toInt64(` + flag + `) AS peak, ` + sumsSQL + `, CAST(sumMap(first_screen_bins, first_screen_counts), 'Map(Int64, Int64)'), CAST(sumMap(latency_bins, latency_counts), 'Map(Int64, Int64)')
+		FROM ` + q.slices() + ` GROUP BY arm, unit, step, peak`
+	steps := make([]map[[2]string]cluster, q.steps.n) // by arm and unit
+	busy := map[[2]string]cluster{}
+	err = q.run(ctx, "sums and histograms of each unit", text, func(scan func(...any) error) error {
+		var key [2]string
+		var step, peak int64
+		c, err := scanCluster(scan, &key[0], &key[1], &step, &peak)
+		if err != nil {
+			return err
+		}
+		put := func(m map[[2]string]cluster) map[[2]string]cluster {
+			if m == nil {
+				m = map[[2]string]cluster{}
+			}
+			have, ok := m[key]
+			if !ok {
+				have = newCluster()
+				have.unit, have.units = key[1], 1
+			}
+			m[key] = have.plus(c)
+			return m
+		}
+		i := q.steps.of(step)
+		steps[i] = put(steps[i])
+		if peak == 1 {
+			put(busy)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	sofar := map[[2]string]cluster{}
+	for i := range steps {
+		for key, c := range steps[i] {
+			if have, ok := sofar[key]; ok {
+				c = have.plus(&c)
+			}
+			sofar[key] = c
+		}
+		over = append(over, byArm(sofar))
+	}
+	all = over[len(over)-1]
+	if brief {
+		return all, nil, nil, nil
+	}
+	return all, byArm(busy), over, nil
+}
+
+// byArm sorts clusters into arms, by unit.
+func byArm(m map[[2]string]cluster) arms {
+	out := arms{}
+	for key, c := range m {
+		out[key[0]] = append(out[key[0]], c)
+	}
+	for _, cs := range out {
+		slices.SortFunc(cs, func(a, b cluster) int { return strings.Compare(a.unit, b.unit) })
+	}
+	return out
+}
+
+// sumsSQL are the sums of all columns, as scanCluster reads them.
+var sumsSQL = "sum(" + strings.Join(columns, "), sum(") + ")"
+
+// scanCluster reads a row of keys, sums and the two histograms.
+func scanCluster(scan func(...any) error, keys ...any) (*cluster, error) {
+	c := newCluster()
+	dest := make([]any, 0, len(keys)+len(columns)+2)
+	dest = append(dest, keys...)
+	for i := range c.sums {
+		dest = append(dest, &c.sums[i])
+	}
+	var first, latency map[int64]int64
+	if err := scan(append(dest, &first, &latency)...); err != nil {
+		return nil, err
+	}
+	return &c, c.addHists(first, latency)
+}
+
+// merge adds another cluster's sums and histograms to c, which nobody else has.
+func (c *cluster) merge(o *cluster) {
+	for i := range c.sums {
+		c.sums[i] += o.sums[i]
+	}
+	for name, h := range o.hist {
+		have, ok := c.hist[name]
+		if !ok {
+			have = stats.BucketHist{Bins: make(map[int32]uint64, len(h.Bins))}
+		}
+		for b, n := range h.Bins {
+			have.Bins[b] += n
+		}
+		have.Inf += h.Inf
+		c.hist[name] = have
+	}
+}
+
+// plus is merge into a copy.
+func (c cluster) plus(o *cluster) cluster {
+	out := newCluster()
+	out.unit, out.units = c.unit, c.units
+	out.merge(&c)
+	out.merge(o)
+	return out
+}
+
+func newCluster() cluster {
+	return cluster{sums: make([]int64, len(columns)), hist: map[string]stats.BucketHist{}}
+}
+
+func (c *cluster) addHists(first, latency map[int64]int64) error {
+	for name, bins := range map[string]map[int64]int64{"first_screen": first, "latency": latency} {
+		h, err := bucketHist(bins)
+		if err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+		c.hist[name] = h
+	}
+	return nil
+}
+
+func bucketHist(m map[int64]int64) (stats.BucketHist, error) {
+	h := stats.BucketHist{Bins: make(map[int32]uint64, len(m))}
+	for b, n := range m {
+		switch {
+		case n == 0:
+		case n < 0:
+			return h, fmt.Errorf("histogram bin %d has the count %d: corrections exceed what was counted", b, n)
+		case b >= schemas.FailedStartBin:
+			h.Inf += uint64(n)
+		case b < 0 || b > math.MaxInt32:
+			return h, fmt.Errorf("histogram bin %d is out of range", b)
+		default:
+			h.Bins[int32(b)] = uint64(n)
+		}
+	}
+	return h, nil
+}
+
+// moments of one arm over its clusters.
+func (a arms) moments(arm string, f formula) (stats.Moments, error) {
+	var m stats.Moments
+	for _, c := range a[arm] {
+		den := c.units
+		if f.den != nil {
+			den = total(f.den, c.sums)
+		}
+		m.Add(stats.Totals{stats.Num: float64(total(f.num, c.sums)), stats.Den: float64(den)})
+	}
+	return m, nil
+}

@@ -1,0 +1,141 @@
+package report
+
+import (
+	"context"
+
+	"github.com/spillway-live/spillway/schemas"
+)
+
+// units is how many randomization units each arm has. Every unit is in the arm of its first exposure.
+type units struct {
+	exposed map[string]int64            // by arm
+	buckets map[string]map[uint64]int64 // exposed, by arm and hash bucket
+	groups  map[string][][]int64        // exposed, by arm, step and group of buckets
+	// reported are units with telemetry, silent those exposed without any, unexposed those with telemetry and no exposure.
+	reported, silent, unexposed map[string]int64
+	// several is the number of units that were exposed to more than one arm.
+	several int64
+	// counted: reported, silent and unexposed are from the units themselves, not yet to be taken from sums.
+	counted bool
+}
+
+func (q *queries) newUnits() units {
+	u := units{
+		exposed: map[string]int64{}, buckets: map[string]map[uint64]int64{}, groups: map[string][][]int64{},
+		reported: map[string]int64{}, silent: map[string]int64{}, unexposed: map[string]int64{},
+	}
+	for _, a := range q.x.Arms {
+		u.buckets[a.Name] = map[uint64]int64{}
+		u.groups[a.Name] = make([][]int64, q.steps.n)
+		for i := range u.groups[a.Name] {
+			u.groups[a.Name][i] = make([]int64, groups)
+		}
+	}
+	return u
+}
+
+func (u *units) add(q *queries, arm string, bucket uint64, step, exposed, several int64) {
+	u.exposed[arm] += exposed
+	u.several += several
+	if u.buckets[arm] == nil {
+		return // an arm that the experiment does not have: it shows as telemetry of units that nobody exposed
+	}
+	u.buckets[arm][bucket] += exposed
+	u.groups[arm][q.steps.of(step)][bucket%groups] += exposed
+}
+
+// units counts units. Viewers come from the units kept at insert where those go back far enough.
+func (q *queries) units(ctx context.Context) (units, error) {
+	if q.rolled {
+		return q.unitsKept(ctx)
+	}
+	return q.unitsOfRows(ctx)
+}
+
+// unitsKept reads experiment_units.
+func (q *queries) unitsKept(ctx context.Context) (units, error) {
+	u := q.newUnits()
+	salts := "salt = {salt:String}"
+	if q.x.Unit == schemas.UnitViewer {
+		salts = "salt IN ({salt:String}, '')"
+		u.counted = true
+	}
+	err := q.run(ctx, "units by arm of their first exposure, and whether they reported", `SELECT if(arm = 0, '', {arms:Array(String)}[arm]) AS arm_name, toUInt64(bucket), step,
+		toInt64(countIf(exposed)), toInt64(countIf(reported)), toInt64(countIf(exposed AND NOT reported)), toInt64(countIf(reported AND NOT exposed)), toInt64(countIf(several)) FROM (
+		SELECT any(bucket) AS bucket, max(u.salt != '') AS exposed, max(u.salt = '') AS reported,
+			minIf(u.first, u.salt != '') AS at, `+q.steps.sql("at")+` AS step,
+			argMin(indexOf({arms:Array(String)}, u.arm), toUInt64(toUnixTimestamp(u.first)) + if(u.salt = '', 4294967296, 0)) AS arm, minIf(u.arm, u.salt != '') != maxIf(u.arm, u.salt != '') AS several
+		FROM `+q.db+`.experiment_units AS u
+		WHERE experiment = {experiment:String} AND `+salts+` AND u.last >= toDateTime({from:DateTime64(3, 'UTC')}) AND u.first < {until:DateTime64(3, 'UTC')}
+		GROUP BY unit_hash) GROUP BY arm, bucket, step`,
+		func(scan func(...any) error) error {
+			var arm string
+			var bucket uint64
+			var step, exposed, reported, silent, unexposed, several int64
+			if err := scan(&arm, &bucket, &step, &exposed, &reported, &silent, &unexposed, &several); err != nil {
+				return err
+			}
+			u.add(q, arm, bucket, step, exposed, several)
+			u.reported[arm] += reported
+			u.silent[arm] += silent
+			u.unexposed[arm] += unexposed
+			return nil
+		})
+	return u, err
+}
+
+// unitsOfRows reads exposures and slices themselves: for experiments that began before experiment_units was there.
+func (q *queries) unitsOfRows(ctx context.Context) (units, error) {
+	u := q.newUnits()
+	err := q.run(ctx, "units by arm of their first exposure", `SELECT arm, toUInt64(bucket), step, toInt64(count()) AS units, toInt64(sum(several)) AS several FROM (
+		SELECT e.unit, argMin(e.arm, e.time) AS arm, `+q.steps.sql("min(e.time)")+` AS step, min(e.arm) != max(e.arm) AS several, sipHash64('rollup_arm', {experiment:String}, any(`+bucketKey+`)) % 256 AS bucket
+		FROM `+q.db+`.exposures AS e`+exposedWhere+` GROUP BY e.unit) GROUP BY arm, bucket, step`,
+		func(scan func(...any) error) error {
+			var arm string
+			var bucket uint64
+			var step, n, several int64
+			if err := scan(&arm, &bucket, &step, &n, &several); err != nil {
+				return err
+			}
+			u.add(q, arm, bucket, step, n, several)
+			return nil
+		})
+	if err != nil || q.x.Unit != schemas.UnitViewer {
+		return u, err
+	}
+	u.counted = true
+	return u, q.run(ctx, "units with telemetry, and whether they were exposed", `SELECT arm, toInt64(count()), toInt64(countIf(unit IN (SELECT e.unit FROM `+q.db+`.exposures AS e`+exposedWhere+`))) FROM (
+		SELECT arm, unit FROM `+q.slices()+` WHERE sessions > 0 GROUP BY arm, unit) GROUP BY arm`,
+		func(scan func(...any) error) error {
+			var arm string
+			var n, met int64
+			if err := scan(&arm, &n, &met); err != nil {
+				return err
+			}
+			u.reported[arm] += n
+			u.unexposed[arm] += n - met
+			u.silent[arm] = max(u.exposed[arm]-met, 0)
+			return nil
+		})
+}
+
+// fromSums fills who reported where units are sessions, each of which is counted once in the sums, or clusters
+// themselves (streams, blocks).
+func (u *units) fromSums(x *schemas.Experiment, a arms) {
+	if u.counted {
+		return
+	}
+	for _, arm := range x.Arms {
+		n := int64(0)
+		for _, c := range a[arm.Name] {
+			if x.Unit == schemas.UnitSession {
+				n += c.sums[columnIndex["sessions"]]
+			} else {
+				n++
+			}
+		}
+		u.reported[arm.Name] = n
+		u.silent[arm.Name] = max(u.exposed[arm.Name]-n, 0)
+		u.unexposed[arm.Name] = max(n-u.exposed[arm.Name], 0)
+	}
+}
