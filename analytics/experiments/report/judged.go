@@ -9,7 +9,8 @@ import (
 
 // Seen is what the arms of an experiment have had, in the order of the arms, however it was found out.
 type Seen struct {
-	Arms []ArmSize
+	// Units that were exposed and have reported, by arm.
+	Units []int64
 	// Estimates of metrics by name, one an arm; quantiles are not among them.
 	Estimates map[string][]stats.Estimate
 	From      time.Time
@@ -19,13 +20,12 @@ type Seen struct {
 // Judge makes of what was seen what Build makes of what ClickHouse holds, by the same rules: for simulations of them.
 // x must have passed its Check, with the primary metric and the guardrails among the estimates.
 func Judge(x *schemas.Experiment, seen Seen, alpha float64) *Report {
-	r := &Report{Experiment: *x, From: seen.From, Until: seen.Until, Alpha: alpha, Arms: seen.Arms}
-	observed, weights := make([]int64, len(x.Arms)), make([]float64, len(x.Arms))
-	for i := range x.Arms {
-		observed[i], weights[i] = seen.Arms[i].Exposed, x.Arms[i].Weight
+	r := &Report{Experiment: *x, From: seen.From, Until: seen.Until, Alpha: alpha}
+	u := units{exposed: map[string]int64{}, reported: map[string]int64{}}
+	for i, a := range x.Arms {
+		u.exposed[a.Name], u.reported[a.Name] = seen.Units[i], seen.Units[i]
 	}
-	srm, err := stats.SRM(observed, weights)
-	r.SRMP = figure(srm.P, err)
+	r.sizes(&u, nil)
 	for _, m := range schemas.Metrics() {
 		given, ok := seen.Estimates[m.Name]
 		if !ok {
@@ -35,11 +35,12 @@ func Judge(x *schemas.Experiment, seen Seen, alpha float64) *Report {
 		for _, e := range given {
 			mr.estimates = append(mr.estimates, armEstimate{e: e})
 		}
-		mr.compare(x, r.Arms, alpha)
+		mr.Arms = mr.spans(mr.estimates, alpha)
+		mr.Comparisons = compare(x, mr.estimates, nil, exposedUnits(r.Arms), mr.scale, alpha)
 		r.Metrics = append(r.Metrics, mr)
 	}
 	r.correct()
-	r.Health = r.health(exposed{})
+	r.Health = r.health(&u)
 	r.Decision = r.decide()
 	return r
 }

@@ -129,7 +129,7 @@ func (c *counts) look(x *schemas.Experiment, d int) (*report.Report, error) {
 		if err != nil {
 			return nil, err
 		}
-		seen.Arms = append(seen.Arms, report.ArmSize{Arm: x.Arms[i].Name, Exposed: a.in, Units: a.in})
+		seen.Units = append(seen.Units, a.in)
 		seen.Estimates["stall_ratio"] = append(seen.Estimates["stall_ratio"], ratio)
 		seen.Estimates["start_failure_ratio"] = append(seen.Estimates["start_failure_ratio"], fails)
 	}
