@@ -165,7 +165,7 @@ func sameAnswers(t *testing.T, cluster, alone driver.Conn, base time.Time) {
 		}
 		asked[name] = q
 	}
-	for _, w := range queries.Walls() {
+	for _, w := range queries.Walls(queries.DefaultThresholds()) {
 		for _, p := range w.Panels() {
 			expand(p.ID, p.SQL)
 		}

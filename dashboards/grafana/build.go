@@ -7,8 +7,8 @@
 // documented, played by a small server in the tests; a real Grafana could not be
 // run where it was built.
 //
-// It leaves out alert rules and whatever a wall's SQL needs checked: package
-// queries runs every panel on a real ClickHouse.
+// It leaves out whether SQL is right: package queries runs every panel, variable,
+// annotation and alert on a real ClickHouse.
 package grafana
 
 //lint:file-ignore SA1019 the newer dashboard schema needs Grafana 12; files in this one load from 10 on.
@@ -18,6 +18,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"hash/fnv"
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/grafana/grafana-foundation-sdk/go/barchart"
@@ -91,6 +93,10 @@ func Dashboard(w queries.Wall) (dashboard.Dashboard, error) {
 		Link(dashboard.NewDashboardLinkBuilder("Walls").Type(dashboard.DashboardLinkTypeDashboards).Tags([]string{tag}).
 			AsDropdown(true).KeepTime(true).IncludeVars(true))
 	for _, v := range w.Variables {
+		if v.SQL == "" {
+			b.WithVariable(dashboard.NewTextBoxVariableBuilder(v.Name).Label(v.Label).DefaultValue(dashboard.StringOrMap{String: cog.ToPtr("")}))
+			continue
+		}
 		all := dashboard.VariableOption{
 			Selected: cog.ToPtr(true), Text: dashboard.StringOrArrayOfString{ArrayOfString: []string{"All"}},
 			Value: dashboard.StringOrArrayOfString{ArrayOfString: []string{"$__all"}},
@@ -98,6 +104,11 @@ func Dashboard(w queries.Wall) (dashboard.Dashboard, error) {
 		b.WithVariable(dashboard.NewQueryVariableBuilder(v.Name).Label(v.Label).Datasource(source()).
 			Query(dashboard.StringOrMap{String: cog.ToPtr(v.SQL)}).Definition(v.SQL).
 			Multi(true).IncludeAll(true).Current(all).Refresh(dashboard.VariableRefreshOnTimeRangeChanged).Sort(dashboard.VariableSortAlphabeticalAsc))
+	}
+	for _, a := range w.Annotations {
+		b.Annotation(dashboard.NewAnnotationQueryBuilder().Name(a.Name).Datasource(source()).Enable(true).IconColor(a.Color).Target(built[variants.Dataquery]{
+			query{RefID: "Anno", Datasource: source(), EditorType: "sql", RawSQL: a.SQL, QueryType: "table", Format: 1},
+		}))
 	}
 	for _, s := range w.Sections {
 		b.WithRow(dashboard.NewRowBuilder(s.Title).Id(id(w.UID + "/" + s.Title)))
@@ -122,12 +133,16 @@ func JSON(w queries.Wall) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	return encode("wall "+w.UID, d)
+}
+
+func encode(what string, v any) ([]byte, error) {
 	var out bytes.Buffer
 	e := json.NewEncoder(&out)
 	e.SetEscapeHTML(false)
 	e.SetIndent("", "  ")
-	if err := e.Encode(d); err != nil {
-		return nil, fmt.Errorf("encode wall %s: %w", w.UID, err)
+	if err := e.Encode(v); err != nil {
+		return nil, fmt.Errorf("encode %s: %w", what, err)
 	}
 	return out.Bytes(), nil
 }
@@ -152,7 +167,7 @@ func panel(p queries.Panel) (dashboard.Panel, error) {
 	case queries.Stat:
 		b = stat.NewPanelBuilder().GraphMode(common.BigValueGraphModeNone).ColorMode(common.BigValueColorModeValue)
 	case queries.Table:
-		b = table.NewPanelBuilder()
+		b = table.NewPanelBuilder().Footer(common.NewTableFooterOptionsBuilder().Show(false).Reducer([]string{}))
 	case queries.Bar:
 		b = barchart.NewPanelBuilder().XField(p.Columns[0].Name).Legend(common.NewVizLegendOptionsBuilder().ShowLegend(false).
 			DisplayMode(common.LegendDisplayModeList).Placement(common.LegendPlacementBottom).Calcs([]string{}))
@@ -185,6 +200,12 @@ func panel(p queries.Panel) (dashboard.Panel, error) {
 		f.Defaults.Unit = cog.ToPtr(p.Unit)
 	}
 	f.Defaults.Thresholds = steps(p.Warn, p.Bad)
+	for _, l := range p.Links {
+		if p.Kind == queries.TimeSeries {
+			to := link(l, func(column string) string { return "${__field.labels." + column + ":percentencode}" })
+			f.Defaults.Links = append(f.Defaults.Links, dashboard.DashboardLink{Title: to["title"], Type: dashboard.DashboardLinkTypeLink, Url: cog.ToPtr(to["url"]), Tags: []string{}})
+		}
+	}
 	for _, c := range p.Columns {
 		if o := override(p, c); len(o.Properties) > 0 {
 			f.Overrides = append(f.Overrides, o)
@@ -231,15 +252,25 @@ func override(p queries.Panel, c queries.Column) dashboard.DashboardFieldConfigS
 	if c.Unit != "" && c.Unit != queries.UnitText && c.Unit != queries.UnitTime && c.Unit != p.Unit {
 		set("unit", c.Unit)
 	}
-	if p.Kind == queries.Table && c.Name == "stall_ratio" {
-		set("thresholds", steps(queries.StallWarn, queries.StallBad))
+	if p.Kind == queries.Table && (c.Name == "stall_ratio" || c.Name == "load") {
 		set("custom.cellOptions", map[string]any{"type": "color-text"})
+	} else if p.Kind == queries.Table && c.Unit != queries.UnitText && c.Unit != queries.UnitTime {
+		set("thresholds", steps(0, 0)) // the panel's are about the column in colour
 	}
-	if p.LinkWall != "" && c.Name == p.LinkVar {
-		set("links", []map[string]any{{
-			"title": "Show on another wall: " + strings.ReplaceAll(strings.TrimPrefix(p.LinkWall, "spillway-"), "-", " "),
-			"url":   "/d/" + p.LinkWall + "?var-" + p.LinkVar + "=${__value.raw:percentencode}&${__url_time_range}",
-		}})
+	for _, l := range p.Links {
+		if c.Name == l.Column && p.Kind == queries.Table {
+			set("links", []map[string]string{link(l, func(column string) string { return "${__data.fields." + column + ":percentencode}" })})
+		}
 	}
 	return o
+}
+
+// link is a data link that opens another wall, of the same range, with its
+// variables set to what value gives for a column.
+func link(l queries.Link, value func(column string) string) map[string]string {
+	u := "/d/" + l.Wall + "?${__url_time_range}"
+	for _, name := range slices.Sorted(maps.Keys(l.Vars)) {
+		u += "&var-" + name + "=" + value(l.Vars[name])
+	}
+	return map[string]string{"title": "Show " + strings.ReplaceAll(strings.TrimPrefix(l.Wall, "spillway-"), "-", " "), "url": u}
 }

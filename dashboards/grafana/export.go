@@ -47,14 +47,19 @@ providers:
       foldersFromFilesStructure: false
 `
 
-// Files gives every file of the provisioning folder by its path in it:
-// dashboards/<uid>.json, provisioning/datasources/spillway.yaml and provisioning/dashboards/spillway.yaml.
-func Files() (map[string][]byte, error) {
+// Files gives every file of the provisioning folder by its path in it: dashboards/<uid>.json, and
+// spillway.yaml in provisioning/datasources, provisioning/dashboards and provisioning/alerting.
+func Files(th queries.Thresholds) (map[string][]byte, error) {
+	rules, err := alertingYAML()
+	if err != nil {
+		return nil, err
+	}
 	out := map[string][]byte{
 		"provisioning/datasources/spillway.yaml": []byte(datasourceYAML),
 		"provisioning/dashboards/spillway.yaml":  []byte(providerYAML),
+		"provisioning/alerting/spillway.yaml":    rules,
 	}
-	for _, w := range queries.Walls() {
+	for _, w := range queries.Walls(th) {
 		b, err := JSON(w)
 		if err != nil {
 			return nil, err
@@ -65,8 +70,8 @@ func Files() (map[string][]byte, error) {
 }
 
 // Export writes [Files] into dir, which is made if missing. Other files there are left alone.
-func Export(dir string) error {
-	files, err := Files()
+func Export(dir string, th queries.Thresholds) error {
+	files, err := Files(th)
 	if err != nil {
 		return fmt.Errorf("export dashboards: %w", err)
 	}

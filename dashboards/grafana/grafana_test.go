@@ -1,5 +1,7 @@
 package grafana
 
+//lint:file-ignore SA1019 see build.go.
+
 import (
 	"bytes"
 	"context"
@@ -12,9 +14,16 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/grafana/grafana-foundation-sdk/go/alerting"
+	"github.com/grafana/grafana-foundation-sdk/go/cog"
+	"github.com/grafana/grafana-foundation-sdk/go/cog/plugins"
+	"github.com/grafana/grafana-foundation-sdk/go/cog/variants"
+	"github.com/grafana/grafana-foundation-sdk/go/dashboard"
 
 	"github.com/spillway-live/spillway/dashboards/queries"
 )
@@ -28,12 +37,12 @@ func TestExportedFilesAreUpToDate(t *testing.T) {
 		if err := os.RemoveAll("json"); err != nil {
 			t.Fatal(err)
 		}
-		if err := Export("json"); err != nil {
+		if err := Export("json", queries.DefaultThresholds()); err != nil {
 			t.Fatal(err)
 		}
 	}
 	dir := t.TempDir()
-	if err := Export(dir); err != nil {
+	if err := Export(dir, queries.DefaultThresholds()); err != nil {
 		t.Fatal(err)
 	}
 	n := 0
@@ -60,14 +69,14 @@ func TestExportedFilesAreUpToDate(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if want := 2 * (len(queries.Walls()) + 2); n != want && !t.Failed() {
+	if want := 2 * (len(queries.Walls(queries.DefaultThresholds())) + 3); n != want && !t.Failed() {
 		t.Errorf("%d files looked at, want %d", n, want)
 	}
 }
 
 // TestDashboards checks what Grafana relies on.
 func TestDashboards(t *testing.T) {
-	for _, w := range queries.Walls() {
+	for _, w := range queries.Walls(queries.DefaultThresholds()) {
 		b, err := JSON(w)
 		if err != nil {
 			t.Fatal(err)
@@ -101,6 +110,12 @@ func TestDashboards(t *testing.T) {
 			t.Errorf("%s: uid %s, %d panels, %d variables", w.UID, d.UID, len(d.Panels), len(d.Templating.List))
 		}
 		for i, v := range d.Templating.List {
+			if w.Variables[i].SQL == "" {
+				if v.Type != "textbox" || v.Name != w.Variables[i].Name {
+					t.Errorf("%s: variable %+v", w.UID, v)
+				}
+				continue
+			}
 			if v.Name != w.Variables[i].Name || v.Type != "query" || !v.Multi || !v.IncludeAll || v.Query != w.Variables[i].SQL {
 				t.Errorf("%s: variable %+v", w.UID, v)
 			}
@@ -142,6 +157,97 @@ func TestDashboards(t *testing.T) {
 	}
 }
 
+// TestAgainstTheSchema reads what is exported back by the SDK's own types: what they do not know, or miss, is an error.
+func TestAgainstTheSchema(t *testing.T) {
+	plugins.RegisterDefaultPlugins()
+	cog.NewRuntime().RegisterDataqueryVariant(variants.DataqueryConfig{
+		Identifier: PluginType,
+		DataqueryUnmarshaler: func(raw []byte) (variants.Dataquery, error) {
+			var q query
+			return q, json.Unmarshal(raw, &q)
+		},
+		StrictDataqueryUnmarshaler: func(raw []byte) (variants.Dataquery, error) {
+			var q query
+			d := json.NewDecoder(bytes.NewReader(raw))
+			d.DisallowUnknownFields()
+			return q, d.Decode(&q)
+		},
+	})
+	for _, w := range queries.Walls(queries.DefaultThresholds()) {
+		b, err := JSON(w)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var d dashboard.Dashboard
+		if err := d.UnmarshalJSONStrict(b); err != nil && err.Error() != "" { // the SDK gives an empty list of errors for none
+			t.Errorf("%s: %v", w.UID, err)
+		}
+		if err := d.Validate(); err != nil {
+			t.Errorf("%s: %v", w.UID, err)
+		}
+		if len(d.Annotations.List) != len(w.Annotations) || len(w.Annotations) == 0 {
+			t.Errorf("%s: %d annotations", w.UID, len(d.Annotations.List))
+		}
+	}
+	g, err := Rules()
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := json.Marshal(g)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var back alerting.RuleGroup
+	if err := back.UnmarshalJSONStrict(b); err != nil && err.Error() != "" {
+		t.Error(err)
+	}
+	if err := back.Validate(); err != nil {
+		t.Error(err)
+	}
+	panels := map[string]bool{}
+	for _, w := range queries.Walls(queries.DefaultThresholds()) {
+		for _, p := range w.Panels() {
+			panels[fmt.Sprint(w.UID, "/", id(p.ID))] = true
+		}
+	}
+	for _, r := range g.Rules {
+		if !panels[r.Annotations["__dashboardUid__"]+"/"+r.Annotations["__panelId__"]] {
+			t.Errorf("%s leads to no panel: %v", r.Title, r.Annotations)
+		}
+		if len(*r.Uid) > 40 {
+			t.Errorf("uid %s is longer than Grafana takes", *r.Uid)
+		}
+	}
+}
+
+// TestLinks: every drill-down leads to a wall that has the variables it sets, by columns that are there.
+func TestLinks(t *testing.T) {
+	vars := map[string]bool{}
+	for _, w := range queries.Walls(queries.DefaultThresholds()) {
+		for _, v := range w.Variables {
+			vars[w.UID+" "+v.Name] = true
+		}
+	}
+	ways := map[string]bool{}
+	for _, w := range queries.Walls(queries.DefaultThresholds()) {
+		for _, p := range w.Panels() {
+			for _, l := range p.Links {
+				ways[w.UID+" to "+l.Wall] = true
+				for name, column := range l.Vars {
+					if !vars[l.Wall+" "+name] || !slices.ContainsFunc(p.Columns, func(c queries.Column) bool { return c.Name == column }) {
+						t.Errorf("%s: link of %s sets %s to %s", p.ID, l.Column, name, column)
+					}
+				}
+			}
+		}
+	}
+	for _, way := range []string{queries.WallCDNs + " to " + queries.WallStreams, queries.WallStreams + " to " + queries.WallSession} {
+		if !ways[way] {
+			t.Errorf("no drill-down from %s", way)
+		}
+	}
+}
+
 // fakeGrafana plays the part of Grafana's HTTP API that Push uses, as its
 // documentation describes it: uids, numbers and versions given on storing,
 // 404 with a message, 412 where a version is stale and nothing says overwrite.
@@ -153,6 +259,7 @@ type fakeGrafana struct {
 	folders map[string]map[string]any
 	sources map[string]map[string]any
 	boards  map[string]map[string]any
+	rules   map[string]any
 	writes  []string
 	refuse  int // status for every write, if not 0
 }
@@ -233,6 +340,18 @@ func (f *fakeGrafana) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		get(f.sources, "")
 	case "GET /api/dashboards/uid/":
 		get(f.boards, "dashboard")
+	case "GET /api/v1/provisioning/folder/" + FolderUID + "/rule-groups/":
+		if f.rules == nil {
+			message(404, "rule group not found")
+			return
+		}
+		answer(200, f.rules)
+	case "PUT /api/v1/provisioning/folder/" + FolderUID + "/rule-groups/":
+		for i, r := range body["rules"].([]any) {
+			r.(map[string]any)["id"] = i + 1 // a member that Grafana adds
+		}
+		f.rules = body
+		answer(200, body)
 	case "POST /api/dashboards/":
 		d, _ := body["dashboard"].(map[string]any)
 		uid, _ := d["uid"].(string)
@@ -278,25 +397,31 @@ func TestPush(t *testing.T) {
 			t.Errorf("%s, want %s: %v", got, want, cs)
 		}
 	}
-	push("6 created, 0 updated, 0 unchanged", Target{ClickHouse: "ch:9000", DryRun: true})
+	push("9 created, 0 updated, 0 unchanged", Target{ClickHouse: "ch:9000", DryRun: true})
 	if len(f.writes) != 0 {
 		t.Errorf("a dry run wrote %v", f.writes)
 	}
-	push("6 created, 0 updated, 0 unchanged", Target{ClickHouse: "ch:9000"})
-	if len(f.boards) != 4 || len(f.folders) != 1 || len(f.sources) != 1 {
+	push("9 created, 0 updated, 0 unchanged", Target{ClickHouse: "ch:9000"})
+	if len(f.boards) != 6 || len(f.folders) != 1 || len(f.sources) != 1 {
 		t.Errorf("%d dashboards, %d folders, %d data sources", len(f.boards), len(f.folders), len(f.sources))
 	}
 	n := len(f.writes)
-	push("0 created, 0 updated, 6 unchanged", Target{ClickHouse: "ch:9000"})
-	push("0 created, 0 updated, 6 unchanged", Target{})
+	push("0 created, 0 updated, 9 unchanged", Target{ClickHouse: "ch:9000"})
+	push("0 created, 0 updated, 9 unchanged", Target{})
 	if len(f.writes) != n {
 		t.Errorf("a second push wrote %v", f.writes[n:])
 	}
 	// Somebody changed a title, and ClickHouse has moved; TLS that an operator set stays.
 	f.boards[queries.WallQoE]["title"] = "mine"
+	f.rules["rules"].([]any)[0].(map[string]any)["for"] = "1h"
 	f.sources[DatasourceName]["jsonData"].(map[string]any)["secure"] = true
 	f.sources[DatasourceName]["jsonData"].(map[string]any)["tlsSkipVerify"] = true
-	push("0 created, 2 updated, 4 unchanged", Target{ClickHouse: "other:9001"})
+	dry, err := Push(ctx, Target{URL: url, Token: "secret", ClickHouse: "other:9001", DryRun: true})
+	if got := fmt.Sprint(dry); err != nil || !strings.Contains(got, `.title: "mine" -> "Spillway: quality of experience"`) || !strings.Contains(got, `.host: "ch" -> "other"`) ||
+		!strings.Contains(got, `.rules["A CDN stalls"].for: "1h" -> "30s"`) {
+		t.Errorf("a dry run says %v, %v", got, err)
+	}
+	push("0 created, 3 updated, 6 unchanged", Target{ClickHouse: "other:9001"})
 	if f.boards[queries.WallQoE]["title"] == "mine" || f.boards[queries.WallQoE]["version"] != 2.0 {
 		t.Errorf("dashboard not restored: %v, version %v", f.boards[queries.WallQoE]["title"], f.boards[queries.WallQoE]["version"])
 	}

@@ -51,7 +51,7 @@ func BenchmarkLarge(b *testing.B) {
 		}
 		return q
 	}
-	for _, w := range Walls() {
+	for _, w := range Walls(DefaultThresholds()) {
 		back, err := time.ParseDuration(strings.TrimPrefix(w.From, "now-"))
 		if err != nil {
 			b.Fatalf("%s: range %q: %v", w.UID, w.From, err)

@@ -69,7 +69,7 @@ func BenchmarkQueries(b *testing.B) {
 	} {
 		b.Run("console/"+c.name, func(b *testing.B) { run(b, c.sql, now.Add(-c.back), c.step) })
 	}
-	for _, w := range Walls() {
+	for _, w := range Walls(DefaultThresholds()) {
 		for _, p := range w.Panels() {
 			b.Run(p.ID, func(b *testing.B) { run(b, p.SQL, now.Add(-time.Hour), time.Minute) })
 		}

@@ -19,7 +19,9 @@ type Value struct {
 type Vars map[string]Value
 
 // All selects everything of every variable of the walls.
-func All() Vars { return Vars{"app": {All: true}, "cdn": {All: true}} }
+func All() Vars {
+	return Vars{"app": {All: true}, "cdn": {All: true}, "stream": {All: true}, "experiment": {All: true}, "session": Only("s-a-0")}
+}
 
 // Only selects the given items.
 func Only(items ...string) Value { return Value{Items: items} }

@@ -32,6 +32,14 @@ type Column struct {
 	Unit string
 }
 
+// Link is what a click on a value of Column opens: the wall of that UID, each
+// variable set to the same row's value of a column.
+type Link struct {
+	Column, Wall string
+	// Vars maps variables of the wall to columns of the panel.
+	Vars map[string]string
+}
+
 // Panel is one query and how it is drawn.
 type Panel struct {
 	// ID is stable: it names the panel in links and is its place in the console.
@@ -48,13 +56,17 @@ type Panel struct {
 	Width, Height int
 	// MinInterval is the finest step that the source has, as Grafana writes it: "1m", "10s".
 	MinInterval string
-	// LinkWall is the UID of the wall that a click on a label opens, with LinkVar set to the label.
-	LinkWall, LinkVar string
+	Links       []Link
 }
 
-// Variable is a template variable with several values and All.
+// Variable is a template variable with several values and All; without SQL, a text that people type.
 type Variable struct {
 	Name, Label, SQL string
+}
+
+// Annotation marks moments on all time series of a wall. Its SQL gives the columns time, text and tags.
+type Annotation struct {
+	Name, Color, SQL string
 }
 
 // Section is a titled row of panels.
@@ -69,6 +81,7 @@ type Wall struct {
 	UID, Title, Description string
 	Tags                    []string
 	Variables               []Variable
+	Annotations             []Annotation
 	Sections                []Section
 	// From is the default start of the range, e.g. now-1h; Refresh how often it is asked again.
 	From, Refresh string
@@ -83,22 +96,68 @@ func (w *Wall) Panels() []Panel {
 	return out
 }
 
-// Stall ratios at or above which a CDN is worth a look, and bad.
-const (
-	StallWarn = 0.01
-	StallBad  = 0.05
-)
+// Thresholds colour values: from Warn on worth a look, from Bad on bad.
+type Thresholds struct {
+	// Stall and Errors are ratios, 0 to 1; FirstScreenMs and LatencyMs milliseconds; Load a share of capacity.
+	StallWarn, StallBad                 float64
+	ErrorsWarn, ErrorsBad               float64
+	FirstScreenWarnMs, FirstScreenBadMs float64
+	LatencyWarnMs, LatencyBadMs         float64
+	LoadWarn, LoadBad                   float64
+}
+
+// DefaultThresholds are those of who sets none.
+func DefaultThresholds() Thresholds {
+	return Thresholds{
+		StallWarn: 0.01, StallBad: 0.05, ErrorsWarn: 0.01, ErrorsBad: 0.05, FirstScreenWarnMs: 1500, FirstScreenBadMs: 3000,
+		LatencyWarnMs: 5000, LatencyBadMs: 10000, LoadWarn: 0.8, LoadBad: 0.95,
+	}
+}
 
 var (
-	appVar = Variable{Name: "app", Label: "Application", SQL: "SELECT DISTINCT app FROM rollup_minute WHERE $__timeFilter(minute) ORDER BY app"}
-	cdnVar = Variable{Name: "cdn", Label: "CDN", SQL: "SELECT DISTINCT cdn FROM rollup_minute WHERE $__timeFilter(minute) AND cdn != '' ORDER BY cdn"}
+	appVar = Variable{Name: "app", Label: "Application", SQL: "SELECT DISTINCT app FROM " + rolled("", "1", "app") + " ORDER BY app"}
+	cdnVar = Variable{Name: "cdn", Label: "CDN", SQL: "SELECT DISTINCT cdn FROM " + rolled("", "cdn != ''", "cdn") + " ORDER BY cdn"}
+	// streamVar offers the largest only: others are named in the address.
+	streamVar = Variable{Name: "stream", Label: "Stream", SQL: "SELECT stream FROM " + rolled("stream_", whereApp, "stream", "played_ms") +
+		" GROUP BY stream ORDER BY sum(played_ms) DESC LIMIT 500"}
+	experimentVar = Variable{Name: "experiment", Label: "Experiment", SQL: "SELECT DISTINCT experiment FROM " + rolled("arm_", "1", "experiment") + " ORDER BY experiment"}
 )
 
-// Conditions on the template variables.
-const (
-	whereApp = "$__conditionalAll(app IN (${app:sqlstring}), $app)"
-	whereCDN = "$__conditionalAll(cdn IN (${cdn:sqlstring}), $cdn)"
+// annotations mark what explains a change of the figures.
+func annotations() []Annotation {
+	return []Annotation{
+		{Name: "Faults and changes of CDNs", Color: "red", SQL: `SELECT time, concat(cdn, ': ', reason) AS text, toString(kind) AS tags
+FROM events
+WHERE kind IN ('cdn_fault', 'cdn_changed') AND $__timeFilter(time)
+ORDER BY time
+LIMIT 500`},
+		{Name: "Alerts", Color: "orange", SQL: `SELECT time, reason AS text, concat(toString(kind), ',', detail['rule']) AS tags
+FROM events
+WHERE kind IN ('alert_opened', 'alert_resolved') AND $__timeFilter(time)
+ORDER BY time
+LIMIT 500`},
+		{Name: "Experiments", Color: "purple", SQL: `SELECT time, reason AS text, toString(kind) AS tags
+FROM events
+WHERE kind = 'experiment_changed' AND $__timeFilter(time)
+ORDER BY time
+LIMIT 500`},
+		{Name: "Sessions moved away", Color: "blue", SQL: `SELECT slot AS time, concat(toString(moved), ' sessions moved to ', cdn, ': ', reason) AS text, reason AS tags
+FROM (
+    SELECT toStartOfInterval(minute, toIntervalSecond(` + stepS + `)) AS slot, chosen AS cdn, toString(reason_code) AS reason, sum(d.moved) AS moved
+    FROM rollup_decisions AS d
+    WHERE $__timeFilter(minute) AND ` + whereApp + ` AND d.moved > 0
+    GROUP BY slot, cdn, reason
 )
+ORDER BY moved DESC
+LIMIT 100`},
+	}
+}
 
-// Walls gives every wall.
-func Walls() []Wall { return []Wall{cdnHealth(), streams(), qoe(), pipeline()} }
+// Walls gives every wall, its values coloured by th.
+func Walls(th Thresholds) []Wall {
+	walls := []Wall{cdnHealth(th), streams(th), session(), qoe(th), experiments(th), pipeline()}
+	for i := range walls {
+		walls[i].Tags = []string{"spillway"}
+	}
+	return walls
+}

@@ -54,8 +54,12 @@ func fill(t testing.TB, conn driver.Conn, now time.Time) {
 		}
 	}
 	var slices, raw [][]any
-	for s := range 900 {
+	// Each second of a quarter of an hour, then a second of every five hours of 29 days.
+	for s := range 900 + 29*24/5 {
 		at := now.Add(-time.Duration(s) * time.Second)
+		if s >= 900 {
+			at = now.Add(-time.Duration(s-899) * 5 * time.Hour)
+		}
 		for i, cdn := range []string{"a", "b", "c"} {
 			stalled, failed := int64(0), int64(0)
 			bin := int64(loghist.BinOf(300 * float64(i+1)))
@@ -66,31 +70,42 @@ func fill(t testing.TB, conn driver.Conn, now time.Time) {
 				}
 			}
 			id := fmt.Sprintf("s-%s-%d", cdn, s/60)
-			slices = append(slices, []any{at.UnixMilli(), id, "live", "demo", cdn, "eu", "isp-" + cdn, []string{"hls.js", "native"}[s%2], "phone",
+			slices = append(slices, []any{at.UnixMilli(), id, "live", "demo", cdn, "eu", "isp-" + cdn, []string{"hls.js", "native"}[s%2], "phone", "2.1", "Android", "delay=" + []string{"short", "long"}[s/60%2],
 				int64(1), int64(1), 1 - failed, failed, int64(300), 1000 - stalled, stalled, min(stalled, 1),
 				2000 * (1000 - stalled), 1000 - stalled, 2500 * (1000 - stalled), 1000 - stalled, int64(3), failed, int64(300_000), int64(2), int64(s % 2),
 				[]int64{bin}, []int64{1}, []int64{int64(loghist.BinOf(2000))}, []int64{1}})
-			for range 2 {
-				raw = append(raw, []any{at.UnixMicro(), at.UnixMilli(), "cmcd_event", id, "live", "demo", cdn, "bitrate", nil, nil, nil})
+			if at.Before(now.Add(-13 * 24 * time.Hour)) {
+				continue // raw rows are kept for 14 days
 			}
+			for range 2 {
+				raw = append(raw, []any{at.UnixMicro(), at.UnixMilli(), "cmcd_event", id, "live", "demo", cdn, "bitrate", nil, nil, nil, 2500, nil, nil})
+			}
+			raw = append(raw, []any{at.UnixMicro(), at.UnixMilli(), "cdn_log", "", "live", "demo", cdn, "", nil, nil, nil, nil, 12, true})
 		}
-		raw = append(raw, []any{at.UnixMicro(), at.UnixMilli(), "publisher", "", "live", "demo", "a", "", 30.0, int64(2_500_000), int64(0)})
+		raw = append(raw, []any{at.UnixMicro(), at.UnixMilli(), "publisher", "", "live", "demo", "a", "", 30.0, int64(2_500_000), int64(0), nil, nil, nil})
 	}
-	insert(`session_slices (time_ms, session_id, app, stream, cdn, region, isp, client, device, sessions, attempts, starts, start_failures, startup_ms,
+	insert(`session_slices (time_ms, session_id, app, stream, cdn, region, isp, client, device, client_version, os, arms, sessions, attempts, starts, start_failures, startup_ms,
 		played_ms, stalled_ms, stalls, latency_ms_sum, latency_weight_ms, bitrate_kbps_ms_sum, bitrate_weight_ms, requests, request_errors, request_bytes,
 		reports, lost_reports, first_screen_bins, first_screen_counts, latency_bins, latency_counts)`, slices...)
-	insert("telemetry (received_us, ts_ms, source, session_id, app, stream, cdn, gates, fps, publish_bps, publish_stall_ms)", raw...)
+	insert("telemetry (received_us, ts_ms, source, session_id, app, stream, cdn, gates, fps, publish_bps, publish_stall_ms, buffer_ms, first_byte_ms, cache_hit)", raw...)
 	insert("hops (time, app, stream, rendition, track, epoch, msn, part, hop, cdn, server, delay_ms, failed, reason)",
 		[]any{now.Add(-time.Minute), "live", "demo", "src", "video", uint32(1), uint64(7), int32(0), "stored", "", "ingest-1", 4.0, uint8(0), ""},
 		[]any{now.Add(-time.Minute), "live", "demo", "src", "video", uint32(1), uint64(7), int32(0), "edge", "a", "edge-a", 20.0, uint8(0), ""},
 		[]any{now.Add(-time.Minute), "live", "demo", "src", "video", uint32(1), uint64(7), int32(0), "edge", "b", "edge-b", nil, uint8(1), "404"})
-	insert("decisions (time, kind, id, app, stream, session_id, chosen, probability, reason_code)",
-		[]any{now.Add(-time.Minute), "dispatch", "d1", "live", "demo", "s", "a", 1.0, "affinity"}, []any{now.Add(-2 * time.Minute), "dispatch", "d2", "live", "demo", "s2", "b", 1.0, "spill"})
-	insert("events (time, kind, id, cdn, detail)",
-		[]any{now, "cdn_state", "m2", "a", map[string]string{"gb": "3", "spend_usd": "0.5", "commit_gb": "10", "commit_share": "0.3", "month_share": "0.7"}},
-		[]any{now, "cdn_state", "m3", "b", map[string]string{"gb": "1", "spend_usd": "0.25", "commit_gb": "0", "month_share": "0.7"}})
-	insert("events (time, kind, id, app, stream, cdn, reason)",
-		[]any{now.Add(-time.Minute), "cdn_fault", "e1", "", "", "b", "rate limited"}, []any{now.Add(-3 * time.Minute), "stream_started", "e2", "live", "demo", "a", ""})
+	insert("decisions (time, kind, id, app, stream, session_id, previous, chosen, probability, reason_code)",
+		[]any{now.Add(-time.Minute), "dispatch", "d1", "live", "demo", "s-a-0", "", "a", 1.0, "affinity"}, []any{now.Add(-2 * time.Minute), "steering", "d2", "live", "demo", "s2", "a", "b", 1.0, "spill"})
+	none := map[string]string{}
+	event := func(ago time.Duration, kind, app, stream, cdn, reason string, detail map[string]string) []any {
+		return []any{now.Add(-ago), kind, kind + cdn + ago.String(), app, stream, cdn, reason, detail}
+	}
+	insert("events (time, kind, id, app, stream, cdn, reason, detail)",
+		event(time.Minute, "cdn_fault", "", "", "b", "rate limited", none), event(3*time.Minute, "stream_started", "live", "demo", "a", "", none),
+		event(time.Minute, "cdn_state", "", "", "a", "", map[string]string{"state": "active", "capacity_bps": "10000000", "capacity_viewers": "10", "gb": "3", "spend_usd": "0.5", "commit_gb": "10", "commit_share": "0.3", "month_share": "0.7"}),
+		event(time.Minute, "cdn_state", "", "", "b", "", map[string]string{"state": "active", "capacity_bps": "2400000", "gb": "1", "spend_usd": "0.25", "commit_gb": "0", "month_share": "0.7"}),
+		event(time.Minute, "bus_state", "", "", "", "", map[string]string{"pending.MEDIA/packager": "3", "rate.MEDIA/packager": "12.5", "dead.loader": "2", "bytes.MEDIA": "1000000", "query_ms.cdn_stalls": "12"}),
+		event(time.Minute, "alert_opened", "", "", "b", "b stalls", map[string]string{"rule": "cdn_stalls"}),
+		event(time.Minute, "experiment_changed", "", "", "", "started", map[string]string{"experiment": "delay"}),
+		event(time.Minute, "collector_counts", "", "", "", "", map[string]string{"accepted.cmcd_event": "10", "rejected.too_large": "2"}))
 }
 
 // TestEveryPanel runs every panel and variable as the analyst on a real server.
@@ -107,9 +122,13 @@ func TestEveryPanel(t *testing.T) {
 	if err := analyst.QueryRow(t.Context(), "SELECT currentUser()").Scan(&user); err != nil || user != "analyst" {
 		t.Fatalf("connected as %q: %v", user, err)
 	}
-	run := func(t *testing.T, sql string, v Vars) ([]string, [][]any) {
+	ranges := []struct {
+		name       string
+		span, step time.Duration
+	}{{"hour", time.Hour, time.Minute}, {"month", 30 * 24 * time.Hour, 30 * time.Minute}}
+	ask := func(t *testing.T, sql string, v Vars, span, step time.Duration) ([]string, [][]any) {
 		t.Helper()
-		q, err := Expand(sql, v, now.Add(-time.Hour), now, time.Minute)
+		q, err := Expand(sql, v, now.Add(-span), now, step)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -134,43 +153,100 @@ func TestEveryPanel(t *testing.T) {
 		}
 		return rows.Columns(), out
 	}
-	choices := map[string]Vars{
-		"all": All(), "one": {"app": Only("live"), "cdn": Only("a")}, "several": {"app": Only("live", "shop"), "cdn": Only("a", "b")},
+	run := func(t *testing.T, sql string, v Vars) ([]string, [][]any) {
+		t.Helper()
+		return ask(t, sql, v, time.Hour, time.Minute)
 	}
-	for _, w := range Walls() {
+	choices := map[string]Vars{"all": All(), "several": {
+		"app": Only("live", "shop"), "cdn": Only("a", "b"), "stream": Only("demo", "x"), "experiment": Only("delay", "y"), "session": Only("s-a-0"),
+	}}
+	hostile := Only(`') OR 1=1 --`, `\`, `\') OR 1=1 --`, "${cdn}", "x'y")
+	choices["hostile"] = Vars{"app": hostile, "cdn": hostile, "stream": hostile, "experiment": hostile, "session": Only(`\' OR 1=1 --`)}
+	for _, w := range Walls(DefaultThresholds()) {
 		for _, p := range w.Panels() {
-			for name, v := range choices {
-				t.Run(w.UID+"/"+p.ID+"/"+name, func(t *testing.T) {
-					start := time.Now()
-					got, rows := run(t, p.SQL, v)
-					t.Logf("%d rows in %v", len(rows), time.Since(start).Round(time.Millisecond))
-					var want []string
-					for _, c := range p.Columns {
-						want = append(want, c.Name)
-					}
-					if !slices.Equal(got, want) {
-						t.Errorf("columns %v, want %v", got, want)
-					}
-					if len(rows) == 0 {
-						t.Error("no rows although there is data")
+			for _, r := range ranges {
+				for name, v := range choices {
+					t.Run(w.UID+"/"+p.ID+"/"+r.name+"/"+name, func(t *testing.T) {
+						got, rows := ask(t, p.SQL, v, r.span, r.step)
+						checkAnswer(t, &p, got, rows, name == "hostile")
+					})
+				}
+			}
+		}
+		for _, r := range ranges {
+			for _, v := range w.Variables {
+				if v.SQL == "" {
+					continue
+				}
+				t.Run(w.UID+"/variable "+v.Name+"/"+r.name, func(t *testing.T) {
+					if _, rows := ask(t, v.SQL, All(), r.span, r.step); len(rows) == 0 {
+						t.Error("no values")
 					}
 				})
-				t.Run(w.UID+"/"+p.ID+"/hostile", func(t *testing.T) {
-					_, rows := run(t, p.SQL, Vars{"app": Only(`') OR 1=1 --`, `\`, `\') OR 1=1 --`, "${cdn}", "x'y"), "cdn": Only(`\' OR 1=1 --`)})
-					if p.Kind == Table && len(rows) > 0 && !strings.Contains(p.ID, "events") {
-						t.Errorf("a hostile value selected %d rows", len(rows))
+			}
+			for _, a := range w.Annotations {
+				t.Run(w.UID+"/annotation "+a.Name+"/"+r.name, func(t *testing.T) {
+					got, rows := ask(t, a.SQL, All(), r.span, r.step)
+					if !slices.Equal(got, []string{"time", "text", "tags"}) || len(rows) == 0 {
+						t.Errorf("columns %v, %d rows", got, len(rows))
 					}
 				})
 			}
 		}
-		for _, v := range w.Variables {
-			t.Run(w.UID+"/variable "+v.Name, func(t *testing.T) {
-				if _, rows := run(t, v.SQL, All()); len(rows) == 0 {
-					t.Error("no values")
-				}
-			})
-		}
 	}
+	for _, a := range Alerts() {
+		if a.SQL == "" {
+			continue
+		}
+		t.Run("alert/"+a.Name, func(t *testing.T) {
+			if got, _ := ask(t, a.SQL, All(), a.Window, time.Minute); !slices.Equal(got, AlertColumns) {
+				t.Errorf("columns %v", got)
+			}
+			if got, _ := ask(t, a.Firing(), All(), a.Window, time.Minute); !slices.Equal(got, []string{"subject", "value"}) {
+				t.Errorf("columns of what fires: %v", got)
+			}
+		})
+	}
+	t.Run("alert fires", func(t *testing.T) {
+		for name, want := range map[string]string{AlertCDNStalls: "b", AlertCapacity: "b"} {
+			i := slices.IndexFunc(Alerts(), func(a Alert) bool { return a.Name == name })
+			a := Alerts()[i]
+			if _, rows := ask(t, a.Firing(), All(), a.Window, time.Minute); len(rows) != 1 || deref(rows[0][0]) != want {
+				t.Errorf("%s fires for %d subjects, want %s", name, len(rows), want)
+			}
+		}
+	})
+	t.Run("roll-up by range", func(t *testing.T) {
+		for _, id := range []string{"cdn-stall", "streams-top", "streams-fps", "qoe-stall", "exp-stall", "cdn-hits"} {
+			for _, r := range ranges {
+				q, err := Expand("EXPLAIN PLAN "+panel(t, id).SQL, All(), now.Add(-r.span), now, r.step)
+				if err != nil {
+					t.Fatal(err)
+				}
+				var plan string
+				rows, err := analyst.Query(t.Context(), q)
+				if err != nil {
+					t.Fatal(err)
+				}
+				for rows.Next() {
+					var l string
+					if err := rows.Scan(&l); err != nil {
+						t.Fatal(err)
+					}
+					plan += l + "\n"
+				}
+				rows.Close()
+				// A table that the range does not ask for is in the plan, and nothing of it is read.
+				for _, read := range strings.Split(plan, "ReadFromMergeTree (")[1:] {
+					table, rest, _ := strings.Cut(read, ")")
+					want := strings.HasSuffix(table, "hour") == (r.name == "month")
+					if strings.Contains(rest, "Granules:") != want {
+						t.Errorf("%s over an %s: is %s read? %v wanted in\n%s", id, r.name, table, want, plan)
+					}
+				}
+			}
+		}
+	})
 	t.Run("balance", func(t *testing.T) {
 		_, rows := run(t, panel(t, "pipe-balance").SQL, All())
 		if got := fmt.Sprint(deref(rows[0][0]), deref(rows[0][1]), deref(rows[0][2])); got != "5400 5400 0" {
@@ -201,8 +277,28 @@ func TestEveryPanel(t *testing.T) {
 	}
 }
 
+// checkAnswer wants the columns that the panel says, and rows where there is data.
+func checkAnswer(t *testing.T, p *Panel, got []string, rows [][]any, hostile bool) {
+	t.Helper()
+	var want []string
+	for _, c := range p.Columns {
+		want = append(want, c.Name)
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("columns %v, want %v", got, want)
+	}
+	// Events of no application, and figures of the whole system, are there whatever is selected.
+	everywhere := strings.HasPrefix(p.ID, "pipe-") || strings.HasSuffix(p.ID, "events") || p.ID == "exp-changes" || p.ID == "cdn-hops"
+	switch {
+	case hostile && p.Kind == Table && len(rows) > 0 && !everywhere:
+		t.Errorf("a hostile value selected %d rows", len(rows))
+	case !hostile && len(rows) == 0:
+		t.Error("no rows although there is data")
+	}
+}
+
 func panel(t *testing.T, id string) Panel {
-	for _, w := range Walls() {
+	for _, w := range Walls(DefaultThresholds()) {
 		for _, p := range w.Panels() {
 			if p.ID == id {
 				return p
@@ -216,7 +312,7 @@ func panel(t *testing.T, id string) Panel {
 func TestPanelsAreWellFormed(t *testing.T) {
 	id := regexp.MustCompile(`^[a-z]+(-[a-z]+)*$`)
 	seen := map[string]bool{}
-	for _, w := range Walls() {
+	for _, w := range Walls(DefaultThresholds()) {
 		if !id.MatchString(w.UID) || len(w.UID) > 40 || w.Title == "" || seen[w.UID] {
 			t.Errorf("wall %q %q", w.UID, w.Title)
 		}

@@ -18,9 +18,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
@@ -153,10 +155,8 @@ func migrateServer(ctx context.Context, conn driver.Conn, o Options, db string, 
 	}
 	for _, f := range todo {
 		for i, s := range statements[f.Name] {
-			for _, s := range loadedAnew(s) {
-				if err := conn.Exec(ctx, s); err != nil {
-					return fmt.Errorf("apply schema file %s, statement %d: %w", f.Name, i+1, err)
-				}
+			if err := apply(ctx, conn, loadedAnew(s)); err != nil {
+				return fmt.Errorf("apply schema file %s, statement %d: %w", f.Name, i+1, err)
 			}
 		}
 		// The settings make the record visible once Exec returns, whatever the server's defaults.
@@ -170,6 +170,33 @@ func migrateServer(ctx context.Context, conn driver.Conn, o Options, db string, 
 	}
 	return nil
 }
+
+// apply runs the statements that one of a file became. Where they are several, a view is away for a moment: who migrates
+// at the same time finds it gone, or there again, and begins anew.
+func apply(ctx context.Context, conn driver.Conn, statements []string) error {
+	for try := 0; ; try++ {
+		err := func() error {
+			for _, s := range statements {
+				if err := conn.Exec(ctx, s); err != nil {
+					return err
+				}
+			}
+			return nil
+		}()
+		var said *clickhouse.Exception
+		if err == nil || len(statements) == 1 || try == 50 || !errors.As(err, &said) || !slices.Contains(away, said.Code) {
+			return err
+		}
+		select {
+		case <-time.After(time.Duration(20+rand.IntN(80)) * time.Millisecond):
+		case <-ctx.Done():
+			return err
+		}
+	}
+}
+
+// away are the errors UNKNOWN_TABLE and TABLE_ALREADY_EXISTS.
+var away = []int32{60, 57}
 
 // newQuery is a statement that gives a materialized view another query.
 var newQuery = regexp.MustCompile(`(?m)^ALTER TABLE (\S+)( ON CLUSTER '[^']*'| ON CLUSTER \S+)? MODIFY QUERY$`)
@@ -185,7 +212,7 @@ func loadedAnew(s string) []string {
 	}
 	view := m[1] + m[2]
 	// The first one mends what a migration left behind that was cut short.
-	return []string{"ATTACH TABLE IF NOT EXISTS " + view, s, "DETACH TABLE " + view + " SYNC", "ATTACH TABLE " + view}
+	return []string{"ATTACH TABLE IF NOT EXISTS " + view, s, "DETACH TABLE " + view + " SYNC", "ATTACH TABLE IF NOT EXISTS " + view}
 }
 
 // preparing makes the database and the table of applied files. On a replicated

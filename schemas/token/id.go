@@ -32,6 +32,5 @@ func (s *Signer) IsSessionID(id string) bool {
 }
 
 func (s *Signer) idMAC(random string) string {
-	sum := s.mac([]byte("i" + random))
-	return base32.StdEncoding.EncodeToString(sum[:])[:idMACLen]
+	return base32.StdEncoding.EncodeToString(s.mac("i" + random))[:idMACLen]
 }

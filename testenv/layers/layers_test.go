@@ -25,6 +25,7 @@ var pure = map[string]bool{
 	"analytics/sandbox/predict":    true,
 	"analytics/sandbox/scenario":   true,
 	"analytics/sandbox/validate":   true,
+	"dashboards/queries":           true,
 	"ingest/beacon":                true, // a script, and how it is served
 	"ingest/cmcd":                  true,
 	"ingest/cut":                   true,

@@ -60,9 +60,8 @@ func (r *Router) probes(w http.ResponseWriter, q *http.Request, v url.Values) er
 	if err != nil {
 		return err
 	}
-	a := r.playAnswer(o, state, v, now)
-	a.write(w)
-	return nil
+	d := r.dispatchAnswer(o, state, v, now)
+	return writeJSON(w, &d)
 }
 
 // reprobed decides for a session with its measurements and signs it anew.

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"math"
 	"slices"
-	"strings"
 
 	"github.com/spillway-live/spillway/schemas"
 )
@@ -29,9 +28,7 @@ type candidate struct {
 	tier  tier
 	score float64
 	load  float64
-	here  schemas.Capacity // of the session's region
-	class int              // by affinity, strength and region; under affinity only
-	order int              // rank by affinity and region, then schemas.CDN.Order
+	order int // rank by affinity and region, then schemas.CDN.Order
 }
 
 // tier orders candidates before their score does.
@@ -46,11 +43,9 @@ const (
 	tierPinned
 )
 
-var tierNames = [...]string{
+var tierNames = map[tier]string{
 	tierPenalised: "penalised", tierFailing: "failing", tierFull: "full", tierRoom: "room", tierCurrent: "current", tierPinned: "pinned",
 }
-
-func (t tier) String() string { return tierNames[t] }
 
 // pad is the soft price of nearness to capacity: 0 up to PadFrom, then growing
 // linearly (Cedexis openmix's fusion-cdn-avoid-bursting).
@@ -102,40 +97,37 @@ func (p *Policy) weight(c *candidate) float64 {
 // ranks gives each candidate its place: under affinity by the publisher's CDN,
 // strength, region and order; elsewhere, where it decides between equal scores, by order.
 func (p *Policy) ranks(in *Input, list []candidate) {
-	idx := make([]*candidate, len(list))
-	for i := range list {
-		c := &list[i]
-		idx[i] = c
+	class := func(c *schemas.CDN) int {
 		switch {
 		case p.s.Kind != schemas.PolicyAffinity:
-		case in.PublishCDN != "" && c.cdn.Name == in.PublishCDN:
-		case strong(c.cdn, in.Region, in.ISP):
-			c.class = 1
-		case in.PublishCDN == "" && in.Region != "" && c.cdn.Region == in.Region:
-			c.class = 2
-		default:
-			c.class = 3
+			return 0
+		case in.PublishCDN != "" && c.Name == in.PublishCDN:
+			return 0
+		case strong(c, in.Region, in.ISP):
+			return 1
+		case in.PublishCDN == "" && in.Region != "" && c.Region == in.Region:
+			return 2
 		}
+		return 3
 	}
-	slices.SortFunc(idx, func(x, y *candidate) int {
-		if x.class != y.class || x.cdn.Order != y.cdn.Order {
-			return cmp.Or(cmp.Compare(x.class, y.class), cmp.Compare(x.cdn.Order, y.cdn.Order))
-		}
-		return strings.Compare(x.cdn.Name, y.cdn.Name)
+	idx := make([]int, len(list))
+	for i := range idx {
+		idx[i] = i
+	}
+	slices.SortFunc(idx, func(i, j int) int {
+		x, y := list[i].cdn, list[j].cdn
+		return cmp.Or(cmp.Compare(class(x), class(y)), cmp.Compare(x.Order, y.Order), cmp.Compare(x.Name, y.Name))
 	})
-	for rank, c := range idx {
-		c.order = rank
+	for rank, i := range idx {
+		list[i].order = rank
 	}
 }
 
 // better compares candidates, best first. Where all are full, what counts is
 // how far they are over their limits, whatever the policy.
 func better(x, y *candidate) int {
-	switch {
-	case x.tier != y.tier:
-		return int(y.tier) - int(x.tier)
-	case x.tier == tierFull:
-		return cmp.Or(cmp.Compare(x.load, y.load), x.order-y.order)
+	if x.tier == tierFull && y.tier == tierFull {
+		return cmp.Or(cmp.Compare(x.load, y.load), cmp.Compare(x.order, y.order))
 	}
-	return cmp.Or(cmp.Compare(y.score, x.score), x.order-y.order)
+	return cmp.Or(cmp.Compare(y.tier, x.tier), cmp.Compare(y.score, x.score), cmp.Compare(x.order, y.order))
 }
