@@ -1,10 +1,12 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"flag"
 	"fmt"
 	"io"
+	"os"
 
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 	"github.com/peterbourgon/ff/v3/ffcli"
@@ -19,10 +21,13 @@ func (c *commands) experimentReport() *ffcli.Command {
 	var b audit
 	var asJSON bool
 	var alpha float64
-	var exact bool
+	var exact, sql bool
+	var page string
 	return c.command("experiment report", "NAME", "compare an experiment's arms, with intervals", 1, func(fs *flag.FlagSet) {
 		b.base.register(fs)
 		fs.BoolVar(&asJSON, "json", false, "print JSON instead of text")
+		fs.StringVar(&page, "html", "", "write the report as one self-contained page to this file")
+		fs.BoolVar(&sql, "sql", false, "print the SQL behind every number below the text")
 		fs.BoolVar(&exact, "exact", true, "take the variance of primary metric and guardrails over every unit, not over hash buckets of them")
 		fs.Float64Var(&alpha, "alpha", 0.05, "error rate of the intervals")
 	}, func(ctx ctx, a []string) error {
@@ -47,13 +52,33 @@ func (c *commands) experimentReport() *ffcli.Command {
 		if err != nil {
 			return err
 		}
+		if page != "" {
+			if err := writePage(r, page); err != nil {
+				return err
+			}
+		}
 		if asJSON {
 			e := json.NewEncoder(c.stdout)
 			e.SetIndent("", "  ")
 			return e.Encode(r)
 		}
-		return r.WriteText(c.stdout)
+		if err := r.WriteText(c.stdout); err != nil || !sql {
+			return err
+		}
+		return r.WriteSQL(c.stdout)
 	})
+}
+
+// writePage writes the report as HTML; what the file held before stays when that fails.
+func writePage(r *report.Report, file string) error {
+	var b bytes.Buffer
+	if err := r.WriteHTML(&b); err != nil {
+		return err
+	}
+	if err := os.WriteFile(file, b.Bytes(), 0o644); err != nil {
+		return fmt.Errorf("write the report: %w", err)
+	}
+	return nil
 }
 
 // openClickHouse opens the native protocol of the configured or running ClickHouse.

@@ -27,19 +27,19 @@ func (r *Report) WriteText(w io.Writer) error {
 	}
 	fmt.Fprintf(&b, "Data from %s to %s UTC; intervals at %g %%\n\n", r.From.Format("2006-01-02 15:04:05"), r.Until.Format("2006-01-02 15:04:05"), 100*(1-r.Alpha))
 	t := tabwriter.NewWriter(&b, 0, 4, 2, ' ', 0)
-	fmt.Fprintln(t, "ARM\tEXPOSED UNITS\tWITH TELEMETRY\tSESSIONS")
+	fmt.Fprintln(t, "ARM\tEXPOSED UNITS\tWITH TELEMETRY\tSESSIONS\tREPORTS LOST")
 	for i, a := range r.Arms {
 		name := a.Arm
 		if i == 0 {
 			name += " (control)"
 		}
-		fmt.Fprintf(t, "%s\t%d\t%d\t%d\n", name, a.Exposed, a.Units, a.Sessions)
+		fmt.Fprintf(t, "%s\t%d\t%d\t%d\t%s\n", name, a.Exposed, a.Units, a.Sessions, figureText(a.Lost, 100, " %"))
 	}
 	t.Flush()
 	if r.SRMP.Undefined != "" {
 		fmt.Fprintf(&b, "Split: cannot be checked (%s)\n", r.SRMP.Undefined)
 	} else {
-		fmt.Fprintf(&b, "Split: p = %.2g (below %g it is not as planned)\n", r.SRMP.Value, trusted)
+		fmt.Fprintf(&b, "Split: p = %.2g, at every look %s (below %g it is not as planned)\n", r.SRMP.Value, pText(r.SRMSequentialP), trusted)
 	}
 	for _, p := range r.Health.Problems {
 		fmt.Fprintf(&b, "PROBLEM: %s; do not trust the comparison\n", p)
@@ -91,6 +91,7 @@ func (r *Report) WriteText(w io.Writer) error {
 		}
 	}
 	t.Flush()
+	r.writeParts(&b)
 	if notes := r.notes(); len(notes) > 0 {
 		b.WriteString("\nNot computed:\n")
 		for _, n := range notes {

@@ -42,3 +42,30 @@ func TestChart(t *testing.T) {
 		t.Error("text is not escaped, or the picture is not the same twice")
 	}
 }
+
+// TestPageChart: bands, negative values and a logarithmic axis stay inside the picture, in the page's colours.
+func TestPageChart(t *testing.T) {
+	c := Chart{
+		Title: `lift "of" <low>`, Text: "From -3 to 4.", Fit: true, Page: true, LogX: true,
+		Lines: []Line{{X: []float64{1, 10, 1000}, Y: []float64{-3, 0.5, 4}}},
+		Bands: []Band{{X: []float64{1, 10, 1000}, Lower: []float64{-1e9, -1, 3}, Upper: []float64{1e9, 2, 5}, Color: 1}},
+	}
+	svg := string(c.SVG())
+	if strings.Contains(svg, "<low>") || strings.Contains(svg, "NaN") || strings.Contains(svg, "#fff") || !strings.Contains(svg, `role="img" aria-label="lift &#34;of&#34; &lt;low&gt;. From -3 to 4."`) {
+		t.Errorf("picture: %s", svg)
+	}
+	f := c.frame()
+	for i, l := range c.Bands[0].X {
+		for _, y := range []float64{c.Bands[0].Lower[i], c.Bands[0].Upper[i]} {
+			if py := f.y(min(max(y, f.y0), f.y1)); py < f.top-0.1 || py > f.height-f.bottom+0.1 || f.x(l) < f.left-0.1 || f.x(l) > f.width-f.right+0.1 {
+				t.Errorf("%v, %v is drawn outside: %v, %v", l, y, f.x(l), py)
+			}
+		}
+	}
+	if empty := string((&Chart{Page: true, Fit: true, LogX: true}).SVG()); strings.Contains(empty, "NaN") || strings.Contains(empty, "Inf") {
+		t.Errorf("an empty picture: %s", empty)
+	}
+	if d := decades(90, 7000); len(d) == 0 || d[0] != 100 || len(d) > 9 {
+		t.Errorf("ticks %v", d)
+	}
+}
