@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"flag"
 	"net/http"
 
@@ -8,6 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/spillway-live/spillway/analytics/experiments/web"
 	"github.com/spillway-live/spillway/dashboards/console"
 	"github.com/spillway-live/spillway/dashboards/player"
 	"github.com/spillway-live/spillway/testenv/clickhouse"
@@ -27,15 +29,25 @@ func (d *deps) consoleRole(addr, analyst, routerURL string, metrics prometheus.G
 	if metrics != nil {
 		m = promhttp.HandlerFor(metrics, promhttp.HandlerOpts{})
 	}
-	c, err := console.New(console.Settings{
-		Listener: l, JetStream: d.js, ClickHouse: analyst, RouterURL: routerURL, Player: page, Metrics: m,
-		AdminToken: d.secrets.AdminToken, Logger: d.log("console"), Registerer: d.reg,
-	})
+	reads, err := openDSN(analyst)
 	if err != nil {
 		l.Close()
 		return role{}, "", err
 	}
-	return role{"console", c.Run}, c.URL(), nil
+	c, err := console.New(console.Settings{
+		Experiments: &web.Server{JS: d.js, ClickHouse: reads, Logger: d.log("experiments")},
+		Listener:    l, JetStream: d.js, ClickHouse: analyst, RouterURL: routerURL, Player: page, Metrics: m,
+		AdminToken: d.secrets.AdminToken, Logger: d.log("console"), Registerer: d.reg,
+	})
+	if err != nil {
+		l.Close()
+		reads.Close()
+		return role{}, "", err
+	}
+	return role{"console", func(ctx context.Context) error {
+		defer reads.Close()
+		return c.Run(ctx)
+	}}, c.URL(), nil
 }
 
 func (s *system) startConsole(ctx) error {

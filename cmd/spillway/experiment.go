@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"context"
-	"crypto/rand"
 	"flag"
 	"fmt"
 	"log/slog"
@@ -169,13 +168,7 @@ func (c *commands) readExperiment(file string) (*schemas.Experiment, error) {
 	if err := schemas.UnmarshalStrict(data, &x); err != nil {
 		return nil, fmt.Errorf("read experiment %s: %w", file, err)
 	}
-	x.Status = schemas.ExperimentDraft
-	if x.Salt == "" {
-		x.Salt = strings.ToLower(rand.Text()[:12])
-	}
-	if x.Layer == "" {
-		x.Layer = "default"
-	}
+	control.Complete(&x)
 	return &x, x.Check()
 }
 

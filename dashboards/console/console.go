@@ -11,6 +11,8 @@
 //	GET, PUT, PATCH, DELETE /v1/settings/<bucket>/<key>   one entry, as in the bucket
 //	GET /v1/settings/<bucket>/<key>/history    its versions
 //	PUT /v1/cdns/<name>/state                  {"state":"draining"}
+//	GET /experiments  /experiments/<name>      pages
+//	GET /v1/experiments/<name>/report.json     and .html; experiments are changed below /v1/settings/experiments
 //	GET /healthz  /metrics
 //
 // with the admin token (Authorization: Bearer) for settings and states,
@@ -60,6 +62,8 @@ type Settings struct {
 	Player http.Handler
 	// Metrics serves /metrics; nil: it answers 404.
 	Metrics http.Handler
+	// Experiments shows and changes experiments; nil: there are no such pages.
+	Experiments Experiments
 	// AdminToken allows changes; empty: none are.
 	AdminToken string
 	// PollInterval is how often ClickHouse is asked while somebody looks; default 2 s.

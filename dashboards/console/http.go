@@ -48,6 +48,7 @@ func (c *Console) handler() http.Handler {
 	})
 	mux.HandleFunc("GET /v1/pushes", c.pushes)
 	c.settings(mux)
+	c.experiments(mux)
 	mux.HandleFunc("GET /v1/pictures/{app}/{stream}", c.serveHistory)
 	mux.HandleFunc("GET /v1/pictures/{app}/{stream}/{picture}", c.serveOne)
 	mux.HandleFunc("GET /healthz", c.healthz)

@@ -40,12 +40,12 @@ func (c *Console) pages() []pageDef {
 		d.styles, d.scripts = append(d.styles, uplotStyle), append(d.scripts, uplotScript)
 		return d
 	}
-	return []pageDef{
+	return append([]pageDef{
 		{name: "overview", title: "Overview", path: "/{$}", nav: true},
 		uplot(pageDef{name: "cdns", title: "CDNs", path: "/cdns", nav: true}),
 		{name: "pushes", title: "Push targets", path: "/pushes", nav: true},
 		{name: "stream", path: "/streams/{app}/{stream}", check: streamTitle},
-	}
+	}, c.experimentPages()...)
 }
 
 func streamTitle(r *http.Request) (string, error) {

@@ -7,6 +7,7 @@ package control
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -80,6 +81,17 @@ func (c *Control) named(ctx context.Context, r *registry.Registry[schemas.Experi
 		names[i] = list[i].Key
 	}
 	return fmt.Errorf("there is no experiment %q; there are: %s: %w", name, strings.Join(names, ", "), registry.ErrNone)
+}
+
+// Complete fills what a draft may leave out: it is a draft, in the default layer, with a salt of its own.
+func Complete(x *schemas.Experiment) {
+	x.Status = schemas.ExperimentDraft
+	if x.Salt == "" {
+		x.Salt = strings.ToLower(rand.Text()[:12])
+	}
+	if x.Layer == "" {
+		x.Layer = "default"
+	}
 }
 
 // Save stores a draft, or changes one that is a draft still. An experiment that has begun is not edited: its data
@@ -163,7 +175,10 @@ func (c *Control) layerIsFree(ctx context.Context, x *schemas.Experiment, yields
 			running = append(running, e.Value)
 		}
 	}
-	return assign.Conflict(running)
+	if err := assign.Conflict(running); err != nil {
+		return fmt.Errorf("layer: %w: %w", err, ErrRule)
+	}
+	return nil
 }
 
 // Stop ends assignment. Sessions that play keep their arm: moving all of them at once would be a load spike.
