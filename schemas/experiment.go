@@ -3,7 +3,6 @@ package schemas
 import (
 	"fmt"
 	"math"
-	"net/url"
 	"path"
 	"slices"
 )
@@ -350,7 +349,7 @@ func (x *Experiment) checkLife() error {
 	if x.WebhookURL == "" {
 		return nil
 	}
-	if u, err := url.Parse(x.WebhookURL); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || len(x.WebhookURL) > 1024 {
+	if !isWebURL(x.WebhookURL) {
 		return fieldError("webhook_url", "is not an http or https URL of at most 1024 bytes")
 	}
 	return nil

@@ -236,7 +236,7 @@ func (c *commands) roleCommands() []*ffcli.Command {
 		return one(d.sessioniserRole(snapshotEvery), nil)
 	})
 	add("usage", "count what each CDN delivers by month, for prices and commitments", nil, func(d *deps) ([]role, error) { return one(d.usageRole(), nil) })
-	out = append(out, c.loaderCommand(), c.eraserCommand(), c.experimenterCommand(), c.edgeCommand(), c.consoleCommand(), c.relayCommand())
+	out = append(out, c.loaderCommand(), c.eraserCommand(), c.experimenterCommand(), c.alertsCommand(), c.edgeCommand(), c.consoleCommand(), c.relayCommand())
 	return out
 }
 

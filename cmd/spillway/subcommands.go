@@ -20,6 +20,7 @@ func (c *commands) subcommands() []*ffcli.Command {
 		c.shareCommand(),
 		c.pushCommand(),
 		c.dashboardsCommand(),
+		c.alertCommand(),
 		c.statsCommand(),
 		c.exportCommand(),
 		c.eraseCommand(),

@@ -124,7 +124,7 @@ type step struct {
 // way down.
 func upSteps() []step {
 	return []step{
-		{[]string{"loader", "sessioniser", "usage", "experimenter"}, (*system).startAnalytics},
+		{[]string{"loader", "sessioniser", "usage", "experimenter", "alerts"}, (*system).startAnalytics},
 		{[]string{"collector"}, (*system).startCollector},
 		{[]string{"ingest"}, (*system).startIngest},
 		{[]string{"puller"}, (*system).startPuller},

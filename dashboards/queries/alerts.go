@@ -48,6 +48,8 @@ const (
 	AlertDeadLetters    = "dead_letters"
 	AlertLoaderLag      = "loader_lag"
 	AlertClickHouseAway = "clickhouse_away"
+	// AlertRaised is what others ask for, by events of the kind alert_raised.
+	AlertRaised = "raised"
 )
 
 // Alerts gives every rule. Rules without SQL are those over the bus.
@@ -89,10 +91,12 @@ WHERE raw > 0`},
 			Description: "So many messages wait for a consumer of the bus.", Wall: WallPipeline, Panel: "pipe-lag"},
 		{Name: AlertDeadLetters, Title: "Messages are rejected", Unit: UnitNone, Threshold: 1, For: 0, Clear: 10 * time.Minute,
 			Description: "A role rejected messages in the last ten minutes; they are in the stream DEAD with the reason.", Wall: WallPipeline, Panel: "pipe-dead"},
-		{Name: AlertLoaderLag, Title: "ClickHouse is behind the bus", Unit: "s", Threshold: 60, For: time.Minute, Clear: time.Minute,
-			Description: "The newest slice on the bus is a minute newer than the newest in ClickHouse: the loader is behind, or stands still.", Wall: WallPipeline, Panel: "pipe-age"},
+		{Name: AlertLoaderLag, Title: "ClickHouse is behind the bus", Unit: UnitNone, Threshold: 500, For: time.Minute, Clear: time.Minute,
+			Description: "So many messages of slices on the bus are newer than the newest in ClickHouse: the loader is behind, or stands still.", Wall: WallPipeline, Panel: "pipe-age"},
 		{Name: AlertClickHouseAway, Title: "ClickHouse does not answer", Unit: "s", Threshold: 30, For: 0, Clear: 30 * time.Second,
 			Description: "None of the alerts' questions was answered for so long.", Wall: WallPipeline, Panel: "pipe-clickhouse"},
+		{Name: AlertRaised, Title: "Raised by others", Unit: UnitNone, Threshold: 1, For: 0, Clear: 0,
+			Description: "An event of the kind alert_raised, by a review operator for example, that was not cleared; one that is not raised again is over after 15 minutes.", Wall: WallStreams, Panel: "streams-events"},
 	}
 }
 

@@ -14,6 +14,7 @@ const module = "github.com/spillway-live/spillway/"
 // pure lists packages without I/O: anyone may import them. Each may itself
 // import only schemas, libraries and other pure packages.
 var pure = map[string]bool{
+	"analytics/alerts/rules":       true,
 	"analytics/experiments/assign": true,
 	"analytics/hoptrace":           true,
 	"analytics/stats":              true,

@@ -29,6 +29,7 @@ import (
 	"github.com/spillway-live/spillway/analytics/experiments/report"
 	"github.com/spillway-live/spillway/schemas"
 	"github.com/spillway-live/spillway/schemas/lease"
+	"github.com/spillway-live/spillway/schemas/webhook"
 )
 
 // By is who the loop's changes are of, in an experiment's history.
@@ -73,7 +74,7 @@ func (s Settings) Run(ctx context.Context) error {
 		s.Now = time.Now
 	}
 	if s.Client == nil {
-		s.Client = &http.Client{Timeout: 10 * time.Second, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+		s.Client = webhook.Client()
 	}
 	l := &loop{Settings: s, control: &control.Control{JS: s.JS, By: By, Now: s.Now}, m: newMetrics(s.Registerer), held: map[string]string{}}
 	var err error

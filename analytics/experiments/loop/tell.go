@@ -1,20 +1,14 @@
 package loop
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
-	"errors"
-	"fmt"
-	"io"
-	"net/http"
-	neturl "net/url"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/spillway-live/spillway/schemas"
+	"github.com/spillway-live/spillway/schemas/webhook"
 )
 
 // Notice is what a webhook gets (HTTP POST, JSON) when an experiment changes.
@@ -28,12 +22,6 @@ type Notice struct {
 	By         string    `json:"by"`
 	Reason     string    `json:"reason"`
 }
-
-// hookTries and hookPause bound how often a webhook that fails is tried.
-const (
-	hookTries = 3
-	hookPause = time.Second
-)
 
 // tell posts a version of an experiment to its webhook, once. A hook that fails three times is not told of that
 // version: the history has it.
@@ -52,18 +40,7 @@ func (l *loop) tell(ctx context.Context, e jetstream.KeyValueEntry) {
 		return
 	}
 	n := Notice{x.Name, e.Revision(), e.Created().UTC(), x.Status, x.Coverage, x.Winner, x.ChangedBy, x.ChangeReason}
-	for try := range hookTries {
-		if try > 0 {
-			select {
-			case <-time.After(hookPause << try):
-			case <-ctx.Done():
-				return
-			}
-		}
-		if err = l.post(ctx, x.WebhookURL, n); err == nil {
-			break
-		}
-	}
+	err = webhook.Post(ctx, l.Client, x.WebhookURL, n)
 	if ctx.Err() != nil {
 		return
 	}
@@ -74,32 +51,6 @@ func (l *loop) tell(ctx context.Context, e jetstream.KeyValueEntry) {
 	if err := l.note(ctx, x.Name, func(c *schemas.ExperimentCheck) { c.ToldRevision = max(c.ToldRevision, e.Revision()) }); err != nil {
 		l.Logger.Error("the check of an experiment cannot be stored", "experiment", x.Name, "err", err)
 	}
-}
-
-func (l *loop) post(ctx context.Context, url string, n Notice) error {
-	b, err := json.Marshal(n)
-	if err != nil {
-		return err
-	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(b))
-	if err != nil {
-		return err
-	}
-	req.Header.Set("Content-Type", "application/json")
-	res, err := l.Client.Do(req)
-	var whole *neturl.Error
-	if errors.As(err, &whole) { // it holds the address, which may be a secret
-		return fmt.Errorf("%s: %w", req.URL.Host, whole.Err)
-	}
-	if err != nil {
-		return err
-	}
-	defer res.Body.Close()
-	_, _ = io.Copy(io.Discard, io.LimitReader(res.Body, 1<<16)) // so that the connection can be used again
-	if res.StatusCode < 200 || res.StatusCode > 299 {
-		return fmt.Errorf("the webhook answered %s", res.Status)
-	}
-	return nil
 }
 
 type metrics struct {

@@ -1,0 +1,215 @@
+package alerts
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/spillway-live/spillway/dashboards/queries"
+	"github.com/spillway-live/spillway/schemas"
+	"github.com/spillway-live/spillway/testenv/await"
+	"github.com/spillway-live/spillway/testenv/bus/bustest"
+	"github.com/spillway-live/spillway/testenv/clickhouse/tablestest"
+)
+
+// hook notes what was posted to it; it is away at first.
+type hook struct {
+	mu    sync.Mutex
+	posts []schemas.Alert
+	asked int
+}
+
+func (h *hook) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.asked++; h.asked == 1 {
+		w.WriteHeader(http.StatusBadGateway) // the poster tries again
+		return
+	}
+	var a schemas.Alert
+	if json.NewDecoder(r.Body).Decode(&a) == nil {
+		h.posts = append(h.posts, a)
+	}
+}
+
+func (h *hook) told(rule, state string) (n int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, a := range h.posts {
+		if a.Rule == rule && a.State == state {
+			n++
+		}
+	}
+	return n
+}
+
+// play writes a slice a second of the last three minutes for CDNs a and b.
+func play(t *testing.T, conn driver.Conn, stallOnB int64, until time.Time) {
+	t.Helper()
+	b, err := conn.PrepareBatch(t.Context(), "INSERT INTO session_slices (time_ms, session_id, app, stream, cdn, played_ms, stalled_ms, reports)")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for s := range 180 {
+		for _, cdn := range []string{"a", "b"} {
+			stalled := int64(1)
+			if cdn == "b" {
+				stalled = stallOnB
+			}
+			for v := range 4 {
+				if err := b.Append(until.Add(-time.Duration(s)*time.Second).UnixMilli(), fmt.Sprint(cdn, v), "live", "demo", cdn, 1000-stalled, stalled, int64(1)); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+	}
+	if err := b.Send(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestAlertsOpenOnceAndEnd: a faulty CDN is told of once by event and webhook, not again by the next process, and its
+// end is told once; what others raise is an alert too, whatever is in it; changes and faults of CDNs become events.
+func TestAlertsOpenOnceAndEnd(t *testing.T) {
+	b := bustest.Start(t)
+	_, conn := tablestest.Start(t)
+	h := &hook{}
+	srv := httptest.NewServer(h)
+	t.Cleanup(srv.Close)
+	put := func(bucket, key string, v any) {
+		t.Helper()
+		kv, err := b.JS.KeyValue(t.Context(), bucket)
+		if err != nil {
+			t.Fatal(err)
+		}
+		data, err := json.Marshal(v)
+		if err == nil {
+			_, err = kv.Put(t.Context(), key, data)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	put(schemas.BucketAlertRules, schemas.AlertRuleDefaults, schemas.AlertRule{Name: schemas.AlertRuleDefaults, WebhookURL: srv.URL + "/secret", ForSec: 1, ClearSec: 1})
+	now := time.Now()
+	play(t, conn, 300, now)
+	run := func() (stop func()) {
+		ctx, cancel := context.WithCancel(context.Background())
+		done := make(chan error, 1)
+		s := Settings{JS: b.JS, Conn: b.Conn, ClickHouse: conn, Every: 200 * time.Millisecond}
+		go func() { done <- s.Run(ctx) }()
+		return func() {
+			cancel()
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	alert := func(rule, subject string) *schemas.Alert {
+		kv, err := b.JS.KeyValue(t.Context(), schemas.BucketAlerts)
+		if err != nil {
+			t.Fatal(err)
+		}
+		e, err := kv.Get(t.Context(), schemas.AlertKey(rule, subject))
+		if err != nil {
+			return &schemas.Alert{}
+		}
+		a, err := schemas.ParseAlert(e.Key(), e.Value())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return a
+	}
+	stop := run()
+	await.True(t, "the alert about CDN b is open and told", func() bool {
+		a := alert(queries.AlertCDNStalls, "b")
+		return a.State == schemas.AlertOpen && a.Told && h.told(queries.AlertCDNStalls, schemas.AlertOpen) == 1
+	})
+	if a := alert(queries.AlertCDNStalls, "b"); a.Page != "/cdns#b" || !strings.Contains(a.Reason, "CDN b stalled for 30 %") {
+		t.Errorf("%+v", a)
+	}
+	if a := alert(queries.AlertCDNStalls, "a"); a.State != "" {
+		t.Errorf("the good CDN: %+v", a)
+	}
+	const hostile = `<img src=x onerror=alert(1)>'; DROP TABLE events`
+	e := schemas.Event{ID: "r1", TimeUs: time.Now().UnixMicro(), Kind: schemas.EventAlertRaised, App: "live", Stream: "demo", Reason: hostile, Detail: map[string]string{"rule": "review", "page": "//evil.example/"}}
+	publish := func(e schemas.Event) {
+		t.Helper()
+		data, err := schemas.EncodeRecord(&e)
+		if err == nil {
+			_, err = b.JS.Publish(t.Context(), schemas.EventSubject(&e), data)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	publish(e)
+	await.True(t, "what was raised is an alert", func() bool { return alert(queries.AlertRaised, "review live/demo").Told })
+	if a := alert(queries.AlertRaised, "review live/demo"); a.Reason != hostile || a.Page != "/streams/live/demo" {
+		t.Errorf("%+v", a)
+	}
+	put(schemas.BucketCDNs, "b", schemas.CDN{Name: "b", BaseURL: "http://127.0.0.1:1", State: schemas.CDNActive})
+	put(schemas.BucketCDNs, "b", schemas.CDN{Name: "b", BaseURL: "http://127.0.0.1:1", State: schemas.CDNDraining})
+	put(schemas.BucketFaults, "b", map[string]any{"kind": "rate"})
+	st, err := b.JS.Stream(t.Context(), schemas.StreamEvents)
+	if err != nil {
+		t.Fatal(err)
+	}
+	last := func(kind schemas.EventKind) (e schemas.Event) {
+		m, err := st.GetLastMsgForSubject(t.Context(), "events."+string(kind)+"._._")
+		if err == nil {
+			err = schemas.DecodeRecord(m.Data, &e)
+		}
+		if err != nil {
+			return schemas.Event{}
+		}
+		return e
+	}
+	await.True(t, "changes and faults are told", func() bool {
+		return last(schemas.EventCDNChanged).Reason == "draining, was active" && strings.Contains(last(schemas.EventCDNFault).Reason, `"rate"`) && last(schemas.EventBusState).Detail["messages.EVENTS"] != ""
+	})
+	opened := events(t, st, schemas.EventAlertOpened)
+	stop()
+
+	// Another process: it is open already. It is over once nothing stalls: with the rule's threshold out of reach.
+	stop = run()
+	put(schemas.BucketAlertRules, queries.AlertCDNStalls, schemas.AlertRule{Name: queries.AlertCDNStalls, Threshold: 0.9})
+	e.ID, e.Kind = "r2", schemas.EventAlertCleared
+	publish(e)
+	await.True(t, "the alerts are over and told", func() bool {
+		a, r := alert(queries.AlertCDNStalls, "b"), alert(queries.AlertRaised, "review live/demo")
+		return a.State == schemas.AlertResolved && a.Told && r.State == schemas.AlertResolved && r.Told
+	})
+	stop()
+	if n := h.told(queries.AlertCDNStalls, schemas.AlertOpen); n != 1 {
+		t.Errorf("told %d times that CDN b stalls", n)
+	}
+	if n := events(t, st, schemas.EventAlertOpened); n != opened {
+		t.Errorf("%d events of alerts opened, %d before the second start", n, opened)
+	}
+	if h.told(queries.AlertCDNStalls, schemas.AlertResolved) != 1 || h.told(queries.AlertRaised, schemas.AlertResolved) != 1 {
+		t.Errorf("the end was not told once: %+v", h.posts)
+	}
+}
+
+// events counts those of a kind on the bus.
+func events(t *testing.T, st jetstream.Stream, kind schemas.EventKind) (n uint64) {
+	t.Helper()
+	info, err := st.Info(t.Context(), jetstream.WithSubjectFilter("events."+string(kind)+".>"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range info.State.Subjects {
+		n += c
+	}
+	return n
+}

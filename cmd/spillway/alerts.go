@@ -1,0 +1,172 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/peterbourgon/ff/v3/ffcli"
+
+	"github.com/spillway-live/spillway/analytics/alerts"
+	"github.com/spillway-live/spillway/analytics/alerts/rules"
+	"github.com/spillway-live/spillway/dashboards/queries"
+	"github.com/spillway-live/spillway/schemas"
+	"github.com/spillway-live/spillway/schemas/registry"
+)
+
+// alertsRole watches by rules; it reads the ClickHouse of dsn. every 0: the default.
+func (d *deps) alertsRole(dsn string, every time.Duration) (role, error) {
+	conn, err := openDSN(dsn)
+	if err != nil {
+		return role{}, err
+	}
+	s := alerts.Settings{JS: d.js, Conn: d.js.Conn(), ClickHouse: conn, Every: every, Logger: d.log("alerts"), Registerer: d.reg}
+	return role{"alerts", func(ctx context.Context) error {
+		defer conn.Close()
+		return s.Run(ctx)
+	}}, nil
+}
+
+func (c *commands) alertsCommand() *ffcli.Command {
+	f := &roleFlags{}
+	var every time.Duration
+	return c.command("alerts", "", "watch CDNs, publishers and the pipeline by rules, and tell webhooks; reads ClickHouse", 0, func(fs *flag.FlagSet) {
+		f.register(fs)
+		fs.DurationVar(&every, "every", 10*time.Second, "time between looks")
+	}, func(ctx ctx, _ []string) error {
+		if every < time.Second {
+			return fmt.Errorf("--every %v: give at least a second", every)
+		}
+		dsn, err := f.clickhouseURL()
+		if err != nil {
+			return err
+		}
+		return c.serveRole(ctx, f, "alerts", func(d *deps) ([]role, error) {
+			r, err := d.alertsRole(dsn, every)
+			return []role{r}, err
+		})
+	})
+}
+
+// ruleKind is what operators change of alert rules.
+var ruleKind = kind[schemas.AlertRule]{
+	what: "changed alert rule", bucket: schemas.BucketAlertRules, parse: schemas.ParseAlertRule, key: ruleKey,
+	heads: "RULE\tSTATE\tTHRESHOLD\tFACTOR\tFOR\tCLEAR\tWEBHOOK",
+	row: func(r *schemas.AlertRule) string {
+		state := "on"
+		if r.Disabled {
+			state = "off"
+		}
+		return fmt.Sprintf("%s\t%g\t%g\t%d s\t%d s\t%s", state, r.Threshold, r.Factor, r.ForSec, r.ClearSec, r.ShownWebhook())
+	},
+	hide: func(r *schemas.AlertRule) { r.WebhookURL = r.ShownWebhook() },
+}
+
+// ruleKey refuses rules that there are not.
+func ruleKey(name string) (string, error) {
+	known := []string{schemas.AlertRuleDefaults}
+	for _, a := range queries.Alerts() {
+		known = append(known, a.Name)
+	}
+	if !slices.Contains(known, name) {
+		return "", fmt.Errorf("there is no alert rule %q; there are: %s", name, strings.Join(known, ", "))
+	}
+	return name, nil
+}
+
+// alertKind are the alerts themselves, which only the role writes.
+var alertKind = kind[schemas.Alert]{
+	what: "alert", bucket: schemas.BucketAlerts, parse: schemas.ParseAlert,
+	heads: "KEY\tSTATE\tSINCE\tRULE\tSUBJECT\tWHY",
+	row: func(a *schemas.Alert) string {
+		return fmt.Sprintf("%s\t%s\t%s\t%q\t%q", a.State, time.UnixMicro(a.SinceUs).UTC().Format(time.RFC3339), a.Rule, a.Subject, a.Reason)
+	},
+}
+
+// alertCommand is about alerts and their rules.
+func (c *commands) alertCommand() *ffcli.Command {
+	var b, own base
+	return c.parent("alert", "alerts that are open, and the rules that open them",
+		alertKind.list(c, &b, "alert list", "alerts that are open, or were in the last week"),
+		c.alertRules(),
+		c.alertSet(),
+		ruleKind.remove(c, &own, "alert reset", "RULE", "forget what was changed of a rule"),
+	)
+}
+
+// alertRules lists the rules as they hold, with what was changed in them.
+func (c *commands) alertRules() *ffcli.Command {
+	var b base
+	return c.command("alert rules", "", "the rules as they hold, and what they mean", 0, b.register, func(ctx ctx, _ []string) error {
+		return ruleKind.with(ctx, &b, func(r *registry.Registry[schemas.AlertRule]) error {
+			l, err := r.List(ctx)
+			if err != nil {
+				return err
+			}
+			changed := map[string]*schemas.AlertRule{}
+			for _, e := range l {
+				if e.Err != nil {
+					return e.Err
+				}
+				changed[e.Key] = e.Value
+			}
+			w := tabwriter.NewWriter(c.stdout, 0, 4, 2, ' ', 0)
+			fmt.Fprintln(w, ruleKind.heads+"\tMEANING")
+			for _, r := range rules.All(changed) {
+				shown := schemas.AlertRule{
+					Name: r.Name, Disabled: r.Disabled, Threshold: r.Threshold, Factor: r.Factor,
+					ForSec: int(r.For / time.Second), ClearSec: int(r.Clear / time.Second), WebhookURL: r.WebhookURL,
+				}
+				fmt.Fprintf(w, "%s\t%s\t%s\n", r.Name, ruleKind.row(&shown), r.Description)
+			}
+			return w.Flush()
+		})
+	})
+}
+
+// alertSet changes a rule.
+func (c *commands) alertSet() *ffcli.Command {
+	var b base
+	var n schemas.AlertRule
+	var flags *flag.FlagSet
+	var hold, clear time.Duration
+	return c.command("alert set", "RULE", "change what is given of a rule; the rule \"defaults\" is about all: its webhook and times", 1, func(fs *flag.FlagSet) {
+		b.register(fs)
+		flags = fs
+		fs.BoolVar(&n.Disabled, "disabled", false, "open nothing, and resolve what is open")
+		fs.Float64Var(&n.Threshold, "threshold", 0, "value from which on (publisher_frozen: under which) it is bad; 0: as the rule comes")
+		fs.Float64Var(&n.Factor, "factor", 0, "how many times the past or the others a value must be, where the rule compares; 0: as the rule comes")
+		fs.DurationVar(&hold, "for", 0, "how long it must be bad; 0: as the rule comes")
+		fs.DurationVar(&clear, "clear", 0, "how long it must not be bad before the alert is over; 0: as the rule comes")
+		fs.StringVar(&n.WebhookURL, "webhook", "", "`URL` that alerts are posted to; empty: that of the rule \"defaults\"")
+	}, func(ctx ctx, a []string) error {
+		key, err := ruleKey(a[0])
+		if err != nil {
+			return err
+		}
+		if hold%time.Second != 0 || clear%time.Second != 0 {
+			return errors.New("--for and --clear: whole seconds are kept")
+		}
+		set := given(flags)
+		return ruleKind.with(ctx, &b, func(r *registry.Registry[schemas.AlertRule]) error {
+			_, err := r.Edit(ctx, key, func(v *schemas.AlertRule, _ bool) error {
+				v.Name = key
+				for name, take := range map[string]func(){
+					"disabled": func() { v.Disabled = n.Disabled }, "threshold": func() { v.Threshold = n.Threshold }, "factor": func() { v.Factor = n.Factor },
+					"for": func() { v.ForSec = int(hold / time.Second) }, "clear": func() { v.ClearSec = int(clear / time.Second) }, "webhook": func() { v.WebhookURL = n.WebhookURL },
+				} {
+					if set[name] {
+						take()
+					}
+				}
+				return nil
+			})
+			return err
+		})
+	})
+}
