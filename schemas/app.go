@@ -39,6 +39,8 @@ type AppSettings struct {
 	WhenFull *WhenFull `json:"when_full,omitempty"`
 	// PackageAlways makes parts of streams that nobody watches, too.
 	PackageAlways bool `json:"package_always,omitempty"`
+	// Pictures says which screenshots are made; nil: as the worker does by itself.
+	Pictures *PictureSettings `json:"pictures,omitempty"`
 }
 
 // Values of AppSettings.Steering.
@@ -163,6 +165,11 @@ func (a *AppSettings) Check() error {
 	}
 	if a.WhenFull != nil {
 		if err := a.WhenFull.Check(); err != nil {
+			return err
+		}
+	}
+	if a.Pictures != nil {
+		if err := a.Pictures.Check(); err != nil {
 			return err
 		}
 	}

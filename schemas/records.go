@@ -198,21 +198,6 @@ func checkTime(what string, us int64) error {
 	return nil
 }
 
-// Picture is the header (JSON, in HeaderPicture) of a PICTURES message; the payload is a JPEG.
-type Picture struct {
-	Version int    `json:"v"`
-	App     string `json:"app"`
-	Stream  string `json:"stream"`
-	// WallUnixUs is the wall-clock of the pictured key frame, Unix microseconds.
-	WallUnixUs int64  `json:"wall_us"`
-	ContentID  string `json:"cid"`
-	Width      int    `json:"width"`
-	Height     int    `json:"height"`
-}
-
-// HeaderPicture carries the JSON of a [Picture].
-const HeaderPicture = "Spillway-Picture"
-
 // checker is what every record can do.
 type checker interface{ Check() error }
 

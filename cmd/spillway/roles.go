@@ -124,14 +124,13 @@ func (d *deps) routerRole(s router.Settings, clearKey bool) (role, *router.Route
 }
 
 // screenshotRole makes pictures with ffmpeg; without ffmpeg it says so once and makes none.
-func (d *deps) screenshotRole(p pictureFlags) (role, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
-	defer cancel()
-	r, err := screenshot.Runner(ctx, d.js, screenshot.Settings{Interval: p.interval, Width: p.width, Logger: d.log("screenshot")}, d.reg)
-	if err != nil {
-		return role{}, err
-	}
-	return role{"screenshot", r.Run}, nil
+func (d *deps) screenshotRole(p pictureFlags) role {
+	return role{screenshot.Role, func(ctx context.Context) error {
+		return screenshot.Run(ctx, d.js, screenshot.Settings{
+			Interval: p.interval, Width: p.width, AtOnce: p.decoders, Decoder: &screenshot.Pool{Processes: p.decoders},
+			Logger: d.log(screenshot.Role), Registerer: d.reg,
+		})
+	}}
 }
 
 // sessioniserRole takes 0 for the default time between snapshots.

@@ -211,7 +211,7 @@ func (c *commands) roleCommands() []*ffcli.Command {
 	})
 	var pic pictureFlags
 	add("screenshot", "make a picture of every live stream at an interval", pic.register, func(d *deps) ([]role, error) {
-		return one(d.screenshotRole(pic))
+		return one(d.screenshotRole(pic), nil)
 	})
 	var collectorAddr string
 	var clockOffset time.Duration
@@ -244,11 +244,13 @@ func (c *commands) roleCommands() []*ffcli.Command {
 type pictureFlags struct {
 	interval time.Duration
 	width    int
+	decoders int
 }
 
 func (p *pictureFlags) register(fs *flag.FlagSet) {
 	fs.DurationVar(&p.interval, "interval", 5*time.Second, "time between pictures of a stream")
 	fs.IntVar(&p.width, "width", 320, "width of pictures, pixels")
+	fs.IntVar(&p.decoders, "decoders", 2, "ffmpeg processes for each of H.264, H.265 and AV1, and pictures made at once")
 }
 
 func (c *commands) loaderCommand() *ffcli.Command {

@@ -162,10 +162,6 @@ func (s *system) startRouter(ctx ctx) error {
 }
 
 func (s *system) startScreenshot(ctx) error {
-	r, err := s.d.screenshotRole(pictureFlags{interval: 5 * time.Second, width: 320})
-	if err != nil {
-		return err
-	}
-	s.add(r)
+	s.add(s.d.screenshotRole(pictureFlags{interval: 5 * time.Second, width: 320, decoders: 2}))
 	return nil
 }

@@ -20,6 +20,8 @@ type Init struct {
 	Channels      int
 	// Params are the parameter sets (H.264: SPS, PPS; H.265: VPS, SPS, PPS) without lengths.
 	Params [][]byte
+	// ConfigOBUs are what av1C holds of AV1: the sequence header.
+	ConfigOBUs []byte
 	// ASC is the AudioSpecificConfig of AAC.
 	ASC []byte
 	// Encrypted: samples are (ISO/IEC 23001-7), with the key that KID names, 32 hexadecimal digits.
@@ -113,6 +115,7 @@ func (i *Init) video(v *mp4.VisualSampleEntryBox) {
 		}
 	case v.Av1C != nil:
 		i.Codec = v.Av1C.CodecConfRec.CodecString("av01")
+		i.ConfigOBUs = v.Av1C.CodecConfRec.ConfigOBUs
 	}
 }
 

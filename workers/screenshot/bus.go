@@ -2,7 +2,6 @@ package screenshot
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"sync"
@@ -77,17 +76,17 @@ func (b *bus) Init(ctx context.Context, id string) ([]byte, error) {
 	return e.Value(), nil
 }
 
-func (b *bus) LastPicture(ctx context.Context, key schemas.StreamKey) (int64, error) {
+func (b *bus) Last(ctx context.Context, key schemas.StreamKey) (*schemas.Picture, error) {
 	m, err := b.pictures.GetLastMsgForSubject(ctx, schemas.PictureSubject(key))
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
-		return 0, nil
+		return nil, nil
 	}
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
-	var p schemas.Picture
-	if err := json.Unmarshal([]byte(m.Header.Get(schemas.HeaderPicture)), &p); err != nil {
-		return 0, fmt.Errorf("read picture header: %w", err)
+	p, err := schemas.ParsePicture(m.Subject, m.Header.Get(schemas.HeaderPicture))
+	if err != nil {
+		return nil, nil // another program's; the next one follows ours
 	}
-	return p.WallUnixUs, nil
+	return p, nil
 }

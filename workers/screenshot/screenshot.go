@@ -7,24 +7,22 @@
 //
 // It remembers, for each stream, the interval it pictured last; the memory is a
 // saving only and is found again on the bus after a restart. It leaves out
-// keeping pictures, which is the stream PICTURES, and showing them.
+// keeping pictures, which is the stream PICTURES and a keeper, and showing them.
 package screenshot
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
-	"strconv"
 	"sync"
 	"time"
 
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/spillway-live/spillway/schemas"
+	"github.com/spillway-live/spillway/schemas/mirror"
 	"github.com/spillway-live/spillway/workers"
 )
 
@@ -35,25 +33,56 @@ const Role = "screenshot"
 type Settings struct {
 	// Interval between pictures of a stream; default 5 s.
 	Interval time.Duration
-	// IntervalOf gives a stream's own interval; 0 means Interval, below 0 no pictures. Optional.
-	IntervalOf func(schemas.StreamKey) time.Duration
 	// Width of the pictures, pixels; default 320. The height keeps the shape.
 	Width int
-	// Decoder makes the pictures; default [FFmpeg] from PATH.
+	// Of gives what a stream's settings say of pictures; nil: nothing.
+	Of func(schemas.StreamKey) *schemas.PictureSettings
+	// Decoder makes the pictures; default a [Pool] with ffmpeg from PATH. [Run] closes it at its end.
 	Decoder Decoder
-	Logger  *slog.Logger
+	// AtOnce is how many pictures are made at a time; default 2.
+	AtOnce int
+	Logger *slog.Logger
+	// Registerer counts; nil counts nothing.
+	Registerer prometheus.Registerer
 }
 
-// Runner gives the worker's runner.
-func Runner(ctx context.Context, js jetstream.JetStream, s Settings, reg prometheus.Registerer) (*workers.Runner, error) {
+// batch is how many headers are looked at together: most have no picture due.
+const batch = 64
+
+// Run makes pictures until ctx ends, as the settings of each application and
+// stream say.
+func Run(ctx context.Context, js jetstream.JetStream, s Settings) error {
 	b, err := openBus(ctx, js)
 	if err != nil {
-		return nil, fmt.Errorf("screenshot: %w", err)
+		return fmt.Errorf("screenshot: %w", err)
 	}
-	return &workers.Runner{
-		JetStream: js, Handler: New(b, s), Role: Role, Stream: schemas.StreamMedia, FilterSubjects: []string{"media.>"},
-		HeadersOnly: true, Concurrency: 2, Logger: s.Logger, Registerer: reg,
-	}, nil
+	if s.Decoder == nil {
+		s.Decoder = &Pool{}
+	}
+	if c, ok := s.Decoder.(interface{ Close() }); ok {
+		defer c.Close()
+	}
+	apps := mirror.New(schemas.BucketApps, schemas.ParseAppSettings, s.Logger)
+	following, stop := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer stop()
+	wg.Go(func() { _ = apps.Run(following, js) }) // nil once ctx ends
+	select {
+	case <-apps.Ready():
+	case <-ctx.Done():
+		return nil
+	}
+	s.Of = func(k schemas.StreamKey) *schemas.PictureSettings { return schemas.SettingsOf(k, apps.Get).Pictures }
+	h, err := New(b, s)
+	if err != nil {
+		return fmt.Errorf("screenshot: %w", err)
+	}
+	return (&workers.Runner{
+		JetStream: js, Handler: h, Role: Role, Stream: schemas.StreamMedia, FilterSubjects: []string{"media.>"},
+		HeadersOnly: true, BatchSize: batch, BatchWait: 20 * time.Millisecond, AckWait: time.Second, MaxAckPending: 16 * batch,
+		Logger: s.Logger, Registerer: s.Registerer,
+	}).Run(ctx)
 }
 
 // Source is what the handler reads beyond its messages.
@@ -62,8 +91,8 @@ type Source interface {
 	Chunk(ctx context.Context, seq uint64) (workers.Message, error)
 	// Init gives an init segment; [ErrGone] if there is none.
 	Init(ctx context.Context, id string) ([]byte, error)
-	// LastPicture gives the wall-clock, Unix microseconds, of a stream's last picture; 0 without one.
-	LastPicture(ctx context.Context, key schemas.StreamKey) (int64, error)
+	// Last gives what is said of a stream's last picture; nil without one.
+	Last(ctx context.Context, key schemas.StreamKey) (*schemas.Picture, error)
 }
 
 // ErrGone: what was asked for is not on the bus any more.
@@ -73,6 +102,7 @@ var ErrGone = errors.New("no longer on the bus")
 type Handler struct {
 	src Source
 	s   Settings
+	m   *metrics
 
 	mu      sync.Mutex
 	new     map[schemas.StreamKey]done
@@ -90,68 +120,115 @@ type done struct {
 const maxStreams = 4096
 
 // New gives the handler.
-func New(src Source, s Settings) *Handler {
-	if s.Interval == 0 {
-		s.Interval = 5 * time.Second
-	}
-	if s.Width == 0 {
-		s.Width = 320
+func New(src Source, s Settings) (*Handler, error) {
+	def(&s.Interval, 5*time.Second)
+	def(&s.Width, 320)
+	def(&s.AtOnce, 2)
+	if s.Of == nil {
+		s.Of = func(schemas.StreamKey) *schemas.PictureSettings { return nil }
 	}
 	if s.Decoder == nil {
-		s.Decoder = &FFmpeg{}
+		s.Decoder = &Pool{}
 	}
 	if s.Logger == nil {
 		s.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Handler{src: src, s: s, new: map[schemas.StreamKey]done{}}
+	m, err := newMetrics(s.Registerer)
+	return &Handler{src: src, s: s, m: m, new: map[schemas.StreamKey]done{}}, err
+}
+
+// due is a message that a picture is to be made of.
+type due struct {
+	m        workers.Message
+	key      schemas.StreamKey
+	interval int64
+	chunk    string
+	width    int
+	every    time.Duration
 }
 
 // Handle makes the picture of each message that has one due.
 func (h *Handler) Handle(ctx context.Context, batch []workers.Message) ([]workers.Output, error) {
-	return workers.Each(h.one).Handle(ctx, batch)
+	work, err := h.choose(ctx, batch)
+	if err != nil || len(work) == 0 {
+		return nil, err
+	}
+	outs, errs := make([][]workers.Output, len(work)), make([]error, len(work))
+	slots := make(chan struct{}, h.s.AtOnce)
+	var wg sync.WaitGroup
+	for i := range work {
+		slots <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-slots }()
+			outs[i], errs[i] = h.picture(ctx, &work[i])
+		})
+	}
+	wg.Wait()
+	var all []workers.Output
+	for i := range work {
+		if errs[i] != nil {
+			return nil, errs[i]
+		}
+		all = append(all, outs[i]...)
+	}
+	for i := range work {
+		h.remember(work[i].key, done{work[i].interval, work[i].chunk})
+	}
+	return all, nil
 }
 
-func (h *Handler) one(ctx context.Context, m workers.Message) ([]workers.Output, error) {
+// choose finds the messages that have a picture due, of each stream and interval the first.
+func (h *Handler) choose(ctx context.Context, batch []workers.Message) ([]due, error) {
+	type slot struct {
+		key      schemas.StreamKey
+		interval int64
+	}
+	var work []due
+	taken := map[slot]string{}
+	for _, m := range batch {
+		c, i, err := keyFragment(m)
+		if err != nil {
+			return nil, err
+		}
+		if i < 0 {
+			continue
+		}
+		d := due{m: m, key: c.Key(), chunk: c.ContentID()}
+		if !h.due(ctx, &d, c.Fragments[i].WallUnixUs) {
+			continue
+		}
+		at := slot{d.key, d.interval}
+		if by, ok := taken[at]; ok && by != d.chunk {
+			continue
+		}
+		taken[at] = d.chunk
+		work = append(work, d)
+	}
+	return work, nil
+}
+
+// keyFragment reads a message's header and finds its key frame; -1 without one.
+func keyFragment(m workers.Message) (*schemas.Chunk, int, error) {
 	switch kind := m.Header.Get(schemas.HeaderKind); kind {
 	case schemas.KindChunk:
 	case schemas.KindEpoch, schemas.KindEnd:
-		return nil, nil
+		return nil, -1, nil
 	default:
-		return nil, workers.Reject(fmt.Errorf("%s is %.40q: chunk, epoch and end are known", schemas.HeaderKind, kind))
+		return nil, -1, workers.Reject(fmt.Errorf("%s is %.40q: chunk, epoch and end are known", schemas.HeaderKind, kind))
 	}
 	// The data is not here; what the header says is verified before it is used.
-	var c schemas.Chunk
-	header := m.Header.Get(schemas.HeaderChunk)
-	if len(header) > schemas.MaxHeaderBytes {
-		return nil, workers.Reject(fmt.Errorf("chunk header has %d bytes: at most %d are allowed", len(header), schemas.MaxHeaderBytes))
-	}
-	if err := json.Unmarshal([]byte(header), &c); err != nil {
-		return nil, workers.Reject(fmt.Errorf("decode chunk header: %w", err))
-	}
-	if c.Version != schemas.ChunkVersion {
-		return nil, workers.Reject(fmt.Errorf("chunk header has version %d: this program reads version %d", c.Version, schemas.ChunkVersion))
+	c, err := schemas.PeekChunk([]byte(m.Header.Get(schemas.HeaderChunk)))
+	if err != nil {
+		return nil, -1, workers.Reject(err)
 	}
 	if c.Rendition != schemas.SourceRendition {
-		return nil, nil // the source is enough
+		return nil, -1, nil // the source is enough
 	}
-	i := keyFrame(&c)
-	if i < 0 {
-		return nil, nil
-	}
-	interval, ok := h.due(ctx, &c, c.Fragments[i].WallUnixUs)
-	if !ok {
-		return nil, nil
-	}
-	out, err := h.picture(ctx, m, interval)
-	if err != nil {
-		return nil, err
-	}
-	h.remember(c.Key(), done{interval, c.ContentID()})
-	return out, nil
+	return c, keyOf(c), nil
 }
 
-// keyFrame gives the index of the first video fragment that starts with a key frame, or -1.
-func keyFrame(c *schemas.Chunk) int {
+// keyOf gives the index of the first video fragment that starts with a key frame, or -1.
+func keyOf(c *schemas.Chunk) int {
 	for i := range c.Fragments {
 		if c.Fragments[i].Track == schemas.Video && c.Fragments[i].Independent {
 			return i
@@ -163,32 +240,38 @@ func keyFrame(c *schemas.Chunk) int {
 // due decides by the chunk's clock alone which interval it is in, and skips
 // intervals already pictured. The same chunk gets the same answer again, since
 // its first picture may not have been published.
-func (h *Handler) due(ctx context.Context, c *schemas.Chunk, wallUs int64) (int64, bool) {
-	every := h.s.Interval
-	if h.s.IntervalOf != nil {
-		if d := h.s.IntervalOf(c.Key()); d != 0 {
-			every = d
+func (h *Handler) due(ctx context.Context, d *due, wallUs int64) bool {
+	d.every, d.width = h.s.Interval, h.s.Width
+	if p := h.s.Of(d.key); p != nil {
+		if p.Off {
+			return false
+		}
+		if p.IntervalMs > 0 {
+			d.every = time.Duration(p.IntervalMs) * time.Millisecond
+		}
+		if p.Width > 0 {
+			d.width = p.Width
 		}
 	}
-	if every < time.Millisecond || wallUs <= 0 {
-		return 0, false
+	if d.every < time.Millisecond || wallUs <= 0 {
+		return false
 	}
-	interval := wallUs / every.Microseconds()
+	d.interval = wallUs / d.every.Microseconds()
 	h.mu.Lock()
-	last, known := h.new[c.Key()]
+	last, known := h.new[d.key]
 	if !known {
-		last, known = h.old[c.Key()]
+		last, known = h.old[d.key]
 	}
 	h.mu.Unlock()
 	if known {
-		return interval, interval > last.interval || interval == last.interval && c.ContentID() == last.chunk
+		return d.interval > last.interval || d.interval == last.interval && d.chunk == last.chunk
 	}
 	// After a restart the bus knows. If it does not answer, a picture too many is
 	// recognised by its id.
-	if wall, err := h.src.LastPicture(ctx, c.Key()); err == nil && wall > 0 && wall != wallUs && wall/every.Microseconds() >= interval {
-		return interval, false
+	if p, err := h.src.Last(ctx, d.key); err == nil && p != nil && p.WallUnixUs != wallUs && p.WallUnixUs/d.every.Microseconds() >= d.interval {
+		return false
 	}
-	return interval, true
+	return true
 }
 
 func (h *Handler) remember(k schemas.StreamKey, d done) {
@@ -201,90 +284,4 @@ func (h *Handler) remember(k schemas.StreamKey, d done) {
 		h.old, h.new = h.new, map[schemas.StreamKey]done{}
 	}
 	h.new[k] = d
-}
-
-// picture makes the picture of a chunk's key frame. What cannot be pictured is
-// told in an event; a stream must not stop for it.
-func (h *Handler) picture(ctx context.Context, m workers.Message, interval int64) ([]workers.Output, error) {
-	full := m
-	if len(m.Data) == 0 {
-		var err error
-		if full, err = h.src.Chunk(ctx, m.Seq); errors.Is(err, ErrGone) {
-			return nil, nil // too late
-		} else if err != nil {
-			return nil, fmt.Errorf("read chunk: %w", err)
-		}
-	}
-	c, err := schemas.DecodeChunk([]byte(full.Header.Get(schemas.HeaderChunk)), full.Data)
-	if err != nil {
-		return nil, workers.Reject(err)
-	}
-	if want := schemas.MediaSubject(c.Key(), c.Rendition); full.Subject != want {
-		return nil, workers.Reject(fmt.Errorf("chunk %s came on subject %s: its subject is %s", c.ContentID(), full.Subject, want))
-	}
-	i := keyFrame(c)
-	if i < 0 {
-		return nil, workers.Reject(fmt.Errorf("chunk %s has another header than was announced", c.ContentID()))
-	}
-	f := &c.Fragments[i]
-	init, err := h.src.Init(ctx, f.InitID)
-	if errors.Is(err, ErrGone) && m.Attempt > 3 {
-		return h.failed(c, f, interval, "its init segment "+f.InitID+" is not on the bus"), nil
-	} else if err != nil {
-		return nil, fmt.Errorf("read init segment %s: %w", f.InitID, err)
-	}
-	pic, err := h.s.Decoder.Decode(ctx, init, full.Data[f.Offset:f.Offset+f.Size], h.s.Width)
-	switch {
-	case errors.Is(err, ErrNoDecoder):
-		return h.noDecoder(c, f, err), nil
-	case ctx.Err() != nil:
-		return nil, fmt.Errorf("decode key frame: %w", ctx.Err())
-	case err != nil:
-		h.s.Logger.Warn("no picture", "chunk", c.ContentID(), "err", err)
-		return h.failed(c, f, interval, err.Error()), nil
-	}
-	head, err := json.Marshal(schemas.Picture{
-		Version: schemas.ChunkVersion, App: c.App, Stream: c.Stream, WallUnixUs: f.WallUnixUs,
-		ContentID: c.ContentID(), Width: pic.Width, Height: pic.Height,
-	})
-	if err != nil {
-		return nil, fmt.Errorf("encode picture header: %w", err)
-	}
-	return []workers.Output{{
-		Subject: schemas.PictureSubject(c.Key()), Data: pic.JPEG,
-		Header: nats.Header{schemas.HeaderPicture: {string(head)}},
-		MsgID:  "pic/" + c.Key().String() + "/" + strconv.FormatInt(interval, 10),
-	}}, nil
-}
-
-func (h *Handler) failed(c *schemas.Chunk, f *schemas.Fragment, interval int64, why string) []workers.Output {
-	return event(c, f, "picture_failed/"+c.Key().String()+"/"+strconv.FormatInt(interval, 10), why)
-}
-
-// noDecoder says once that pictures cannot be made on this machine.
-func (h *Handler) noDecoder(c *schemas.Chunk, f *schemas.Fragment, err error) []workers.Output {
-	h.mu.Lock()
-	said := h.refused
-	h.refused = true
-	h.mu.Unlock()
-	if said {
-		return nil
-	}
-	h.s.Logger.Error("no pictures will be made by this worker", "err", err)
-	return event(c, f, "picture_failed/decoder/"+strconv.FormatInt(f.WallUnixUs/3_600_000_000, 10), err.Error())
-}
-
-func event(c *schemas.Chunk, f *schemas.Fragment, id, why string) []workers.Output {
-	if len(why) > 512 {
-		why = why[:512]
-	}
-	e := schemas.Event{
-		ID: id, TimeUs: f.WallUnixUs, Kind: schemas.EventPictureFailed, App: c.App, Stream: c.Stream, CDN: c.CDN,
-		Reason: why, Detail: map[string]string{"chunk": c.ContentID()},
-	}
-	b, err := schemas.EncodeRecord(&e)
-	if err != nil {
-		return nil // a chunk with an impossible time
-	}
-	return []workers.Output{{Subject: schemas.EventSubject(&e), Data: b, MsgID: e.ID}}
 }

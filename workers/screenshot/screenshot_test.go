@@ -4,10 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"image/jpeg"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -37,7 +34,21 @@ func (m *memory) Init(_ context.Context, id string) ([]byte, error) {
 	}
 	return nil, ErrGone
 }
-func (m *memory) LastPicture(context.Context, schemas.StreamKey) (int64, error) { return 0, nil }
+func (m *memory) Last(context.Context, schemas.StreamKey) (*schemas.Picture, error) { return nil, nil }
+
+func handler(t testing.TB, src Source, s Settings) *Handler {
+	t.Helper()
+	if s.Decoder == nil {
+		pool := &Pool{}
+		t.Cleanup(pool.Close)
+		s.Decoder = pool
+	}
+	h, err := New(src, s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return h
+}
 
 func chunks(t *testing.T, n int) ([]workers.Message, *memory) {
 	t.Helper()
@@ -57,8 +68,10 @@ func chunks(t *testing.T, n int) ([]workers.Message, *memory) {
 
 func TestContract(t *testing.T) {
 	msgs, src := chunks(t, 25) // 5 s
+	pool := &Pool{}
+	t.Cleanup(pool.Close)
 	workerstest.Run(t, workerstest.Contract{
-		New:      func(*testing.T) workers.Handler { return New(src, Settings{}) },
+		New:      func(t *testing.T) workers.Handler { return handler(t, src, Settings{Decoder: pool}) },
 		Messages: msgs, AllowSilence: true,
 	})
 }
@@ -67,7 +80,7 @@ func TestContract(t *testing.T) {
 // own clock, real JPEGs of the right size.
 func TestIntervalOfStreamTime(t *testing.T) {
 	msgs, src := chunks(t, 300)
-	h := New(src, Settings{})
+	h := handler(t, src, Settings{})
 	intervals := map[int64]bool{}
 	for _, m := range msgs {
 		out, err := h.Handle(t.Context(), []workers.Message{m})
@@ -105,13 +118,9 @@ func TestTwoWorkersMakeOnePicture(t *testing.T) {
 	t.Parallel()
 	b := bustest.Start(t)
 	for range 2 {
-		r, err := Runner(t.Context(), b.JS, Settings{}, prometheus.NewRegistry())
-		if err != nil {
-			t.Fatal(err)
-		}
 		ctx, cancel := context.WithCancel(context.Background())
 		done := make(chan error, 1)
-		go func() { done <- r.Run(ctx) }()
+		go func() { done <- Run(ctx, b.JS, Settings{Registerer: prometheus.NewRegistry()}) }()
 		t.Cleanup(func() {
 			cancel()
 			if err := <-done; err != nil {
@@ -152,7 +161,7 @@ func TestTwoWorkersMakeOnePicture(t *testing.T) {
 
 func TestWithoutFFmpeg(t *testing.T) {
 	msgs, src := chunks(t, 60)
-	h := New(src, Settings{Decoder: &FFmpeg{Path: "no-such-ffmpeg"}})
+	h := handler(t, src, Settings{Decoder: &Pool{Path: "no-such-ffmpeg"}})
 	events := 0
 	for _, m := range msgs {
 		out, err := h.Handle(t.Context(), []workers.Message{m})
@@ -168,18 +177,6 @@ func TestWithoutFFmpeg(t *testing.T) {
 	}
 	if events != 1 {
 		t.Errorf("%d events", events)
-	}
-}
-
-func TestSlowDecoderIsKilled(t *testing.T) {
-	script := filepath.Join(t.TempDir(), "slow")
-	if err := os.WriteFile(script, []byte("#!/bin/sh\nexec /bin/sleep 60\n"), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	f := &FFmpeg{Path: script, Timeout: 50 * time.Millisecond}
-	_, err := f.Decode(t.Context(), nil, nil, 320)
-	if !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("error %v", err)
 	}
 }
 
@@ -199,7 +196,7 @@ func TestDamagedFragment(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	out, err := New(src, Settings{}).Handle(t.Context(), []workers.Message{m})
+	out, err := handler(t, src, Settings{}).Handle(t.Context(), []workers.Message{m})
 	if err != nil || len(out) != 1 || out[0].Subject != "events.picture_failed.live.one" {
 		t.Errorf("%v %+v", err, out)
 	}

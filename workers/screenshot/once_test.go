@@ -14,24 +14,8 @@ import (
 	"time"
 )
 
-// Picture is one decoded key frame.
-type Picture struct {
-	JPEG          []byte
-	Width, Height int
-}
-
-// Decoder makes a JPEG of the first picture of a fragment. It may be called by
-// several goroutines at once. It returns [ErrNoDecoder] when it can never work
-// on this machine; any other error is about this fragment.
-type Decoder interface {
-	Decode(ctx context.Context, init, fragment []byte, width int) (Picture, error)
-}
-
-// ErrNoDecoder: this machine has nothing to decode with.
-var ErrNoDecoder = errors.New("ffmpeg is not installed: install it (for example apt-get install ffmpeg) and start the worker again")
-
-// FFmpeg decodes with one short ffmpeg process for each picture.
-type FFmpeg struct {
+// once decodes with one short ffmpeg process for each picture: what [Pool] is measured against.
+type once struct {
 	// Path of the program; default ffmpeg from PATH.
 	Path string
 	// Timeout after which the process is killed; default 5 s.
@@ -41,8 +25,8 @@ type FFmpeg struct {
 	// MaxAllocBytes is the largest single allocation ffmpeg may make; default 128 MiB.
 	MaxAllocBytes int64
 
-	once sync.Once
-	path string
+	begin sync.Once
+	path  string
 	err  error
 	slot chan struct{}
 }
@@ -50,7 +34,7 @@ type FFmpeg struct {
 // maxJPEG bounds what is read from the process, bytes.
 const maxJPEG = 1 << 20
 
-func (f *FFmpeg) start() {
+func (f *once) start() {
 	if f.Path == "" {
 		f.Path = "ffmpeg"
 	}
@@ -70,16 +54,15 @@ func (f *FFmpeg) start() {
 	}
 }
 
-// Decode implements [Decoder].
-func (f *FFmpeg) Decode(ctx context.Context, init, fragment []byte, width int) (Picture, error) {
-	f.once.Do(f.start)
+func (f *once) Decode(ctx context.Context, init, fragment []byte, width int) ([]byte, error) {
+	f.begin.Do(f.start)
 	if f.err != nil {
-		return Picture{}, f.err
+		return nil, f.err
 	}
 	select {
 	case f.slot <- struct{}{}:
 	case <-ctx.Done():
-		return Picture{}, ctx.Err()
+		return nil, ctx.Err()
 	}
 	defer func() { <-f.slot }()
 	ctx, cancel := context.WithTimeout(ctx, f.Timeout)
@@ -99,17 +82,16 @@ func (f *FFmpeg) Decode(ctx context.Context, init, fragment []byte, width int) (
 	cmd.WaitDelay = time.Second
 	err := cmd.Run()
 	if ctx.Err() != nil {
-		return Picture{}, fmt.Errorf("ffmpeg was killed after %v: %w", f.Timeout, context.Cause(ctx))
+		return nil, fmt.Errorf("ffmpeg was killed after %v: %w", f.Timeout, context.Cause(ctx))
 	}
 	// It stops reading once it has its picture, which may break the pipe to it.
 	if len(out.b) == 0 {
-		return Picture{}, fmt.Errorf("ffmpeg made no picture: %w: %s", errOr(err), strings.TrimSpace(string(problems.b)))
+		return nil, fmt.Errorf("ffmpeg made no picture: %w: %s", errOr(err), strings.TrimSpace(string(problems.b)))
 	}
-	c, err := jpeg.DecodeConfig(bytes.NewReader(out.b))
-	if err != nil {
-		return Picture{}, fmt.Errorf("ffmpeg made no valid JPEG (%d bytes): %w", len(out.b), err)
+	if _, err := jpeg.DecodeConfig(bytes.NewReader(out.b)); err != nil {
+		return nil, fmt.Errorf("ffmpeg made no valid JPEG (%d bytes): %w", len(out.b), err)
 	}
-	return Picture{JPEG: out.b, Width: c.Width, Height: c.Height}, nil
+	return out.b, nil
 }
 
 func errOr(err error) error {
