@@ -112,6 +112,9 @@ func appText(a *schemas.AppSettings) []string {
 	if p := a.PublisherPolicy; p != nil {
 		out = append(out, publisherPolicyText(p)...)
 	}
+	if p := a.Pictures; p != nil {
+		out = append(out, pictureSettingsText(p)...)
+	}
 	if len(out) == 0 {
 		out = append(out, "(defaults)")
 	}
@@ -128,6 +131,7 @@ type appFlags struct {
 	rotate                uint64
 	dvr                   time.Duration
 	publisher             publisherPolicyFlags
+	pictures              pictureSettingsFlags
 }
 
 func (f *appFlags) register(fs *flag.FlagSet) {
@@ -145,6 +149,7 @@ func (f *appFlags) register(fs *flag.FlagSet) {
 	fs.StringVar(&f.cap, "cap", "", "highest `bitrate` under the cap, e.g. 1500k; \"\" is 1500k")
 	fs.BoolVar(&f.always, "package-always", false, "make parts of streams that nobody watches, too")
 	f.publisher.register(fs)
+	f.pictures.register(fs)
 	fs.StringVar(&f.file, "file", "", "JSON `file` that replaces all settings (- is standard input)")
 }
 
@@ -208,7 +213,7 @@ func (c *commands) appEdit(f *appFlags, set map[string]bool, key string) (func(*
 		return nil, fmt.Errorf("--dvr %s: whole seconds are kept", f.dvr)
 	}
 	names := []string{"private", "second-publisher", "publish-hook", "ladder", "encrypt", "key-url", "rotate-segments", "dvr", "package-always", "policy", "steering", "when-full", "cap"}
-	names = append(names, publisherPolicyNames...)
+	names = append(append(names, publisherPolicyNames...), pictureSettingsNames...)
 	any := false
 	for _, n := range names {
 		any = any || set[n]
@@ -245,6 +250,9 @@ func (c *commands) appEdit(f *appFlags, set map[string]bool, key string) (func(*
 			a.PackageAlways = f.always
 		}
 		if err := publisher(a); err != nil {
+			return err
+		}
+		if err := f.pictures.edit(a, set); err != nil {
 			return err
 		}
 		return f.encryption(a, set)
