@@ -27,8 +27,8 @@ type once struct {
 
 	begin sync.Once
 	path  string
-	err  error
-	slot chan struct{}
+	err   error
+	slot  chan struct{}
 }
 
 // maxJPEG bounds what is read from the process, bytes.
