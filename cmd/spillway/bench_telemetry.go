@@ -27,6 +27,7 @@ type benchTelemetryFlags struct {
 	conns    int
 	window   time.Duration
 	compare  bool
+	explain  bool
 	profile  profileFlag
 
 	openSessions  int
@@ -41,6 +42,7 @@ func (f *benchTelemetryFlags) register(fs *flag.FlagSet) {
 	fs.IntVar(&f.conns, "connections", 1000, "connections to the collector")
 	fs.DurationVar(&f.window, "window", time.Minute, "how long the load lasts")
 	fs.BoolVar(&f.compare, "compare", true, "send the same rows to ClickHouse as JSONEachRow, too")
+	fs.BoolVar(&f.explain, "explain", false, "tell where ClickHouse's CPU time goes, by its own logs, which cost some themselves")
 	fs.IntVar(&f.openSessions, "open-sessions", 0, "`N` sessions held open by one sessioniser, which is killed: measure that and its takeover instead")
 	fs.DurationVar(&f.reportEvery, "report-every", 30*time.Second, "with --open-sessions, time between two reports of a session")
 	fs.DurationVar(&f.snapshotEvery, "snapshot-every", 30*time.Second, "with --open-sessions, time between snapshots")
@@ -68,7 +70,7 @@ func (c *commands) runBenchTelemetry(ctx ctx, f *benchTelemetryFlags) error {
 	if f.openSessions != 0 {
 		return c.benchOpenSessions(ctx, f, dir, logger)
 	}
-	ch, err := clickhouse.Start(ctx, clickhouse.Options{DataDir: filepath.Join(dir, "clickhouse"), Logger: logger, Progress: c.stderr})
+	ch, err := clickhouse.Start(ctx, clickhouse.Options{DataDir: filepath.Join(dir, "clickhouse"), QueryLog: f.explain, Logger: logger, Progress: c.stderr})
 	if err != nil {
 		return err
 	}
@@ -106,7 +108,7 @@ func (c *commands) runBenchTelemetry(ctx ctx, f *benchTelemetryFlags) error {
 	s := telemetry.Settings{
 		CollectorURL: srv.ready.Collector, Sign: signer.SignSession, ClickHouse: conn,
 		ServerPID: srv.process.PID(), ClickHousePID: ch.PID(),
-		EventsPerSecond: f.rate, PerPost: f.perPost, Sessions: f.sessions, Conns: f.conns, Window: f.window, Logger: logger,
+		EventsPerSecond: f.rate, PerPost: f.perPost, Sessions: f.sessions, Conns: f.conns, Window: f.window, Explain: f.explain, Logger: logger,
 	}
 	if f.compare {
 		s.ClickHouseHTTP = ch.HTTPURL(clickhouse.Admin)

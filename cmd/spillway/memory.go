@@ -16,8 +16,12 @@ const gcPercent = 30
 
 // telemetryHeadroom is how much telemetry's roles may allocate at least before memory is collected again, bytes.
 // Rows on their way are short-lived and full of pointers: at 30 per cent of what is in use, collecting took
-// a third of the CPU at 80,000 rows a second, for the sake of memory that is not missing elsewhere.
-const telemetryHeadroom = 384 << 20
+// a third of the CPU at 80,000 rows a second, for the sake of memory that is not missing elsewhere. While memory is
+// collected more than once a second it becomes telemetryMaxHeadroom, half a minute after the last such second what it was.
+const (
+	telemetryHeadroom    = 384 << 20
+	telemetryMaxHeadroom = 768 << 20
+)
 
 // telemetryRoles are those that get it.
 var telemetryRoles = []string{"collector", "sessioniser", "loader"}
@@ -30,20 +34,21 @@ func tuneMemory() {
 	}
 }
 
-// keepHeadroom lets at least this many bytes be allocated between two collections until ctx ends, where the
+// keepHeadroom lets as much be allocated between two collections as telemetry's roles need until ctx ends, where the
 // environment does not say otherwise.
-func keepHeadroom(ctx context.Context, bytes uint64) {
+func keepHeadroom(ctx context.Context) {
 	if os.Getenv("GOGC") != "" {
 		return
 	}
-	live := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
+	s := []metrics.Sample{{Name: "/gc/heap/live:bytes"}, {Name: "/gc/cycles/automatic:gc-cycles"}}
+	var room headroom
 	now := gcPercent
 	t := time.NewTicker(time.Second)
 	defer t.Stop()
 	for {
-		metrics.Read(live)
+		metrics.Read(s)
 		// Changing it stops everything for a moment: only where it makes a difference.
-		if want := headroomPercent(live[0].Value.Uint64(), bytes); want*10 > now*12 || want*12 < now*10 {
+		if want := headroomPercent(s[0].Value.Uint64(), room.next(s[1].Value.Uint64())); want*10 > now*12 || want*12 < now*10 {
 			debug.SetGCPercent(want)
 			now = want
 		}
@@ -53,6 +58,29 @@ func keepHeadroom(ctx context.Context, bytes uint64) {
 			return
 		}
 	}
+}
+
+// headroom is how much may be allocated between two collections, by how often there were some.
+type headroom struct {
+	collections uint64 // until the last second
+	calm        int    // seconds since the last one with more than one collection
+	wide        bool
+}
+
+// next is asked once a second, with the number of collections so far, and gives bytes.
+func (h *headroom) next(collections uint64) uint64 {
+	n := collections - h.collections
+	h.collections = collections
+	if h.calm++; n > 1 {
+		h.wide, h.calm = true, 0
+	}
+	if h.calm >= 30 {
+		h.wide = false
+	}
+	if h.wide {
+		return telemetryMaxHeadroom
+	}
+	return telemetryHeadroom
 }
 
 // headroomPercent is the percentage of what is in use that makes so many bytes, at least gcPercent.

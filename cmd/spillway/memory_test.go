@@ -18,3 +18,22 @@ func TestHeadroomPercent(t *testing.T) {
 		}
 	}
 }
+
+func TestHeadroomFollowsCollections(t *testing.T) {
+	var h headroom
+	total := uint64(0)
+	second := func(collections, want uint64) {
+		t.Helper()
+		total += collections
+		if got := h.next(total); got != want {
+			t.Errorf("%d collections in the last second: %d MiB, want %d", collections, got>>20, want>>20)
+		}
+	}
+	second(1, telemetryHeadroom)
+	second(2, telemetryMaxHeadroom)
+	for range 29 {
+		second(1, telemetryMaxHeadroom)
+	}
+	second(0, telemetryHeadroom)
+	second(3, telemetryMaxHeadroom)
+}

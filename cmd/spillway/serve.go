@@ -44,7 +44,7 @@ func (c *commands) serveRole(ctx ctx, f *roleFlags, name string, build func(d *d
 	}
 	tuneMemory()
 	if slices.Contains(telemetryRoles, name) {
-		go keepHeadroom(ctx, telemetryHeadroom)
+		go keepHeadroom(ctx)
 	}
 	sec, err := loadSecrets(f.runDataDir())
 	if err != nil {

@@ -60,7 +60,7 @@ func (c *commands) up(ctx ctx, f *upFlags) (err error) {
 	}
 	tuneMemory()
 	if slices.ContainsFunc(telemetryRoles, f.runs) {
-		go keepHeadroom(ctx, telemetryHeadroom)
+		go keepHeadroom(ctx)
 	}
 	dir := f.dataDir()
 	release, err := lockDataDir(dir)

@@ -61,7 +61,8 @@ type Options struct {
 	// LogLevel is ClickHouse's: none, fatal, critical, error, warning, notice, information, debug, trace;
 	// default warning. The log is in DataDir/server.
 	LogLevel string
-	// QueryLog switches system.query_log on, kept for a day. Off by default: it costs merges when nobody looks.
+	// QueryLog switches system.query_log, query_views_log and part_log on, kept for a day. Off by default: they cost
+	// merges when nobody looks.
 	QueryLog bool
 	// Cluster makes the server one of several, each a shard without replicas; nil: it knows of no other.
 	Cluster *Cluster

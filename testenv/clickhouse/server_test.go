@@ -65,7 +65,8 @@ func TestDataSurviveRestarts(t *testing.T) {
 func TestOneServerPerDirectory(t *testing.T) {
 	t.Parallel()
 	s := clickhousetest.Start(t)
-	ctx, cancel := context.WithTimeoutCause(t.Context(), 200*time.Millisecond, errors.New("test's patience"))
+	// Time enough on a busy machine to find the launcher, which comes first.
+	ctx, cancel := context.WithTimeoutCause(t.Context(), 5*time.Second, errors.New("test's patience"))
 	defer cancel()
 	_, err := clickhouse.Start(ctx, clickhouse.Options{DataDir: s.DataDir()})
 	if err == nil || !strings.Contains(err.Error(), "in use by another") || !strings.Contains(err.Error(), strconv.Itoa(s.PID())) {

@@ -26,6 +26,9 @@ const (
 	// a loader that starts much later would repeat a block whose token ClickHouse has forgotten.
 	doneAfter = 2 * time.Second
 	readAhead = 16 << 20 // bytes
+	// manyRows in a block of raw rows that is FlushRawEvery old make it wait for more, until FlushRawMax: then the
+	// fixed cost of an insert, 40 ms, is worth sharing.
+	manyRows = 10_000
 )
 
 // lane loads one table's share. It owns its ledger key for as long as it runs.
@@ -34,6 +37,8 @@ type lane struct {
 	laneSpec
 	m  *metrics
 	kv jetstream.KeyValue
+	// many rows in a block that is FlushEvery old make it wait for more; 0: only what waits on the bus does.
+	many int
 
 	pos   Position // as recorded
 	rev   uint64
@@ -66,6 +71,7 @@ type gathering struct {
 	mended        int
 	messages      int
 	lastMsgUnixMs int64
+	behind        bool // more was waiting on the bus when the last message was sent
 }
 
 func (l *lane) run(ctx context.Context) error {
@@ -80,6 +86,11 @@ func (l *lane) run(ctx context.Context) error {
 	var err error
 	if l.pos, l.rev, err = readPosition(ctx, l.kv, l.name); err != nil {
 		return err
+	}
+	if l.rev == 0 && len(l.before) > 0 {
+		if err := l.inherit(ctx); err != nil || ctx.Err() != nil {
+			return err
+		}
 	}
 	l.after = maps.Clone(l.pos.Producers)
 	if l.pos.To > 0 && !l.pos.Done {
@@ -109,7 +120,8 @@ func (l *lane) loop(ctx context.Context, points chan<- heldPoint) error {
 	for {
 		wait := l.FlushEvery
 		if l.b.rowsSeen {
-			wait = max(time.Until(l.b.first.Add(l.FlushEvery)), time.Millisecond)
+			// A block older than that waits for more: it is looked at again soon.
+			wait = max(time.Until(l.b.first.Add(l.FlushEvery)), min(l.FlushEvery/4, 50*time.Millisecond))
 		}
 		msg, err := l.in.Next(ctx, wait)
 		switch {
@@ -165,7 +177,8 @@ func (l *lane) begin() {
 // full says whether the block is to be closed now.
 func (l *lane) full() bool {
 	if l.b.rowsSeen {
-		return l.block.rows() >= l.FlushRows || l.b.bytes >= l.FlushBytes || time.Since(l.b.first) >= l.FlushEvery
+		age, busy := time.Since(l.b.first), l.b.behind || l.many > 0 && l.block.rows() >= l.many
+		return l.block.rows() >= l.FlushRows || l.b.bytes >= l.FlushBytes || age >= l.FlushMax || age >= l.FlushEvery && !busy
 	}
 	return l.b.messages > 0 && (time.Since(l.b.first) >= idleRecord || l.b.bytes >= l.FlushBytes)
 }
@@ -190,9 +203,13 @@ func (l *lane) take(ctx context.Context, msg jetstream.Msg) error {
 	b.sum = crc32.Update(b.sum, castagnoli, binary.LittleEndian.AppendUint64(nil, seq))
 	b.sum = crc32.Update(b.sum, castagnoli, data)
 	b.lastMsgUnixMs = meta.Timestamp.UnixMilli()
+	b.behind = meta.NumPending > 0
 	l.m.pending.WithLabelValues(l.name).Set(float64(meta.NumPending))
 	if len(data) == 0 && h.Get(schemas.HeaderKind) != "" {
 		return nil // a tick
+	}
+	if seq <= l.pos.Loaded[msg.Subject()] {
+		return nil
 	}
 	partition := 0
 	if l.purge {
@@ -243,6 +260,11 @@ func (l *lane) flush(ctx context.Context) error {
 		TotalRows: l.pos.TotalRows + int64(l.block.rows()), DuplicateRows: l.pos.DuplicateRows + b.dupRows,
 		DuplicateBatches: l.pos.DuplicateBatches + b.dupBatches, DeadMessages: l.pos.DeadMessages + b.dead,
 		Producers: l.after,
+	}
+	for _, to := range l.pos.Loaded {
+		if to > l.pos.To {
+			p.Loaded = l.pos.Loaded
+		}
 	}
 	if p.Done {
 		p.Producers = b.producers
@@ -340,99 +362,6 @@ func (l *lane) insert(ctx context.Context) error {
 			l.Logger.Error("ClickHouse does not take rows; they wait on the bus", "lane", l.name, "refused", refused(err), "err", err)
 		}
 		if !pause(ctx, wait) {
-			return ctx.Err()
-		}
-	}
-}
-
-// repeat reads the recorded block again and inserts it again.
-func (l *lane) repeat(ctx context.Context) error {
-	if err := l.open(ctx, l.pos.From); err != nil {
-		return err
-	}
-	l.begin()
-	quiet := 0
-	for l.b.to < l.pos.To {
-		msg, err := l.in.Next(ctx, time.Second)
-		if ctx.Err() != nil {
-			return nil
-		}
-		if errors.Is(err, ordered.ErrNothing) {
-			if quiet++; quiet < 3 {
-				continue
-			}
-			// Nothing comes: the bus is away, and then the block is waited for, or it has dropped the end of it.
-			if dropped, err := l.dropped(ctx, l.b.to+1, l.pos.To); err != nil || !dropped {
-				continue
-			}
-			break
-		}
-		if err != nil {
-			return fmt.Errorf("read %s for %s: %w", l.stream, l.name, err)
-		}
-		meta, err := msg.Metadata()
-		if err != nil {
-			return fmt.Errorf("read %s for %s: %w", l.stream, l.name, err)
-		}
-		if meta.Sequence.Stream > l.pos.To {
-			break
-		}
-		if err := l.take(ctx, msg); err != nil {
-			return err
-		}
-	}
-	if l.b.sum != l.pos.Sum || l.block.rows() != l.pos.Rows {
-		// What is gone from the bus can only be in ClickHouse already; what is left must not go in twice.
-		l.Logger.Error("the recorded block is no longer whole on the bus", "lane", l.name, "from", l.pos.From, "to", l.pos.To,
-			"rows", l.pos.Rows, "rows_found", l.block.rows())
-	}
-	if err := l.insert(ctx); err != nil {
-		return err
-	}
-	if err := l.tellLeftOut(ctx); err != nil {
-		return err
-	}
-	l.settle()
-	return nil
-}
-
-// dropped says that the bus holds none of the lane's messages between two sequences, both included. An error leaves it open.
-func (l *lane) dropped(ctx context.Context, from, to uint64) (bool, error) {
-	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
-	defer cancel()
-	st, err := l.JetStream.Stream(ctx, l.stream)
-	if err != nil {
-		return false, err
-	}
-	for _, subject := range l.subjects {
-		m, err := st.GetMsg(ctx, max(from, 1), jetstream.WithGetMsgSubject(subject))
-		switch {
-		case errors.Is(err, jetstream.ErrMsgNotFound):
-		case err != nil:
-			return false, err
-		case m.Sequence <= to:
-			return false, nil
-		}
-	}
-	return true, nil
-}
-
-// bury puts a message that cannot be read among the dead letters.
-func (l *lane) bury(ctx context.Context, msg jetstream.Msg, seq uint64, why error) error {
-	l.Logger.Warn("message cannot be read", "lane", l.name, "subject", msg.Subject(), "seq", seq, "err", why)
-	m := nats.NewMsg(schemas.DeadSubject("loader"))
-	m.Data = msg.Data()
-	reason := why.Error()
-	m.Header.Set(schemas.HeaderReason, reason[:min(len(reason), 512)])
-	m.Header.Set(schemas.HeaderOrigin, msg.Subject()+" "+strconv.FormatUint(seq, 10))
-	m.Header.Set(nats.MsgIdHdr, "loader/"+l.stream+"/"+strconv.FormatUint(seq, 10)) // a repeated block buries it again
-	for {
-		_, err := l.JetStream.PublishMsg(ctx, m)
-		if err == nil || ctx.Err() != nil {
-			return ctx.Err()
-		}
-		l.Logger.Warn("cannot write a dead letter", "lane", l.name, "err", err)
-		if !pause(ctx, time.Second) {
 			return ctx.Err()
 		}
 	}

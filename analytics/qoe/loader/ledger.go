@@ -32,6 +32,10 @@ type Position struct {
 	DuplicateBatches int64 `json:"duplicate_batches"` // messages with those rows
 	DeadMessages     int64 `json:"dead_messages"`     // could not be read
 
+	// Loaded is up to which sequence a lane of an earlier version loaded a subject that is this lane's now, as far as
+	// that is beyond this block's beginning.
+	Loaded map[string]uint64 `json:"loaded,omitempty"`
+
 	// Producers holds the last counter of each producer and partition: before this block, or, once Done, after it.
 	Producers map[string]producerState `json:"producers,omitempty"`
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/spillway-live/spillway/schemas"
 )
@@ -41,6 +42,27 @@ func (l *lane) tellLeftOut(ctx context.Context) error {
 			return ctx.Err()
 		}
 		l.Logger.Warn("cannot tell what was left out", "lane", l.name, "err", err)
+		if !pause(ctx, time.Second) {
+			return ctx.Err()
+		}
+	}
+}
+
+// bury puts a message that cannot be read among the dead letters.
+func (l *lane) bury(ctx context.Context, msg jetstream.Msg, seq uint64, why error) error {
+	l.Logger.Warn("message cannot be read", "lane", l.name, "subject", msg.Subject(), "seq", seq, "err", why)
+	m := nats.NewMsg(schemas.DeadSubject("loader"))
+	m.Data = msg.Data()
+	reason := why.Error()
+	m.Header.Set(schemas.HeaderReason, reason[:min(len(reason), 512)])
+	m.Header.Set(schemas.HeaderOrigin, msg.Subject()+" "+strconv.FormatUint(seq, 10))
+	m.Header.Set(nats.MsgIdHdr, "loader/"+l.stream+"/"+strconv.FormatUint(seq, 10)) // a repeated block buries it again
+	for {
+		_, err := l.JetStream.PublishMsg(ctx, m)
+		if err == nil || ctx.Err() != nil {
+			return ctx.Err()
+		}
+		l.Logger.Warn("cannot write a dead letter", "lane", l.name, "err", err)
 		if !pause(ctx, time.Second) {
 			return ctx.Err()
 		}

@@ -22,12 +22,16 @@ type Settings struct {
 	Logger     *slog.Logger          // nil is silent
 	Registerer prometheus.Registerer // nil: metrics are not exported
 
-	FlushEvery time.Duration // a block is closed this long after its first row; defaults to 500 ms
-	// FlushRawEvery is the same for raw telemetry, which no roll-up waits for; defaults to 2 s. A row in a block of
-	// 80,000 costs ClickHouse half of one in a block of 20,000.
-	FlushRawEvery time.Duration
-	FlushRows     int // or with this many rows; defaults to 250,000
-	FlushBytes    int // or with this many bytes of messages; defaults to 64 MiB
+	// FlushEvery is how long after its first row a block is closed, FlushMax the same while more waits on the bus:
+	// then fewer, larger blocks catch up sooner. Default 500 ms and 1.5 s. What comes during an insert waits for its
+	// end, too, so that blocks grow with what inserts take.
+	FlushEvery, FlushMax time.Duration
+	// FlushRawEvery and FlushRawMax are those of raw telemetry, for which no roll-up of sessions waits; default 1 s
+	// and 4 s. The latter also holds while many rows come: a row in a block of 80,000 costs ClickHouse half of one in
+	// a block of 20,000.
+	FlushRawEvery, FlushRawMax time.Duration
+	FlushRows                  int // or with this many rows; defaults to 250,000
+	FlushBytes                 int // or with this many bytes of messages; defaults to 96 MiB
 	// Horizon is how long TELEMETRY and SLICES keep what ClickHouse holds already; defaults to 10 min.
 	Horizon    time.Duration
 	PurgeEvery time.Duration // defaults to 30 s
@@ -43,10 +47,10 @@ type ClickHouse struct {
 	Database string // defaults to "spillway"
 }
 
-// telemetryLanes is the number of lanes that the telemetry partitions are cut
-// into, for raw rows and for slices each. Fewer lanes make fewer, larger
-// inserts, which is what ClickHouse's cost hangs on; more spread over more
-// processes. It cannot change without draining the bus.
+// telemetryLanes is the number of lanes that the partitions of raw telemetry are
+// cut into. Fewer lanes make fewer, larger inserts, which is what ClickHouse's
+// cost hangs on; more spread over more processes. It cannot change without
+// draining the bus, or lanes that go on where others ended (laneSpec.before).
 const telemetryLanes = 2
 
 // laneSpec says what a lane reads and writes.
@@ -57,31 +61,46 @@ type laneSpec struct {
 	subjects []string
 	purge    bool // the stream keeps everything until it is purged
 	newBlock func() builder
+	before   []laneSpec // lanes of earlier versions that had the subjects
 }
 
+// Lanes of telemetry and slices are named <table>.<number>, that of all slices session_slices.all. All partitions
+// tick on the same second and an insert of slices costs ClickHouse 60 to 110 ms for its eight views before its first
+// row, so that a second lane would double what they cost.
 func laneSpecs() []laneSpec {
 	var out []laneSpec
+	slices := laneSpec{name: clickhouse.TableSlices + ".all", table: clickhouse.TableSlices, stream: schemas.StreamSlices, purge: true, newBlock: newSlices}
 	for i := range telemetryLanes {
-		var tel, sl []string
+		name := func(table string) string { return fmt.Sprint(table, ".", i) }
+		raw := laneSpec{name: name(clickhouse.TableTelemetry), table: clickhouse.TableTelemetry, stream: schemas.StreamTelemetry, purge: true, newBlock: newTelemetry}
+		old := slices
+		old.name = name(clickhouse.TableSlices)
 		for p := i; p < schemas.TelemetryPartitions; p += telemetryLanes {
-			tel = append(tel, schemas.TelemetrySubject(p))
-			sl = append(sl, schemas.SlicesSubject(p))
+			raw.subjects = append(raw.subjects, schemas.TelemetrySubject(p))
+			old.subjects = append(old.subjects, schemas.SlicesSubject(p))
 		}
-		out = append(out,
-			laneSpec{fmt.Sprint(clickhouse.TableTelemetry, ".", i), clickhouse.TableTelemetry, schemas.StreamTelemetry, tel, true, newTelemetry},
-			laneSpec{fmt.Sprint(clickhouse.TableSlices, ".", i), clickhouse.TableSlices, schemas.StreamSlices, sl, true, newSlices})
+		out = append(out, raw)
+		slices.before = append(slices.before, old)
 	}
-	return append(out,
-		laneSpec{clickhouse.TableDecisions + ".0", clickhouse.TableDecisions, schemas.StreamDecisions, []string{"decisions.>"}, false, newDecisions},
-		laneSpec{clickhouse.TableExposures + ".0", clickhouse.TableExposures, schemas.StreamDecisions, []string{"exposures.*"}, false, newExposures},
-		laneSpec{clickhouse.TableEvents + ".0", clickhouse.TableEvents, schemas.StreamEvents, []string{"events.>"}, false, newEvents})
+	for p := range schemas.TelemetryPartitions {
+		slices.subjects = append(slices.subjects, schemas.SlicesSubject(p))
+	}
+	record := func(table, stream, subject string, newBlock func() builder) laneSpec {
+		return laneSpec{name: table + ".0", table: table, stream: stream, subjects: []string{subject}, newBlock: newBlock}
+	}
+	return append(out, slices,
+		record(clickhouse.TableDecisions, schemas.StreamDecisions, "decisions.>", newDecisions),
+		record(clickhouse.TableExposures, schemas.StreamDecisions, "exposures.*", newExposures),
+		record(clickhouse.TableEvents, schemas.StreamEvents, "events.>", newEvents))
 }
 
 // Run takes part in the work until ctx ends. More processes share it. The
 // tables must be there (package schemas/clickhouse); until they are it waits.
 func Run(ctx context.Context, s Settings) error {
 	s.FlushEvery = cmp.Or(s.FlushEvery, 500*time.Millisecond)
-	s.FlushRawEvery = cmp.Or(s.FlushRawEvery, max(2*time.Second, s.FlushEvery))
+	s.FlushMax = max(s.FlushEvery, cmp.Or(s.FlushMax, 1500*time.Millisecond))
+	s.FlushRawEvery = cmp.Or(s.FlushRawEvery, max(time.Second, s.FlushEvery))
+	s.FlushRawMax = max(s.FlushRawEvery, cmp.Or(s.FlushRawMax, 4*time.Second))
 	s.FlushRows = cmp.Or(s.FlushRows, 250_000)
 	s.FlushBytes = cmp.Or(s.FlushBytes, 96<<20)
 	s.Horizon = cmp.Or(s.Horizon, 10*time.Minute)
@@ -109,7 +128,7 @@ func Run(ctx context.Context, s Settings) error {
 		Work: func(ctx context.Context, name string) error {
 			l := &lane{Settings: s, laneSpec: specs[name], m: m, kv: kv}
 			if l.table == clickhouse.TableTelemetry {
-				l.FlushEvery = s.FlushRawEvery
+				l.FlushEvery, l.FlushMax, l.many = s.FlushRawEvery, s.FlushRawMax, manyRows
 			}
 			err := l.run(ctx)
 			if ctx.Err() != nil {

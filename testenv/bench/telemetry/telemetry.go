@@ -46,6 +46,8 @@ type Settings struct {
 	Conns int
 	// Window is how long the load lasts; default 60 s.
 	Window time.Duration
+	// Explain says where ClickHouse's CPU time goes. Its logs must be on, which costs it some itself.
+	Explain bool
 	// Logger is told how far it is; default discards.
 	Logger *slog.Logger
 }
@@ -77,6 +79,8 @@ type Report struct {
 	ServerCPUUs     float64 `json:"server_cpu_us_per_event"`
 	ClickHouseCPUUs float64 `json:"clickhouse_cpu_us_per_event"`
 	CPUUs           float64 `json:"cpu_us_per_event"`
+	// ClickHouseParts is where ClickHouse's went, if asked for.
+	ClickHouseParts []Part `json:"clickhouse_parts,omitempty"`
 	// DrainMs is how long after the last 204 the roll-up had everything.
 	DrainMs int64 `json:"drain_ms"`
 	// Lag is how far the roll-up was behind in the course of the load; the mean of its first, middle and last third
@@ -196,6 +200,9 @@ func Run(ctx context.Context, s Settings) (*Report, error) {
 		return rep, err
 	}
 	if rep.ClickHousePeakRSSBytes, err = procstat.PeakRSS(s.ClickHousePID); err != nil {
+		return rep, err
+	}
+	if err := s.explain(ctx, rep); err != nil {
 		return rep, err
 	}
 	if err := s.columns(ctx, rep); err != nil {
