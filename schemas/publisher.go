@@ -36,6 +36,7 @@ type PublisherReport struct {
 	Height        *int32   `json:"height,omitempty"`
 	DroppedFrames *int64   `json:"dropped_frames,omitempty"` // since the start of the publication
 	Encoder       string   `json:"encoder,omitempty"`        // name and version
+	AppVersion    string   `json:"app_version,omitempty"`    // of the publisher's app
 	Device        string   `json:"device,omitempty"`
 	OS            string   `json:"os,omitempty"`
 	Network       string   `json:"network,omitempty"`
@@ -80,7 +81,7 @@ func (r *PublisherReport) Check() error {
 	if r.FPS != nil && !(*r.FPS >= 0 && *r.FPS <= 1000) {
 		return fmt.Errorf("fps %v is not within 0 and 1000", *r.FPS)
 	}
-	for field, s := range map[string]string{"encoder": r.Encoder, "device": r.Device, "os": r.OS, "network": r.Network, "command_id": r.CommandID, "command_error": r.CommandError} {
+	for field, s := range map[string]string{"encoder": r.Encoder, "app_version": r.AppVersion, "device": r.Device, "os": r.OS, "network": r.Network, "command_id": r.CommandID, "command_error": r.CommandError} {
 		if len(s) > 128 {
 			return fmt.Errorf("%s has %d bytes: at most 128 are allowed", field, len(s))
 		}

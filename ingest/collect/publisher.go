@@ -95,6 +95,9 @@ func publisherRow(p *schemas.PublisherReport, now time.Time) schemas.Telemetry {
 	t.VideoWidth, t.VideoHeight = optional(p.Width), optional(p.Height)
 	t.DroppedFrames, t.Background = optional(p.DroppedFrames), optional(p.Background)
 	b := member(nil, "interval_ms", strconv.FormatInt(p.IntervalMs, 10))
+	if v := short(p.AppVersion); v != "" {
+		b = member(b, "app_version", v)
+	}
 	if id := short(p.CommandID); id != "" {
 		b = member(b, "command_id", id)
 	}

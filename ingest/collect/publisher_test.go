@@ -86,7 +86,7 @@ func (p *publisherRig) events() (out []string) {
 // A command given by hand reaches the publisher at whichever collector it reports to, until it is acknowledged.
 func TestPublisherCommandByHand(t *testing.T) {
 	p := newPublisherRig(t)
-	if c := p.report(0, `,"width":1280,"height":720,"dropped_frames":3,"encoder":"app 1.2","background":true`); c != nil {
+	if c := p.report(0, `,"width":1280,"height":720,"dropped_frames":3,"encoder":"app 1.2","app_version":"7.1","background":true`); c != nil {
 		t.Fatalf("command %+v out of nothing", c)
 	}
 	reg, err := entries.Open(t.Context(), p.at[0].bus.JS, schemas.BucketPublishers, schemas.ParsePublisherState)
@@ -132,7 +132,7 @@ func TestPublisherCommandByHand(t *testing.T) {
 	})
 	rows := p.at[0].rows(int(p.sn))
 	if x := rows[0]; x.Source != schemas.SourcePublisherReport || x.SessionID != "" || x.FPS.V != 30 || x.PublishBps.V != 2_000_000 || x.VideoWidth.V != 1280 ||
-		x.DroppedFrames.V != 3 || x.ClientVersion != "app 1.2" || !x.Background.V || !x.PublishStallMs.OK || x.App != "live" || x.Stream != "one" || x.Detail != `{"interval_ms":"5000"}` {
+		x.DroppedFrames.V != 3 || x.ClientVersion != "app 1.2" || !x.Background.V || !x.PublishStallMs.OK || x.App != "live" || x.Stream != "one" || x.Detail != `{"interval_ms":"5000","app_version":"7.1"}` {
 		t.Errorf("%+v", x)
 	}
 }

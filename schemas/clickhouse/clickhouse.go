@@ -195,8 +195,8 @@ func apply(ctx context.Context, conn driver.Conn, statements []string) error {
 	}
 }
 
-// away are the errors UNKNOWN_TABLE and TABLE_ALREADY_EXISTS.
-var away = []int32{60, 57}
+// away are the errors UNKNOWN_TABLE, TABLE_ALREADY_EXISTS and TABLE_IS_DROPPED.
+var away = []int32{60, 57, 218}
 
 // newQuery is a statement that gives a materialized view another query.
 var newQuery = regexp.MustCompile(`(?m)^ALTER TABLE (\S+)( ON CLUSTER '[^']*'| ON CLUSTER \S+)? MODIFY QUERY$`)

@@ -67,7 +67,13 @@ func TestRollupsOfRepeatedBlocks(t *testing.T) {
 				if(number %% 3 = 1, 29.97, NULL), if(number %% 3 = 1, 2500000, NULL), if(number %% 3 = 1, 10, NULL)
 			FROM numbers(600)`, start, block))
 	}
+	insertTwice(t, conn, "telemetry/publishers", fmt.Sprintf(`INSERT INTO spillway.telemetry (received_us, source, app, stream, client_version, publish_stall_ms, background, detail)
+		SELECT (%d + number) * 1000, 'publisher_report', 'live', 'show' || toString(number %% 3), 'enc 2', if(number < 4, 1000, 0), number = 0, '{"interval_ms":"5000","app_version":"7.1"}' FROM numbers(10)`, start))
+	same(t, conn, "publishers' own stalls", "SELECT encoder, app_version, streams, reports, behind_reports, background_reports, interval_ms, behind_ms, behind_ratio FROM spillway.v_publisher_app_minute",
+		"SELECT 'enc 2', '7.1', 3, 10, 4, 1, 50000, 4000, 0.08")
 	same(t, conn, "minutes", "SELECT sum(sessions), sum(played_ms), sum(reports) FROM spillway.rollup_minute", "SELECT sum(sessions), sum(played_ms), sum(reports) FROM spillway.session_slices")
+	// Nobody numbered their reports: what was lost is unknown.
+	same(t, conn, "lost reports", "SELECT countIf(isNull(lost_reports)), sum(numbered_reports) FROM spillway.v_sessions", "SELECT 300, 0")
 	same(t, conn, "slices", "SELECT count(), sum(sessions) FROM spillway.session_slices", "SELECT 1200, 300")
 	same(t, conn, "hours", "SELECT "+rollupSums+" FROM spillway.rollup_hour", "SELECT "+rollupSums+" FROM spillway.rollup_minute")
 	same(t, conn, "hours of streams", "SELECT "+rollupSums+" FROM spillway.rollup_stream_hour", "SELECT "+rollupSums+" FROM spillway.rollup_minute")
@@ -105,7 +111,7 @@ func TestRollupsOfRepeatedBlocks(t *testing.T) {
 	}
 	same(t, conn, "merged sessions", fmt.Sprintf(rows, "v_sessions"), fmt.Sprintf(rows, "v_sessions_from_slices"))
 	same(t, conn, "rows of merged sessions", "SELECT count() FROM spillway.sessions", "SELECT 300")
-	same(t, conn, "balance", "SELECT sum(raw_rows), sum(publisher_rows), sum(slice_reports), sum(rollup_reports) FROM spillway.v_balance_minute", "SELECT 1600, 800, 3603, 3603")
+	same(t, conn, "balance", "SELECT sum(raw_rows), sum(publisher_rows), sum(slice_reports), sum(rollup_reports) FROM spillway.v_balance_minute", "SELECT 1610, 800, 3603, 3603")
 	var p50, hit float64
 	var p5 *float64
 	if err := conn.QueryRow(testContext(t), "SELECT assumeNotNull(first_byte_p50_ms), assumeNotNull(hit_ratio) FROM spillway.v_cdn_health_day LIMIT 1").Scan(&p50, &hit); err != nil {

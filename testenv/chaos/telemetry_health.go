@@ -38,6 +38,14 @@ var healths = []health{
 		sketches: [][3]string{{"fps_sketch", "0.01, 0.05, 0.5", "fps"}, {"publish_bps_sketch", "0.01, 0.05, 0.5", "publish_bps"}},
 	},
 	{
+		tables: []string{"rollup_publisher_app_minute"},
+		rows:   "source = '" + schemas.SourcePublisherReport + "'",
+		measures: [][2]string{
+			{"reports", "count()"}, {"behind_reports", "countIf(publish_stall_ms > 0)"}, {"behind_ms", "sum(publish_stall_ms)"},
+			{"interval_ms", "sum(toInt64OrZero(JSONExtractString(detail, 'interval_ms')))"},
+		},
+	},
+	{
 		tables:   []string{"rollup_rows"},
 		rows:     "1",
 		measures: [][2]string{{"rows", "count()"}, {"session_rows", "countIf(source != '" + schemas.SourcePublisher + "' AND session_id != '')"}},

@@ -26,6 +26,8 @@ type dims struct {
 type loose struct {
 	Sessions, Ended, CDNMoves, Dropped, Requests, RequestErrors, RequestBytes, Reports, Lost int64
 
+	Numbered int64 // of the reports, those with a sequence number, repeats apart
+
 	FramesMs int64 // played time of which dropped frames are known
 }
 
@@ -333,6 +335,7 @@ func (o *one) build(streamMs int64, c *counters, l *loose) schemas.Slice {
 		BitrateKbpsMsSum: c.BrSum - p.BrSum, BitrateWeightMs: c.BrWeight - p.BrWeight,
 		DroppedFrames: l.Dropped - q.Dropped, Requests: l.Requests - q.Requests, RequestErrors: l.RequestErrors - q.RequestErrors,
 		RequestBytes: l.RequestBytes - q.RequestBytes, Reports: l.Reports - q.Reports, LostReports: l.Lost - q.Lost,
+		NumberedReports:  l.Numbered - q.Numbered,
 		StalledNetworkMs: c.StalledNetwork - p.StalledNetwork, StalledCDNMs: c.StalledCDN - p.StalledCDN,
 		StalledBackgroundMs: c.StalledHidden - p.StalledHidden, FramesWeightMs: l.FramesMs - q.FramesMs,
 	}

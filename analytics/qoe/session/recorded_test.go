@@ -153,6 +153,7 @@ func total(slices []schemas.Slice) (s schemas.Slice) {
 		s.RequestErrors += x.RequestErrors
 		s.RequestBytes += x.RequestBytes
 		s.Reports += x.Reports
+		s.NumberedReports += x.NumberedReports
 		s.LostReports += x.LostReports
 		for i, b := range x.FirstScreenBins {
 			first[b] += x.FirstScreenCounts[i]

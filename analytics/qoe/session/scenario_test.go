@@ -118,13 +118,13 @@ func TestScenarios(t *testing.T) {
 				}
 			}},
 		{"reports lost and repeated", append(watch(5), report(6410, 12, "t", "p"), report(6410, 12, "t", "p")), func(t *testing.T, _ []schemas.Slice, s schemas.Slice, st session.Stats) {
-			if s.LostReports != 4 || st.Duplicates != 1 || s.Reports != 10 {
+			if s.LostReports != 4 || st.Duplicates != 1 || s.Reports != 10 || s.NumberedReports != 9 {
 				t.Errorf("%+v %+v", s, st)
 			}
 		}},
 		{"a CDN move", append(watch(8), fetch(1000, "a", 200), fetch(2000, "a", 504), fetch(4500, "b", 200), fetch(6000, "b", 206)),
 			func(t *testing.T, all []schemas.Slice, s schemas.Slice, _ session.Stats) {
-				if s.CDNMoves != 1 || s.Requests != 4 || s.RequestErrors != 1 || s.RequestBytes != 4000 {
+				if s.CDNMoves != 1 || s.Requests != 4 || s.NumberedReports != s.Reports-4 || s.RequestErrors != 1 || s.RequestBytes != 4000 {
 					t.Errorf("%+v", s)
 				}
 				var onA, onB int64

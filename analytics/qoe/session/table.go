@@ -462,6 +462,7 @@ func alive(r *schemas.Telemetry, ts, lastTs int64) bool {
 
 // sequence finds reports that were lost: players number their events, pages their beacons.
 func (t *Table) sequence(o *one, r *schemas.Telemetry, isRR, late bool) {
+	o.L.Numbered++
 	player := r.Source == schemas.SourceCMCDEvent
 	track := &o.PageSn
 	if player {

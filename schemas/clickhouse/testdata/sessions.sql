@@ -41,6 +41,7 @@ CREATE TABLE spillway.sessions (
 `stalled_cdn_ms` SimpleAggregateFunction(sum, Int64) COMMENT 'of the stalled time, what failed requests explain, ms; from session_slices',
 `stalled_background_ms` SimpleAggregateFunction(sum, Int64) COMMENT 'of the stalled time, that of pages in the background, ms; from session_slices',
 `frames_weight_ms` SimpleAggregateFunction(sum, Int64) COMMENT 'played time of sessions that tell their dropped frames, ms; from session_slices',
+`numbered_reports` SimpleAggregateFunction(sum, Int64) COMMENT 'telemetry rows that carry a sequence number, repeats apart; from session_slices',
 `sessions` SimpleAggregateFunction(sum, Int64) COMMENT '1 in the first slice of a session; from session_slices',
 `ended` SimpleAggregateFunction(sum, Int64) COMMENT '1 in the final slice of a session; from session_slices',
 `latency_ms_sum` SimpleAggregateFunction(sum, Int64) COMMENT 'live latency x played time, ms x ms; from session_slices',
