@@ -52,6 +52,8 @@ func publishDocs(t *testing.T, js jetstream.JetStream, base int64) int {
 		rows = append(rows, line,
 			schemas.Telemetry{ReceivedUnixUs: base * 1000, TsUnixMs: base, Source: schemas.SourcePublisher, App: "live", Stream: "show", FPS: schemas.OptFloat64{V: 30, OK: true}})
 	}
+	rows = append(rows, schemas.Telemetry{ReceivedUnixUs: base * 1000, TsUnixMs: base, Source: schemas.SourcePublisherReport, App: "live", Stream: "show", ClientVersion: "enc 2",
+		PublishStallMs: schemas.OptInt64{V: 100, OK: true}, Detail: `{"interval_ms":"5000"}`})
 	send := func(subject string, data []byte, header nats.Header) {
 		t.Helper()
 		if _, err := js.PublishMsg(t.Context(), &nats.Msg{Subject: subject, Data: data, Header: header}); err != nil {
