@@ -68,7 +68,7 @@ func TestPublisherChecks(t *testing.T) {
 		"app": func(r *schemas.PublisherReport) { r.App = "" }, "sn": func(r *schemas.PublisherReport) { r.Seq = -1 },
 		"interval_ms": func(r *schemas.PublisherReport) { r.IntervalMs = 0 }, "stalled_ms": func(r *schemas.PublisherReport) { r.StalledMs = 5001 },
 		"fps": func(r *schemas.PublisherReport) { v := -1.0; r.FPS = &v }, "width": func(r *schemas.PublisherReport) { v := int32(-1); r.Width = &v },
-		"bitrate": func(r *schemas.PublisherReport) { v := int64(-1); r.BitrateBps = &v },
+		"bitrate":     func(r *schemas.PublisherReport) { v := int64(-1); r.BitrateBps = &v },
 		"encoder":     func(r *schemas.PublisherReport) { r.Encoder = string(make([]byte, 129)) },
 		"app_version": func(r *schemas.PublisherReport) { r.AppVersion = string(make([]byte, 129)) },
 	} {
