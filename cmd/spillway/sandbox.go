@@ -26,22 +26,24 @@ import (
 
 type sandboxFlags struct {
 	base
-	recording, traces, holdout, write string
-	last                              time.Duration
-	policy                            string
-	start, catchUp, target            float64
-	behind                            int
-	segment                           float64
-	levels                            string
-	ttl                               time.Duration
-	seed                              uint64
-	validate, sessions, jobs          int
-	asJSON, quiet                     bool
+	recording, exported, traces, holdout, write string
+	last                                        time.Duration
+	policy                                      string
+	start, catchUp, target                      float64
+	behind                                      int
+	overflow                                    float64
+	segment                                     float64
+	levels                                      string
+	ttl                                         time.Duration
+	seed                                        uint64
+	validate, sessions, jobs                    int
+	asJSON, quiet                               bool
 }
 
 func (f *sandboxFlags) register(fs *flag.FlagSet) {
 	f.base.register(fs)
 	fs.StringVar(&f.recording, "recording", "", "`folder` with recording.json and sessions.ndjson; default: ClickHouse")
+	fs.StringVar(&f.exported, "exported", "", "`folder` with v_sessions and, if there, decisions and telemetry as spillway export writes them (.parquet or .arrow); recording.json beside them, or the flags below and the CDN registry, say the rest")
 	fs.StringVar(&f.traces, "traces", "", "`folder` of network traces (CSV with t_s and dl_kbps), in place of recorded sessions")
 	fs.DurationVar(&f.last, "last", 24*time.Hour, "how much of the past to take from ClickHouse")
 	fs.StringVar(&f.holdout, "holdout", "", "`folder` with a recording made under the candidate: the prediction's error is told")
@@ -51,12 +53,13 @@ func (f *sandboxFlags) register(fs *flag.FlagSet) {
 	fs.IntVar(&f.behind, "start-behind", 0, "candidate: segments behind the live edge at the start")
 	fs.Float64Var(&f.catchUp, "catch-up", -1, "candidate: how much faster to play when late, 0.05 for 5 %")
 	fs.Float64Var(&f.target, "target-latency", 0, "candidate: latency above which to catch up, s")
+	fs.Float64Var(&f.overflow, "overflow-at", 0, "candidate: share of a CDN's capacity from which on new sessions spill to others (experiments' overflow_at)")
 	fs.Float64Var(&f.segment, "segment-sec", 2, "segments of the recorded streams, s (ClickHouse and traces)")
 	fs.StringVar(&f.levels, "levels", "", "bitrates on offer, bit/s, comma-separated (ClickHouse and traces)")
 	fs.DurationVar(&f.ttl, "steering-ttl", 10*time.Second, "how often players ask (ClickHouse)")
 	fs.Uint64Var(&f.seed, "seed", 1, "of what is drawn; the same seed gives the same answer")
 	fs.IntVar(&f.validate, "validate", 0, "make up so many `worlds`, predict in each, and tell how often the interval held; uses --traces where given")
-	fs.IntVar(&f.sessions, "sessions", 0, "sessions of each world (--validate, default 1500) or on the traces (default 2000)")
+	fs.IntVar(&f.sessions, "sessions", 0, "sessions of each world (--validate, default 4000) or on the traces (default 2000)")
 	fs.IntVar(&f.jobs, "jobs", 2, "worlds at once (--validate)")
 	fs.BoolVar(&f.asJSON, "json", false, "print JSON instead of text")
 	fs.BoolVar(&f.quiet, "quiet", false, "no progress on standard error")
@@ -84,6 +87,7 @@ func (c *commands) sandboxCommand() *ffcli.Command {
 		if player != nil {
 			cand.Player = player
 		}
+		cand.OverflowAt = f.overflow
 		if cand.Policy == nil && cand.Player == nil {
 			return errors.New("there is no candidate: name a policy with --policy, or a player setting such as --start-behind")
 		}
@@ -130,6 +134,13 @@ func (f *sandboxFlags) read(ctx ctx) (*predict.Recording, error) {
 	if f.recording != "" {
 		return source.Folder(f.recording)
 	}
+	if f.exported != "" {
+		rec, err := source.Export(f.exported)
+		if err != nil || len(rec.CDNs) > 0 {
+			return rec, err
+		}
+		return f.complete(ctx, rec)
+	}
 	conn, err := f.openClickHouse()
 	if err != nil {
 		return nil, err
@@ -140,6 +151,11 @@ func (f *sandboxFlags) read(ctx ctx) (*predict.Recording, error) {
 	if err != nil {
 		return nil, err
 	}
+	return f.complete(ctx, rec)
+}
+
+// complete adds what sessions do not say: the player and the CDNs.
+func (f *sandboxFlags) complete(ctx ctx, rec *predict.Recording) (_ *predict.Recording, err error) {
 	if rec.Player, err = f.basePlayer(); err != nil {
 		return nil, err
 	}
@@ -347,6 +363,8 @@ func tellValidation(out io.Writer, r *validate.Report) error {
 	fmt.Fprintf(w, "\n%d asked, %d refused, %d answered with an interval wider than +- %.0f %% (%d of them held)\n", r.Asked, r.Refused, r.Wide, 100*validate.MaxHalfWidth, r.CoveredWide)
 	fmt.Fprintf(w, "of the other %d the stall ratio that happened was inside the interval in %d, %.1f %%; median half width %.0f %%, median error %.0f %%\n",
 		r.Answered, r.Covered, 100*float64(r.Covered)/float64(max(r.Answered, 1)), 100*r.MedianHalfWidth, 100*r.MedianError)
+	fmt.Fprintf(w, "of all %d asked, %d (%.1f %%) were answered within +- %.0f %% and held; %.0f session-hours were simulated\n",
+		r.Asked, r.Covered, 100*float64(r.Covered)/float64(max(r.Asked, 1)), 100*validate.MaxHalfWidth, r.Hours)
 	fmt.Fprintf(w, "first screen inside in %.1f %%, latency in %.1f %%; model error beyond sampling %.3f\n", 100*r.FirstScreenCovered, 100*r.LatencyCovered, r.ModelError)
 	return w.Flush()
 }

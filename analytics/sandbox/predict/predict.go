@@ -17,6 +17,9 @@ import (
 type Candidate struct {
 	Policy *policy.Policy
 	Player *sandbox.Player
+	// OverflowAt is the threshold for overflow tried with Policy (experiments'
+	// overflow_at); 0: as the registry says.
+	OverflowAt float64
 	// Sessions is how many the candidate will be judged on; 0: as many as were
 	// recorded. Fewer widen the intervals: their own luck is part of what will be seen.
 	Sessions int
@@ -87,6 +90,10 @@ func (m *model) predict(c Candidate, s Settings) (*Prediction, error) {
 	if q.policy = c.Policy; q.policy != nil {
 		q.ttlSec = m.rec.SteeringTTLSec
 	}
+	if c.OverflowAt > 0 && c.Policy == nil {
+		return nil, refuse("a threshold for overflow changes what a policy does: name the policy, too")
+	}
+	q.overflowAt = c.OverflowAt
 	if c.Player != nil {
 		q.player = *c.Player
 	}
@@ -94,7 +101,7 @@ func (m *model) predict(c Candidate, s Settings) (*Prediction, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Prediction{Sigma: m.sigma, HoldSec: m.hold, Sessions: len(m.viewers), Hours: was.Hours + res.Hours, Share: map[string]float64{}}
+	p := &Prediction{Sigma: m.sigma, HoldSec: m.hold, Sessions: len(m.viewers), Hours: m.fitHours + was.Hours + res.Hours, Share: map[string]float64{}}
 	for i := range cand {
 		p.Share[m.cdns[cand[i].cdn].Name] += 1 / float64(len(cand))
 		if m.known[cand[i].cdn][m.viewers[i].Place] < minCell {
@@ -146,8 +153,42 @@ type bootstrap struct {
 
 const rounds = 400
 
+// unitSums are numerator and denominator of a metric as seen, as simulated, and
+// with the candidate.
+type unitSums [6]float64
+
+func (s *unitSums) add(o *unitSums) {
+	for k := range s {
+		s[k] += o[k]
+	}
+}
+
+func (s *unitSums) ratio(k int) float64 {
+	if s[2*k+1] == 0 {
+		return 0
+	}
+	return s[2*k] / s[2*k+1]
+}
+
+// sums of a metric by viewer, and over all.
+func (b *bootstrap) sums(x metric) (units []unitSums, all unitSums) {
+	units = make([]unitSums, len(b.units))
+	for u, sessions := range b.units {
+		for _, i := range sessions {
+			for k, list := range [][]totals{b.seen, b.base, b.cand} {
+				n, d := x.of(&list[i])
+				units[u][2*k] += n
+				units[u][2*k+1] += d
+			}
+		}
+		all.add(&units[u])
+	}
+	return units, all
+}
+
 func (b *bootstrap) interval(x metric) Interval {
-	recorded, from, to := ratio(b.seen, x), ratio(b.base, x), ratio(b.cand, x)
+	units, at := b.sums(x)
+	recorded, from, to := at.ratio(0), at.ratio(1), at.ratio(2)
 	out := Interval{Recorded: recorded, Value: recorded * to / from}
 	if !(from > 0 && to > 0) {
 		out.Value, out.Low, out.High = to, 0, math.Inf(1)
@@ -158,15 +199,9 @@ func (b *bootstrap) interval(x metric) Interval {
 	}
 	var logs, arms []float64
 	for range rounds {
-		var s [6]float64
-		for range b.units {
-			for _, i := range b.units[b.rnd.IntN(len(b.units))] {
-				for k, list := range [][]totals{b.seen, b.base, b.cand} {
-					n, d := x.of(&list[i])
-					s[2*k] += n
-					s[2*k+1] += d
-				}
-			}
+		var s unitSums
+		for range units {
+			s.add(&units[b.rnd.IntN(len(units))])
 		}
 		if s[0] > 0 && s[2] > 0 && s[4] > 0 {
 			logs = append(logs, math.Log(s[0]/s[1]*(s[4]/s[5])/(s[2]/s[3])))

@@ -124,6 +124,8 @@ type model struct {
 	hold    float64
 	seed    uint64
 	seconds float64
+	// fitHours are session-hours simulated to fit it.
+	fitHours float64
 }
 
 // fit makes viewers and paths from a recording, and finds how restless accesses
@@ -150,9 +152,11 @@ func fit(r *Recording, seed uint64) (*model, error) {
 	}
 	factors := m.paths()
 	m.people(factors)
-	if err := m.calibrate(); err != nil {
+	few := m.sample(calibrateOn)
+	if err := few.calibrate(); err != nil {
 		return nil, err
 	}
+	m.sigma, m.hold, m.cdns, m.fitHours = few.sigma, few.hold, few.cdns, few.fitHours
 	return m, nil
 }
 

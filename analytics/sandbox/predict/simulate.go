@@ -19,6 +19,8 @@ type question struct {
 	policy *policy.Policy // nil: every viewer where the recording had them
 	player sandbox.Player
 	ttlSec float64
+	// overflowAt is sandbox.Control.OverflowAt
+	overflowAt float64
 }
 
 func (m *model) asRecorded() question {
@@ -33,7 +35,7 @@ func (m *model) run(q question) ([]totals, *sandbox.Result, error) {
 	w := sandbox.World{
 		Seed: m.seed, Seconds: m.seconds, CDNs: m.cdns, Places: m.places, Players: []sandbox.Player{q.player}, SampleSec: 60,
 		Access:  sandbox.Access{Sigma: m.sigma, Rho: accessRho, HoldSec: m.hold, FadeShare: 0.02, FadeFactor: 0.1},
-		Control: sandbox.Control{Policy: q.policy, Routers: 1, ShareSec: 0.25, ReportSec: 10, LagSec: 2, SteeringTTLSec: q.ttlSec, Fallback: true},
+		Control: sandbox.Control{Policy: q.policy, Routers: 1, ShareSec: 0.25, ReportSec: 10, LagSec: 2, SteeringTTLSec: q.ttlSec, OverflowAt: q.overflowAt, Fallback: true},
 		Viewers: func() (sandbox.Viewer, bool) {
 			if i == len(m.viewers) {
 				return sandbox.Viewer{}, false
@@ -77,52 +79,6 @@ func (m *model) seen() []totals {
 		}
 	}
 	return out
-}
-
-// calibrate finds how restless accesses are: the deviation of rates within a
-// session and how long a rate holds, for which the simulator, everybody where they
-// were, stalls as much as was recorded and as long at a time. Short holds are
-// smoothed by the buffer, long ones are not.
-func (m *model) calibrate() error {
-	seen := m.seen()
-	duration := ratio(seen, stallSec)
-	want := ratio(seen, stallRatio)
-	lo, hi := math.Log(1.0), math.Log(30.0)
-	from, to := 0.05, 1.6
-	for _, steps := range []int{5, 3, 3, 5} {
-		m.hold = math.Exp((lo + hi) / 2)
-		x, err := m.calibrateSigma(want, from, to, steps)
-		if err != nil {
-			return err
-		}
-		if duration <= 0 {
-			return nil
-		}
-		if ratio(x, stallSec) < duration {
-			lo = math.Log(m.hold)
-		} else {
-			hi = math.Log(m.hold)
-		}
-		from, to = max(m.sigma-0.25, 0.02), m.sigma+0.25 // another hold asks for another deviation, not far off
-	}
-	return nil
-}
-
-func (m *model) calibrateSigma(want, lo, hi float64, steps int) ([]totals, error) {
-	var x []totals
-	for range steps {
-		m.sigma = (lo + hi) / 2
-		var err error
-		if x, _, err = m.run(m.asRecorded()); err != nil {
-			return nil, err
-		}
-		if ratio(x, stallRatio) < want {
-			lo = m.sigma
-		} else {
-			hi = m.sigma
-		}
-	}
-	return x, nil
 }
 
 // metric is a ratio of sums over sessions.

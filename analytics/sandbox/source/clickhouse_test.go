@@ -1,9 +1,14 @@
 package source_test
 
 import (
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/spillway-live/spillway/analytics/export"
 	"github.com/spillway-live/spillway/analytics/sandbox/source"
 	"github.com/spillway-live/spillway/testenv/clickhouse/tablestest"
 )
@@ -11,7 +16,7 @@ import (
 // TestClickHouse: a session is read with the decision that began it and what its
 // player measured; one that is open, or has no CDN, is left out.
 func TestClickHouse(t *testing.T) {
-	_, conn := tablestest.Start(t)
+	srv, conn := tablestest.Start(t)
 	at := time.Now().UTC().Add(-time.Hour).Truncate(time.Second)
 	exec := func(q string, a ...any) {
 		t.Helper()
@@ -34,6 +39,8 @@ func TestClickHouse(t *testing.T) {
 	slice("s2", "delta", "a", 1, 400) // open
 	slice("s3", "final", "", 1, 400)  // nowhere
 	slice("s4", "final", "a", 1, 0)   // a player that told nothing
+	exec(`INSERT INTO spillway.telemetry (received_us, session_id, throughput_kbps) VALUES (?, 's1', 4000), (?, 's1', 6000)`,
+		at.UnixMicro(), at.UnixMicro())
 	r, err := source.ClickHouse(t.Context(), conn, "spillway", at.Add(-time.Minute), at.Add(time.Hour))
 	if err != nil {
 		t.Fatal(err)
@@ -43,7 +50,33 @@ func TestClickHouse(t *testing.T) {
 	}
 	s := r.Sessions[0]
 	if s.ID != "s1" || s.Viewer != "v" || s.CDN != "a" || s.Probability != 0.25 || !s.Started || s.FirstScreenSec != 0.4 || s.PlayedSec != 20 || s.StalledSec != 1 ||
-		s.Stalls != 2 || s.LatencySec != 2 || s.Bytes != 2000 || s.WatchSec != 40 || s.ThroughputBps != 0 {
+		s.Stalls != 2 || s.LatencySec != 2 || s.Bytes != 2000 || s.WatchSec != 40 || s.ThroughputBps != 5e6 {
 		t.Errorf("%+v", s)
+	}
+	// What is exported says the same.
+	for _, format := range []string{"parquet", "arrow"} {
+		dir := t.TempDir()
+		for _, view := range []string{"v_sessions", "decisions", "telemetry"} {
+			if _, err := export.Run(t.Context(), export.Settings{URL: srv.AnalystURL(), View: view, Format: format, Out: filepath.Join(dir, view+"."+format)}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		got, err := source.Export(dir)
+		if err != nil || !reflect.DeepEqual(got.Sessions, r.Sessions) {
+			t.Errorf("%s: %+v, %v", format, got, err)
+		}
+	}
+}
+
+// TestExportRefuses: what cannot be read is named, and what to do.
+func TestExportRefuses(t *testing.T) {
+	for name, content := range map[string]string{"v_sessions.parquet": "PAR1 no parquet PAR1", "v_sessions.arrow": "no arrow", "other": ""} {
+		dir := t.TempDir()
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := source.Export(dir); err == nil || !strings.Contains(err.Error(), "v_sessions") {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }

@@ -25,7 +25,7 @@ import (
 // Settings of a validation.
 type Settings struct {
 	Cases    int // default 200
-	Sessions int // in each recording and each held-out arm; default 1500
+	Sessions int // in each recording and each held-out arm; default 4000
 	Seed     uint64
 	Jobs     int // at once; default 1
 	// Traces are rates of whole seconds in any unit; half of the cases use them, if there are any.
@@ -46,6 +46,8 @@ type Case struct {
 	FirstScreen, Latency                 predict.Interval
 	FirstScreenHappened, LatencyHappened float64
 	Refused                              string `json:"refused,omitempty"`
+	// Hours are session-hours simulated for the case: worlds, fit and prediction.
+	Hours float64 `json:"simulated_session_hours"`
 }
 
 // Covered says whether what happened lies in the interval.
@@ -66,6 +68,8 @@ type Report struct {
 	FirstScreenCovered, LatencyCovered      float64 // shares of all predictions
 	// MedianHalfWidth of the answered, MedianError the median |ln predicted/happened|.
 	MedianHalfWidth, MedianError float64
+	// Hours are session-hours simulated, in all.
+	Hours float64
 	// ModelError is what is left of the errors beyond sampling, as a standard error of the logarithm.
 	ModelError float64
 }
@@ -76,7 +80,7 @@ func Run(s Settings) (*Report, error) {
 		s.Cases = 200
 	}
 	if s.Sessions == 0 {
-		s.Sessions = 1500
+		s.Sessions = 4000
 	}
 	if s.ModelError == 0 {
 		s.ModelError = predict.ModelError
@@ -123,10 +127,11 @@ func one(number int, s *Settings) (Case, error) {
 	w, what := truth(rnd, s)
 	c := Case{Number: number, World: what}
 	logging := weights(rnd, w.CDNs, 0.15)
-	rec, _, err := record(w, logging, rnd.Uint64(), s.Sessions)
+	rec, was, err := record(w, logging, rnd.Uint64(), s.Sessions)
 	if err != nil {
 		return c, err
 	}
+	c.Hours = was.Hours
 	rec.Player, rec.SteeringTTLSec = w.Players[0], w.Control.SteeringTTLSec
 	for i := range w.CDNs {
 		rec.CDNs = append(rec.CDNs, w.CDNs[i].CDN)
@@ -156,6 +161,7 @@ func one(number int, s *Settings) (Case, error) {
 	if err != nil {
 		return c, err
 	}
+	c.Hours += got.Hours + res.Hours
 	c.Happened, c.LatencyHappened = res.StallRatio, res.LatencySec
 	c.FirstScreenHappened = res.FirstScreenMeanSec
 	return c, nil
@@ -205,6 +211,7 @@ func summary(cases []Case, model float64) *Report {
 	var first, lat, square, n float64
 	for i := range cases {
 		c := &cases[i]
+		r.Hours += c.Hours
 		if c.Refused != "" {
 			r.Refused++
 			continue
