@@ -13,24 +13,25 @@ import (
 // overTime fills every metric's figures as they stood at the end of each step. Units are those exposed until then.
 func (r *Report) overTime(d data, s steps) {
 	x := &r.Experiment
-	for i, a := range d.over {
+	d.over(func(i int, a arms) {
 		sizes := make([]float64, len(x.Arms))
 		for k, arm := range x.Arms {
 			for _, c := range a[arm.Name] {
 				sizes[k] += float64(c.units)
 			}
 		}
+		h := a.hists(x)
 		for k := range r.Metrics {
 			m := &r.Metrics[k]
-			m.Looks = append(m.Looks, m.look(x, a, s.end(i), sizes, r.Alpha))
+			m.Looks = append(m.Looks, m.look(x, a, h, s.end(i), sizes, r.Alpha))
 		}
-	}
+	})
 }
 
 // look computes a metric on part of the data.
-func (m *MetricReport) look(x *schemas.Experiment, a arms, until time.Time, units []float64, alpha float64) Look {
+func (m *MetricReport) look(x *schemas.Experiment, a arms, h hists, until time.Time, units []float64, alpha float64) Look {
 	named, _ := schemas.MetricNamed(m.Key)
-	e := a.estimates(x, named, alpha)
+	e := a.estimates(x, named, h, alpha)
 	var pairs []pairing
 	if m.pairs != nil {
 		pairs = []pairing{a.pair(x, named, false, alpha)}
@@ -48,9 +49,10 @@ func (r *Report) peakHours(d data) {
 	if d.peak == nil || r.Until.Sub(r.From) < 2*peakHours*time.Hour {
 		return
 	}
+	h := d.peak.hists(x)
 	for k := range r.Metrics {
 		m := &r.Metrics[k]
-		l := m.look(x, d.peak, r.Until, exposedUnits(r.Arms), r.Alpha)
+		l := m.look(x, d.peak, h, r.Until, exposedUnits(r.Arms), r.Alpha)
 		for i := range l.Comparisons {
 			l.Comparisons[i].Holm.Undefined = "not corrected: part of the same data"
 		}

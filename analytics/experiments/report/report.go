@@ -165,8 +165,9 @@ func (q *queries) build(ctx context.Context, o Options, fail func(string, error)
 			return nil, fail("read totals of each unit", err)
 		}
 	}
+	h := d.all.hists(x)
 	for _, m := range schemas.Metrics() {
-		r.Metrics = append(r.Metrics, r.metric(m, d, exact[m.Name]))
+		r.Metrics = append(r.Metrics, r.metric(m, d, h, exact[m.Name]))
 	}
 	r.correct()
 	if !o.Brief {
@@ -195,14 +196,14 @@ func decisive(x *schemas.Experiment) []schemas.Metric {
 }
 
 // metric compares the arms on one metric, from exact moments where they are given.
-func (r *Report) metric(m schemas.Metric, d data, exact map[string]stats.Moments) MetricReport {
+func (r *Report) metric(m schemas.Metric, d data, h hists, exact map[string]stats.Moments) MetricReport {
 	x := &r.Experiment
 	mr := MetricReport{Key: m.Name, Name: m.Title, Unit: m.Unit, HigherIsBetter: m.HigherIsBetter, Role: role(x, m.Name), scale: formulas[m.Name].scale}
 	if exact != nil {
 		mr.Exact = true
 		mr.estimates = ratioEstimates(x, func(arm string) (stats.Moments, error) { return exact[arm], nil })
 	} else {
-		mr.estimates = d.all.estimates(x, m, r.Alpha)
+		mr.estimates = d.all.estimates(x, m, h, r.Alpha)
 	}
 	if x.Unit == schemas.UnitBlock && m.Quantile == 0 {
 		mr.pairs = []pairing{d.all.pair(x, m, mr.Role != "", r.Alpha)}
@@ -283,19 +284,41 @@ func (r *Report) sizes(u *units, a arms) {
 	r.SRMSequentialP = figure(min(1, math.Exp(-ln)), err)
 }
 
+// hists are the histograms of first screen and latency, arm by arm, ready for several quantiles.
+type hists map[string][]armHist
+
+type armHist struct {
+	b   *stats.Buckets
+	err error
+}
+
+func (a arms) hists(x *schemas.Experiment) hists {
+	out := hists{}
+	for _, key := range []string{"first_screen", "latency"} {
+		for _, arm := range x.Arms {
+			each := make([]stats.BucketHist, len(a[arm.Name]))
+			for i, c := range a[arm.Name] {
+				each[i] = c.hist[key]
+			}
+			b, err := stats.NewBuckets(each)
+			out[key] = append(out[key], armHist{b, err})
+		}
+	}
+	return out
+}
+
 // estimates of one metric, arm by arm.
-func (a arms) estimates(x *schemas.Experiment, m schemas.Metric, alpha float64) []armEstimate {
+func (a arms) estimates(x *schemas.Experiment, m schemas.Metric, h hists, alpha float64) []armEstimate {
 	f := formulas[m.Name]
 	if f.hist == "" {
 		return ratioEstimates(x, func(arm string) (stats.Moments, error) { return a.moments(arm, f) })
 	}
 	out := make([]armEstimate, len(x.Arms))
-	for i, arm := range x.Arms {
-		var hists []stats.BucketHist
-		for _, c := range a[arm.Name] {
-			hists = append(hists, c.hist[f.hist])
+	for i, arm := range h[f.hist] {
+		if out[i].err = arm.err; arm.err != nil {
+			continue
 		}
-		c, err := stats.QuantileFromBuckets(hists, m.Quantile, alpha)
+		c, err := arm.b.Quantile(m.Quantile, alpha)
 		if err != nil {
 			out[i].err = err
 			continue

@@ -173,7 +173,7 @@ func segmentValue(x *schemas.Experiment, value string, a arms, fair bool, alpha 
 	}
 	for _, m := range segmentMetrics(x) {
 		f := formulas[m.Name]
-		e := a.estimates(x, m, alpha)
+		e := a.estimates(x, m, nil, alpha)
 		sm := SegmentMetric{Key: m.Name, Name: m.Title, Unit: m.Unit}
 		for _, arm := range e {
 			sm.Arms = append(sm.Arms, armSpan(arm.e, arm.iv, arm.err, f.scale, alpha))
