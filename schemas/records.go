@@ -206,6 +206,9 @@ func EncodeRecord(r checker) ([]byte, error) {
 	if err := r.Check(); err != nil {
 		return nil, err
 	}
+	if d, ok := r.(*Decision); ok {
+		return d.AppendJSON(make([]byte, 0, 512+128*len(d.Candidates))), nil
+	}
 	return json.Marshal(r)
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"flag"
@@ -32,6 +33,7 @@ func (f *benchRouterFlags) register(fs *flag.FlagSet) {
 	fs.IntVar(&f.s.Cells, "cells", 200, "places (region and provider) that viewers ask from")
 	fs.IntVar(&f.s.Connections, "connections", 32, "connections that ask at once")
 	fs.IntVar(&f.s.Rate, "rate", 10_000, "answers a `second` at which latency is measured")
+	fs.IntVar(&f.s.Slices, "slices", 10_000, "session slices a `second` on the bus meanwhile, as 100,000 viewers make; 0 is none")
 	fs.DurationVar(&f.s.Window, "window", 10*time.Second, "how long each measurement lasts")
 	f.measureFlags.register(fs, "the bus's store")
 }
@@ -77,6 +79,13 @@ func (c *commands) runBenchRouter(ctx ctx, f *benchRouterFlags) error {
 	}
 	defer p.Stop(10 * time.Second)
 	f.s.PID = p.PID()
+	f.s.Publish = func(c context.Context, rows []schemas.Slice) error {
+		data, err := schemas.EncodeSlices(rows)
+		if err == nil {
+			_, err = js.Publish(c, schemas.SlicesSubject(0), data)
+		}
+		return err
+	}
 	rep, err := router.Run(ctx, f.s)
 	if err != nil {
 		return fmt.Errorf("%w; the router said: %s", err, strings.TrimSpace(output.String()))

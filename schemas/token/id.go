@@ -32,5 +32,6 @@ func (s *Signer) IsSessionID(id string) bool {
 }
 
 func (s *Signer) idMAC(random string) string {
-	return base32.StdEncoding.EncodeToString(s.mac("i" + random))[:idMACLen]
+	sum := s.mac([]byte("i" + random))
+	return base32.StdEncoding.EncodeToString(sum[:])[:idMACLen]
 }

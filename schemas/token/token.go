@@ -15,7 +15,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -81,20 +83,27 @@ type Play struct {
 }
 
 // Signer makes and checks tokens with one secret key. Safe for concurrent use.
-type Signer struct{ key []byte }
+type Signer struct {
+	key  []byte
+	macs sync.Pool // of hash.Hash: what the key alone makes of them is kept
+}
 
 // NewSigner refuses keys shorter than MinKeyLen.
 func NewSigner(key []byte) (*Signer, error) {
 	if len(key) < MinKeyLen {
 		return nil, fmt.Errorf("token key has %d bytes: at least %d are needed", len(key), MinKeyLen)
 	}
-	return &Signer{key: append([]byte(nil), key...)}, nil
+	s := &Signer{key: append([]byte(nil), key...)}
+	s.macs.New = func() any { return &mac{h: hmac.New(sha256.New, s.key)} }
+	return s, nil
 }
 
 var b64 = base64.RawURLEncoding
 
 // SignSession makes a session token.
-func (s *Signer) SignSession(c Session) (string, error) { return s.sign('s', c) }
+func (s *Signer) SignSession(c Session) (string, error) {
+	return s.seal('s', append(c.append(make([]byte, 0, 384)), '}'))
+}
 
 // SignPublish makes a publish key.
 func (s *Signer) SignPublish(c Publish) (string, error) { return s.sign('p', c) }
@@ -186,12 +195,22 @@ func (s *Signer) sign(purpose byte, claims any) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("sign token: %w", err)
 	}
-	body := string(purpose) + b64.EncodeToString(j)
-	t := body + "." + b64.EncodeToString(s.mac(body))
-	if len(t) > MaxLen {
-		return "", fmt.Errorf("sign token: it would have %d bytes: at most %d are allowed", len(t), MaxLen)
+	return s.seal(purpose, j)
+}
+
+// seal makes a token of claims in JSON.
+func (s *Signer) seal(purpose byte, j []byte) (string, error) {
+	body := 1 + b64.EncodedLen(len(j))
+	n := body + 1 + b64.EncodedLen(macLen)
+	if n > MaxLen {
+		return "", fmt.Errorf("sign token: it would have %d bytes: at most %d are allowed", n, MaxLen)
 	}
-	return t, nil
+	t := make([]byte, n)
+	t[0], t[body] = purpose, '.'
+	b64.Encode(t[1:], j)
+	sum := s.mac(t[:body])
+	b64.Encode(t[body+1:], sum[:])
+	return string(t), nil
 }
 
 func (s *Signer) parse(purpose byte, tok string, claims any) error {
@@ -206,7 +225,7 @@ func (s *Signer) parse(purpose byte, tok string, claims any) error {
 	if err != nil {
 		return fmt.Errorf("%w: signature is not base64url", ErrMalformed)
 	}
-	if !hmac.Equal(mac, s.mac(body)) {
+	if want := s.mac([]byte(body)); !hmac.Equal(mac, want[:]) {
 		return ErrSignature
 	}
 	if body[0] != purpose {
@@ -222,10 +241,22 @@ func (s *Signer) parse(purpose byte, tok string, claims any) error {
 	return nil
 }
 
-func (s *Signer) mac(body string) []byte {
-	h := hmac.New(sha256.New, s.key)
-	h.Write([]byte(body))
-	return h.Sum(nil)[:16]
+// macLen is how much of a MAC a token carries, bytes.
+const macLen = 16
+
+// mac is a keyed hash that is used again and again.
+type mac struct {
+	h   hash.Hash
+	sum [sha256.Size]byte
+}
+
+func (s *Signer) mac(b []byte) (out [macLen]byte) {
+	m := s.macs.Get().(*mac)
+	m.h.Reset()
+	m.h.Write(b)
+	copy(out[:], m.h.Sum(m.sum[:0]))
+	s.macs.Put(m)
+	return out
 }
 
 // HashViewer keeps the application's name of a viewer out of everything that is

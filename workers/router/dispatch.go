@@ -1,6 +1,7 @@
 package router
 
 import (
+	"encoding/json"
 	"net/http"
 	"net/url"
 	"strings"
@@ -8,7 +9,6 @@ import (
 
 	"github.com/spillway-live/spillway/schemas"
 	"github.com/spillway-live/spillway/schemas/token"
-	"github.com/spillway-live/spillway/schemas/token/scheme"
 	"github.com/spillway-live/spillway/workers/dash"
 	"github.com/spillway-live/spillway/workers/hls"
 )
@@ -32,7 +32,8 @@ func (r *Router) dispatch(w http.ResponseWriter, q *http.Request, v url.Values) 
 		if err := schemas.CheckName("application name", k.App); err != nil {
 			return refuse(http.StatusBadRequest, "%v", err)
 		}
-		return writeJSON(w, &schemas.Dispatch{App: k.App, Neighbours: r.neighbours(in, v, nil, now)})
+		(&playAnswer{head: schemas.Dispatch{App: k.App}, neighbours: r.neighbours(in, v, nil, now)}).write(w)
+		return nil
 	}
 	o, state, err := r.begin(q.Context(), in, now)
 	if err != nil {
@@ -40,16 +41,17 @@ func (r *Router) dispatch(w http.ResponseWriter, q *http.Request, v url.Values) 
 	}
 	r.record(schemas.DecisionDispatch, o, "", now)
 	r.expose(&o.claims, o.arms, now)
-	d := r.dispatchAnswer(o, state, v, now)
-	d.Neighbours = r.neighbours(in, v, o.params, now)
-	return writeJSON(w, &d)
+	a := r.playAnswer(o, state, v, now)
+	a.neighbours = r.neighbours(in, v, o.params, now)
+	a.write(w)
+	return nil
 }
 
 // neighbours answers ahead of time. A neighbour's session starts when its
 // playlist is asked for: until then it is no decision, no exposure and no load.
 // params are those of the session that asks, which may want fewer.
-func (r *Router) neighbours(in request, v url.Values, params map[string]string, now time.Time) []schemas.Dispatch {
-	var out []schemas.Dispatch
+func (r *Router) neighbours(in request, v url.Values, params map[string]string, now time.Time) []playAnswer {
+	var out []playAnswer
 	k := in.k
 	names := strings.Split(v.Get("neighbours"), ",")
 	most := maxNeighbours
@@ -76,53 +78,9 @@ func (r *Router) neighbours(in request, v url.Values, params map[string]string, 
 		if err != nil || !r.free(o, now) {
 			continue // who only might watch takes no place, nor one in the queue
 		}
-		out = append(out, r.dispatchAnswer(o, state, v, now))
+		out = append(out, r.playAnswer(o, state, v, now))
 	}
 	return out
-}
-
-func (r *Router) dispatchAnswer(o *opened, state *schemas.StreamState, v url.Values, now time.Time) schemas.Dispatch {
-	c := &o.claims
-	folder := "/" + c.App + "/" + c.Stream + "/"
-	steer := ""
-	if s := v.Get("steer"); s == "0" || s == "1" {
-		steer = "&steer=" + s
-	}
-	d := schemas.Dispatch{
-		SessionID: c.SessionID, Token: o.token, App: c.App, Stream: c.Stream, ContentID: c.App + "/" + c.Stream,
-		URL:        r.s.PublicURL + "/v1/play" + folder + hls.MultivariantName + "?s=" + o.token + steer,
-		Telemetry:  r.s.Collector + "/v1/cmcd?t=" + o.token,
-		Beacon:     r.s.Collector + "/v1/beacon?t=" + o.token,
-		Probes:     r.s.PublicURL + "/v1/probes?s=" + o.token,
-		InputAgeMs: r.load.AgeMs(now),
-		Clock:      r.s.Clock, Arms: c.Arms, Params: o.params, ExpiresUnix: c.ExpiresUnix, FreshSec: rankHolds,
-		ClearKey: r.licenceURL(r.t.access.Of(schemas.StreamKey{App: c.App, Stream: c.Stream}, now).Key, o.token),
-	}
-	formats := r.formats(state)
-	for _, x := range o.answer.Candidates[:o.answer.Eligible] {
-		if cdn := r.t.cdn(x.CDN); cdn != nil {
-			if y, ok := r.candidate(cdn, &x, o, folder, formats); ok {
-				d.Candidates = append(d.Candidates, y)
-			}
-		}
-	}
-	return d
-}
-
-func (r *Router) candidate(cdn *schemas.CDN, x *schemas.Candidate, o *opened, folder string, formats []manifestFormat) (schemas.DispatchCandidate, bool) {
-	base, ok := r.sessionBase(cdn, o)
-	if !ok {
-		return schemas.DispatchCandidate{}, false
-	}
-	query := ""
-	if cdn.TokenScheme != "" && cdn.TokenScheme != (scheme.Spillway{}).Name() {
-		query = "?s=" + o.token // that CDN's own token does not say whose session it is
-	}
-	out := schemas.DispatchCandidate{CDN: x.CDN, URL: base + folder + hls.MultivariantName + query, Score: x.Score, Tier: x.Tier, ProbeURL: base + folder + schemas.ProbeName}
-	for _, f := range formats {
-		out.Transports = append(out.Transports, schemas.DispatchTransport{Name: f.name, Over: schemas.OverTCP, URL: base + folder + f.file + query})
-	}
-	return out, true
 }
 
 // manifestFormat is a way to play a stream.
@@ -179,7 +137,12 @@ func (r *Router) dispatchPublish(w http.ResponseWriter, in request, now time.Tim
 		}
 		d.Candidates = append(d.Candidates, y)
 	}
-	return writeJSON(w, &d)
+	b, err := json.Marshal(&d)
+	if err != nil {
+		return err
+	}
+	writeJSON(w, append(b, '\n'))
+	return nil
 }
 
 // publishTransport names a publish address by its scheme.

@@ -2,7 +2,6 @@ package router
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"log/slog"
 	"strconv"
@@ -24,20 +23,26 @@ type follower struct {
 	window time.Duration
 	logger *slog.Logger
 	signer *token.Signer
+	rows   []schemas.Slice // memory of the last message's
 }
 
+// sliceColumns are those that load and health look at.
+var sliceColumns = schemas.SliceTable().Want("time_ms", "kind", "session_id", "cdn", "region", "isp",
+	"attempts", "starts", "startup_ms", "start_failures", "played_ms", "stalled_ms", "bitrate_kbps_ms_sum", "bitrate_weight_ms",
+	"requests", "request_errors", "request_bytes")
+
 func newFollower(js jetstream.JetStream, window time.Duration, logger *slog.Logger, signer *token.Signer) *follower {
-	return &follower{load.New(window, logger), js, window, logger, signer}
+	return &follower{Table: load.New(window, logger), js: js, window: window, logger: logger, signer: signer}
 }
 
 // run follows both streams; loaded is called once what was there has been read.
 func (l *follower) run(ctx context.Context, loaded func()) error {
 	g, ctx := errgroup.WithContext(ctx)
 	ready := make(chan struct{}, 2)
-	follow := func(stream, filter string, handle func(jetstream.Msg)) {
+	follow := func(stream, filter string, headers bool, handle func(jetstream.Msg)) {
 		g.Go(func() error {
 			for ctx.Err() == nil {
-				if err := l.follow(ctx, stream, filter, handle, ready); err != nil && ctx.Err() == nil {
+				if err := l.follow(ctx, stream, filter, headers, handle, ready); err != nil && ctx.Err() == nil {
 					l.logger.Warn("follow stream: trying again", "stream", stream, "err", err)
 				}
 				select {
@@ -48,8 +53,8 @@ func (l *follower) run(ctx context.Context, loaded func()) error {
 			return nil
 		})
 	}
-	follow(schemas.StreamDecisions, "decisions.>", l.onDecision)
-	follow(schemas.StreamSlices, "slices.*", l.onSlices)
+	follow(schemas.StreamDecisions, "decisions.>", true, l.onDecision)
+	follow(schemas.StreamSlices, "slices.*", false, l.onSlices)
 	g.Go(func() error {
 		for range 2 {
 			select {
@@ -76,12 +81,13 @@ func (l *follower) run(ctx context.Context, loaded func()) error {
 	return g.Wait()
 }
 
-// follow reads a stream from one window ago on, until ctx ends or the consumer fails.
-func (l *follower) follow(ctx context.Context, stream, filter string, handle func(jetstream.Msg), ready chan<- struct{}) error {
+// follow reads a stream, or the messages' headers alone, from one window ago on,
+// until ctx ends or the consumer fails.
+func (l *follower) follow(ctx context.Context, stream, filter string, headers bool, handle func(jetstream.Msg), ready chan<- struct{}) error {
 	since := time.Now().Add(-l.window)
 	c, err := l.js.OrderedConsumer(ctx, stream, jetstream.OrderedConsumerConfig{
 		FilterSubjects: []string{filter}, DeliverPolicy: jetstream.DeliverByStartTimePolicy, OptStartTime: &since,
-		InactiveThreshold: time.Minute,
+		InactiveThreshold: time.Minute, HeadersOnly: headers,
 	})
 	if err != nil {
 		return fmt.Errorf("read %s: %w", stream, err)
@@ -126,23 +132,19 @@ func (l *follower) follow(ctx context.Context, stream, filter string, handle fun
 }
 
 func (l *follower) onDecision(m jetstream.Msg) {
-	// Only what is needed: candidates make up most of a decision.
-	var d struct {
-		TimeUs    int64                `json:"time_us"`
-		Kind      schemas.DecisionKind `json:"kind"`
-		SessionID string               `json:"session_id"`
-		Region    string               `json:"region"`
-		Group     uint8                `json:"group"`
-		Chosen    string               `json:"chosen"`
-	}
 	md, err := m.Metadata()
-	if err != nil || json.Unmarshal(m.Data(), &d) != nil {
-		return // the loader tells about it
+	if err != nil {
+		return
 	}
-	switch d.Kind {
-	case schemas.DecisionDispatch, schemas.DecisionMultivariant, schemas.DecisionSteering:
-		l.Decided(&load.Fact{ID: d.SessionID, CDN: d.Chosen, Region: d.Region, Group: d.Group, At: time.UnixMicro(d.TimeUs)}, md.Timestamp.Add(-waited(m)))
+	w, err := schemas.ParseWhere(m.Headers().Get(schemas.HeaderWhere))
+	if err != nil {
+		return // a publisher's
 	}
+	l.Decided(factOf(&w), md.Timestamp.Add(-waited(m)))
+}
+
+func factOf(w *schemas.Where) *load.Fact {
+	return &load.Fact{ID: w.SessionID, CDN: w.CDN, Region: w.Region, Group: w.Group, At: time.UnixMicro(w.TimeUs)}
 }
 
 // waited is how long a decision waited for the bus, by its router's clock: one
@@ -160,10 +162,10 @@ func (l *follower) onSlices(m jetstream.Msg) {
 	if err != nil {
 		return
 	}
-	slices, err := schemas.DecodeSlices(m.Data())
-	if err != nil {
-		return // likewise
+	if l.rows, err = schemas.SliceTable().DecodeColumns(m.Data(), sliceColumns, l.rows[:0]); err != nil {
+		return // the loader tells about it
 	}
+	slices := l.rows
 	for i := range slices {
 		s := &slices[i]
 		switch {

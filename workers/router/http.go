@@ -17,6 +17,7 @@ import (
 	"github.com/spillway-live/spillway/schemas/token"
 	"github.com/spillway-live/spillway/workers/dash"
 	"github.com/spillway-live/spillway/workers/hls"
+	"github.com/spillway-live/spillway/workers/router/health"
 )
 
 const (
@@ -119,8 +120,8 @@ func (r *Router) request(q *http.Request, v url.Values, k schemas.StreamKey) (re
 	}
 	in := request{k: k, viewer: r.hashViewer(viewer), key: playKey(q, v), pin: pin, place: r.s.Geo.Lookup(q), ticket: v.Get("ticket")}
 	addr := r.s.Geo.Client(q)
-	in.group = r.group(addr)
 	if sum := r.prefix(addr); sum != nil {
+		in.group = sum[0] % health.Groups
 		in.network = hex.EncodeToString(sum[:16])
 		if !addr.IsLoopback() {
 			in.prefix = binary.BigEndian.Uint32(sum[16:])
@@ -131,17 +132,6 @@ func (r *Router) request(q *http.Request, v url.Values, k schemas.StreamKey) (re
 		in.caller = r.hashViewer(strings.Join([]string{addr.String(), q.UserAgent(), viewer, k.String()}, " "))
 	}
 	return in, nil
-}
-
-func writeJSON(w http.ResponseWriter, v any) error {
-	b, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("Content-Length", strconv.Itoa(len(b)+1))
-	_, _ = w.Write(append(b, '\n')) // the asker may be gone
-	return nil
 }
 
 // writeManifest answers one format of a session's manifest; edge is the one that asks for it, if any.

@@ -2,13 +2,9 @@ package router_test
 
 import (
 	"fmt"
-	"math"
 	"net"
-	"net/http"
-	"net/http/httptest"
 	"reflect"
 	"sort"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -17,7 +13,6 @@ import (
 
 	"github.com/spillway-live/spillway/analytics/experiments/assign"
 	"github.com/spillway-live/spillway/schemas"
-	"github.com/spillway-live/spillway/schemas/token"
 	"github.com/spillway-live/spillway/testenv/await"
 	"github.com/spillway-live/spillway/testenv/bus"
 	"github.com/spillway-live/spillway/testenv/bus/bustest"
@@ -212,6 +207,9 @@ func TestLateDecisionIsNoNewer(t *testing.T) {
 			t.Fatal(err)
 		}
 		m := &nats.Msg{Subject: schemas.DecisionSubject(&d), Data: data, Header: nats.Header{schemas.HeaderWaitedMs: {waitedMs}}}
+		if w, ok := d.Where(); ok {
+			m.Header.Set(schemas.HeaderWhere, w.String())
+		}
 		if _, err := b.JS.PublishMsg(t.Context(), m); err != nil {
 			t.Fatal(err)
 		}
@@ -365,40 +363,5 @@ func TestSettingsAreChecked(t *testing.T) {
 		if _, err := router.New(s); err == nil {
 			t.Errorf("%s: accepted", name)
 		}
-	}
-}
-
-func BenchmarkAnswers(b *testing.B) {
-	w := world(b)
-	r := start(b, w.JS)
-	h := r.Handler()
-	d := r.dispatch(b, "")
-	for i := range 20_000 { // a table of some size
-		tok, err := newSigner(b).SignSession(token.Session{SessionID: "s" + fmt.Sprint(i), App: "live", Stream: "demo", ExpiresUnix: math.MaxInt32})
-		if err != nil {
-			b.Fatal(err)
-		}
-		h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/v1/steering?s="+tok, nil))
-	}
-	for _, c := range []struct{ name, path string }{
-		{"dispatch", "/v1/dispatch?app=live&stream=demo&viewer=v"},
-		{"multivariant", strings.TrimPrefix(d.URL, r.URL())},
-		{"steering", "/v1/steering?s=" + d.Token + "&_HLS_pathway=a"},
-	} {
-		b.Run(c.name, func(b *testing.B) {
-			b.ReportAllocs()
-			b.RunParallel(func(pb *testing.PB) {
-				for pb.Next() {
-					w := httptest.NewRecorder()
-					q := httptest.NewRequest(http.MethodGet, c.path, nil)
-					q.RemoteAddr = "127.0.0.1:1"
-					h.ServeHTTP(w, q)
-					if w.Code != 200 {
-						b.Fatal(strconv.Itoa(w.Code) + w.Body.String())
-					}
-				}
-			})
-			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "answers/s")
-		})
 	}
 }

@@ -60,8 +60,9 @@ func (r *Router) probes(w http.ResponseWriter, q *http.Request, v url.Values) er
 	if err != nil {
 		return err
 	}
-	d := r.dispatchAnswer(o, state, v, now)
-	return writeJSON(w, &d)
+	a := r.playAnswer(o, state, v, now)
+	a.write(w)
+	return nil
 }
 
 // reprobed decides for a session with its measurements and signs it anew.

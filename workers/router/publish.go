@@ -33,26 +33,29 @@ type publisher struct {
 // record is a message on its way to the bus.
 type record struct {
 	subject, id string
+	where       string // schemas.HeaderWhere; empty: none
 	data        []byte
 	made        time.Time
 }
 
 // msg is the message of one try. A router that hears of a decision late orders it by how long it waited.
 func (r *record) msg(now time.Time) *nats.Msg {
-	return &nats.Msg{Subject: r.subject, Data: r.data, Header: nats.Header{
-		jetstream.MsgIDHeader:  {r.id},
-		schemas.HeaderWaitedMs: {strconv.FormatInt(max(now.Sub(r.made).Milliseconds(), 0), 10)},
-	}}
+	v := []string{r.id, strconv.FormatInt(max(now.Sub(r.made).Milliseconds(), 0), 10), r.where}
+	h := nats.Header{jetstream.MsgIDHeader: v[:1:1], schemas.HeaderWaitedMs: v[1:2:2]}
+	if r.where != "" {
+		h[schemas.HeaderWhere] = v[2:]
+	}
+	return &nats.Msg{Subject: r.subject, Data: r.data, Header: h}
 }
 
 func newPublisher(js jetstream.JetStream, logger *slog.Logger, m *metrics) *publisher {
 	return &publisher{js: js, logger: logger, m: m, queue: make(chan *record, maxQueued)}
 }
 
-// add queues a record; id makes a repeat harmless.
-func (p *publisher) add(subject, id string, data []byte) {
+// add queues a record; id makes a repeat harmless. where is what routers tell each other by it, if anything.
+func (p *publisher) add(subject, id, where string, data []byte) {
 	select {
-	case p.queue <- &record{subject, id, data, time.Now()}:
+	case p.queue <- &record{subject, id, where, data, time.Now()}:
 	default:
 		p.m.dropped.Inc()
 	}

@@ -47,7 +47,6 @@ import (
 	"github.com/spillway-live/spillway/schemas/token"
 	"github.com/spillway-live/spillway/workers/keys"
 	"github.com/spillway-live/spillway/workers/leanhttp"
-	"github.com/spillway-live/spillway/workers/router/health"
 	"github.com/spillway-live/spillway/workers/router/overflow"
 	"github.com/spillway-live/spillway/workers/router/policy"
 )
@@ -189,7 +188,7 @@ func New(s Settings) (*Router, error) {
 		return nil, fmt.Errorf("router: %w", err)
 	}
 	r.t = newTables(s.Logger, r.usableCDNs)
-	r.load.CDNs, r.load.Usage = r.t.cdns.Get, r.t.used
+	r.load.CDNs, r.load.Usage = r.t.list, r.t.used
 	r.rules = newPolicies(s.Logger, r.m)
 	r.out = newPublisher(s.JS, s.Logger, r.m)
 	if r.ln, err = net.Listen("tcp", s.Addr); err != nil {
@@ -276,15 +275,6 @@ func (r *Router) Run(ctx context.Context) error {
 
 // hashViewer keeps the application's name of a viewer out of everything that is stored.
 func (r *Router) hashViewer(name string) string { return token.HashViewer(r.s.ViewerSalt, name) }
-
-// group puts an address into one of health.Groups by its prefix.
-func (r *Router) group(addr netip.Addr) uint8 {
-	sum := r.prefix(addr)
-	if sum == nil {
-		return 0
-	}
-	return sum[0] % health.Groups
-}
 
 // prefix hashes an address's prefix (/24, IPv6 /48), salted so that nobody can
 // choose theirs; nil where there is no address.

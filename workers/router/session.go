@@ -254,7 +254,7 @@ const fallbackBitrateBps = 3e6
 // application, or the router's.
 func (r *Router) decide(q *asked, now time.Time) (policy.Answer, error) {
 	c := q.claims
-	cdns := r.t.cdns.Get()
+	cdns := r.t.list()
 	// A publisher has no session: lots are drawn by its stream.
 	in := policy.Input{
 		Session: cmp.Or(c.SessionID, c.App+"/"+c.Stream), App: c.App, Stream: c.Stream, Pinned: q.pin, Current: q.current, Region: c.Region, ISP: c.ISP,
@@ -306,10 +306,12 @@ func (r *Router) record(kind schemas.DecisionKind, o *opened, previous string, n
 		r.s.Logger.Error("decision cannot be published", "err", err)
 		return
 	}
-	if kind != schemas.DecisionPublish {
-		r.load.Answered(&load.Fact{ID: c.SessionID, CDN: a.Chosen, Region: c.Region, Group: c.Group, At: time.UnixMicro(d.TimeUs)})
+	where := ""
+	if w, ok := d.Where(); ok {
+		where = w.String()
+		r.load.Answered(factOf(&w))
 	}
-	r.out.add(schemas.DecisionSubject(&d), d.ID, data)
+	r.out.add(schemas.DecisionSubject(&d), d.ID, where, data)
 }
 
 // expose publishes that a session meets its experiments: at its start, because
@@ -327,7 +329,7 @@ func (r *Router) expose(c *token.Session, arms []arm, now time.Time) {
 			r.s.Logger.Error("exposure cannot be published", "experiment", a.x.Name, "err", err)
 			continue
 		}
-		r.out.add(schemas.ExposureSubject(&x), x.ID, data)
+		r.out.add(schemas.ExposureSubject(&x), x.ID, "", data)
 	}
 }
 

@@ -6,14 +6,17 @@ import (
 	"iter"
 	"log/slog"
 	"slices"
+	"strings"
 
 	"github.com/nats-io/nats.go/jetstream"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/spillway-live/spillway/schemas"
 	"github.com/spillway-live/spillway/schemas/access"
+	"github.com/spillway-live/spillway/schemas/jsonout"
 	"github.com/spillway-live/spillway/schemas/mirror"
 	"github.com/spillway-live/spillway/schemas/renditions"
+	"github.com/spillway-live/spillway/schemas/token/scheme"
 )
 
 // tables are the buckets the router answers from, followed as they change.
@@ -28,8 +31,44 @@ type tables struct {
 	streams     *mirror.Table[*schemas.StreamState]
 	usage       *mirror.Table[*schemas.Usage]
 
-	cdns    *mirror.Derived[[]schemas.CDN]         // that may be answered with, by name
+	cdns    *mirror.Derived[*cdnList]
 	running *mirror.Derived[[]*schemas.Experiment] // by name
+}
+
+// cdnList are the CDNs that may be answered with: in order of their names, and by name.
+type cdnList struct {
+	all    []schemas.CDN
+	byName map[string]*listedCDN
+}
+
+// listedCDN is one of them with what the addresses of all its sessions begin with:
+// before is all before the session's token; empty where the CDN signs in its own way.
+type listedCDN struct {
+	schemas.CDN
+	before string
+}
+
+func newCDNList(all []schemas.CDN) *cdnList {
+	l := &cdnList{all, make(map[string]*listedCDN, len(all))}
+	for i := range all {
+		l.byName[all[i].Name] = &listedCDN{all[i], before(&all[i])}
+	}
+	return l
+}
+
+// before gives what stands before the session's token in addresses of a CDN, where
+// they are that, the token, and the path.
+func before(c *schemas.CDN) string {
+	const token = "T0"
+	if c.TokenScheme != "" && c.TokenScheme != (scheme.Spillway{}).Name() {
+		return ""
+	}
+	base, err := scheme.Base(scheme.Spillway{}, c.BaseURL, scheme.Grant{Dir: "/a/b/", Session: token}, nil)
+	b, ok := strings.CutSuffix(base, token)
+	if err != nil || !ok || !jsonout.Plain(b) {
+		return ""
+	}
+	return b
 }
 
 // newTables makes the tables; usable leaves out CDNs that cannot be answered with.
@@ -45,13 +84,13 @@ func newTables(logger *slog.Logger, usable func([]schemas.CDN) []schemas.CDN) *t
 		streams:     mirror.New(schemas.BucketStreams, schemas.ParseStreamState, logger),
 		usage:       mirror.New(schemas.BucketUsage, schemas.ParseUsage, logger),
 	}
-	t.cdns = mirror.Derive(t.registry, func(all iter.Seq2[string, *schemas.CDN]) []schemas.CDN {
+	t.cdns = mirror.Derive(t.registry, func(all iter.Seq2[string, *schemas.CDN]) *cdnList {
 		var list []schemas.CDN
 		for _, c := range all {
 			list = append(list, *c)
 		}
 		slices.SortFunc(list, func(a, b schemas.CDN) int { return cmp.Compare(a.Name, b.Name) })
-		return usable(list)
+		return newCDNList(usable(list))
 	})
 	t.running = mirror.Derive(t.experiments, func(all iter.Seq2[string, *schemas.Experiment]) []*schemas.Experiment {
 		var list []*schemas.Experiment
@@ -78,13 +117,13 @@ func (t *tables) used() *schemas.Usage {
 	return u
 }
 
+// list gives the CDNs that may be answered with. It is one slice until the registry changes.
+func (t *tables) list() []schemas.CDN { return t.cdns.Get().all }
+
 // cdn gives a CDN that may be answered with; nil: there is none of the name.
 func (t *tables) cdn(name string) *schemas.CDN {
-	list := t.cdns.Get()
-	for i := range list {
-		if list[i].Name == name {
-			return &list[i]
-		}
+	if c := t.cdns.Get().byName[name]; c != nil {
+		return &c.CDN
 	}
 	return nil
 }

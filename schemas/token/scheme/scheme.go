@@ -58,7 +58,7 @@ func Schemes() []Scheme {
 
 // ByName finds a scheme; the empty name is [Spillway].
 func ByName(name string) (Scheme, error) {
-	if name == "" {
+	if name == "" || name == (Spillway{}).Name() {
 		return Spillway{}, nil
 	}
 	var names []string
@@ -89,6 +89,9 @@ func Base(s Scheme, base string, g Grant, key []byte) (string, error) {
 	if err := s.Inherits(); err != nil {
 		return "", err
 	}
+	if _, ours := s.(Spillway); ours && g.Session != "" && plainBase(base) && inDir(g.Dir, g.Dir) {
+		return base + "/t/" + g.Session, nil // what Sign comes to, for the most frequent case
+	}
 	u, err := url.Parse(base + g.Dir)
 	if err != nil {
 		return "", fmt.Errorf("sign for CDN at %s: %w", base, err)
@@ -102,6 +105,29 @@ func Base(s Scheme, base string, g Grant, key []byte) (string, error) {
 		return "", fmt.Errorf("token scheme %s does not keep the path at the end", s.Name())
 	}
 	return out, nil
+}
+
+// plainBase reports whether a base URL is http(s)://host[:port] and nothing else.
+func plainBase(base string) bool {
+	host, ok := strings.CutPrefix(base, "https://")
+	if !ok {
+		host, ok = strings.CutPrefix(base, "http://")
+	}
+	for i := range len(host) {
+		switch c := host[i]; {
+		case 'a' <= c && c <= 'z', '0' <= c && c <= '9', c == '.', c == '-':
+		case c == ':':
+			for _, d := range host[i+1:] {
+				if d < '0' || d > '9' {
+					return false
+				}
+			}
+			return ok && i > 0
+		default:
+			return false
+		}
+	}
+	return ok && host != ""
 }
 
 func inDir(path, dir string) bool {

@@ -166,3 +166,20 @@ func FuzzVerify(f *testing.F) {
 		}
 	})
 }
+
+// slowly is Spillway by the way that all schemes go.
+type slowly struct{ Spillway }
+
+// TestPlainBases: the short way gives what the long one does, or is not taken.
+func TestPlainBases(t *testing.T) {
+	for _, base := range []string{"https://cdn.example", "http://127.0.0.1:8080", "https://cdn.example:443", "https://[::1]:80", "https://cdn.example/x", "https://u:p@cdn", "https://", "ftp://a", "https://a:b", "https://:80", "https://A.example", "cdn.example", "https://a?b", "https://a#b", "https://a%20b"} {
+		for _, dir := range []string{"/live/demo/", "live/demo/", "/live/../demo/", ""} {
+			g := Grant{Dir: dir, Session: "stok.mac", ExpiresUnix: 1}
+			short, err1 := Base(Spillway{}, base, g, nil)
+			long, err2 := Base(slowly{}, base, g, nil)
+			if short != long || (err1 == nil) != (err2 == nil) {
+				t.Errorf("base %q, folder %q: %q, %v; the long way %q, %v", base, dir, short, err1, long, err2)
+			}
+		}
+	}
+}

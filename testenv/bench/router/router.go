@@ -23,6 +23,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/spillway-live/spillway/schemas"
 	"github.com/spillway-live/spillway/testenv/bench"
 	"github.com/spillway-live/spillway/testenv/peers/procstat"
 )
@@ -41,6 +42,9 @@ type Settings struct {
 	Window      time.Duration
 	// Rate is that at which latency is measured, answers a second.
 	Rate int
+	// Slices a second are on the bus meanwhile, of the sessions that were opened; Publish puts them there.
+	Slices  int
+	Publish func(context.Context, []schemas.Slice) error
 }
 
 // Report is what was measured.
@@ -50,6 +54,7 @@ type Report struct {
 	Machine  bench.Machine `json:"machine"`
 	CDNs     int           `json:"cdns"`
 	Cells    int           `json:"cells"`
+	Slices   int           `json:"slices_per_second"`
 	Dispatch Figures       `json:"dispatch"`
 	Steering Figures       `json:"steering"`
 }
@@ -67,23 +72,26 @@ type Figures struct {
 }
 
 // Run measures.
-func Run(ctx context.Context, s Settings) (*Report, error) {
+func Run(ctx context.Context, s Settings) (rep *Report, err error) {
 	if s.CDNs < 1 || s.Cells < 1 || s.Connections < 1 || s.Window < time.Second || s.Rate < 1 {
 		return nil, fmt.Errorf("CDNs %d, cells %d, connections %d, window %s, rate %d: all must be above 0, the window a second at least", s.CDNs, s.Cells, s.Connections, s.Window, s.Rate)
 	}
-	rep := &Report{Bench: "router", Began: time.Now().UTC().Truncate(time.Second), Machine: bench.ThisMachine(), CDNs: s.CDNs, Cells: s.Cells}
+	rep = &Report{Bench: "router", Began: time.Now().UTC().Truncate(time.Second), Machine: bench.ThisMachine(), CDNs: s.CDNs, Cells: s.Cells, Slices: s.Slices}
 	path := "/v1/dispatch?" + url.Values{"app": {s.App}, "stream": {s.Stream}, "viewer": {"bench"}}.Encode()
 	var dispatch, steering [][]byte
+	var sessions []string
 	for i := range s.Cells {
 		q := s.request(path, i)
 		dispatch = append(dispatch, q)
-		tok, err := s.token(ctx, path, i)
+		id, tok, err := s.open(ctx, path, i)
 		if err != nil {
 			return nil, err
 		}
+		sessions = append(sessions, id)
 		steering = append(steering, s.request("/v1/steering?s="+tok+"&_HLS_pathway=cdn1&_HLS_throughput=5000000", i))
 	}
-	var err error
+	stop := s.feed(ctx, sessions)
+	defer func() { err = errors.Join(err, stop()) }()
 	if rep.Dispatch, err = s.measure(ctx, dispatch); err != nil {
 		return nil, fmt.Errorf("dispatch: %w", err)
 	}
@@ -99,27 +107,66 @@ func (s *Settings) request(path string, cell int) []byte {
 	return fmt.Appendf(nil, "GET %s HTTP/1.1\r\nHost: %s\r\nX-Spillway-Region: region%d\r\nX-Spillway-ISP: isp%d\r\n\r\n", path, u.Host, cell/20, cell%20)
 }
 
-// token opens a session from a cell.
-func (s *Settings) token(ctx context.Context, path string, cell int) (string, error) {
+// feed publishes slices of the sessions until stop is called.
+func (s *Settings) feed(ctx context.Context, sessions []string) (stop func() error) {
+	if s.Slices == 0 {
+		return func() error { return nil }
+	}
+	const every = 100 * time.Millisecond
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan error, 1)
+	go func() {
+		t := time.NewTicker(every)
+		defer t.Stop()
+		next := 0
+		for {
+			select {
+			case <-ctx.Done():
+				done <- nil
+				return
+			case now := <-t.C:
+				batch := make([]schemas.Slice, s.Slices/int(time.Second/every))
+				for i := range batch {
+					cell := next % len(sessions)
+					batch[i] = schemas.Slice{
+						TimeUnixMs: now.UnixMilli(), Kind: schemas.SliceDelta, SessionID: sessions[cell], App: s.App, Stream: s.Stream,
+						CDN: fmt.Sprint("cdn", 1+(next+next/len(sessions))%s.CDNs), Region: fmt.Sprint("region", cell/20), ISP: fmt.Sprint("isp", cell%20), PlayedMs: 9900, StalledMs: 100,
+						BitrateKbpsMsSum: 3000 * 9900, BitrateWeightMs: 9900, Requests: 50, RequestBytes: 3_000_000, Reports: 2,
+					}
+					next++
+				}
+				if err := s.Publish(ctx, batch); err != nil && ctx.Err() == nil {
+					done <- fmt.Errorf("publish slices: %w", err)
+					return
+				}
+			}
+		}
+	}()
+	return func() error { cancel(); return <-done }
+}
+
+// open opens a session from a cell.
+func (s *Settings) open(ctx context.Context, path string, cell int) (id, tok string, err error) {
 	q, err := http.NewRequestWithContext(ctx, http.MethodGet, s.URL+path, nil)
 	if err != nil {
-		return "", err
+		return "", "", err
 	}
 	q.Header.Set("X-Spillway-Region", fmt.Sprint("region", cell/20))
 	q.Header.Set("X-Spillway-ISP", fmt.Sprint("isp", cell%20))
 	r, err := http.DefaultClient.Do(q)
 	if err != nil {
-		return "", err
+		return "", "", err
 	}
 	defer r.Body.Close()
 	var d struct {
+		ID    string `json:"session_id"`
 		Token string `json:"token"`
 		Error string `json:"error"`
 	}
 	if err := json.NewDecoder(io.LimitReader(r.Body, 1<<20)).Decode(&d); err != nil || d.Token == "" {
-		return "", fmt.Errorf("open a session: %s: %s (%w)", r.Status, d.Error, err)
+		return "", "", fmt.Errorf("open a session: %s: %s (%w)", r.Status, d.Error, err)
 	}
-	return d.Token, nil
+	return d.ID, d.Token, nil
 }
 
 func (s *Settings) measure(ctx context.Context, requests [][]byte) (Figures, error) {

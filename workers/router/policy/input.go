@@ -116,18 +116,23 @@ func known(x float64) float64 {
 // Load is the share of its capacity that a CDN uses, the highest of viewers and
 // bandwidth, in all and in the session's region, as forecast; 0 without limits.
 func Load(c *schemas.CDN, f *Facts, region string) float64 {
-	all, here := used(c, f, region, Limit(c))
+	return ahead(c, f, c.RegionCapacity[region], Limit(c))
+}
+
+// ahead is Load for the capacity of the session's region and a limit of viewers.
+func ahead(c *schemas.CDN, f *Facts, r schemas.Capacity, viewers int) float64 {
+	all, here := used(c, f, r, viewers)
 	return max(all*factor(f.Growth), here*factor(f.RegionGrowth))
 }
 
 // load is [Load], but by what the CDN can serve where the session has a threshold
 // of its own: that stands in the place of where the CDN begins to spill.
-func (in *Input) load(c *schemas.CDN, f *Facts) float64 {
-	if in.OverflowAt <= 0 || c.CapacityViewers <= 0 {
-		return Load(c, f, in.Region)
+func (in *Input) load(c *candidate) float64 {
+	viewers := Limit(c.cdn)
+	if in.OverflowAt > 0 && c.cdn.CapacityViewers > 0 {
+		viewers = c.cdn.CapacityViewers
 	}
-	all, here := used(c, f, in.Region, c.CapacityViewers)
-	return max(all*factor(f.Growth), here*factor(f.RegionGrowth))
+	return ahead(c.cdn, c.facts, c.here, viewers)
 }
 
 // spillAt is the load from which on a CDN counts as full for this session.
@@ -149,17 +154,13 @@ func factor(growth float64) float64 {
 // serve and not by where it begins to spill: above 1, sessions must leave. New
 // ones are kept off by forecast long before (Load).
 func Overload(c *schemas.CDN, f *Facts, region string) float64 {
-	all, here := used(c, f, region, c.CapacityViewers)
+	all, here := used(c, f, c.RegionCapacity[region], c.CapacityViewers)
 	return max(all, here)
 }
 
 // used gives the highest share in use now of the limits in all, and of those of the region.
-func used(c *schemas.CDN, f *Facts, region string, viewers int) (all, here float64) {
+func used(c *schemas.CDN, f *Facts, r schemas.Capacity, viewers int) (all, here float64) {
 	all = max(share(float64(f.Viewers), float64(viewers)), share(f.BandwidthBps, float64(c.CapacityBps)))
-	if len(c.RegionCapacity) == 0 || region == "" {
-		return all, 0
-	}
-	r := c.RegionCapacity[region]
 	return all, max(share(float64(f.RegionViewers), float64(r.Viewers)), share(f.RegionBandwidthBps, float64(r.Bps)))
 }
 

@@ -197,12 +197,12 @@ func (p *Policy) Decide(in *Input) (Answer, error) {
 	for i := range open {
 		c := &open[i]
 		a.Candidates = append(a.Candidates, schemas.Candidate{
-			CDN: c.cdn.Name, Tier: tierNames[c.tier], Score: finite(c.score), Viewers: c.facts.Viewers,
+			CDN: c.cdn.Name, Tier: c.tier.String(), Score: finite(c.score), Viewers: c.facts.Viewers,
 			Load: c.load, Harm: c.facts.Harm(),
 		})
 	}
 	a.Eligible = len(open)
-	a.squeeze(in, open)
+	a.squeeze(open)
 	a.Candidates = append(a.Candidates, excluded...)
 	if len(open) == 0 {
 		return a, ErrNoCDN
@@ -222,7 +222,10 @@ func (p *Policy) open(in *Input) (open []candidate, excluded []schemas.Candidate
 	open = make([]candidate, 0, len(in.CDNs))
 	for i := range in.CDNs {
 		c := candidate{cdn: &in.CDNs[i], facts: in.facts(i)}
-		c.load = in.load(c.cdn, c.facts)
+		if in.Region != "" && len(c.cdn.RegionCapacity) > 0 {
+			c.here = c.cdn.RegionCapacity[in.Region]
+		}
+		c.load = in.load(&c)
 		here := c.cdn.Name == in.Current || c.cdn.Name == in.Pinned
 		why := ""
 		switch {

@@ -14,20 +14,20 @@ const unknownBps = 3e6
 
 // squeeze says how full the CDNs are that may take the session. One that fails
 // has room for nobody.
-func (a *Answer) squeeze(in *Input, open []candidate) {
+func (a *Answer) squeeze(open []candidate) {
 	first := true
 	for i := range open {
 		c := &open[i]
 		if c.facts.Failing || c.cdn.State != schemas.CDNActive {
 			continue
 		}
-		all, here := used(c.cdn, c.facts, in.Region, c.cdn.CapacityViewers)
+		all, here := used(c.cdn, c.facts, c.here, c.cdn.CapacityViewers)
 		now, ahead := max(all, here), max(all*factor(c.facts.Growth), here*factor(c.facts.RegionGrowth))
 		if first {
 			a.Full, a.Ahead, first = now, ahead, false
 		}
 		a.Full, a.Ahead = min(a.Full, now), min(a.Ahead, ahead)
-		room, roomHere := room(c.cdn, c.facts, in.Region)
+		room, roomHere := room(c.cdn, c.facts, c.here)
 		a.RoomAll = min(a.RoomAll+room, Unlimited)
 		a.Room = min(a.Room+min(room, roomHere), Unlimited)
 	}
@@ -35,7 +35,7 @@ func (a *Answer) squeeze(in *Input, open []candidate) {
 }
 
 // room is how many more sessions a CDN can serve, in all and in a region.
-func room(c *schemas.CDN, f *Facts, region string) (all, here int) {
+func room(c *schemas.CDN, f *Facts, r schemas.Capacity) (all, here int) {
 	each := f.BitrateBps
 	if f.Viewers > 0 && f.BandwidthBps > 0 {
 		each = f.BandwidthBps / float64(f.Viewers)
@@ -44,12 +44,7 @@ func room(c *schemas.CDN, f *Facts, region string) (all, here int) {
 		each = unknownBps
 	}
 	all = min(left(float64(c.CapacityViewers), float64(f.Viewers), 1), left(float64(c.CapacityBps), f.BandwidthBps, each))
-	here = Unlimited
-	if region != "" {
-		r := c.RegionCapacity[region]
-		here = min(left(float64(r.Viewers), float64(f.RegionViewers), 1), left(float64(r.Bps), f.RegionBandwidthBps, each))
-	}
-	return all, here
+	return all, min(left(float64(r.Viewers), float64(f.RegionViewers), 1), left(float64(r.Bps), f.RegionBandwidthBps, each))
 }
 
 // left is how many of a size fit below a limit; 0 is no limit.

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"math"
 	"slices"
+	"strings"
 
 	"github.com/spillway-live/spillway/schemas"
 )
@@ -28,7 +29,9 @@ type candidate struct {
 	tier  tier
 	score float64
 	load  float64
-	order int // rank by affinity and region, then schemas.CDN.Order
+	here  schemas.Capacity // of the session's region
+	class int              // by affinity, strength and region; under affinity only
+	order int              // rank by affinity and region, then schemas.CDN.Order
 }
 
 // tier orders candidates before their score does.
@@ -43,9 +46,11 @@ const (
 	tierPinned
 )
 
-var tierNames = map[tier]string{
+var tierNames = [...]string{
 	tierPenalised: "penalised", tierFailing: "failing", tierFull: "full", tierRoom: "room", tierCurrent: "current", tierPinned: "pinned",
 }
+
+func (t tier) String() string { return tierNames[t] }
 
 // pad is the soft price of nearness to capacity: 0 up to PadFrom, then growing
 // linearly (Cedexis openmix's fusion-cdn-avoid-bursting).
@@ -97,37 +102,40 @@ func (p *Policy) weight(c *candidate) float64 {
 // ranks gives each candidate its place: under affinity by the publisher's CDN,
 // strength, region and order; elsewhere, where it decides between equal scores, by order.
 func (p *Policy) ranks(in *Input, list []candidate) {
-	class := func(c *schemas.CDN) int {
+	idx := make([]*candidate, len(list))
+	for i := range list {
+		c := &list[i]
+		idx[i] = c
 		switch {
 		case p.s.Kind != schemas.PolicyAffinity:
-			return 0
-		case in.PublishCDN != "" && c.Name == in.PublishCDN:
-			return 0
-		case strong(c, in.Region, in.ISP):
-			return 1
-		case in.PublishCDN == "" && in.Region != "" && c.Region == in.Region:
-			return 2
+		case in.PublishCDN != "" && c.cdn.Name == in.PublishCDN:
+		case strong(c.cdn, in.Region, in.ISP):
+			c.class = 1
+		case in.PublishCDN == "" && in.Region != "" && c.cdn.Region == in.Region:
+			c.class = 2
+		default:
+			c.class = 3
 		}
-		return 3
 	}
-	idx := make([]int, len(list))
-	for i := range idx {
-		idx[i] = i
-	}
-	slices.SortFunc(idx, func(i, j int) int {
-		x, y := list[i].cdn, list[j].cdn
-		return cmp.Or(cmp.Compare(class(x), class(y)), cmp.Compare(x.Order, y.Order), cmp.Compare(x.Name, y.Name))
+	slices.SortFunc(idx, func(x, y *candidate) int {
+		if x.class != y.class || x.cdn.Order != y.cdn.Order {
+			return cmp.Or(cmp.Compare(x.class, y.class), cmp.Compare(x.cdn.Order, y.cdn.Order))
+		}
+		return strings.Compare(x.cdn.Name, y.cdn.Name)
 	})
-	for rank, i := range idx {
-		list[i].order = rank
+	for rank, c := range idx {
+		c.order = rank
 	}
 }
 
 // better compares candidates, best first. Where all are full, what counts is
 // how far they are over their limits, whatever the policy.
 func better(x, y *candidate) int {
-	if x.tier == tierFull && y.tier == tierFull {
-		return cmp.Or(cmp.Compare(x.load, y.load), cmp.Compare(x.order, y.order))
+	switch {
+	case x.tier != y.tier:
+		return int(y.tier) - int(x.tier)
+	case x.tier == tierFull:
+		return cmp.Or(cmp.Compare(x.load, y.load), x.order-y.order)
 	}
-	return cmp.Or(cmp.Compare(y.tier, x.tier), cmp.Compare(y.score, x.score), cmp.Compare(x.order, y.order))
+	return cmp.Or(cmp.Compare(y.score, x.score), x.order-y.order)
 }
