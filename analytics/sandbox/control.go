@@ -33,8 +33,9 @@ type routers struct {
 	reports []heard
 	from    int // reports before it are delivered
 	now     time.Time
-	nextSec float64 // of load.Table.Tick
-	probeAt float64 // of the prober
+	nextSec float64   // of load.Table.Tick
+	probeAt float64   // of the prober
+	lateAt  []float64 // by CDN: when the prober says that an answer is late; 0: none is
 	// decisions, unchanged and failed count answers.
 	decisions, refused int
 }
@@ -42,6 +43,7 @@ type routers struct {
 func (e *engine) newRouters() {
 	r := &e.r
 	r.index = map[string]int{}
+	r.lateAt = make([]float64, len(e.w.CDNs))
 	for i := range e.w.CDNs {
 		r.cdns = append(r.cdns, e.w.CDNs[i].CDN)
 		r.index[e.w.CDNs[i].Name] = i
@@ -138,7 +140,8 @@ func (e *engine) steer(s *session, slot int32, t float64) {
 		s.sentTo = e.r.index[a.Chosen]
 		e.follow(s, &a, t)
 	}
-	e.schedule(t+e.w.Control.SteeringTTLSec, slot, s, evSteer)
+	ttl := time.Duration(e.w.Control.SteeringTTLSec * float64(time.Second))
+	e.schedule(t+e.r.tables[0].AskAgain(e.w.CDNs[s.sentTo].Name, ttl, clock(t)).Seconds(), slot, s, evSteer)
 }
 
 // move puts a session on another CDN.
@@ -199,6 +202,14 @@ func (e *engine) tick(t float64) {
 		r.probeAt = t + every
 		e.probe(now)
 	}
+	for i, at := range r.lateAt {
+		if at > 0 && t >= at {
+			r.lateAt[i] = 0
+			for _, table := range r.tables {
+				table.Late(e.w.CDNs[i].Name, now)
+			}
+		}
+	}
 	if t >= r.nextSec {
 		r.nextSec = math.Floor(t) + 1
 		for _, table := range r.tables {
@@ -207,13 +218,24 @@ func (e *engine) tick(t float64) {
 	}
 }
 
+// probeLateSec is when a prober says that it has no answer yet, as package probe does.
+const probeLateSec = 1.5
+
 // probe tells routers which CDNs answer a prober. One that is slow does: a part is small.
 func (e *engine) probe(now time.Time) {
 	for i := range e.cdns {
 		at := &e.cdns[i].paths[0]
-		for _, table := range e.r.tables {
-			table.Synthetic(e.w.CDNs[i].Name, at.down || at.hang, now)
+		if at.hang {
+			e.r.lateAt[i] = now.Sub(epoch).Seconds() + probeLateSec
+			continue
 		}
+		e.probed(i, at.down, now)
+	}
+}
+
+func (e *engine) probed(cdn int, failed bool, now time.Time) {
+	for _, table := range e.r.tables {
+		table.Synthetic(e.w.CDNs[cdn].Name, failed, now)
 	}
 }
 

@@ -9,6 +9,7 @@ const (
 	evFail                // a request has failed
 	evSteer               // ask a router where to be
 	evReport              // tell what happened since the last report
+	evStall               // tell of a stall that begins or goes on
 	evEnd                 // the viewer leaves
 )
 

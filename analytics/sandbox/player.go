@@ -81,6 +81,7 @@ type session struct {
 	pathFactor          float64
 
 	counted bool
+	watched bool // an evStall is to come
 	shown   float64 // bitrate on the screen, bit/s
 }
 
@@ -136,7 +137,7 @@ func (e *engine) request(s *session, slot int32, t float64) {
 	if there := float64(s.next+1) * p.SegmentSec; there > t {
 		// The player learns of it when it next loads the playlist, about once a
 		// segment and at its own pace.
-		e.schedule(there+0.05+s.phase*p.SegmentSec, slot, s, evRequest)
+		e.wait(s, slot, t, there+0.05+s.phase*p.SegmentSec, evRequest)
 		return
 	}
 	c := &e.cdns[s.cdn]
@@ -145,13 +146,13 @@ func (e *engine) request(s *session, slot int32, t float64) {
 	s.unsaid.requests++
 	switch {
 	case path.hang:
-		e.schedule(t+10, slot, s, evFail)
+		e.wait(s, slot, t, t+10, evFail)
 		return
 	case path.down:
-		e.schedule(t+2*path.RTTSec, slot, s, evFail)
+		e.wait(s, slot, t, t+2*path.RTTSec, evFail)
 		return
 	case path.ErrorRatio > 0 && s.rnd.float() < path.ErrorRatio:
-		e.schedule(t+path.RTTSec, slot, s, evFail)
+		e.wait(s, slot, t, t+path.RTTSec, evFail)
 		return
 	}
 	s.level = s.pick(p)
@@ -180,7 +181,7 @@ func (e *engine) request(s *session, slot int32, t float64) {
 	c.bits += bits
 	done := max(arrives, served)
 	if done-t > maxFetchSec {
-		e.schedule(t+maxFetchSec, slot, s, evFail)
+		e.wait(s, slot, t, t+maxFetchSec, evFail)
 		return
 	}
 	if s.state == starting && p.StartSec <= 0 {
@@ -196,7 +197,28 @@ func (e *engine) request(s *session, slot int32, t float64) {
 			s.at += late
 		}
 	}
-	e.schedule(done, slot, s, evDone)
+	e.wait(s, slot, t, done, evDone)
+}
+
+// wait schedules what comes next, and a look at the player when its buffer is
+// empty before that: players say at once that they stall.
+func (e *engine) wait(s *session, slot int32, t, until float64, k kind) {
+	e.schedule(until, slot, s, k)
+	if empty := t + s.buffer/s.speed; s.state == playing && empty < until && !s.watched {
+		s.watched = true
+		e.schedule(empty+1e-3, slot, s, evStall)
+	}
+}
+
+// stallEverySec is how often a stall that goes on is told of: at each tick of the sessioniser.
+const stallEverySec = 1
+
+func (e *engine) stall(s *session, slot int32, t float64) {
+	s.advance(t)
+	if s.watched = s.state == stalled; s.watched {
+		e.report(s, t, false)
+		e.schedule(t+stallEverySec, slot, s, evStall)
+	}
 }
 
 // firstFrame begins playback at t.
@@ -250,7 +272,7 @@ func (e *engine) fail(s *session, slot int32, t float64) {
 			return
 		}
 	}
-	e.schedule(t+min(math.Exp2(float64(min(s.fails, 4)-1)), 8), slot, s, evRequest)
+	e.wait(s, slot, t, t+min(math.Exp2(float64(min(s.fails, 4)-1)), 8), evRequest)
 }
 
 // penaltySec is how long hls.js avoids a pathway that failed.

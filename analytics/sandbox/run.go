@@ -99,6 +99,8 @@ func (e *engine) handle(x event) {
 		e.fail(s, x.slot, x.at)
 	case evSteer:
 		e.steer(s, x.slot, x.at)
+	case evStall:
+		e.stall(s, x.slot, x.at)
 	case evReport:
 		e.report(s, x.at, false)
 		e.schedule(x.at+e.w.Control.ReportSec, x.slot, s, evReport)

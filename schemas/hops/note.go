@@ -35,6 +35,9 @@ type Note struct {
 	StalenessMs    *int64 `json:"stale,omitempty"`
 }
 
+// Late is the Error of a probe that has no answer yet; what becomes of it is told when it is known.
+const Late = "late"
+
 // Failed: the part, or what a probe asked for, was not there.
 func (n *Note) Failed() bool { return n.Error != "" || n.Code < 0 || n.Code >= 400 }
 

@@ -92,3 +92,33 @@ func partOf(attributes string) (uri string, s float64, err error) {
 	}
 	return uri, s, nil
 }
+
+// warmSegments is how many of the newest segments a player that begins may ask for.
+const warmSegments = 3
+
+// newestMedia gives what a player that begins now asks for: the init segment, the
+// last segments, and the parts behind them.
+func newestMedia(text string) []string {
+	var init string
+	var segments, parts []string
+	for line := range strings.Lines(text) {
+		line = strings.TrimSpace(line)
+		switch {
+		case strings.HasPrefix(line, "#EXT-X-MAP:"):
+			if uri, _, err := partOf(line[len("#EXT-X-MAP:"):]); err == nil {
+				init = uri
+			}
+		case strings.HasPrefix(line, "#EXT-X-PART:"):
+			if uri, _, err := partOf(line[len("#EXT-X-PART:"):]); err == nil {
+				parts = append(parts, uri)
+			}
+		case line != "" && line[0] != '#':
+			segments, parts = append(segments, line), nil
+		}
+	}
+	var out []string
+	if init != "" {
+		out = append(out, init)
+	}
+	return append(append(out, segments[max(0, len(segments)-warmSegments):]...), parts...)
+}

@@ -49,10 +49,20 @@ func TestNewestOfAPlaylist(t *testing.T) {
 	}
 }
 
+func TestWhatAPlayerAsksForFirst(t *testing.T) {
+	if got := strings.Join(newestMedia(live), " "); got != "init-1.mp4 1-7.m4s 1-8.m4s 1-9.0.m4s 1-9.1.m4s" {
+		t.Error(got)
+	}
+	if got := newestMedia("#EXTM3U\n"); len(got) != 0 {
+		t.Error(got)
+	}
+}
+
 func FuzzReadPlaylist(f *testing.F) {
 	f.Add(live)
 	f.Add("#EXTM3U\n#EXT-X-PART:DURATION=-1,URI=\"\"\n#EXTINF:NaN,\nx\n")
 	f.Fuzz(func(t *testing.T, text string) {
+		newestMedia(text)
 		if n, err := readPlaylist(text); err == nil && (n.uri == "" || n.end.Year() < 2000) {
 			t.Fatalf("%+v", n)
 		}

@@ -2,6 +2,9 @@
 // CDN without viewers is still known: the media playlist and the newest part it
 // lists, as a player would get them.
 //
+// It warms CDNs' caches, too: what routers say is about to spill to a CDN is pulled
+// through it, as the first viewers would, until it spills or will not.
+//
 // It promises: a budget of requests per second over all processes, spread evenly;
 // each pair of stream and CDN is probed by one process (leases); rows are marked
 // (source probe, no session), so that they are in no figure about viewers; the
@@ -34,11 +37,15 @@ import (
 	"github.com/spillway-live/spillway/schemas/hops"
 	"github.com/spillway-live/spillway/schemas/lease"
 	"github.com/spillway-live/spillway/schemas/mirror"
+	"github.com/spillway-live/spillway/schemas/renditions"
 	"github.com/spillway-live/spillway/schemas/token"
 )
 
 // Role is the prober's name in leases, metrics and logs.
 const Role = "probe"
+
+// DefaultEvery is Prober.Every where it is 0.
+const DefaultEvery = 2500 * time.Millisecond
 
 // slots cut the pairs of stream and CDN into shares that processes lease.
 const slots = 4
@@ -51,11 +58,14 @@ type Prober struct {
 	CDNKeys map[string][]byte
 	// RequestsPerSec is the budget of all processes together; default 4. A probe is two requests.
 	RequestsPerSec float64
-	// Every is how often a pair of stream and CDN is probed at most; default 5 s.
+	// Every is how often a pair of stream and CDN is probed at most; default 2.5 s.
 	Every time.Duration
+	// WarmRequestsPerSec bounds the requests of this process that warm caches; default 50.
+	WarmRequestsPerSec float64
 	// Timeout bounds one request; default 5 s.
 	Timeout time.Duration
-	// Region says where this process is.
+	// Region says where this process is. One with a region warms caches for viewers of
+	// that region, one without for those of all.
 	Region     string
 	LeaseTTL   time.Duration         // default 3 s
 	Logger     *slog.Logger          // default: discard
@@ -64,6 +74,8 @@ type Prober struct {
 	report  *hops.Reporter
 	client  *http.Client
 	count   *prometheus.CounterVec
+	warmed  *prometheus.CounterVec
+	made    *renditions.Table
 	access  *access.Table
 	cdns    *mirror.Table[*schemas.CDN]
 	streams *mirror.Table[*schemas.StreamState]
@@ -90,7 +102,7 @@ func (p *Prober) defaults() error {
 	if p.RequestsPerSec < 0 || p.RequestsPerSec > 1000 {
 		return fmt.Errorf("probe: %v requests per second are not within 0 and 1000", p.RequestsPerSec)
 	}
-	p.Every, p.Timeout = cmp.Or(p.Every, 5*time.Second), cmp.Or(p.Timeout, 5*time.Second)
+	p.Every, p.Timeout = cmp.Or(p.Every, DefaultEvery), cmp.Or(p.Timeout, 5*time.Second)
 	if p.Logger == nil {
 		p.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -103,6 +115,17 @@ func (p *Prober) defaults() error {
 			return err
 		}
 	}
+	p.WarmRequestsPerSec = cmp.Or(p.WarmRequestsPerSec, 50)
+	if !(p.WarmRequestsPerSec > 0 && p.WarmRequestsPerSec <= 10_000) {
+		return fmt.Errorf("probe: %v requests per second to warm caches are not within 0 and 10000", p.WarmRequestsPerSec)
+	}
+	p.warmed = prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "spillway", Subsystem: "probe", Name: "warm_requests_total", Help: "Requests that warm a CDN's caches before a stream spills to it, by CDN and outcome."}, []string{"cdn", "outcome"})
+	if p.Registerer != nil {
+		if err := p.Registerer.Register(p.warmed); err != nil {
+			return err
+		}
+	}
+	p.made = renditions.New(p.Logger)
 	p.known = map[schemas.StreamKey]*heard{}
 	p.report = hops.NewReporter(p.JetStream, Role, p.Logger)
 	p.access = access.New(p.Logger)
@@ -138,10 +161,11 @@ func (p *Prober) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	for _, t := range []interface {
 		Run(context.Context, jetstream.JetStream) error
-	}{p.access, p.cdns, p.streams, p.apps, p.sources} {
+	}{p.access, p.cdns, p.streams, p.apps, p.sources, p.made} {
 		g.Go(func() error { return t.Run(ctx, p.JetStream) })
 	}
 	g.Go(func() error { p.report.Run(ctx); return nil })
+	g.Go(func() error { return newWarmer(p).run(ctx, kv) })
 	g.Go(func() error {
 		return lease.Pool{KV: kv, Conn: p.JetStream.Conn(), Role: Role, Names: names, TTL: p.LeaseTTL, Logger: p.Logger, Work: p.work}.Run(ctx)
 	})

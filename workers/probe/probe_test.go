@@ -45,6 +45,7 @@ var demo = schemas.StreamKey{App: "live", Stream: "demo"}
 // world is a private stream behind four edges, and what is told of its hops.
 type world struct {
 	bus   *bustest.Bus
+	sign  *token.Signer
 	edges map[string]*edge.Edge
 
 	mu    sync.Mutex
@@ -101,6 +102,7 @@ func newWorld(t *testing.T, names ...string) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
+	w.sign = signer
 	cdns, err := registry.Open(t.Context(), js, schemas.BucketCDNs, schemas.ParseCDN)
 	if err != nil {
 		t.Fatal(err)
@@ -159,6 +161,7 @@ func TestBadEdgesWithoutViewersAreNamed(t *testing.T) {
 		}
 		return ""
 	})
+	t.Run("first viewers find warm caches", w.warms)
 	for name, f := range map[string]schemas.Fault{
 		"stale": {FreezePlaylists: true}, "errors": {ErrorRate: 0.9}, "slow": {LatencyMs: 1200},
 	} {

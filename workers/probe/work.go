@@ -18,6 +18,9 @@ import (
 // after two requests' Timeout at the latest.
 const maxUnanswered = 32
 
+// lateAfter is how long a probe may take before routers are told that it is late.
+const lateAfter = 1500 * time.Millisecond
+
 // work probes the pairs of one slot, the one that was asked longest ago first.
 func (p *Prober) work(ctx context.Context, slot string) error {
 	const requests = 2 // of one probe
@@ -77,7 +80,13 @@ func due(all []pair, asked map[pair]time.Time, waiting map[pair]bool, latest tim
 
 // once probes a pair and tells what it found.
 func (p *Prober) once(ctx context.Context, c *schemas.CDN, k schemas.StreamKey) {
+	late := time.AfterFunc(lateAfter, func() { // routers need not wait for the time-out
+		hops.SayProbe(p.JetStream.Conn(), p.Logger, &schemas.Telemetry{
+			Source: schemas.SourceProbe, Hop: schemas.HopProbe, CDN: c.Name, ErrorCode: hops.Late, TsUnixMs: time.Now().UnixMilli(),
+		})
+	})
 	row := p.probe(ctx, c, k)
+	late.Stop()
 	if ctx.Err() != nil {
 		return
 	}

@@ -11,7 +11,7 @@ type metrics struct {
 	answers, woken, policyFailures, probes *prometheus.CounterVec
 	queue                                  *prometheus.CounterVec
 	unchanged, published, dropped          prometheus.Counter
-	capped                                 prometheus.Counter
+	capped, warmWishes                     prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer, l *follower) (*metrics, error) {
@@ -25,6 +25,7 @@ func newMetrics(reg prometheus.Registerer, l *follower) (*metrics, error) {
 		probes:         prometheus.NewCounterVec(opts("probe_reports_total", "Clients' reports of probes, by what became of them: counted or too_many."), []string{"outcome"}),
 		queue:          prometheus.NewCounterVec(opts("queue_total", "New sessions while no CDN had room, by outcome: wait (told to ask again), enter (let in after waiting) or refuse (too many wait already: of the address prefix, or in all)."), []string{"outcome"}),
 		capped:         prometheus.NewCounter(opts("capped_total", "Manifests from which renditions above the cap were left out, because all CDNs were nearly full.")),
+		warmWishes:     prometheus.NewCounter(opts("warm_wishes_total", "Streams that were said to be about to spill to a CDN, so that its caches are warmed; once a second each.")),
 		unchanged:      prometheus.NewCounter(opts("steering_unchanged_total", "Steering answers that repeated the last one and were not stored.")),
 		published:      prometheus.NewCounter(opts("records_published_total", "Decisions and exposures acknowledged by the bus.")),
 		dropped:        prometheus.NewCounter(opts("records_dropped_total", "Decisions and exposures dropped because too many waited for the bus.")),
@@ -33,7 +34,7 @@ func newMetrics(reg prometheus.Registerer, l *follower) (*metrics, error) {
 		return m, nil
 	}
 	return m, errors.Join(
-		reg.Register(m.answers), reg.Register(m.woken), reg.Register(m.policyFailures), reg.Register(m.probes), reg.Register(m.queue), reg.Register(m.capped), reg.Register(m.unchanged), reg.Register(m.published), reg.Register(m.dropped),
+		reg.Register(m.answers), reg.Register(m.woken), reg.Register(m.policyFailures), reg.Register(m.probes), reg.Register(m.queue), reg.Register(m.capped), reg.Register(m.warmWishes), reg.Register(m.unchanged), reg.Register(m.published), reg.Register(m.dropped),
 		reg.Register(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Namespace: "spillway", Subsystem: "router", Name: "input_age_seconds",
 			Help: "Age of the newest of what the router knows of load and health; it decides on while this grows. -1: nothing is known.",

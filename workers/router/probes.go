@@ -198,6 +198,10 @@ func (r *Router) hearSynthetic() (*nats.Subscription, error) {
 		}
 		for i := range notes {
 			n := &notes[i]
+			if n.Error == hops.Late {
+				r.load.Late(n.CDN, time.Now())
+				continue
+			}
 			r.load.Synthetic(n.CDN, n.Failed() || n.StalenessMs != nil && *n.StalenessMs > staleMs, time.Now())
 		}
 	})

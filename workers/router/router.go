@@ -120,6 +120,7 @@ type Router struct {
 	mpds  *mpds
 	deep  deepBuffers
 	full  fullness
+	warm  warming
 	id    string // random, of this process
 	ready chan struct{}
 }
@@ -227,11 +228,17 @@ func (r *Router) Run(ctx context.Context) error {
 		return errors.Join(fmt.Errorf("router: hear of probes: %w", err), r.ln.Close())
 	}
 	defer hear()
+	hearWarmed, err := r.hearWarmed()
+	if err != nil {
+		return errors.Join(fmt.Errorf("router: hear of warm caches: %w", err), r.ln.Close())
+	}
+	defer hearWarmed()
 	g, gctx := errgroup.WithContext(ctx)
 	loaded := make(chan struct{}, 3)
 	g.Go(func() error { return r.t.run(gctx, r.s.JS, func() { loaded <- struct{}{} }) })
 	g.Go(func() error { return r.rules.run(gctx, r.s.JS, func() { loaded <- struct{}{} }) })
 	g.Go(func() error { return r.sayQueue(gctx) })
+	g.Go(func() error { return r.sayWarm(gctx) })
 	g.Go(func() error { return r.load.run(gctx, func() { loaded <- struct{}{} }) })
 	srv := &leanhttp.Server{Logger: r.s.Logger, Closed: func(net.Conn) {}, Rest: &http.Server{
 		BaseContext: func(net.Listener) context.Context { return gctx },

@@ -274,12 +274,16 @@ func (r *Router) decide(q *asked, now time.Time) (policy.Answer, error) {
 	settings := schemas.SettingsOf(schemas.StreamKey{App: c.App, Stream: c.Stream}, r.t.apps.Get)
 	in.Facts = r.load.Facts(cdns, load.Place{Region: c.Region, ISP: c.ISP}, bitrate, now)
 	r.spare(q, &in, now)
+	r.warm.mark(&in, now)
 	a, err := r.rules.decide(cmp.Or(q.params[schemas.ParamPolicy], settings.Policy, r.s.Policy), &in)
 	if errors.Is(err, policy.ErrNoCDN) {
 		return a, refuse(http.StatusServiceUnavailable, "%v: ask again later", err)
 	}
 	if err == nil {
 		r.noteTest(q, &in, &a, now)
+		if c.SessionID != "" {
+			r.warm.wish(&in, &a)
+		}
 	}
 	return a, err
 }

@@ -163,7 +163,7 @@ func sent(st *token.Steering, current string, a *policy.Answer, now time.Time) b
 }
 
 func (r *Router) writeSteering(w http.ResponseWriter, tok string, st *token.Steering, a *policy.Answer, state *schemas.StreamState, now time.Time) error {
-	s := hls.Steering{TTLSec: int(r.s.SteeringTTL / time.Second), ReloadURI: r.steeringAddress(tok)}
+	s := hls.Steering{TTLSec: int(r.load.AskAgain(a.Chosen, r.s.SteeringTTL, now) / time.Second), ReloadURI: r.steeringAddress(tok)}
 	for _, c := range a.Candidates[:a.Eligible] {
 		s.Priority = append(s.Priority, c.CDN)
 	}

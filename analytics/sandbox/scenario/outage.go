@@ -48,7 +48,7 @@ func Outage(s Settings) (*Report, error) {
 	r.World = []string{
 		"three CDNs with room for all; segments of 2 s at 300 kbit/s; accesses of 8 Mbit/s in the median (lognormal, deviation 0.6)",
 		"the CDN refuses requests at once, or never answers (players wait 10 s), or gives 2 % of the rate",
-		"our prober asks each CDN every 5 s, as it does for each watched stream",
+		"our prober asks each CDN every 2.5 s, and tells of an answer that is not there after 1.5 s",
 		"with steering and without it all begin on the publisher's CDN, which fails; with round robin a third do",
 	}
 	var jobs []job
@@ -173,7 +173,7 @@ func outageWorld(s Settings, kind string, ttl float64, fallback bool) sandbox.Wo
 		Seed: s.Seed, Seconds: outageEnd, CDNs: cdns, Places: []sandbox.Place{{Region: "eu", ISP: "x", Share: 1}},
 		Access:  sandbox.Access{Sigma: 0.4, Rho: 0.8, HoldSec: 5},
 		Players: []sandbox.Player{{SegmentSec: 2, Levels: []float64{outageBps}, StartBehind: 3}},
-		Control: sandbox.Control{Policy: p, Routers: s.Routers, ShareSec: 0.25, ReportSec: 5, LagSec: 2, SteeringTTLSec: ttl, ProbeSec: 5, Fallback: fallback, PublishCDN: "a"},
+		Control: sandbox.Control{Policy: p, Routers: s.Routers, ShareSec: 0.25, ReportSec: 5, LagSec: 2, SteeringTTLSec: ttl, ProbeSec: 2.5, Fallback: fallback, PublishCDN: "a"},
 		Viewers: func() (sandbox.Viewer, bool) {
 			if n++; n > s.Viewers {
 				return sandbox.Viewer{}, false

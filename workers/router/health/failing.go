@@ -1,6 +1,7 @@
 package health
 
 import (
+	"maps"
 	"math"
 	"time"
 )
@@ -47,6 +48,7 @@ func (t *Table) Judge(cdns []string, now time.Time) {
 		h, n := t.recent(c, now)
 		all[c] = seen{h, n}
 	}
+	clear(t.alone)
 	for _, c := range cdns {
 		var others, weight float64
 		for o, s := range all {
@@ -58,18 +60,28 @@ func (t *Table) Judge(cdns []string, now time.Time) {
 		others = ratio(others, weight)
 		me := all[c]
 		d := t.down[c]
+		harm := failHarm
+		if t.probeFails(c, now) {
+			harm = probedHarm
+		}
+		ill := me.reports >= failReports && me.harm > harm
 		switch {
-		case d == nil && me.reports >= failReports && me.harm > failHarm && weight > 0 && others < wellHarm:
+		case d == nil && ill && weight > 0 && others < wellHarm:
 			t.down[c] = &failing{since: now}
+		case d == nil && ill && weight == 0 && len(cdns) > 1:
+			t.alone[c] = true
 		case d != nil && now.Sub(d.since) >= minDown && d.well(now):
 			delete(t.down, c)
 		}
-	}
-	for c := range t.down {
-		if _, ok := all[c]; !ok {
-			delete(t.down, c) // gone from the registry
+		if weight > 0 {
+			t.doubt(c, me.harm, me.reports, others, now)
 		}
 	}
+	// What is gone from the registry is forgotten.
+	gone := func(c string) bool { _, ok := all[c]; return !ok }
+	maps.DeleteFunc(t.down, func(c string, _ *failing) bool { return gone(c) })
+	maps.DeleteFunc(t.doubts, func(c string, _ time.Time) bool { return gone(c) })
+	maps.DeleteFunc(t.probes, func(c string, _ probed) bool { return gone(c) })
 }
 
 // well says whether those who try a failing CDN find it well.

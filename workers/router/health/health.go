@@ -105,10 +105,16 @@ type Table struct {
 	cells map[place]*cell
 	swept time.Time
 	down  map[string]*failing
+
+	probes map[string]probed    // our own, by CDN
+	doubts map[string]time.Time // CDNs in doubt, since when
+	alone  map[string]bool      // see Alone
 }
 
 // New gives an empty table.
-func New() *Table { return &Table{cells: map[place]*cell{}, down: map[string]*failing{}} }
+func New() *Table {
+	return &Table{cells: map[place]*cell{}, down: map[string]*failing{}, probes: map[string]probed{}, doubts: map[string]time.Time{}, alone: map[string]bool{}}
+}
 
 // Add folds a slice in. at is its stream time, or now where that is older than
 // it is worth; group is that of the session's address prefix.

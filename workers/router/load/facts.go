@@ -14,10 +14,18 @@ const (
 	// horizon is how far ahead load is forecast: what was answered now is felt
 	// until about the next round of steering answers.
 	horizon = 10 * time.Second
+	// soon is how far ahead a CDN's caches are warmed for what will spill to it.
+	soon = 30 * time.Second
 	// shedGain is how many of those who should leave an overloaded CDN are told so
 	// in the first round of steering answers, as a multiple of the excess. What is
 	// left of the excess is drawn again in the next round.
 	shedGain = 2
+	// doubtTTL is when sessions on a CDN in doubt ask for steering again.
+	doubtTTL = 2 * time.Second
+	// triers is how many sessions of a CDN that loses much try another of which
+	// nothing is known, in a round, and maxTriers the largest share of its sessions.
+	triers    = 20
+	maxTriers = 0.2
 	// maxPlaces bounds the places whose estimates are kept.
 	maxPlaces = 10_000
 )
@@ -88,8 +96,23 @@ func (l *Table) Facts(cdns []schemas.CDN, p Place, bitrateBps float64, now time.
 		if over := policy.Overload(c, f, p.Region); over > 1 {
 			f.Shed = min(shedGain*(over-1)/over, 1)
 		}
+		if l.health.Alone(c.Name) {
+			f.Trial = min(triers/float64(max(f.Viewers, 1)), maxTriers)
+		}
 	}
 	return out
+}
+
+// AskAgain gives when a session on a CDN should ask for steering again: after the
+// TTL, or sooner while the CDN is in doubt, so that its sessions can leave as soon
+// as it is known to fail.
+func (l *Table) AskAgain(cdn string, ttl time.Duration, now time.Time) time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.health.Doubted(cdn, now) {
+		return min(ttl, doubtTTL)
+	}
+	return ttl
 }
 
 // estimates of a place, at most factsEvery old. l.mu is held.
@@ -113,9 +136,9 @@ func (l *Table) estimates(cdns []schemas.CDN, p Place, now time.Time) *placeFact
 			MonthGB: used.GB(name, now), MonthShare: share,
 		}
 		if on := l.on[name]; on != nil {
-			f.Growth = on.trend.Growth(horizon)
+			f.Growth, f.Soon = on.trend.Growth(horizon), on.trend.Growth(soon)
 			if r := on.byRegion[p.Region]; r != nil && len(cdns[i].RegionCapacity) > 0 {
-				f.RegionGrowth = r.trend.Growth(horizon)
+				f.RegionGrowth, f.RegionSoon = r.trend.Growth(horizon), r.trend.Growth(soon)
 			}
 		}
 		f.Failing, _, f.Probe = l.health.Failing(name, now)

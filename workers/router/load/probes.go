@@ -69,5 +69,18 @@ func (l *Table) Synthetic(cdn string, failed bool, now time.Time) {
 	if failed {
 		x.StartFails = 1
 	}
+	if x.CDN == "" {
+		return
+	}
 	l.health.Add(&x, 0, now)
+	l.health.Probed(x.CDN, failed, now)
+}
+
+// Late notes that a probe of our own has no answer yet, in longer than one takes.
+func (l *Table) Late(cdn string, now time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if cdn = l.registered(cdn); cdn != "" {
+		l.health.Probed(cdn, true, now)
+	}
 }

@@ -84,6 +84,12 @@ type Facts struct {
 	StallRatio, StartFailRatio, ErrorRatio, FirstScreenMs float64
 	// BitrateBps is the mean bitrate its viewers play; 0 is not known.
 	BitrateBps float64
+	// Soon is by what factor viewers and bandwidth are forecast to change within the
+	// next tens of seconds, at least 1, RegionSoon the same for the session's region;
+	// 0 is not known and counts as 1.
+	Soon, RegionSoon float64
+	// Warm: its caches hold the session's stream, for the session's region.
+	Warm bool
 	// Samples is the number of sessions behind the estimates.
 	Samples float64
 	// AgeSec is how old the newest of them is.
@@ -92,8 +98,9 @@ type Facts struct {
 	Failing bool
 	// Probe is the share of sessions that may try a failing CDN to see whether it is back.
 	Probe float64
-	// Shed is the share of the sessions on it that must leave, 0 to 1.
-	Shed float64
+	// Shed is the share of the sessions on it that must leave, 0 to 1; Trial of those
+	// that leave to learn how others serve, since it loses much and nobody is there.
+	Shed, Trial float64
 }
 
 // Harm is the share of a one-minute view that is lost on the CDN: stalls, starts

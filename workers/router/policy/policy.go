@@ -67,6 +67,9 @@ type Answer struct {
 	// Room is how many sessions of the session's region they can take now, RoomAll
 	// those of any region; math.MaxInt32 without limits.
 	Room, RoomAll int
+	// Spills names the CDN that such sessions go to when the chosen one is full, where
+	// that is forecast within the next tens of seconds; empty: it is not, or there is none.
+	Spills string
 	// Policy is the one applied, Version the version of its values.
 	Policy  string
 	Version int
@@ -192,6 +195,8 @@ func (p *Policy) Decide(in *Input) (Answer, error) {
 	}
 	left := p.leave(in, open)
 	slices.SortFunc(open, func(x, y candidate) int { return better(&x, &y) })
+	p.preferWarm(open)
+	a.Spills = in.spills(open)
 	drawn := cmp.Or(p.draw(in, open, &a), p.try(in, open))
 	a.Candidates = make([]schemas.Candidate, 0, len(open)+len(excluded))
 	for i := range open {
@@ -303,6 +308,9 @@ func (p *Policy) leave(in *Input, open []candidate) string {
 	case cur.facts.Shed > 0 && lot(in.Session, "shed "+strconv.FormatInt(in.Round, 10)) < cur.facts.Shed:
 		cur.tier = tierFull
 		return ReasonShed
+	case cur.facts.Trial > 0 && lot(in.Session, "trial "+strconv.FormatInt(in.Round, 10)) < cur.facts.Trial:
+		cur.tier = tierFull
+		return ReasonTrial
 	case best > cur.score+p.hysteresis:
 		cur.tier = tierRoom
 		return ReasonBetter

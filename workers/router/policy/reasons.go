@@ -27,6 +27,7 @@ const (
 	ReasonProbed     = "probed"      // the client measured it to answer much sooner than the first
 	ReasonStay       = "stay"        // the session stays where it is
 	ReasonShed       = "shed"        // its CDN is over its capacity: the session is one of those to leave
+	ReasonTrial      = "trial"       // its CDN loses much and nobody is on another: the session is one of few that see how that serves
 	ReasonBetter     = "better"      // another CDN's score is better by more than the hysteresis
 	ReasonPinned     = "pinned"      // the session asked for this CDN
 	ReasonPinOff     = "pinned_off"  // the session asked for a CDN that is off

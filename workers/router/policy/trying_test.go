@@ -1,6 +1,8 @@
 package policy_test
 
 import (
+	"fmt"
+	"math"
 	"strconv"
 	"testing"
 
@@ -80,5 +82,26 @@ func TestPenalisedComesLast(t *testing.T) {
 	in.Current = "a" // it plays there: so it is in no penalty box
 	if a, _ := p.Decide(&in); a.Chosen != "a" || a.Reason != policy.ReasonStay {
 		t.Errorf("%s: %s", order(&a), a.Reason)
+	}
+}
+
+// TestTrial: of the sessions on a CDN that loses much, few go and see how others serve.
+func TestTrial(t *testing.T) {
+	moved := 0
+	for i := range 2000 {
+		in := policy.Input{Session: fmt.Sprint("s", i), CDNs: three(), Current: "a", SinceMoveSec: math.Inf(1), Facts: policy.FactsOf(three(), map[string]policy.Facts{"a": {Viewers: 2000, Trial: 0.01}})}
+		a, err := policy.Builtin(policy.Affinity).Decide(&in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if a.Chosen != "a" {
+			moved++
+			if a.Reason != policy.ReasonTrial {
+				t.Fatalf("moved for %q", a.Reason)
+			}
+		}
+	}
+	if moved < 8 || moved > 40 {
+		t.Errorf("%d of 2000 sessions were moved, a hundredth was to be", moved)
 	}
 }
