@@ -81,7 +81,7 @@ type session struct {
 	pathFactor          float64
 
 	counted bool
-	watched bool // an evStall is to come
+	watched bool    // an evStall is to come
 	shown   float64 // bitrate on the screen, bit/s
 }
 
