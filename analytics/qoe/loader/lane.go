@@ -135,7 +135,7 @@ func (l *lane) loop(ctx context.Context, points chan<- heldPoint) error {
 				return err
 			}
 		}
-		if l.full() {
+		if l.full(time.Now()) {
 			if err := l.flush(ctx); err != nil {
 				return err
 			}
@@ -175,12 +175,13 @@ func (l *lane) begin() {
 }
 
 // full says whether the block is to be closed now.
-func (l *lane) full() bool {
-	if l.b.rowsSeen {
-		age, busy := time.Since(l.b.first), l.b.behind || l.many > 0 && l.block.rows() >= l.many
-		return l.block.rows() >= l.FlushRows || l.b.bytes >= l.FlushBytes || age >= l.FlushMax || age >= l.FlushEvery && !busy
+func (l *lane) full(now time.Time) bool {
+	rows, age := l.block.rows(), now.Sub(l.b.first)
+	if !l.b.rowsSeen {
+		return l.b.messages > 0 && (age >= idleRecord || l.b.bytes >= l.FlushBytes)
 	}
-	return l.b.messages > 0 && (time.Since(l.b.first) >= idleRecord || l.b.bytes >= l.FlushBytes)
+	busy := l.b.behind || l.many > 0 && rows >= l.many
+	return rows >= l.FlushRows || l.b.bytes >= l.FlushBytes || age >= l.FlushMax || age >= l.FlushEvery && !busy
 }
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
