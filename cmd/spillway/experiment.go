@@ -252,12 +252,3 @@ func (c *commands) fillPlan(ctx ctx, b *base, x *schemas.Experiment, days float6
 	p.Mean, p.Variance, p.UnitsPerDay = cmp.Or(p.Mean, base.Mean), cmp.Or(p.Variance, base.Variance), cmp.Or(p.UnitsPerDay, base.UnitsPerDay)
 	return nil
 }
-
-// statsCommand evaluates statistics on cases from standard input.
-func (c *commands) statsCommand() *ffcli.Command {
-	return c.parent("stats", "the statistics engine",
-		c.command("stats eval", "< FILE", "evaluate cases in the vectors' format, one JSON line each", 0, func(*flag.FlagSet) {}, func(ctx, []string) error {
-			return evalStats(c.stdin, c.stdout)
-		}),
-	)
-}

@@ -1,0 +1,46 @@
+package report
+
+import (
+	"time"
+
+	"github.com/spillway-live/spillway/analytics/stats"
+	"github.com/spillway-live/spillway/schemas"
+)
+
+// Seen is what the arms of an experiment have had, in the order of the arms, however it was found out.
+type Seen struct {
+	// Units that were exposed and have reported, by arm.
+	Units []int64
+	// Estimates of metrics by name, one an arm; quantiles are not among them.
+	Estimates map[string][]stats.Estimate
+	From      time.Time
+	Until     time.Time
+}
+
+// Judge makes of what was seen what Build makes of what ClickHouse holds, by the same rules: for simulations of them.
+// x must have passed its Check, with the primary metric and the guardrails among the estimates.
+func Judge(x *schemas.Experiment, seen Seen, alpha float64) *Report {
+	r := &Report{Experiment: *x, From: seen.From, Until: seen.Until, Alpha: alpha}
+	u := units{exposed: map[string]int64{}, reported: map[string]int64{}}
+	for i, a := range x.Arms {
+		u.exposed[a.Name], u.reported[a.Name] = seen.Units[i], seen.Units[i]
+	}
+	r.sizes(&u, nil)
+	for _, m := range schemas.Metrics() {
+		given, ok := seen.Estimates[m.Name]
+		if !ok {
+			continue
+		}
+		mr := MetricReport{Key: m.Name, Name: m.Title, Unit: m.Unit, HigherIsBetter: m.HigherIsBetter, Role: role(x, m.Name), scale: formulas[m.Name].scale}
+		for _, e := range given {
+			mr.estimates = append(mr.estimates, armEstimate{e: e})
+		}
+		mr.Arms = mr.spans(mr.estimates, alpha)
+		mr.Comparisons = compare(x, mr.estimates, nil, exposedUnits(r.Arms), mr.scale, alpha)
+		r.Metrics = append(r.Metrics, mr)
+	}
+	r.correct()
+	r.Health = r.health(&u)
+	r.Decision = r.decide()
+	return r
+}
