@@ -80,7 +80,7 @@ func StudentSF(t, df float64) float64 {
 		return NormalSF(t - (t3+t)/(4*df) + (13*t3*t*t+8*t3+3*t)/(96*df*df))
 	}
 	t2 := t * t
-	if t2 < df {
+	if t2 < 1 { // beyond, 0.5 minus nearly 0.5 would be no tail at all
 		return 0.5 - 0.5*mathext.RegIncBeta(0.5, df/2, t2/(df+t2))
 	}
 	return 0.5 * mathext.RegIncBeta(df/2, 0.5, df/(df+t2))

@@ -26,6 +26,10 @@ func TestDistributions(t *testing.T) {
 		u := x / math.Sqrt(2+x*x)
 		near(t, "t2 sf", StudentSF(x, 2), 2/(2+x*x)/(1+u)/2, 0, 1e-9)
 	}
+	// Far tails at many degrees of freedom (mpmath, 40 digits): not rounded off to 1e-16.
+	for _, v := range [][3]float64{{23, 1500, 8.1432582263635753e-101}, {10, 1e5, 7.816507650103639e-24}, {5, 999999, 2.8669989359286207e-7}, {1.2, 50, 0.11789722510949797}, {40, 2000, 7.1393092667809853e-258}} {
+		near(t, "t far tail", StudentSF(v[0], v[1]), v[2], 0, 1e-8)
+	}
 	// Large df: Fisher's expansion around the normal, to order 1/df^2.
 	for _, df := range []float64{1e4, 1e6, 1e8} {
 		z := 1.959963984540054

@@ -2,6 +2,7 @@ package report
 
 import (
 	"bytes"
+	"cmp"
 	"embed"
 	"fmt"
 	"html/template"
@@ -180,10 +181,10 @@ func (r *Report) valuesChart(m *MetricReport) *plot.Chart {
 
 func (r *Report) differenceChart(m *MetricReport) *plot.Chart {
 	c := &plot.Chart{Title: m.Name + ", difference from " + r.Arms[0].Arm + " over time, with the interval that holds at every look", YLabel: m.Unit, Page: true, Fit: true}
-	for i, cmp := range m.Comparisons {
+	for i, end := range m.Comparisons {
 		r.draw(c, m, i+1, func(l *Look) Span { return l.Comparisons[i].Sequence })
-		if cmp.Sequence.Undefined == "" {
-			c.Text += fmt.Sprintf("At the end %s: %s. ", cmp.Arm, spanText(cmp.Sequence, 1, " "+m.Unit))
+		if end.Sequence.Undefined == "" {
+			c.Text += fmt.Sprintf("At the end %s: %s. ", end.Arm, spanText(end.Sequence, 1, " "+m.Unit))
 		}
 	}
 	return c
@@ -225,10 +226,10 @@ func (r *Report) curveChart(d *Distribution) *plot.Chart {
 	return c
 }
 
-// picture is a chart as markup; nothing when it has no line. Names in it are escaped by the chart.
+// picture is a chart as markup; nothing when it has no line of two points. Names in it are escaped by the chart.
 func picture(c *plot.Chart) template.HTML {
 	for _, l := range c.Lines {
-		if len(l.X) > 0 {
+		if len(l.X) > 1 {
 			return template.HTML(c.SVG())
 		}
 	}
@@ -250,8 +251,18 @@ func (s *Segment) Title() string {
 // MetricTitle names a guardrail's metric for people.
 func (s GuardrailState) MetricTitle() string { return title(s.Metric) }
 
-// Unit of the guardrail's metric.
-func (s GuardrailState) Unit() string {
+// HarmText says how much worse, or better, the arm is, and what is shown at every look together.
+func (s GuardrailState) HarmText() string {
+	if s.Harm.Undefined != "" || s.Reason != "" {
+		return cmp.Or(s.Reason, s.Harm.Undefined)
+	}
 	m, _ := schemas.MetricNamed(s.Metric)
-	return m.Unit
+	text := "worse by " + num(s.Harm.Estimate) + " " + m.Unit
+	if s.Harm.Estimate < 0 {
+		text = "better by " + num(-s.Harm.Estimate) + " " + m.Unit
+	}
+	if s.Harm.Lower > 0 {
+		return text + ", at every look at least " + num(s.Harm.Lower)
+	}
+	return text + ", no harm shown"
 }

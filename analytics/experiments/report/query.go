@@ -56,7 +56,7 @@ func (q *queries) slices() string {
 	if q.x.Unit != schemas.UnitBlock {
 		return `(` + rows + `, ` + unitOfSlices(q.x.Unit) + ` AS unit FROM ` + q.db + `.session_slices` + where + `)`
 	}
-	return `(` + rows + `, e.unit AS unit FROM ` + q.db + `.session_slices AS s INNER JOIN (` + q.exposedSessions() + `) AS e USING (session_id)` + where + `)`
+	return `(` + rows + `, e.unit AS unit FROM ` + q.db + `.session_slices AS s GLOBAL INNER JOIN (` + q.exposedSessions() + `) AS e USING (session_id)` + where + `)`
 }
 
 // exposedSessions gives the first exposure of each session outside the burn-in of its block.

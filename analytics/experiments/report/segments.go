@@ -84,7 +84,7 @@ func (q *queries) segments(ctx context.Context, r *Report) ([]Segment, error) {
 	sums := "sum(" + strings.Join(segmentColumns, "), sum(") + ")"
 	text := `SELECT dimension, value, arm, toString(bucket) AS cluster, ` + sums + ` FROM ` + q.db + `.rollup_arm_segment_hour
 		WHERE experiment = {experiment:String} AND hour >= toStartOfHour({from:DateTime64(3, 'UTC')}) AND hour < {until:DateTime64(3, 'UTC')}
-		AND (dimension, value) IN (SELECT dimension, value FROM ` + q.db + `.rollup_arm_segment_hour
+		AND (dimension, value) GLOBAL IN (SELECT dimension, value FROM ` + q.db + `.rollup_arm_segment_hour
 			WHERE experiment = {experiment:String} AND hour >= toStartOfHour({from:DateTime64(3, 'UTC')}) AND hour < {until:DateTime64(3, 'UTC')}
 			GROUP BY dimension, value ORDER BY sum(sessions) DESC, value LIMIT ` + fmt.Sprint(maxValues) + ` BY dimension)
 		GROUP BY dimension, value, arm, cluster`

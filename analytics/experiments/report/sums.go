@@ -58,7 +58,7 @@ func (q *queries) read(ctx context.Context, u *units, brief bool) (d data, err e
 
 // peakSQL is whether a row's time lies in one of the busiest hours of its day.
 func (q *queries) peakSQL(at string) string {
-	return `toStartOfHour(` + at + `) IN (SELECT hour FROM (SELECT toStartOfHour(at) AS hour, sum(played_ms + stalled_ms) AS viewed FROM ` + q.rollups("played_ms, stalled_ms") +
+	return `toStartOfHour(` + at + `) GLOBAL IN (SELECT hour FROM (SELECT toStartOfHour(at) AS hour, sum(played_ms + stalled_ms) AS viewed FROM ` + q.rollups("played_ms, stalled_ms") +
 		fmt.Sprintf(` GROUP BY hour) ORDER BY viewed DESC, hour LIMIT %d BY toDate(hour))`, peakHours)
 }
 

@@ -53,13 +53,9 @@ func (r *Report) WriteText(w io.Writer) error {
 	b.WriteByte('\n')
 	if len(r.Decision.Guardrails) > 0 {
 		t = tabwriter.NewWriter(&b, 0, 4, 2, ' ', 0)
-		fmt.Fprintln(t, "GUARDRAIL\tARM\tMARGIN\tSTATE\tHARM")
+		fmt.Fprintln(t, "GUARDRAIL\tARM\tMARGIN\tSTATE\tAGAINST THE CONTROL")
 		for _, g := range r.Decision.Guardrails {
-			harm := g.Reason
-			if g.Harm.Undefined == "" {
-				harm = fmt.Sprintf("%s, at least %s", num(g.Harm.Estimate), num(g.Harm.Lower))
-			}
-			fmt.Fprintf(t, "%s\t%s\t%g %%\t%s\t%s\n", title(g.Metric), g.Arm, 100*g.Margin, g.State, harm)
+			fmt.Fprintf(t, "%s\t%s\t%g %%\t%s\t%s\n", title(g.Metric), g.Arm, 100*g.Margin, g.State, g.HarmText())
 		}
 		t.Flush()
 		b.WriteByte('\n')

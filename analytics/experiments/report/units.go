@@ -104,7 +104,7 @@ func (q *queries) unitsOfRows(ctx context.Context) (units, error) {
 		return u, err
 	}
 	u.counted = true
-	return u, q.run(ctx, "units with telemetry, and whether they were exposed", `SELECT arm, toInt64(count()), toInt64(countIf(unit IN (SELECT e.unit FROM `+q.db+`.exposures AS e`+exposedWhere+`))) FROM (
+	return u, q.run(ctx, "units with telemetry, and whether they were exposed", `SELECT arm, toInt64(count()), toInt64(countIf(unit GLOBAL IN (SELECT e.unit FROM `+q.db+`.exposures AS e`+exposedWhere+`))) FROM (
 		SELECT arm, unit FROM `+q.slices()+` WHERE sessions > 0 GROUP BY arm, unit) GROUP BY arm`,
 		func(scan func(...any) error) error {
 			var arm string

@@ -278,7 +278,7 @@ func ticks(from, to float64) []float64 {
 	}
 	var out []float64
 	for x := math.Ceil(from/step) * step; x <= to+step*1e-9; x += step {
-		out = append(out, x)
+		out = append(out, x+0) // no -0
 	}
 	return out
 }
