@@ -44,6 +44,8 @@ type Location struct {
 	NearestUs int64 `json:"nearest_us"`
 	// Watching is in how many regions the stream is watched, as far as is known here.
 	Watching int `json:"watching"`
+	// Viewers is how many sessions watch it at least, in all regions, as far as is known here.
+	Viewers int `json:"viewers,omitempty"`
 	// State is what the bucket streams holds where the stream is published.
 	State StreamState `json:"state"`
 	// Position is the numbering of the publisher's rendition, so that a publisher
@@ -131,6 +133,8 @@ type RegionWanted struct {
 	// Watching is in how many regions the stream is watched: the one that asks and
 	// those that ask it. 0: it is pulled ahead.
 	Watching int `json:"watching"`
+	// Viewers is how many sessions watch it there at least.
+	Viewers int `json:"viewers,omitempty"`
 }
 
 // RegionUp carries a message of from's telemetry, events or decisions to be stored in to under subject.

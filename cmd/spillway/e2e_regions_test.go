@@ -1,16 +1,19 @@
 package main
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/spillway-live/spillway/ingest/certs/certstest"
 	"github.com/spillway-live/spillway/testenv/publisher"
 	line "github.com/spillway-live/spillway/testenv/relay"
 )
@@ -46,7 +49,7 @@ func (c *collected) more(t *testing.T, n int) {
 }
 
 // regionProcess is "spillway up" as one of several regions.
-func regionProcess(t *testing.T, env []string, only string, f regionFile) *upProgram {
+func regionProcess(t *testing.T, env []string, only string, f regionFile, more ...string) *upProgram {
 	t.Helper()
 	b, err := json.Marshal(f)
 	if err != nil {
@@ -57,13 +60,14 @@ func regionProcess(t *testing.T, env []string, only string, f regionFile) *upPro
 	if err := os.WriteFile(path, b, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	return up(t, env, dir, "--no-demo", "--only", only, "--region-config", path, "--origin", "0")
+	return up(t, env, dir, append([]string{"--no-demo", "--only", only, "--region-config", path, "--origin", "0"}, more...)...)
 }
 
-// TestThreeRegions: publisher in region a, player in region c, b between them,
-// each a process with a bus of its own. The player, who tolerates nothing, does
-// not notice that the relay of c is killed and that the link from c to b is cut
-// for a moment, and gets the bytes that region a serves.
+// TestThreeRegions: publishers in region a, player in region c, b between them,
+// each a process with a bus of its own, the link from b to a over TLS. The player,
+// who tolerates nothing, does not notice that the relay of c is killed and that the
+// link from c to b is cut for a moment, and gets the bytes that region a serves.
+// Renditions, encrypted streams and what was recorded are served in c as in a.
 func TestThreeRegions(t *testing.T) {
 	clip := smallClip(t)
 	env := environment(t)
@@ -71,20 +75,26 @@ func TestThreeRegions(t *testing.T) {
 	remote := func(region, leaf string) string {
 		return "nats-leaf://" + region + ":" + strings.ReplaceAll(secret, " ", "%20") + "@" + leaf
 	}
-	a := regionProcess(t, env, "ingest,origin,relay", regionFile{Region: "a", Listen: "127.0.0.1:0", Neighbours: map[string]string{"b": secret}})
+	cert, key := certstest.Write(t, t.TempDir(), "region a")
+	store := "file://" + t.TempDir()
+	a := regionProcess(t, env, "ingest,origin,transcoder,recorder,relay", regionFile{
+		Region: "a", Listen: "127.0.0.1:0", TLSCert: cert, TLSKey: key, Neighbours: map[string]string{"b": secret},
+	}, "--store", store)
 	b := regionProcess(t, env, "relay", regionFile{
-		Region: "b", Listen: "127.0.0.1:0", Neighbours: map[string]string{"c": secret}, Remotes: map[string]string{"a": remote("b", a.Leaf)}, Parent: "a",
+		Region: "b", Listen: "127.0.0.1:0", Neighbours: map[string]string{"c": secret}, TLSCA: cert, Parent: "a",
+		Remotes: map[string]string{"a": strings.Replace(remote("b", a.Leaf), "nats-leaf:", "tls:", 1)},
 	})
 	link := line.Start(t, func() string { return b.Leaf })
-	c := regionProcess(t, env, "origin", regionFile{Region: "c", Remotes: map[string]string{"b": remote("c", link.Addr())}, Parent: "b"})
+	c := regionProcess(t, env, "origin", regionFile{Region: "c", Remotes: map[string]string{"b": remote("c", link.Addr())}, Parent: "b"}, "--store", store)
 	startRelay := func() *program {
 		p := launch(t, env, "relay", "--data", c.dir, "--nats", c.NATS, "--region", "c", "--neighbours", "b", "--parent", "b")
 		p.waitLog(`msg="role runs"`)
 		return p
 	}
 	relay := startRelay()
+	regionSettings(t, env, a, c)
 
-	watched := &publisher.Replay{File: clip, URLs: []string{a.Push + "/watched", a.Push + "/unwatched"}, Logger: quiet()}
+	watched := &publisher.Replay{File: clip, URLs: []string{a.Push + "/watched", a.Push + "/unwatched", a.Push + "/made", a.Push + "/sealed"}, Logger: quiet()}
 	background(t, "publisher", watched.Run)
 	multivariant := c.Origins + "/live/watched/multivariant.m3u8"
 	within(t, time.Minute, "the stream is known in region c", func() error {
@@ -129,6 +139,68 @@ func TestThreeRegions(t *testing.T) {
 	got.more(t, 10)
 	end()
 	same(t, got, a.Origins+"/live/watched/src/video/")
+
+	// listed waits until a playlist of region c has what is looked for.
+	listed := func(path, what string) (uri string) {
+		within(t, time.Minute, "region c lists "+what+" in "+path, func() error {
+			code, text, err := httpGet(c.Origins + path)
+			if err != nil || code != 200 {
+				return fmt.Errorf("%d %w", code, err)
+			}
+			m := regexp.MustCompile(what).FindStringSubmatch(text)
+			if m == nil {
+				return fmt.Errorf("%s", tail(text, 400))
+			}
+			uri = m[len(m)-1]
+			return nil
+		})
+		return uri
+	}
+	// alike checks that both regions serve the same bytes under a name.
+	alike := func(path string) {
+		one, want, err1 := httpGet(a.Origins + path)
+		two, got, err2 := httpGet(c.Origins + path)
+		if err1 != nil || err2 != nil || one != 200 || two != 200 || got != want || got == "" {
+			t.Errorf("%s: region a answers %d with %d bytes (%v), region c %d with %d (%v)", path, one, len(want), err1, two, len(got), err2)
+		}
+	}
+	const segment = `(?m)^([0-9]+-[0-9]+\.m4s)$`
+	t.Run("rendition", func(t *testing.T) {
+		listed("/live/made/src/video/playlist.m3u8", "#EXT-X-PART:") // who watches it has it made
+		listed("/live/made/multivariant.m3u8", "64p")
+		alike("/live/made/64p/video/" + listed("/live/made/64p/video/playlist.m3u8", segment))
+	})
+	t.Run("encrypted", func(t *testing.T) {
+		uri := listed("/live/sealed/src/video/playlist.m3u8", segment)
+		listed("/live/sealed/src/video/playlist.m3u8", "#EXT-X-KEY:METHOD=SAMPLE-AES")
+		alike("/live/sealed/src/video/" + uri)
+	})
+	t.Run("recorded", func(t *testing.T) {
+		alike("/live/watched/src/video/" + listed("/live/watched/src/video/dvr.m3u8", segment))
+	})
+}
+
+// regionSettings has a stream of region a recorded, one transcoded and one encrypted, and waits until region c knows.
+func regionSettings(t *testing.T, env []string, a, c *upProgram) {
+	t.Helper()
+	keys := filepath.Join(t.TempDir(), "keys.json")
+	if err := os.WriteFile(keys, []byte(`{"secret":"`+base64.StdEncoding.EncodeToString(make([]byte, 32))+`"}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, set := range [][]string{
+		{"live/watched", "--dvr", "1h"}, {"live/made", "--ladder", "64p:40k"}, {"live/sealed", "--encrypt", "cbcs", "--key-url", "file://" + keys},
+	} {
+		if code, out, log := command(t, env, nil, append(append([]string{"app", "set"}, set...), "--nats", a.NATS)...); code != 0 {
+			t.Fatalf("app set %v: %d %s%s", set, code, out, log)
+		}
+	}
+	within(t, time.Minute, "the settings are in region c", func() error {
+		_, out, log := command(t, env, nil, "app", "list", "--nats", c.NATS)
+		if !strings.Contains(out, "live/sealed") || !strings.Contains(out, "live/watched") {
+			return errors.New(out + log)
+		}
+		return nil
+	})
 }
 
 // same checks that an origin serves what a player took.

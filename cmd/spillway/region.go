@@ -37,8 +37,9 @@ type regionFile struct {
 	TLSCA string `json:"tls_ca,omitempty"`
 	// Parent is the neighbour whose settings hold here and that gets the telemetry.
 	Parent string `json:"parent,omitempty"`
-	// HotRegions and LingerSec are as the relay's flags.
+	// HotRegions, HotViewers and LingerSec are as the relay's flags.
 	HotRegions int `json:"hot_regions,omitempty"`
+	HotViewers int `json:"hot_viewers,omitempty"`
 	LingerSec  int `json:"linger_sec,omitempty"`
 }
 
@@ -118,7 +119,7 @@ func addAuthorities(pool *x509.CertPool, file string) (*x509.CertPool, error) {
 // relay gives the relay's part.
 func (f *regionFile) relay(d *deps, nc *nats.Conn) *relay.Relay {
 	return &relay.Relay{
-		Conn: nc, Region: f.Region, Neighbours: f.neighbours(), Parent: f.Parent, HotRegions: f.HotRegions,
+		Conn: nc, Region: f.Region, Neighbours: f.neighbours(), Parent: f.Parent, HotRegions: f.HotRegions, HotViewers: f.HotViewers,
 		Linger: time.Duration(f.LingerSec) * time.Second, Logger: d.log(relay.Role), Registerer: d.reg,
 	}
 }
@@ -136,6 +137,7 @@ func (c *commands) relayCommand() *ffcli.Command {
 		fs.StringVar(&neighbours, "neighbours", "", "`regions` at the other ends of the links, comma-separated")
 		fs.StringVar(&r.Parent, "parent", "", "the `neighbour` whose settings hold here and that gets telemetry, events and decisions (default: none, this region has its own)")
 		fs.IntVar(&r.HotRegions, "hot-regions", 0, "bring a stream that is watched in so many regions before anybody here watches it; 0: never")
+		fs.IntVar(&r.HotViewers, "hot-viewers", 0, "bring a stream that so many sessions watch, in all regions together, before anybody here watches it; 0: never")
 		fs.DurationVar(&linger, "linger", 30*time.Second, "how long a stream is brought after nobody watches it any more")
 	}, func(ctx ctx, _ []string) error {
 		file := &r

@@ -58,7 +58,7 @@ func writeLocation(w io.Writer, l *schemas.Location, now time.Time) error {
 			state += ": " + l.State.EndReason
 		}
 	}
-	fmt.Fprintf(&b, "%s is published in region %s (epoch %d, %s), watched in %d region(s)\n", l.Key(), l.Home(), l.State.Epoch.Epoch, state, l.Watching)
+	fmt.Fprintf(&b, "%s is published in region %s (epoch %d, %s), watched in %d region(s), by %d session(s) at least\n", l.Key(), l.Home(), l.State.Epoch.Epoch, state, l.Watching, l.Viewers)
 	switch {
 	case len(l.Path) == 1:
 		fmt.Fprintf(&b, "this is region %s\n", l.Region())

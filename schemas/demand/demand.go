@@ -33,16 +33,24 @@ func Subject(k schemas.StreamKey) string { return "demand." + k.App + "." + k.St
 func PartsSubject(k schemas.StreamKey) string { return "partsdemand." + k.App + "." + k.Stream }
 
 // SayParts tells packagers that the stream's parts are wanted now. It does not wait for the bus.
-func SayParts(nc *nats.Conn, k schemas.StreamKey) error { return say(nc, k, PartsSubject(k)) }
+func SayParts(nc *nats.Conn, k schemas.StreamKey) error { return say(nc, k, PartsSubject(k), nil) }
 
 // Say tells everybody that the stream is wanted now. It does not wait for the bus.
-func Say(nc *nats.Conn, k schemas.StreamKey) error { return say(nc, k, Subject(k)) }
+func Say(nc *nats.Conn, k schemas.StreamKey) error { return say(nc, k, Subject(k), nil) }
 
-func say(nc *nats.Conn, k schemas.StreamKey, subject string) error {
+// elsewhere is the payload of what [SayElsewhere] says.
+var elsewhere = []byte("elsewhere")
+
+// SayElsewhere is Say for a stream that is wanted in another region. All but [ListenHere] hear it alike.
+func SayElsewhere(nc *nats.Conn, k schemas.StreamKey) error {
+	return say(nc, k, Subject(k), elsewhere)
+}
+
+func say(nc *nats.Conn, k schemas.StreamKey, subject string, data []byte) error {
 	if err := k.Check(); err != nil {
 		return err
 	}
-	if err := nc.Publish(subject, nil); err != nil {
+	if err := nc.Publish(subject, data); err != nil {
 		return fmt.Errorf("say that %s is watched: %w", k, err)
 	}
 	return nil
@@ -52,6 +60,7 @@ func say(nc *nats.Conn, k schemas.StreamKey, subject string) error {
 type Watched struct {
 	nc     *nats.Conn
 	filter string
+	here   bool // what is said of other regions is passed over
 
 	mu    sync.Mutex
 	until map[schemas.StreamKey]time.Time
@@ -64,6 +73,13 @@ func Listen(nc *nats.Conn, began func(schemas.StreamKey)) *Watched {
 	return &Watched{nc: nc, filter: "demand.*.*", until: map[schemas.StreamKey]time.Time{}, first: began}
 }
 
+// ListenHere is Listen for what is wanted in this region itself.
+func ListenHere(nc *nats.Conn, began func(schemas.StreamKey)) *Watched {
+	w := Listen(nc, began)
+	w.here = true
+	return w
+}
+
 // ListenParts is Listen for what [SayParts] says.
 func ListenParts(nc *nats.Conn, began func(schemas.StreamKey)) *Watched {
 	w := Listen(nc, began)
@@ -73,7 +89,11 @@ func ListenParts(nc *nats.Conn, began func(schemas.StreamKey)) *Watched {
 
 // Run listens until ctx ends, and then returns nil.
 func (w *Watched) Run(ctx context.Context) error {
-	sub, err := w.nc.Subscribe(w.filter, func(m *nats.Msg) { w.heard(m.Subject, time.Now()) })
+	sub, err := w.nc.Subscribe(w.filter, func(m *nats.Msg) {
+		if !w.here || len(m.Data) == 0 {
+			w.heard(m.Subject, time.Now())
+		}
+	})
 	if err != nil {
 		return fmt.Errorf("listen for demand: %w", err)
 	}

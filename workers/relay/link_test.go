@@ -2,6 +2,7 @@ package relay_test
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"slices"
@@ -98,11 +99,12 @@ func TestSettingsComeDownAndTelemetryGoesUp(t *testing.T) {
 	there := bucket(t, far.JS, schemas.BucketApps)
 	put(t, apps, "live", &schemas.AppSettings{Private: true})
 	put(t, there, "other", &schemas.AppSettings{}) // not the parent's
-	p := publisher(t, a.JS, media.Load(t), "one")
-	live(t, a.JS, p)
+	clip := media.Load(t)
+	p, crowd, few := publisher(t, a.JS, clip, "one"), publisher(t, a.JS, clip, "crowd"), publisher(t, a.JS, clip, "few")
+	live(t, a.JS, p, crowd, few)
 	runRelay(t, a, "", nil)
 	runRelay(t, c.Regions[1], "a", nil)
-	runRelay(t, far, "b", func(r *relay.Relay) { r.HotRegions = 1 })
+	runRelay(t, far, "b", func(r *relay.Relay) { r.HotRegions, r.HotViewers = 2, 60 })
 
 	streams := bucket(t, far.JS, schemas.BucketStreams)
 	await.True(t, "region c knows the stream", func() bool { _, err := streams.Get(t.Context(), p.Key.KVKey()); return err == nil })
@@ -116,10 +118,37 @@ func TestSettingsComeDownAndTelemetryGoesUp(t *testing.T) {
 	await.True(t, "a change comes down", func() bool { _, err := there.Get(t.Context(), "new"); return err == nil })
 
 	push(t, p, a.JS, 3)
+	push(t, crowd, a.JS, 3)
+	push(t, few, a.JS, 3)
+	watch(t, a, p.Key)
 	watch(t, c.Regions[1], p.Key)
-	await.True(t, "what is watched in region b is in c before anybody there watches", func() bool { ids, _ := messages(t, far, p.Key); return len(ids) == 4 })
+	watch(t, c.Regions[1], few.Key)
+	watch(t, c.Regions[1], crowd.Key)
+	await.True(t, "what is watched in two regions is in c before anybody there watches", func() bool { ids, _ := messages(t, far, p.Key); return len(ids) == 4 })
+	for i := range 100 {
+		decided(t, c.Regions[1], crowd.Key, i)
+		decided(t, c.Regions[1], few.Key, i%20)
+	}
+	await.True(t, "what a hundred watch in region b, too", func() bool { ids, _ := messages(t, far, crowd.Key); return len(ids) == 4 })
+	if ids, _ := messages(t, far, few.Key); len(ids) > 0 {
+		t.Errorf("region c has %d messages of a stream that twenty watch in one other region", len(ids))
+	}
 
 	goesUp(t, a, far, links[0])
+}
+
+// decided puts the decision about a session on a region's bus, as its routers do.
+func decided(t *testing.T, r *regions.Region, k schemas.StreamKey, session int) {
+	t.Helper()
+	d := &schemas.Decision{ID: rand.Text(), TimeUs: time.Now().UnixMicro(), Kind: schemas.DecisionSteering, App: k.App, Stream: k.Stream,
+		SessionID: "s" + strconv.Itoa(session), Policy: "p", PolicyVersion: "1", Candidates: []schemas.Candidate{{CDN: "a"}}, Chosen: "a", Probability: 1, ReasonCode: "affinity"}
+	b, err := schemas.EncodeRecord(d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.JS.Publish(t.Context(), schemas.DecisionSubject(d), b, jetstream.WithMsgID(d.ID)); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func goesUp(t *testing.T, a, far *regions.Region, link *line.Relay) {

@@ -16,7 +16,7 @@ import (
 // maxWants bounds the streams that neighbours may want at once.
 const maxWants = 20_000
 
-// listen answers neighbours and hears what they want.
+// listen answers neighbours, hears what they want, and who watches here.
 func (n *node) listen(ctx context.Context) ([]*nats.Subscription, error) {
 	var subs []*nats.Subscription
 	for subject, handler := range map[string]nats.MsgHandler{
@@ -25,6 +25,7 @@ func (n *node) listen(ctx context.Context) ([]*nats.Subscription, error) {
 		},
 		schemas.RegionWant(n.Region, "*", schemas.StreamKey{App: "*", Stream: "*"}): func(m *nats.Msg) { n.hearWant(m, time.Now()) },
 		schemas.RegionUp(n.Region, "*", ">"):                                        n.receiver(ctx),
+		"decisions.*.*.*":                                                           func(m *nats.Msg) { n.audience.heard(m, time.Now()) },
 	} {
 		s, err := n.Conn.Subscribe(subject, handler)
 		if err != nil {
@@ -42,7 +43,7 @@ func (n *node) hearWant(m *nats.Msg, now time.Time) {
 	}
 	from, k := f[3], schemas.StreamKey{App: f[4], Stream: f[5]}
 	var w schemas.RegionWanted
-	if n.links[from] == nil || k.Check() != nil || json.Unmarshal(m.Data, &w) != nil || w.Watching < 0 || w.Watching > 1000 {
+	if n.links[from] == nil || k.Check() != nil || json.Unmarshal(m.Data, &w) != nil || w.Watching < 0 || w.Watching > 1000 || w.Viewers < 0 {
 		return
 	}
 	n.mu.Lock()
@@ -56,7 +57,7 @@ func (n *node) hearWant(m *nats.Msg, now time.Time) {
 		n.wants[k] = of
 	}
 	before := of[from]
-	of[from] = want{w.Watching, now.Add(demand.HoldsFor)}
+	of[from] = want{w.Watching, w.Viewers, now.Add(demand.HoldsFor)}
 	n.mu.Unlock()
 	if !now.Before(before.until) || before.watching != w.Watching {
 		n.wake()

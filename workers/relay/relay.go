@@ -40,6 +40,9 @@ type Relay struct {
 	// HotRegions is in how many regions a stream must be watched to be pulled
 	// ahead of any viewer here; 0: never.
 	HotRegions int
+	// HotViewers is how many sessions must watch a stream, in all regions together,
+	// for it to be pulled ahead of any viewer here; 0: never.
+	HotViewers int
 	// Reach is how far back a stream is taken whose chunks are not here yet; default 25 s.
 	Reach      time.Duration
 	Logger     *slog.Logger
@@ -69,8 +72,8 @@ func (r *Relay) defaults() error {
 	if r.Parent != "" && !slices.Contains(r.Neighbours, r.Parent) {
 		return fmt.Errorf("relay: the parent %s is not among the neighbours %v", r.Parent, r.Neighbours)
 	}
-	if r.HotRegions < 0 || r.Linger < 0 || r.Reach < 0 {
-		return errors.New("relay: linger, reach and the number of regions cannot be negative")
+	if r.HotRegions < 0 || r.HotViewers < 0 || r.Linger < 0 || r.Reach < 0 {
+		return errors.New("relay: linger, reach and the numbers of regions and viewers cannot be negative")
 	}
 	set(&r.Linger, 30*time.Second)
 	set(&r.Reach, 25*time.Second)
@@ -123,6 +126,7 @@ type node struct {
 	posKV      jetstream.KeyValue
 	locations  jetstream.KeyValue
 	watched    *demand.Watched
+	audience   *audience
 	streams    *mirror.Table[*schemas.StreamState]
 	positions  *mirror.Table[*schemas.Position]
 	renditions *mirror.Table[*schemas.RenditionState]
@@ -191,12 +195,12 @@ func (r *Relay) open(ctx context.Context, js jetstream.JetStream) (*node, error)
 	defer cancel()
 	n := &node{
 		Relay: r, js: js, kick: make(chan struct{}, 1), settled: make(chan struct{}), links: map[string]*link{},
-		wants: map[schemas.StreamKey]map[string]want{}, routes: map[schemas.StreamKey]route{}, pulls: map[schemas.StreamKey]*pull{}, told: map[schemas.StreamKey]told{},
+		wants: map[schemas.StreamKey]map[string]want{}, audience: newAudience(), routes: map[schemas.StreamKey]route{}, pulls: map[schemas.StreamKey]*pull{}, told: map[schemas.StreamKey]told{},
 		streams:    mirror.New(schemas.BucketStreams, schemas.ParseStreamState, r.Logger),
 		positions:  mirror.New(schemas.BucketPositions, parsePosition, r.Logger),
 		renditions: mirror.New(schemas.BucketRenditions, schemas.ParseRenditionState, r.Logger),
 	}
-	n.watched = demand.Listen(r.Conn, func(schemas.StreamKey) { n.wake() })
+	n.watched = demand.ListenHere(r.Conn, func(schemas.StreamKey) { n.wake() })
 	var err error
 	if n.media, err = js.Stream(ctx, schemas.StreamMedia); err != nil {
 		return nil, fmt.Errorf("open stream %s: %w", schemas.StreamMedia, err)

@@ -81,27 +81,34 @@ func through(self string, offers []offer) *schemas.Location {
 
 // want is what a region that gets streams from here said last.
 type want struct {
-	watching int
-	until    time.Time
+	watching, viewers int
+	until             time.Time
 }
 
-// wanted tells whether a stream is wanted in this region, and in how many
-// regions it is watched that get it here, this one included.
+// watchers are in how many regions a stream is watched, and at least by how many sessions.
+type watchers struct{ regions, viewers int }
+
+// hot tells whether a stream is pulled ahead of any viewer here. A limit of 0 is none.
+func (r *Relay) hot(loc *schemas.Location) bool {
+	return loc.State.Live && (r.HotRegions > 0 && loc.Watching >= r.HotRegions || r.HotViewers > 0 && loc.Viewers >= r.HotViewers)
+}
+
+// wanted tells whether a stream is wanted in this region, and who watches it in
+// the regions that get it here, this one included: in here, where own sessions do.
 //
 // What the region wants through which the stream comes does not count: that
-// would be a loop. hot: it is pulled ahead from so many watching regions on; 0: never.
-func wanted(loc *schemas.Location, via string, here bool, wants map[string]want, hot int, now time.Time) (yes bool, watching int) {
+// would be a loop. Decisions go up to the parent, so own may have sessions of
+// those regions too: the larger number is what is known.
+func wanted(via string, here bool, own int, wants map[string]want, now time.Time) (yes bool, w watchers) {
 	if here {
-		yes, watching = true, 1
+		yes, w.regions = true, 1
 	}
-	for region, w := range wants {
-		if region == via || !now.Before(w.until) {
+	for region, x := range wants {
+		if region == via || !now.Before(x.until) {
 			continue
 		}
-		yes, watching = true, watching+w.watching
+		yes, w.regions, w.viewers = true, w.regions+x.watching, w.viewers+x.viewers
 	}
-	if hot > 0 && loc != nil && loc.State.Live && loc.Watching >= hot {
-		yes = true
-	}
-	return yes, watching
+	w.viewers = max(w.viewers, own)
+	return yes, w
 }

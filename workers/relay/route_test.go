@@ -1,6 +1,8 @@
 package relay
 
 import (
+	"fmt"
+	"math"
 	"slices"
 	"testing"
 	"time"
@@ -68,31 +70,83 @@ func TestChooseAddsTheWay(t *testing.T) {
 func TestWanted(t *testing.T) {
 	now := time.Now()
 	soon, past := now.Add(time.Second), now.Add(-time.Second)
-	loc := at(1, true, 0, 0, "a", "me")
-	loc.Watching = 3
 	tests := []struct {
 		name     string
 		here     bool
 		wants    map[string]want
-		hot      int
+		own      int
 		yes      bool
 		watching int
+		viewers  int
 	}{
 		{name: "by nobody"},
 		{name: "here", here: true, yes: true, watching: 1},
-		{name: "beyond", wants: map[string]want{"c": {2, soon}, "d": {0, soon}}, yes: true, watching: 2},
-		{name: "no longer", wants: map[string]want{"c": {2, past}}},
-		{name: "where it comes from", wants: map[string]want{"a": {2, soon}}},
-		{name: "both", here: true, wants: map[string]want{"c": {2, soon}, "a": {5, soon}}, yes: true, watching: 3},
-		{name: "hot", hot: 3, yes: true},
-		{name: "not hot enough", hot: 4},
+		{name: "beyond", wants: map[string]want{"c": {2, 40, soon}, "d": {0, 5, soon}}, yes: true, watching: 2, viewers: 45},
+		{name: "no longer", wants: map[string]want{"c": {2, 40, past}}},
+		{name: "where it comes from", wants: map[string]want{"a": {2, 40, soon}}},
+		{name: "both", here: true, own: 7, wants: map[string]want{"c": {2, 3, soon}, "a": {5, 99, soon}}, yes: true, watching: 3, viewers: 7},
+		{name: "the parent hears of sessions beyond", own: 30, wants: map[string]want{"c": {1, 20, soon}, "d": {1, 20, soon}}, yes: true, watching: 2, viewers: 40},
 	}
 	for _, x := range tests {
-		yes, watching := wanted(loc, "a", x.here, x.wants, x.hot, now)
-		if yes != x.yes || watching != x.watching {
-			t.Errorf("%s: %v, %d; want %v, %d", x.name, yes, watching, x.yes, x.watching)
+		yes, who := wanted("a", x.here, x.own, x.wants, now)
+		if want := (watchers{x.watching, x.viewers}); yes != x.yes || who != want {
+			t.Errorf("%s: %v, %+v; want %v, %+v", x.name, yes, who, x.yes, want)
 		}
 	}
+}
+
+func TestHot(t *testing.T) {
+	for _, x := range []struct {
+		regions, viewers, watching, watched int
+		live, want                          bool
+	}{
+		{0, 0, 9, 9000, true, false}, {3, 0, 3, 0, true, true}, {3, 0, 2, 9000, true, false},
+		{0, 500, 1, 500, true, true}, {0, 500, 9, 499, true, false}, {3, 500, 1, 500, true, true}, {3, 500, 9, 9000, false, false},
+	} {
+		loc := at(1, true, 0, 0, "a", "me")
+		loc.State.Live, loc.Watching, loc.Viewers = x.live, x.watching, x.watched
+		if got := (&Relay{HotRegions: x.regions, HotViewers: x.viewers}).hot(loc); got != x.want {
+			t.Errorf("%+v: %v", x, got)
+		}
+	}
+}
+
+// Sessions count once each, for as long as they are heard of; what is estimated is near what is.
+func TestAudience(t *testing.T) {
+	a, k, other := newAudience(), schemas.StreamKey{App: "live", Stream: "x"}, schemas.StreamKey{App: "live", Stream: "y"}
+	now := time.Unix(1_800_000_000, 0)
+	say := func(n int) {
+		for i := range n {
+			d := fmt.Appendf(nil, `{"id":"%d","session_id":"s%d"}`, i, i)
+			a.heard(&nats.Msg{Subject: "decisions.steering.live.x", Data: d}, now)
+			a.heard(&nats.Msg{Subject: "decisions.publish.live.y", Data: d}, now)
+		}
+	}
+	near := func(want int) {
+		t.Helper()
+		if got := a.of(k, now); math.Abs(float64(got-want)) > 0.05*float64(want) {
+			t.Errorf("%d sessions, want about %d", got, want)
+		}
+	}
+	near(0)
+	say(1000)
+	say(1000)
+	near(1000)
+	now = now.Add(crowdWindow + time.Second)
+	near(1000)
+	say(400)
+	near(1000)
+	now = now.Add(crowdWindow + time.Second)
+	near(400)
+	say(10_000)
+	near(10_000)
+	now = now.Add(3 * crowdWindow)
+	near(0)
+	if n := a.of(other, now); n != 0 {
+		t.Errorf("%d publishers count as viewers", n)
+	}
+	a.heard(&nats.Msg{Subject: "decisions.steering.live.x", Data: []byte("{")}, now)
+	near(0)
 }
 
 func TestPlacesAreInOrder(t *testing.T) {

@@ -145,7 +145,7 @@ func (n *node) interesting(wants map[schemas.StreamKey]map[string]want) map[sche
 		out[k] = true
 	}
 	for k, r := range n.routes {
-		if n.HotRegions > 0 && r.loc.Watching >= n.HotRegions {
+		if n.hot(r.loc) {
 			out[k] = true
 		}
 	}
@@ -157,11 +157,12 @@ func (n *node) interesting(wants map[schemas.StreamKey]map[string]want) map[sche
 func (n *node) attend(ctx context.Context, k schemas.StreamKey, wants map[string]want, say bool, now time.Time) {
 	r := n.routes[k]
 	here := n.watched.Is(k, now)
-	yes, watching := wanted(r.loc, r.via, here, wants, n.HotRegions, now)
+	yes, who := wanted(r.via, here, n.audience.of(k, now), wants, now)
+	yes = yes || r.loc != nil && n.hot(r.loc)
 	if r.loc != nil && r.via == "" {
-		r.loc.Watching = watching
-		if say && watching > 0 && !here {
-			if err := demand.Say(n.Conn, k); err != nil { // renditions and cameras are made on demand
+		r.loc.Watching, r.loc.Viewers = who.regions, who.viewers
+		if say && who.regions > 0 && !here {
+			if err := demand.SayElsewhere(n.Conn, k); err != nil { // renditions and cameras are made on demand
 				n.Logger.Debug("say that a stream is watched elsewhere", "stream", k.String(), "err", err)
 			}
 		}
@@ -189,7 +190,7 @@ func (n *node) attend(ctx context.Context, k schemas.StreamKey, wants map[string
 	}
 	if say || p.said.IsZero() {
 		p.said = now
-		n.sayWant(p.via, k, watching)
+		n.sayWant(p.via, k, who)
 	}
 	p.live.Store(r.loc != nil && r.loc.State.Live)
 	if r.loc != nil {
@@ -200,8 +201,8 @@ func (n *node) attend(ctx context.Context, k schemas.StreamKey, wants map[string
 	}
 }
 
-func (n *node) sayWant(to string, k schemas.StreamKey, watching int) {
-	b, err := json.Marshal(schemas.RegionWanted{Watching: watching})
+func (n *node) sayWant(to string, k schemas.StreamKey, who watchers) {
+	b, err := json.Marshal(schemas.RegionWanted{Watching: who.regions, Viewers: who.viewers})
 	if err == nil {
 		err = n.Conn.Publish(schemas.RegionWant(to, n.Region, k), b)
 	}
