@@ -16,6 +16,8 @@ type benchFailoverFlags struct {
 	measureFlags
 	viewers, lowLatency, kbps int
 	fault, modes, plot        string
+	viewersProfile            string
+	profile                   profileFlag
 	join, settle, after       time.Duration
 }
 
@@ -29,6 +31,8 @@ func (f *benchFailoverFlags) register(fs *flag.FlagSet) {
 	fs.DurationVar(&f.join, "join", 20*time.Second, "time in which they come")
 	fs.DurationVar(&f.settle, "settle", 15*time.Second, "time from then to the fault")
 	fs.DurationVar(&f.after, "after", 45*time.Second, "time from the fault to the end")
+	fs.StringVar(&f.viewersProfile, "viewers-cpuprofile", "", "`file` for a CPU profile of the viewers, of all modes")
+	f.profile.register(fs)
 	f.measureFlags.register(fs, "the bus's store")
 }
 
@@ -48,11 +52,16 @@ func (c *commands) runBenchFailover(ctx ctx, f *benchFailoverFlags) error {
 	if err != nil {
 		return err
 	}
+	stop, err := startCPUProfile(f.viewersProfile)
+	if err != nil {
+		return err
+	}
 	rep, err := bench.RunFailover(ctx, bench.FailoverSettings{
-		Spillway: bench.Spillway{Binary: binary, Release: release(), TempDir: f.temp},
+		Spillway: bench.Spillway{Binary: binary, Release: release(), TempDir: f.temp, CPUProfile: f.profile.path},
 		Viewers:  f.viewers, LowLatency: f.lowLatency, BitrateKbps: f.kbps, Fault: f.fault, Modes: splitList(f.modes),
 		Join: f.join, Settle: f.settle, After: f.after, Logger: logger,
 	})
+	err = errors.Join(err, stop())
 	if rep == nil {
 		return err
 	}

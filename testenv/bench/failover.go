@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"slices"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 
 	"github.com/spillway-live/spillway/schemas"
 	"github.com/spillway-live/spillway/testenv/bus"
+	"github.com/spillway-live/spillway/testenv/peers/procstat"
 	"github.com/spillway-live/spillway/testenv/publisher"
 )
 
@@ -129,7 +131,10 @@ func (s *FailoverSettings) mode(ctx context.Context, mode string) (*FailoverMode
 	if err := pause(gctx, s.Join+s.Settle); err != nil {
 		return nil, err
 	}
-	before, _ := BusyCPUSeconds()
+	before, err := cpuNow(srv)
+	if err != nil {
+		return nil, err
+	}
 	if err := putJSON(ctx, js, schemas.BucketFaults, failedCDN, Faults[s.Fault]); err != nil {
 		return nil, err
 	}
@@ -138,12 +143,31 @@ func (s *FailoverSettings) mode(ctx context.Context, mode string) (*FailoverMode
 		return nil, err
 	}
 	m := a.report(fault, time.Now())
-	if used, err := BusyCPUSeconds(); err == nil {
-		m.MachineCPUSeconds = used - before
+	after, err := cpuNow(srv)
+	if err != nil {
+		return nil, err
 	}
+	m.MachineCPUSeconds, m.ServerCPUSeconds = after.machine-before.machine, after.server-before.server
+	m.SessionsCPUSeconds, m.ViewersCPUSeconds = after.sessions-before.sessions, after.own-before.own
 	cancel()
 	_ = g.Wait() // everybody was told to stop
 	return m, nil
+}
+
+// cpu is what was used so far, seconds.
+type cpu struct{ machine, server, sessions, own float64 }
+
+func cpuNow(srv OwnServer) (c cpu, err error) {
+	if c.machine, err = BusyCPUSeconds(); err != nil {
+		return c, err
+	}
+	if c.server, c.sessions, err = srv.CPUSeconds(); err != nil {
+		return c, err
+	}
+	u, err := procstat.Tree(os.Getpid())
+	// The server is a child of ours.
+	c.own = u.CPUSeconds - c.server - c.sessions
+	return c, err
 }
 
 func pause(ctx context.Context, d time.Duration) error {

@@ -40,6 +40,10 @@ type FailoverMode struct {
 	OthersStallMsMean float64 `json:"others_stall_ms_mean"`
 	// MachineCPUSeconds were used by all programs of the machine from the fault on.
 	MachineCPUSeconds float64 `json:"machine_cpu_s"`
+	// Of them: our server, its sessioniser, and this process with the viewers and their publisher.
+	ServerCPUSeconds   float64 `json:"server_cpu_s"`
+	SessionsCPUSeconds float64 `json:"sessioniser_cpu_s"`
+	ViewersCPUSeconds  float64 `json:"viewers_cpu_s"`
 	// Timeline has one entry a second, from 10 s before the fault.
 	Timeline []FailoverSecond `json:"timeline"`
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/spillway-live/spillway/testenv/bus"
 	"github.com/spillway-live/spillway/testenv/child"
 	"github.com/spillway-live/spillway/testenv/peers"
+	"github.com/spillway-live/spillway/testenv/peers/procstat"
 )
 
 // Starter makes a server to be measured, new for every run.
@@ -121,6 +122,8 @@ type OwnServer interface {
 	BusURL() string
 	// RouterURL is where the router answers; empty without Edge.
 	RouterURL() string
+	// CPUSeconds is what the server has used, and its sessioniser, which is a process of its own.
+	CPUSeconds() (server, sessioniser float64, err error)
 }
 
 // Start runs it until ctx ends or Stop is called.
@@ -135,6 +138,15 @@ func (s Spillway) Start(ctx context.Context) (OwnServer, error) {
 func (o *own) OriginURL() string { return o.ready.Origin }
 func (o *own) BusURL() string    { return o.ready.NATS }
 func (o *own) RouterURL() string { return o.ready.Router }
+
+func (o *own) CPUSeconds() (server, sessioniser float64, err error) {
+	u, err := procstat.Tree(o.process.PID())
+	if err != nil || o.sessioniser == nil {
+		return u.CPUSeconds, 0, err
+	}
+	s, err := procstat.Tree(o.sessioniser.PID())
+	return u.CPUSeconds, s.CPUSeconds, err
+}
 
 type own struct {
 	process *child.Process
