@@ -91,7 +91,9 @@ func fill(t testing.TB, conn driver.Conn, now time.Time) {
 	insert("hops (time, app, stream, rendition, track, epoch, msn, part, hop, cdn, server, delay_ms, failed, reason)",
 		[]any{now.Add(-time.Minute), "live", "demo", "src", "video", uint32(1), uint64(7), int32(0), "stored", "", "ingest-1", 4.0, uint8(0), ""},
 		[]any{now.Add(-time.Minute), "live", "demo", "src", "video", uint32(1), uint64(7), int32(0), "edge", "a", "edge-a", 20.0, uint8(0), ""},
-		[]any{now.Add(-time.Minute), "live", "demo", "src", "video", uint32(1), uint64(7), int32(0), "edge", "b", "edge-b", nil, uint8(1), "404"})
+		[]any{now.Add(-time.Minute), "live", "demo", "src", "video", uint32(1), uint64(7), int32(0), "edge", "b", "edge-b", nil, uint8(1), "404"},
+		[]any{now.Add(-time.Minute), "live", "demo", "src", "video", uint32(1), uint64(8), int32(0), "edge", "b", "edge-b", nil, uint8(1), "404"},
+		[]any{now.Add(-time.Minute), "live", "demo", "src", "video", uint32(1), uint64(7), int32(0), "edge", "c", "edge-c", 900.0, uint8(0), ""})
 	insert("decisions (time, kind, id, app, stream, session_id, previous, chosen, probability, reason_code)",
 		[]any{now.Add(-time.Minute), "dispatch", "d1", "live", "demo", "s-a-0", "", "a", 1.0, "affinity"}, []any{now.Add(-2 * time.Minute), "steering", "d2", "live", "demo", "s2", "a", "b", 1.0, "spill"})
 	none := map[string]string{}
@@ -257,6 +259,16 @@ func TestEveryPanel(t *testing.T) {
 		_, rows := run(t, panel(t, "cdn-spend").SQL, All())
 		if got := fmt.Sprint(deref(rows[0][0]), deref(rows[0][2]), deref(rows[0][3]), deref(rows[1][2])); len(rows) != 2 || got != "a0.5 0.3 0.25" {
 			t.Errorf("%d rows: %s", len(rows), got)
+		}
+	})
+	t.Run("bad hops", func(t *testing.T) {
+		_, rows := run(t, panel(t, "cdn-hops").SQL, All())
+		var got []string
+		for _, r := range rows {
+			got = append(got, fmt.Sprint(deref(r[0]), "/", deref(r[1]), "/", deref(r[2])))
+		}
+		if want := []string{"stored//", "edge/a/", "edge/b/failing", "edge/c/slow"}; !slices.Equal(got, want) {
+			t.Errorf("hops %v, want %v", got, want)
 		}
 	})
 	t.Run("faulty CDN", func(t *testing.T) {

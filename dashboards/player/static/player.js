@@ -216,11 +216,12 @@ function play(d) {
       xhr.open('GET', url + '&bl=' + ms, true);
     },
     audioStreamController: promptAudio(Hls.DefaultConfig.audioStreamController),
-    // No rr events: with five parts a second and track they would be most of
-    // the telemetry, and the edges' logs say the same with the server's clock.
+    // No rr events unless the page is asked for them (?responses=1): with five parts
+    // a second and track they would be most of the telemetry, and the edges' logs
+    // say the same with the server's clock. They tell when parts reached the player.
     cmcd: {
       version: 2, sessionId: d.session_id, contentId: d.content_id,
-      eventTargets: [{ url: d.telemetry, events: ['ps', 't', 'e', 'bc', 'pr'], interval: 5, batchSize: 1 }],
+      eventTargets: [{ url: d.telemetry, events: ['ps', 't', 'e', 'bc', 'pr', ...(params.get('responses') === '1' ? ['rr'] : [])], interval: 5, batchSize: 1 }],
     },
   };
   if (number(p.live_sync_duration_s)) config.liveSyncDuration = number(p.live_sync_duration_s);
