@@ -140,6 +140,7 @@ func TestThreeRegions(t *testing.T) {
 	end()
 	same(t, got, a.Origins+"/live/watched/src/video/")
 
+	const segment = `(?m)^([0-9]+-[0-9]+\.m4s)$`
 	// listed waits until a playlist of region c has what is looked for.
 	listed := func(path, what string) (uri string) {
 		within(t, time.Minute, "region c lists "+what+" in "+path, func() error {
@@ -156,27 +157,39 @@ func TestThreeRegions(t *testing.T) {
 		})
 		return uri
 	}
-	// alike checks that both regions serve the same bytes under a name.
-	alike := func(path string) {
-		one, want, err1 := httpGet(a.Origins + path)
-		two, got, err2 := httpGet(c.Origins + path)
-		if err1 != nil || err2 != nil || one != 200 || two != 200 || got != want || got == "" {
-			t.Errorf("%s: region a answers %d with %d bytes (%v), region c %d with %d (%v)", path, one, len(want), err1, two, len(got), err2)
+	// alike checks that both regions serve the same bytes under a name, once that of the publisher has been asked for the stream.
+	alike := func(t *testing.T, dir, playlist string) {
+		t.Helper()
+		name := listed(dir+playlist, segment)
+		code, got, err := httpGet(c.Origins + dir + name)
+		if err != nil || code != 200 || got == "" {
+			t.Fatalf("%s in region c: %d with %d bytes, %v", name, code, len(got), err)
+		}
+		var want string
+		within(t, time.Minute, "region a serves "+name, func() error {
+			if code, _, err := httpGet(a.Origins + dir + playlist); err != nil || code != 200 {
+				return fmt.Errorf("its playlist: %d %w", code, err)
+			}
+			if code, want, err = httpGet(a.Origins + dir + name); err != nil || code != 200 {
+				return fmt.Errorf("%d %w", code, err)
+			}
+			return nil
+		})
+		if got != want {
+			t.Errorf("%s has %d bytes in region c and %d others in region a", name, len(got), len(want))
 		}
 	}
-	const segment = `(?m)^([0-9]+-[0-9]+\.m4s)$`
 	t.Run("rendition", func(t *testing.T) {
 		listed("/live/made/src/video/playlist.m3u8", "#EXT-X-PART:") // who watches it has it made
 		listed("/live/made/multivariant.m3u8", "64p")
-		alike("/live/made/64p/video/" + listed("/live/made/64p/video/playlist.m3u8", segment))
+		alike(t, "/live/made/64p/video/", "playlist.m3u8")
 	})
 	t.Run("encrypted", func(t *testing.T) {
-		uri := listed("/live/sealed/src/video/playlist.m3u8", segment)
 		listed("/live/sealed/src/video/playlist.m3u8", "#EXT-X-KEY:METHOD=SAMPLE-AES")
-		alike("/live/sealed/src/video/" + uri)
+		alike(t, "/live/sealed/src/video/", "playlist.m3u8")
 	})
 	t.Run("recorded", func(t *testing.T) {
-		alike("/live/watched/src/video/" + listed("/live/watched/src/video/dvr.m3u8", segment))
+		alike(t, "/live/watched/src/video/", "dvr.m3u8")
 	})
 }
 

@@ -71,6 +71,7 @@ func (v *view) load(ctx context.Context, t track) error {
 			}
 		}
 		for _, it := range v.pending(pl, pos) {
+			it.uri = resolve(pl.base, it.uri)
 			if err = v.fetch(a, t, p, it, first); err != nil {
 				break
 			}
@@ -126,7 +127,7 @@ func (v *view) reload(ctx context.Context, t track, p *pathway, last *media) (*m
 	if err != nil {
 		return nil, err
 	}
-	m, err := parseMedia(text, base)
+	m, err := parseMedia(text, base, !v.c.WholeSegments)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", base.Path, err)
 	}

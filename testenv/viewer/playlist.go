@@ -100,12 +100,12 @@ func parseMultivariant(text string, base *url.URL) (*multivariant, error) {
 
 // media is a media playlist.
 type media struct {
+	base               *url.URL // that addresses are relative to
 	target, partTarget time.Duration
 	holdBack, partHold time.Duration
 	canBlock, ended    bool
 	segments           []segment
 	skipped            int
-	mapURI             string
 	lastMSN            int64
 	partsOfLast        int // parts of the last segment, if it is incomplete; otherwise 0
 	lastComplete       bool
@@ -114,7 +114,7 @@ type media struct {
 
 type segment struct {
 	msn      int64
-	uri      string // empty while incomplete
+	uri      string // as listed; empty while incomplete
 	at       time.Time
 	dur      time.Duration
 	parts    []part
@@ -128,12 +128,16 @@ type part struct {
 	gap         bool
 }
 
-func parseMedia(text string, base *url.URL) (*media, error) {
+// parseMedia reads a media playlist; without parts it only adds up how long those
+// of the segment that is not complete are. Addresses stay as they are listed: of
+// hundreds one is asked for.
+func parseMedia(text string, base *url.URL, parts bool) (*media, error) {
 	if !strings.HasPrefix(text, "#EXTM3U") {
 		return nil, errors.New("not a playlist: it does not start with #EXTM3U")
 	}
-	m := &media{}
+	m := &media{base: base}
 	var cur segment
+	listed := 0         // parts of cur
 	var clock time.Time // program date time of the next segment, if known
 	var extinf time.Duration
 	msn := int64(0)
@@ -150,25 +154,38 @@ func parseMedia(text string, base *url.URL) (*media, error) {
 		case "#EXT-X-MEDIA-SEQUENCE":
 			msn, _ = strconv.ParseInt(value, 10, 64)
 		case "#EXT-X-PART-INF":
-			m.partTarget = seconds(attributes(value)["PART-TARGET"])
+			m.partTarget = seconds(attribute(value, "PART-TARGET"))
 		case "#EXT-X-SERVER-CONTROL":
 			a := attributes(value)
 			m.canBlock = a["CAN-BLOCK-RELOAD"] == "YES"
 			m.holdBack, m.partHold = seconds(a["HOLD-BACK"]), seconds(a["PART-HOLD-BACK"])
 		case "#EXT-X-SKIP":
-			k, _ := strconv.ParseInt(attributes(value)["SKIPPED-SEGMENTS"], 10, 32)
+			k, _ := strconv.ParseInt(attribute(value, "SKIPPED-SEGMENTS"), 10, 32)
 			m.skipped, msn = int(k), msn+k
-		case "#EXT-X-MAP":
-			m.mapURI = resolve(base, attributes(value)["URI"])
 		case "#EXT-X-PROGRAM-DATE-TIME":
 			if t, err := time.Parse(time.RFC3339Nano, value); err == nil {
 				clock = t
 			}
 		case "#EXT-X-PART":
-			a := attributes(value)
-			cur.parts = append(cur.parts, part{
-				uri: resolve(base, a["URI"]), dur: seconds(a["DURATION"]), independent: a["INDEPENDENT"] == "YES", gap: a["GAP"] == "YES",
+			listed++
+			if !parts {
+				cur.dur += seconds(attribute(value, "DURATION"))
+				continue
+			}
+			var p part
+			eachAttribute(value, func(name, v string) {
+				switch name {
+				case "URI":
+					p.uri = v
+				case "DURATION":
+					p.dur = seconds(v)
+				case "INDEPENDENT":
+					p.independent = v == "YES"
+				case "GAP":
+					p.gap = v == "YES"
+				}
 			})
+			cur.parts, cur.dur = append(cur.parts, p), cur.dur+p.dur
 		case "#EXTINF":
 			d, _, _ := strings.Cut(value, ",")
 			extinf = seconds(d)
@@ -178,20 +195,17 @@ func parseMedia(text string, base *url.URL) (*media, error) {
 			if line == "" || strings.HasPrefix(line, "#") {
 				continue
 			}
-			cur.msn, cur.at, cur.uri, cur.dur, cur.complete = msn, clock, resolve(base, line), extinf, true
+			cur.msn, cur.at, cur.uri, cur.dur, cur.complete = msn, clock, line, extinf, true
 			m.segments = append(m.segments, cur)
 			if !clock.IsZero() {
 				clock = clock.Add(extinf)
 			}
-			msn, cur = msn+1, segment{}
+			msn, cur, listed = msn+1, segment{}, 0
 		}
 	}
-	if len(cur.parts) > 0 {
+	if listed > 0 {
 		cur.msn, cur.at = msn, clock
-		for _, p := range cur.parts {
-			cur.dur += p.dur
-		}
-		m.partsOfLast = len(cur.parts)
+		m.partsOfLast = listed
 		m.segments = append(m.segments, cur)
 	}
 	if len(m.segments) == 0 {
@@ -236,6 +250,21 @@ func resolve(base *url.URL, ref string) string {
 // attributes reads an attribute list; quotes are taken off.
 func attributes(s string) map[string]string {
 	out := map[string]string{}
+	eachAttribute(s, func(name, value string) { out[name] = value })
+	return out
+}
+
+// attribute is one of a list; empty where it is not there.
+func attribute(s, name string) (value string) {
+	eachAttribute(s, func(n, v string) {
+		if n == name {
+			value = v
+		}
+	})
+	return value
+}
+
+func eachAttribute(s string, f func(name, value string)) {
 	for s != "" {
 		name, rest, ok := strings.Cut(s, "=")
 		if !ok {
@@ -251,8 +280,7 @@ func attributes(s string) map[string]string {
 		} else {
 			value, rest, _ = strings.Cut(rest, ",")
 		}
-		out[strings.TrimSpace(name)] = value
+		f(strings.TrimSpace(name), value)
 		s = rest
 	}
-	return out
 }

@@ -46,15 +46,19 @@ func TestReadsOurPlaylists(t *testing.T) {
 		{Epoch: 1, MSN: 7, InitID: strings.Repeat("0", 32), WallUnixUs: wall.UnixMicro(), Parts: parts, Complete: true},
 		{Epoch: 1, MSN: 8, InitID: strings.Repeat("0", 32), WallUnixUs: wall.Add(380 * time.Millisecond).UnixMicro(), Parts: parts[:1]},
 	}}
-	x, err := parseMedia(string(list.Append(nil)), base(t, "http://a/t/1/live/x/src/video/playlist.m3u8"))
+	x, err := parseMedia(string(list.Append(nil)), base(t, "http://a/t/1/live/x/src/video/playlist.m3u8"), true)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if !x.canBlock || x.partHold != time.Second || x.lastMSN != 8 || x.partsOfLast != 1 || x.lastComplete || !x.edge.Equal(wall.Add(580*time.Millisecond)) {
 		t.Errorf("%+v", x)
 	}
-	if s := x.segments[0]; !s.complete || s.msn != 7 || s.uri != "http://a/t/1/live/x/src/video/1-7.m4s" || len(s.parts) != 2 || !s.parts[0].independent || s.parts[1].uri != "http://a/t/1/live/x/src/video/1-7.1.m4s" {
+	if s := x.segments[0]; !s.complete || s.msn != 7 || resolve(x.base, s.uri) != "http://a/t/1/live/x/src/video/1-7.m4s" || len(s.parts) != 2 || !s.parts[0].independent || resolve(x.base, s.parts[1].uri) != "http://a/t/1/live/x/src/video/1-7.1.m4s" {
 		t.Errorf("%+v", s)
+	}
+	whole, err := parseMedia(string(list.Append(nil)), x.base, false)
+	if err != nil || len(whole.segments) != 2 || whole.partsOfLast != 1 || whole.lastMSN != 8 || whole.lastComplete || !whole.edge.Equal(x.edge) || len(whole.segments[1].parts) != 0 {
+		t.Errorf("without parts: %+v, %v", whole, err)
 	}
 	if msn, part := x.next(true); msn != 8 || part != 1 {
 		t.Errorf("next %d.%d", msn, part)
@@ -107,7 +111,7 @@ func FuzzPlaylists(f *testing.F) {
 		if m, err := parseMultivariant(text, u); err == nil && (m.paths[m.first] == nil || len(m.order) == 0) {
 			t.Error("a multivariant playlist without a first pathway")
 		}
-		if m, err := parseMedia(text, u); err == nil {
+		if m, err := parseMedia(text, u, len(text)%2 == 0); err == nil {
 			v := &view{}
 			pos, _ := v.start(m, m.edge, false)
 			for _, it := range v.pending(m, pos) {

@@ -20,12 +20,17 @@ import (
 )
 
 const (
-	tick = 200 * time.Millisecond
+	// tick is how often the player is moved on, slowTick where its buffer is seconds
+	// long. Moments are exact whatever it is.
+	tick, slowTick = 200 * time.Millisecond, 500 * time.Millisecond
 	// As hls.js waits for a first byte, a whole playlist, a whole fragment.
 	firstByteTimeout = 10 * time.Second
 	playlistTimeout  = 20 * time.Second
 	mediaTimeout     = 120 * time.Second
 )
+
+// buffers are what media is read into; most segments fit in two.
+var buffers = sync.Pool{New: func() any { b := make([]byte, 64<<10); return &b }}
 
 // view is one playback session.
 type view struct {
@@ -207,7 +212,11 @@ func (v *view) newAnchor(ctx context.Context) {
 
 // tick moves the player on, reports at intervals, and keeps near the live edge.
 func (v *view) tick(ctx context.Context) error {
-	t := time.NewTicker(tick)
+	every := tick
+	if v.c.WholeSegments {
+		every = slowTick
+	}
+	t := time.NewTicker(every)
 	defer t.Stop()
 	nextReport := time.Now().Add(v.c.ReportEvery)
 	for {
@@ -330,7 +339,10 @@ func (v *view) get(ctx context.Context, u string, timeout time.Duration, keep bo
 		b, err = io.ReadAll(io.LimitReader(res.Body, 4<<20))
 		text, n = string(b), int64(len(b))
 	} else {
-		n, err = io.Copy(io.Discard, res.Body)
+		buf := buffers.Get().(*[]byte)
+		// The wrapper hides io.Discard's own, smaller buffer.
+		n, err = io.CopyBuffer(struct{ io.Writer }{io.Discard}, res.Body, *buf)
+		buffers.Put(buf)
 	}
 	took := time.Since(begin)
 	bad := (err != nil || res.StatusCode != http.StatusOK) && outer.Err() == nil
