@@ -216,7 +216,8 @@ func (c *Chart) extent() (x0, x1, y0, y1 float64) {
 		low, high = 0, 1
 	}
 	room := 0.05 * (high - low)
-	if room == 0 {
+	if high-low <= 1e-9*max(math.Abs(high), math.Abs(low)) {
+		// Values that differ in rounding only; narrower than that, ticks could not be told apart.
 		room = max(math.Abs(high), 1) * 0.05
 	}
 	return x0, x1, low - room, high + room
@@ -266,6 +267,9 @@ func thin(x, y []float64) [][2]float64 {
 	return out
 }
 
+// maxTicks is more than any range needs.
+const maxTicks = 10
+
 // ticks are round numbers between two ends, about five.
 func ticks(from, to float64) []float64 {
 	raw := (to - from) / 5
@@ -276,9 +280,15 @@ func ticks(from, to float64) []float64 {
 			break
 		}
 	}
+	// Counted, not added up to an end: where a step is less than the numbers' precision, adding it changes nothing.
+	first := math.Ceil(from / step)
+	n := math.Floor(to/step+1e-9) - first
+	if !(n >= 0 && n <= maxTicks) {
+		return nil // ends too close together, or not finite
+	}
 	var out []float64
-	for x := math.Ceil(from/step) * step; x <= to+step*1e-9; x += step {
-		out = append(out, x+0) // no -0
+	for i := range int(n) + 1 {
+		out = append(out, (first+float64(i))*step+0) // no -0
 	}
 	return out
 }

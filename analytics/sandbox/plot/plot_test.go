@@ -69,3 +69,24 @@ func TestPageChart(t *testing.T) {
 		t.Errorf("ticks %v", d)
 	}
 }
+
+// TestNarrowRange: values that differ in their last digit have an axis, and few ticks.
+func TestNarrowRange(t *testing.T) {
+	next := math.Nextafter(3000, 4000)
+	c := Chart{Fit: true, Lines: []Line{{X: []float64{1, 2}, Y: []float64{3000, next}}}}
+	if f := c.frame(); f.y1-f.y0 < 1 {
+		t.Errorf("the axis is from %v to %v", f.y0, f.y1)
+	}
+	if svg := string(c.SVG()); len(svg) > 10_000 || strings.Contains(svg, "NaN") {
+		t.Errorf("picture of %d bytes: %.2000s", len(svg), svg)
+	}
+	for _, ends := range [][2]float64{{3000, next}, {-next, -3000}, {5, 5}, {0, math.Inf(1)}, {math.NaN(), 1}, {0, 1}, {-3, 4}, {0.1, 0.7}, {1e6, 1e6 + 1}} {
+		got := ticks(ends[0], ends[1])
+		if len(got) > maxTicks+1 {
+			t.Errorf("%d ticks from %v to %v", len(got), ends[0], ends[1])
+		}
+		if d := ends[1] - ends[0]; d > 1e-6 && d < 10 && (len(got) < 3 || got[0] < ends[0] || got[len(got)-1] > ends[1]) {
+			t.Errorf("ticks from %v to %v are %v", ends[0], ends[1], got)
+		}
+	}
+}
