@@ -27,7 +27,7 @@ func (c *commands) experimentCommand() *ffcli.Command {
 		c.experimentMove("start", "let a draft assign sessions", (*control.Control).Start),
 		c.experimentMove("stop", "end assignment; sessions that play keep their arm", (*control.Control).Stop),
 		c.experimentCover(), c.experimentDecide(), c.experimentRollOut(), c.experimentStatus(), c.experimentHistory(), c.experimentRemove(),
-		c.experimentReport(),
+		c.experimentReport(), c.experimentDemo(),
 	)
 }
 

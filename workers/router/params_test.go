@@ -39,6 +39,11 @@ func TestArmParametersAreObeyed(t *testing.T) {
 		if got := fmt.Sprint(d.Candidates[0].CDN, " ", len(d.Neighbours)); got != want {
 			t.Fatalf("arm %s: first CDN and neighbours %s, want %s", arm, got, want)
 		}
+		if !seen[arm] { // steering obeys the same
+			if a := r.get(t, "/v1/steering?s="+d.Token); !strings.Contains(a.body, `["`+want[:1]+`"`) {
+				t.Errorf("arm %s is steered by %s, want %s first", arm, a.body, want[:1])
+			}
+		}
 		seen[arm] = true
 	}
 	if len(seen) != 2 {

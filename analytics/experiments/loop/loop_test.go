@@ -109,6 +109,22 @@ func check(t *testing.T, js jetstream.JetStream, name string) *schemas.Experimen
 	return c
 }
 
+// runs starts a loop, which ends with the test at the latest.
+func runs(t *testing.T, s loop.Settings) (stop func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- s.Run(ctx) }()
+	stop = sync.OnceFunc(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	t.Cleanup(stop)
+	return stop
+}
+
 // Without data nothing happens and that is said; a harmful experiment is
 // stopped for good and its webhook told; a harmless one covers more.
 func TestLoop(t *testing.T) {
@@ -138,17 +154,8 @@ func TestLoop(t *testing.T) {
 	harmful := begin("harmful", nil)
 	harmless := begin("harmless", &schemas.Ramp{Steps: []float64{0.5, 1}, HoldHours: 1e-9})
 
-	run, stop := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() {
-		done <- loop.Settings{JS: b.JS, Conn: b.Conn, ClickHouse: conn, Every: 300 * time.Millisecond, Watermark: time.Nanosecond, Stale: time.Hour}.Run(run)
-	}()
-	defer func() {
-		stop()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	}()
+	settings := loop.Settings{JS: b.JS, Conn: b.Conn, ClickHouse: conn, Every: 300 * time.Millisecond, Watermark: time.Nanosecond, Stale: time.Hour}
+	stop := runs(t, settings)
 	await.True(t, "both are held for want of data", func() bool {
 		return strings.Contains(check(t, b.JS, "harmful").Held, "no session") && strings.Contains(check(t, b.JS, "harmless").Held, "no session")
 	})
@@ -157,8 +164,11 @@ func TestLoop(t *testing.T) {
 			t.Fatalf("changed without data: %+v, %v", now, err)
 		}
 	}
+	// It restarts in the middle: nothing of what it knows is in memory alone.
+	stop()
 	plant(t, conn, harmless, 3000, 1)
 	plant(t, conn, harmful, 3000, 3)
+	runs(t, settings)
 	await.True(t, "the harmful one is stopped", func() bool {
 		x, err := people.Get(ctx, "harmful")
 		return err == nil && x.Status == schemas.ExperimentStopped && x.ChangedBy == loop.By && strings.Contains(x.ChangeReason, "arm test harms stall_ratio")
@@ -173,6 +183,7 @@ func TestLoop(t *testing.T) {
 	await.True(t, "the check says that the ramp is over", func() bool { return check(t, b.JS, "harmless").Next == "the ramp is complete" })
 }
 
+// Old data, and none at all because ClickHouse is gone, stop nothing.
 func TestWithoutClickHouseNothingIsJudged(t *testing.T) {
 	b := bustest.Start(t)
 	s, conn := tablestest.Start(t)
@@ -190,19 +201,17 @@ func TestWithoutClickHouseNothingIsJudged(t *testing.T) {
 		t.Fatal(err)
 	}
 	plant(t, conn, x, 3000, 3) // it would be stopped at once
+	settings := loop.Settings{JS: b.JS, Conn: b.Conn, ClickHouse: conn, Every: 300 * time.Millisecond, Watermark: time.Nanosecond, Stale: time.Minute}
+	stop := runs(t, settings)
+	await.True(t, "it is held for old data", func() bool { return strings.Contains(check(t, b.JS, "x").Held, "the newest data is") })
+	stop()
 	if err := s.Stop(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	run, stop := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() {
-		done <- loop.Settings{JS: b.JS, Conn: b.Conn, ClickHouse: conn, Every: 300 * time.Millisecond, Stale: time.Hour}.Run(run)
-	}()
+	settings.Stale = time.Hour
+	stop = runs(t, settings)
 	await.True(t, "it is held", func() bool { return strings.Contains(check(t, b.JS, "x").Held, "ClickHouse does not answer") })
 	stop()
-	if err := <-done; err != nil {
-		t.Error(err)
-	}
 	if x, err := people.Get(t.Context(), "x"); err != nil || x.Status != schemas.ExperimentRunning {
 		t.Errorf("status %+v, %v", x, err)
 	}
