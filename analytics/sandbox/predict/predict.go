@@ -325,6 +325,7 @@ func SelfCheck(rec *Recording, s Settings) (logErrors []float64, err error) {
 			}
 		}
 		o.people(factors)
+		o.shrink()
 		mine, _, err := m.run(m.asRecorded())
 		if err != nil {
 			return nil, err

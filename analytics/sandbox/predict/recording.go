@@ -40,6 +40,9 @@ type Session struct {
 	Bytes          float64 `json:"bytes"`
 	// ThroughputBps is the mean that the player measured; 0: not known.
 	ThroughputBps float64 `json:"throughput_bps"`
+	// Requests for media, and how many of them failed, as edges log them; 0: not known.
+	Requests      float64 `json:"requests,omitempty"`
+	RequestErrors float64 `json:"request_errors,omitempty"`
 }
 
 // Recording is traffic as it was, with the CDNs and the player it ran on.
@@ -77,7 +80,7 @@ func (r *Recording) check() error {
 	started, stalled, measured := 0, 0, 0
 	for i := range r.Sessions {
 		s := &r.Sessions[i]
-		for _, x := range []float64{s.AtSec, s.WatchSec, s.Probability, s.FirstScreenSec, s.PlayedSec, s.StalledSec, s.LatencySec, s.Bytes, s.ThroughputBps} {
+		for _, x := range []float64{s.AtSec, s.WatchSec, s.Probability, s.FirstScreenSec, s.PlayedSec, s.StalledSec, s.LatencySec, s.Bytes, s.ThroughputBps, s.Requests, s.RequestErrors} {
 			if math.IsNaN(x) || math.IsInf(x, 0) || x < 0 {
 				return fmt.Errorf("session %d, %.64q: a number is negative or none", i+1, s.ID)
 			}
@@ -124,6 +127,7 @@ type model struct {
 	hold    float64
 	seed    uint64
 	seconds float64
+	noise   measuringNoise
 	// fitHours are session-hours simulated to fit it.
 	fitHours float64
 }
@@ -153,7 +157,7 @@ func fit(r *Recording, seed uint64) (*model, error) {
 	factors := m.paths()
 	m.people(factors)
 	few := m.sample(calibrateOn)
-	if err := few.calibrate(); err != nil {
+	if err := few.calibrate(m); err != nil {
 		return nil, err
 	}
 	m.sigma, m.hold, m.cdns, m.fitHours = few.sigma, few.hold, few.cdns, few.fitHours
@@ -201,6 +205,7 @@ func (m *model) paths() [][]float64 {
 			factors[c][p] /= prior + count[c][p]
 		}
 	}
+	errs := m.errorRatios()
 	for p := range np {
 		best := math.Inf(-1)
 		for c := range n {
@@ -213,7 +218,7 @@ func (m *model) paths() [][]float64 {
 	for c := range n {
 		x := sandbox.CDN{CDN: m.rec.CDNs[c]}
 		for p := range np {
-			x.Paths = append(x.Paths, sandbox.Path{RTTSec: 0.04, Factor: factors[c][p]})
+			x.Paths = append(x.Paths, sandbox.Path{RTTSec: 0.04, Factor: factors[c][p], ErrorRatio: errs[c][p]})
 		}
 		m.cdns = append(m.cdns, x)
 	}

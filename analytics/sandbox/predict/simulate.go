@@ -12,6 +12,7 @@ type totals struct {
 	played, stalled, stalls, first, started, latency, bytes float64
 	cdn                                                     int
 	probability                                             float64
+	bps                                                     float64 // throughput as the player measured it
 }
 
 // question is what to simulate: nil and zero fields are as recorded.
@@ -52,7 +53,7 @@ func (m *model) run(q question) ([]totals, *sandbox.Result, error) {
 		},
 		Each: func(o *sandbox.Outcome) {
 			x := &out[where[o.Viewer.Seed]]
-			*x = totals{played: o.PlayedSec, stalled: o.StalledSec, stalls: float64(o.Stalls), latency: o.LatencySec * o.PlayedSec, bytes: o.Bytes, cdn: o.CDN, probability: o.Probability}
+			*x = totals{played: o.PlayedSec, stalled: o.StalledSec, stalls: float64(o.Stalls), latency: o.LatencySec * o.PlayedSec, bytes: o.Bytes, cdn: o.CDN, probability: o.Probability, bps: o.ThroughputBps}
 			if o.Started {
 				x.first, x.started = o.FirstScreenSec, 1
 			}

@@ -20,7 +20,8 @@ SELECT s.session_id, s.viewer_id, toFloat64(toUnixTimestamp64Milli(s.first_time)
 	toString(s.region), toString(s.isp), if(ifNull(d.chosen, '') = '', toString(s.cdn), ifNull(d.chosen, '')), ifNull(d.probability, 0),
 	toBool(ifNull(s.starts, 0) > 0), ifNull(s.startup_ms / nullIf(s.starts, 0) / 1000, 0), ifNull(s.played_ms, 0) / 1000, ifNull(s.stalled_ms, 0) / 1000,
 	toInt64(ifNull(s.stalls, 0)), ifNull(s.latency_mean_ms, 0) / 1000,
-	if(ifNull(s.request_bytes, 0) > 0, toFloat64(ifNull(s.request_bytes, 0)), ifNull(s.bitrate_kbps, 0) * ifNull(s.played_ms, 0) / 8), ifNull(t.bps, 0)
+	if(ifNull(s.request_bytes, 0) > 0, toFloat64(ifNull(s.request_bytes, 0)), ifNull(s.bitrate_kbps, 0) * ifNull(s.played_ms, 0) / 8), ifNull(t.bps, 0),
+	toFloat64(ifNull(s.requests, 0)), toFloat64(ifNull(s.request_errors, 0))
 FROM {db}.v_sessions AS s
 LEFT JOIN (
 	SELECT session_id, argMin(toString(chosen), time) AS chosen, argMin(probability, time) AS probability FROM {db}.decisions
@@ -49,7 +50,7 @@ func ClickHouse(ctx context.Context, conn driver.Conn, database string, from, to
 		var started bool
 		var stalls int64
 		if err := rows.Scan(&s.ID, &s.Viewer, &s.AtSec, &s.WatchSec, &s.Region, &s.ISP, &s.CDN, &s.Probability, &started, &s.FirstScreenSec,
-			&s.PlayedSec, &s.StalledSec, &stalls, &s.LatencySec, &s.Bytes, &s.ThroughputBps); err != nil {
+			&s.PlayedSec, &s.StalledSec, &stalls, &s.LatencySec, &s.Bytes, &s.ThroughputBps, &s.Requests, &s.RequestErrors); err != nil {
 			return nil, fmt.Errorf("read sessions from ClickHouse: %w", err)
 		}
 		s.Started, s.Stalls = started, int(stalls)

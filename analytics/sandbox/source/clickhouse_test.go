@@ -50,7 +50,7 @@ func TestClickHouse(t *testing.T) {
 	}
 	s := r.Sessions[0]
 	if s.ID != "s1" || s.Viewer != "v" || s.CDN != "a" || s.Probability != 0.25 || !s.Started || s.FirstScreenSec != 0.4 || s.PlayedSec != 20 || s.StalledSec != 1 ||
-		s.Stalls != 2 || s.LatencySec != 2 || s.Bytes != 2000 || s.WatchSec != 40 || s.ThroughputBps != 5e6 {
+		s.Stalls != 2 || s.LatencySec != 2 || s.Bytes != 2000 || s.WatchSec != 40 || s.ThroughputBps != 5e6 || s.Requests != 2 || s.RequestErrors != 0 {
 		t.Errorf("%+v", s)
 	}
 	// What is exported says the same.

@@ -108,7 +108,7 @@ func throughputs(dir string) (map[string]float64, error) {
 // sessionColumns of v_sessions: texts, then numbers in the order of sessionOf.
 var sessionColumns = []string{
 	"session_id", "viewer_id", "region", "isp", "cdn",
-	"final", "first_time", "last_time", "starts", "startup_ms", "played_ms", "stalled_ms", "stalls", "latency_mean_ms", "request_bytes", "bitrate_kbps",
+	"final", "first_time", "last_time", "starts", "startup_ms", "played_ms", "stalled_ms", "stalls", "latency_mean_ms", "request_bytes", "bitrate_kbps", "requests", "request_errors",
 }
 
 func sessionsOf(t table, first map[string]decision, bps map[string]float64) ([]predict.Session, error) {
@@ -143,7 +143,7 @@ func sessionsOf(t table, first map[string]decision, bps map[string]float64) ([]p
 		if s.Bytes = n[9]; s.Bytes <= 0 {
 			s.Bytes = n[10] * n[5] / 8
 		}
-		s.ThroughputBps = bps[s.ID]
+		s.ThroughputBps, s.Requests, s.RequestErrors = bps[s.ID], n[11], n[12]
 		out = append(out, s)
 		return nil
 	})

@@ -196,6 +196,7 @@ func record(w sandbox.World, p *policy.Policy, seed uint64, sessions int) (*pred
 			ID: o.ID, AtSec: o.Viewer.AtSec, WatchSec: min(o.Viewer.WatchSec, w.Seconds-o.Viewer.AtSec), Region: place.Region, ISP: place.ISP,
 			CDN: w.CDNs[o.CDN].Name, Probability: o.Probability, Started: o.Started, FirstScreenSec: o.FirstScreenSec,
 			PlayedSec: o.PlayedSec, StalledSec: o.StalledSec, Stalls: o.Stalls, LatencySec: o.LatencySec, Bytes: o.Bytes, ThroughputBps: o.ThroughputBps,
+			Requests: float64(o.Requests), RequestErrors: float64(o.Errors),
 		})
 	}
 	res, err := sandbox.Run(w)
