@@ -54,7 +54,9 @@ type Server struct {
 	// ClickHouse is only read.
 	ClickHouse driver.Conn
 	Database   string // default spillway
-	Logger     *slog.Logger
+	// Keep is how long a report is shown before it is made anew; default 30 s.
+	Keep   time.Duration
+	Logger *slog.Logger
 
 	mu    sync.Mutex
 	kept  map[string]*keptReport // by experiment and revision
@@ -153,7 +155,7 @@ func (s *Server) execute(name string, v any) (template.HTML, error) {
 // errDraft says that there is nothing to report on.
 var errDraft = errors.New("it has not begun: there is nothing to report yet")
 
-// report gives the report of an experiment, at most half a minute old.
+// report gives the report of an experiment, at most Keep old.
 func (s *Server) report(ctx context.Context, name string) (*report.Report, error) {
 	x, err := (&control.Control{JS: s.JS}).Get(ctx, name)
 	if err != nil {
@@ -169,7 +171,7 @@ func (s *Server) report(ctx context.Context, name string) (*report.Report, error
 		s.kept, s.slots = map[string]*keptReport{}, make(chan struct{}, atOnce)
 	}
 	k := s.kept[key]
-	if k == nil || time.Since(k.at) > keptFor {
+	if k == nil || time.Since(k.at) > cmp.Or(s.Keep, keptFor) {
 		if len(s.kept) >= maxKept {
 			clear(s.kept)
 		}

@@ -30,7 +30,7 @@ const token = "sesame"
 // serve runs a console with the pages of experiments.
 func serve(t *testing.T, js jetstream.JetStream, conn driver.Conn, dsn string) string {
 	t.Helper()
-	c, err := console.New(console.Settings{JetStream: js, ClickHouse: dsn, AdminToken: token, Experiments: &web.Server{JS: js, ClickHouse: conn}})
+	c, err := console.New(console.Settings{JetStream: js, ClickHouse: dsn, AdminToken: token, Experiments: &web.Server{JS: js, ClickHouse: conn, Keep: time.Second}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -160,7 +160,7 @@ func TestPages(t *testing.T) {
 		}
 	}
 	var r report.Report
-	await.True(t, "a report of both arms", func() bool { // at most half a minute old
+	await.True(t, "a report of both arms", func() bool { // at most a second old
 		status, text := ask(t, "GET", url+"/v1/experiments/delay/report.json", "", "")
 		r = report.Report{}
 		return status == 200 && json.Unmarshal([]byte(text), &r) == nil && len(r.Arms) == 2 && r.Arms[0].Exposed == 300 && r.Arms[1].Sessions == 300
