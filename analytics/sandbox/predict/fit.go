@@ -171,7 +171,7 @@ func (m *model) calibrate(whole *model) error {
 	if err := m.calibrateRTT(); err != nil {
 		return err
 	}
-	if err := m.calibrateAccess(5, 3); err != nil {
+	if err := m.calibrateAccess(4, 2); err != nil {
 		return err
 	}
 	noise, err := m.measuringNoise()
@@ -181,7 +181,7 @@ func (m *model) calibrate(whole *model) error {
 	whole.noise = noise
 	whole.shrink()
 	m.viewers = whole.sampled(len(m.viewers))
-	if err := m.calibrateAccess(5, 3, 3, 5); err != nil {
+	if err := m.calibrateAccess(5, 2, 2, 4); err != nil {
 		return err
 	}
 	return m.calibrateRTT()

@@ -35,7 +35,7 @@ type Settings struct {
 
 // ModelError is what `spillway sandbox --validate` found the model to be off by,
 // beyond sampling, as a standard error of the logarithm of a stall ratio.
-const ModelError = 0.10
+const ModelError = 0.11
 
 // Interval is a prediction with its 95 % interval.
 type Interval struct {
