@@ -91,7 +91,7 @@ func TestBrowserPlaysAndTelemetryAgrees(t *testing.T) {
 	u := up(t, environment(t), t.TempDir(), "--viewers", "1")
 	ctx := browsertest.Start(t).Tab
 	const playMs = 30_000
-	if err := chromedp.Run(ctx, chromedp.Navigate(u.Watch+"?viewer=e2e-browser")); err != nil {
+	if err := chromedp.Run(ctx, chromedp.Navigate(u.Watch+"?viewer=e2e-browser&responses=1")); err != nil {
 		t.Fatal(err)
 	}
 	within(t, time.Minute, "the page has a player", func() error {
@@ -245,6 +245,18 @@ func TestBrowserPlaysAndTelemetryAgrees(t *testing.T) {
 		}
 		if page.Arms == "" || s.Arms != page.Arms {
 			t.Errorf("arms %q, the page was told %q", s.Arms, page.Arms)
+		}
+	})
+
+	t.Run("parts are seen at the player's hop", func(t *testing.T) {
+		type hop struct {
+			Parts int
+			Shown int
+		}
+		got := rows[hop](t, u.ClickHouse, `SELECT countIf(hop_delay_ms > 0) AS parts, (SELECT sum(parts) FROM spillway.v_hop_minute WHERE hop = 'player' AND delay_p50_ms > 0) AS shown
+			FROM spillway.telemetry WHERE session_id = '%s' AND hop = 'player'`, page.Session)
+		if len(got) != 1 || got[0].Parts == 0 || got[0].Shown == 0 {
+			t.Errorf("%+v", got)
 		}
 	})
 

@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/spillway-live/spillway/dashboards/queries"
 )
 
 // stallRatios gives stalled / (played + stalled) by CDN of what happened at or after since.
@@ -20,6 +22,32 @@ func stallRatios(u *upProgram, since time.Time) (map[string]float64, error) {
 		m[r.CDN] = r.Ratio
 	}
 	return m, err
+}
+
+// badHops waits until the wall's table of hops calls this one failing, and no other.
+func badHops(t *testing.T, u *upProgram, want string) {
+	t.Helper()
+	var sql string
+	for _, w := range queries.Walls(queries.DefaultThresholds()) {
+		for _, p := range w.Panels() {
+			if p.ID == "cdn-hops" {
+				sql = p.SQL
+			}
+		}
+	}
+	within(t, time.Minute, "the CDN wall names the bad hop", func() error {
+		now := time.Now()
+		q, err := queries.Expand(sql, queries.All(), now.Add(-10*time.Minute), now, time.Minute)
+		if err != nil {
+			t.Fatal(err)
+		}
+		type hop struct{ Hop, CDN, Verdict string }
+		got, err := tryRows[hop](u.ClickHouse, "SELECT hop, cdn, verdict FROM (%s) WHERE verdict = 'failing'", strings.ReplaceAll(q, "%", "%%"))
+		if err == nil && (len(got) != 1 || got[0].Hop+" "+got[0].CDN != want) {
+			err = fmt.Errorf("%+v", got)
+		}
+		return err
+	})
 }
 
 // TestFaultShowsInStallRatio: a CDN made bad from the command line is the one
@@ -53,7 +81,7 @@ func TestFaultShowsInStallRatio(t *testing.T) {
 
 	// Nothing but the name is told: the command finds the running system.
 	began := time.Now()
-	if code, _, stderr := command(t, env, nil, "cdn", "fault", "b", "--rate", "300kbps"); code != 0 {
+	if code, _, stderr := command(t, env, nil, "cdn", "fault", "b", "--rate", "300kbps", "--error-rate", "0.2"); code != 0 {
 		t.Fatalf("cdn fault: exit code %d: %s", code, stderr)
 	}
 	var ratios map[string]float64
@@ -77,6 +105,7 @@ func TestFaultShowsInStallRatio(t *testing.T) {
 		}
 		return err
 	})
+	badHops(t, u, "edge b")
 	for _, other := range []string{"a", "c"} {
 		if ratios[other] > 0.05 {
 			t.Errorf("CDN %s stalls too: %v", other, ratios)
