@@ -25,7 +25,7 @@ func applied(t *testing.T, conn driver.Conn) {
 func unitsKeptAgree(t *testing.T, conn driver.Conn) {
 	for _, unit := range []string{schemas.UnitViewer, schemas.UnitSession} {
 		x := experiment("kept-" + unit)
-		x.Unit, x.PrimaryMetric = unit, "stall_ratio"
+		x.Unit, x.PrimaryMetric, x.Guardrails = unit, "stall_ratio", []schemas.Guardrail{{Metric: "played_per_unit", Margin: 0.1}}
 		plant(t, conn, x, 1200)
 		insert := func(sql string) {
 			t.Helper()
@@ -41,7 +41,7 @@ func unitsKeptAgree(t *testing.T, conn driver.Conn) {
 		insert(fmt.Sprintf(`INSERT INTO spillway.session_slices (time_ms, session_id, viewer_id, cdn, isp, arms, sessions, played_ms) VALUES (%[2]d, 's3', 'unknown', 'b', 'x', '%[1]s=control', 1, 1000)`, x.Name, now.UnixMilli()))
 		var got [2]*Report
 		for i := range got {
-			q, o, err := newQueries(conn, x, Options{})
+			q, o, err := newQueries(conn, x, Options{Exact: true})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -56,6 +56,11 @@ func unitsKeptAgree(t *testing.T, conn driver.Conn) {
 		}
 		if n := kept.Arms[1]; unit == schemas.UnitViewer && (n.Silent != 1 || kept.Arms[0].Unexposed != 1) {
 			t.Errorf("one was exposed without telemetry and one reported without exposure: %+v", kept.Arms)
+		}
+		for i := range rows.Metrics {
+			if a, b := rows.Metrics[i], kept.Metrics[i]; a.Exact && fmt.Sprint(a.Arms) != fmt.Sprint(b.Arms) {
+				t.Errorf("unit %s, %s: from rows %+v, kept %+v", unit, a.Name, a.Arms, b.Arms)
+			}
 		}
 		for i, s := range rows.Segments {
 			if len(s.Values) == 0 || len(s.Values) != len(kept.Segments[i].Values) {

@@ -42,13 +42,18 @@ func (q *queries) exact(ctx context.Context, metrics []schemas.Metric) (map[stri
 	for i, c := range used {
 		totals[i] = "sum(" + c + ") AS " + c
 	}
-	rows := q.slices()
+	rows := `SELECT arm, sipHash64(unit) AS unit_hash, ` + strings.Join(used, ", ") + ` FROM ` + q.slices()
 	if perUnit {
 		zeros := strings.Repeat(", toInt64(0)", len(used))
-		rows = `(SELECT arm, unit, ` + strings.Join(used, ", ") + ` FROM ` + q.slices() + ` UNION ALL SELECT argMin(e.arm, e.time) AS arm, e.unit AS unit` + zeros + ` FROM ` + q.db + `.exposures AS e` + exposedWhere + ` GROUP BY e.unit)`
+		if q.rolled {
+			rows += ` UNION ALL SELECT argMin(u.arm, u.first) AS arm, u.unit_hash AS unit_hash` + zeros + ` FROM ` + q.db + `.experiment_units AS u
+				WHERE experiment = {experiment:String} AND salt = {salt:String} AND u.last >= toDateTime({from:DateTime64(3, 'UTC')}) AND u.first < {until:DateTime64(3, 'UTC')} GROUP BY u.unit_hash`
+		} else {
+			rows += ` UNION ALL SELECT argMin(e.arm, e.time) AS arm, sipHash64(e.unit) AS unit_hash` + zeros + ` FROM ` + q.db + `.exposures AS e` + exposedWhere + ` GROUP BY e.unit`
+		}
 	}
 	text := `SELECT arm, toInt64(count()), ` + strings.Join(outer, ", ") + ` FROM (
-			SELECT arm, ` + strings.Join(totals, ", ") + ` FROM ` + rows + ` AS r GROUP BY arm, sipHash64(unit)) GROUP BY arm`
+			SELECT arm, ` + strings.Join(totals, ", ") + ` FROM (` + rows + `) AS r GROUP BY arm, unit_hash) GROUP BY arm`
 	names := make([]string, len(metrics))
 	for i, m := range metrics {
 		names[i] = m.Title

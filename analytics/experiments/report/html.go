@@ -78,6 +78,7 @@ type metricView struct {
 	Values, Difference template.HTML
 	Sentence           string
 	Arm                []string // names of all arms
+	Level              string   // of the intervals, percent
 }
 
 type curveView struct {
@@ -125,7 +126,7 @@ func (r *Report) headline() (class, headline, next string) {
 }
 
 func (r *Report) view(m *MetricReport) metricView {
-	v := metricView{MetricReport: m, Sentence: r.sentence(m)}
+	v := metricView{MetricReport: m, Sentence: r.sentence(m), Level: fmt.Sprintf("%g", 100*(1-r.Alpha))}
 	for _, a := range r.Experiment.Arms {
 		v.Arm = append(v.Arm, a.Name)
 	}

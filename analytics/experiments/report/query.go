@@ -144,7 +144,7 @@ const maxSteps = 28
 
 // newSteps takes the smallest round width that gives few enough steps. Steps of an hour and more begin with an hour.
 func newSteps(from, until time.Time) steps {
-	for _, minutes := range []int{1, 2, 5, 10, 15, 30, 60, 120, 180, 240, 360, 480, 720, 1440, 2 * 1440, 7 * 1440, 14 * 1440, 28 * 1440, 91 * 1440, 365 * 1440, 3650 * 1440} {
+	for _, minutes := range []int{1, 2, 5, 10, 15, 60, 120, 180, 240, 360, 480, 720, 1440, 2 * 1440, 7 * 1440, 14 * 1440, 28 * 1440, 91 * 1440, 365 * 1440, 3650 * 1440} {
 		s := steps{until: until, width: time.Duration(minutes) * time.Minute}
 		s.from = from.Truncate(min(s.width, time.Hour))
 		if n := int((until.Sub(s.from) + s.width - 1) / s.width); n <= maxSteps {

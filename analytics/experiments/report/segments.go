@@ -82,22 +82,22 @@ func segmentMetrics(x *schemas.Experiment) []schemas.Metric {
 // segments reads and compares. Sums are of whole hours where units are many.
 func (q *queries) segments(ctx context.Context, r *Report) ([]Segment, error) {
 	sums := "sum(" + strings.Join(segmentColumns, "), sum(") + ")"
-	text := `SELECT dimension, value, arm, toString(bucket) AS cluster, ` + sums + ` FROM ` + q.db + `.rollup_arm_segment_hour
-		WHERE experiment = {experiment:String} AND hour >= toStartOfHour({from:DateTime64(3, 'UTC')}) AND hour < {until:DateTime64(3, 'UTC')}
-		AND (dimension, value) GLOBAL IN (SELECT dimension, value FROM ` + q.db + `.rollup_arm_segment_hour
-			WHERE experiment = {experiment:String} AND hour >= toStartOfHour({from:DateTime64(3, 'UTC')}) AND hour < {until:DateTime64(3, 'UTC')}
-			GROUP BY dimension, value ORDER BY sum(sessions) DESC, value LIMIT ` + fmt.Sprint(maxValues) + ` BY dimension)
-		GROUP BY dimension, value, arm, cluster`
+	rows := q.db + `.rollup_arm_segment_hour WHERE experiment = {experiment:String} AND hour >= toStartOfHour({from:DateTime64(3, 'UTC')}) AND hour < {until:DateTime64(3, 'UTC')} AND`
+	cluster := "toString(bucket)"
 	if !q.rolled || q.x.Unit != schemas.UnitViewer && q.x.Unit != schemas.UnitSession {
 		// Clusters are the units themselves, or the roll-up does not go back far enough.
-		cluster := "unit"
+		cluster = "unit"
 		if q.x.Unit == schemas.UnitViewer || q.x.Unit == schemas.UnitSession {
 			cluster = "toString(sipHash64(unit) % 64)"
 		}
-		text = `SELECT segment.1 AS dimension, left(segment.2, 64) AS value, arm, ` + cluster + ` AS cluster, ` + sums + ` FROM ` + q.slices() + `
-			ARRAY JOIN [('cdn', toString(cdn)), ('region', toString(region)), ('isp', toString(isp)), ('device', toString(device))] AS segment
-			GROUP BY dimension, value, arm, cluster`
+		rows = `(SELECT segment.1 AS dimension, left(segment.2, 64) AS value, arm, unit, ` + strings.Join(segmentColumns, ", ") + ` FROM ` + q.slices() + `
+			ARRAY JOIN [('cdn', toString(cdn)), ('region', toString(region)), ('isp', toString(isp)), ('device', toString(device))] AS segment) WHERE`
 	}
+	// Telemetry may bring any number of values: those with the most sessions are read.
+	text := `SELECT dimension, value, arm, ` + cluster + ` AS cluster, ` + sums + ` FROM ` + rows + `
+		(dimension, value) GLOBAL IN (SELECT dimension, value FROM ` + rows + ` 1
+			GROUP BY dimension, value ORDER BY sum(sessions) DESC, value LIMIT ` + fmt.Sprint(maxValues) + ` BY dimension)
+		GROUP BY dimension, value, arm, cluster`
 	found := map[string]map[string]arms{}
 	err := q.run(ctx, "sums by segment, arm and hash bucket", text, func(scan func(...any) error) error {
 		var dimension, value, arm, unit string
