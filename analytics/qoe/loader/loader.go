@@ -65,7 +65,7 @@ type laneSpec struct {
 }
 
 // Lanes of telemetry and slices are named <table>.<number>, that of all slices session_slices.all. All partitions
-// tick on the same second and an insert of slices costs ClickHouse 60 to 110 ms for its eight views before its first
+// tick on the same second and an insert of slices costs ClickHouse 60 to 110 ms for its views before its first
 // row, so that a second lane would double what they cost.
 func laneSpecs() []laneSpec {
 	var out []laneSpec
