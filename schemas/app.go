@@ -41,6 +41,8 @@ type AppSettings struct {
 	PackageAlways bool `json:"package_always,omitempty"`
 	// Pictures says which screenshots are made; nil: as the worker does by itself.
 	Pictures *PictureSettings `json:"pictures,omitempty"`
+	// Review says what verdicts on pictures do; without rules they do nothing.
+	Review []ReviewRule `json:"review,omitempty"`
 }
 
 // Values of AppSettings.Steering.
@@ -167,6 +169,9 @@ func (a *AppSettings) Check() error {
 		if err := a.WhenFull.Check(); err != nil {
 			return err
 		}
+	}
+	if err := checkReview(a.Review); err != nil {
+		return err
 	}
 	if a.Pictures != nil {
 		if err := a.Pictures.Check(); err != nil {

@@ -127,10 +127,12 @@ func (c *PublisherCommand) Check() error {
 // PublisherState is what collectors know together of a publisher that reports.
 type PublisherState struct {
 	// LastSeq and LastUnixMs are of the newest report; Window are the newest reports that the policy looks at.
-	LastSeq    int64             `json:"last_sn"`
-	LastUnixMs int64             `json:"last_ms"`
-	BitrateBps int64             `json:"bitrate_bps,omitempty"`
-	FPS        float64           `json:"fps,omitempty"`
+	LastSeq    int64   `json:"last_sn"`
+	LastUnixMs int64   `json:"last_ms"`
+	BitrateBps int64   `json:"bitrate_bps,omitempty"`
+	FPS        float64 `json:"fps,omitempty"`
+	// Background: its app said last that it is in the background.
+	Background bool              `json:"background,omitempty"`
 	Window     []PublisherSample `json:"window,omitempty"`
 	Command    *PublisherCommand `json:"command,omitempty"`
 	Sent       bool              `json:"sent,omitempty"`  // the command was given at least once
@@ -207,7 +209,7 @@ func (p *PublisherState) Report(r *PublisherReport, now time.Time, windowSec int
 	case p.LastUnixMs == 0:
 	case r.Seq > p.LastSeq && !stale:
 	case stale || r.Seq < p.LastSeq && r.Seq <= 3:
-		p.Window = nil // a publication that began anew
+		p.Window, p.Background = nil, false // a publication that began anew
 	default:
 		return false // repeated, or overtaken by a newer one
 	}
@@ -217,6 +219,9 @@ func (p *PublisherState) Report(r *PublisherReport, now time.Time, windowSec int
 	}
 	if r.FPS != nil {
 		p.FPS = *r.FPS
+	}
+	if r.Background != nil {
+		p.Background = *r.Background
 	}
 	p.Window = append(p.Window, PublisherSample{r.IntervalMs, r.StalledMs})
 	sum := int64(0)

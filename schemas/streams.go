@@ -83,6 +83,11 @@ func StreamConfigs(s BusSettings) []jetstream.StreamConfig {
 	events.Description = "what happened to streams, CDNs, workers"
 	events.MaxAge, events.MaxBytes, events.Discard = 7*24*time.Hour, 1<<30, jetstream.DiscardOld
 
+	verdicts := base(StreamVerdicts, "verdicts.*.*")
+	verdicts.Description = "what review operators say of pictures"
+	verdicts.MaxAge, verdicts.MaxBytes, verdicts.Discard = 24*time.Hour, 256<<20, jetstream.DiscardOld
+	verdicts.MaxMsgSize = 64 << 10
+
 	decisions := base(StreamDecisions, "decisions.>")
 	decisions.Subjects = append(decisions.Subjects, "exposures.*")
 	decisions.Description = "routing decisions and experiment exposures"
@@ -92,7 +97,7 @@ func StreamConfigs(s BusSettings) []jetstream.StreamConfig {
 	dead.Description = "messages no handler could take, with the reason"
 	dead.MaxAge, dead.MaxBytes, dead.Discard = 7*24*time.Hour, 1<<30, jetstream.DiscardOld
 
-	return []jetstream.StreamConfig{media, pictures, telemetry, slices, events, decisions, dead}
+	return []jetstream.StreamConfig{media, pictures, telemetry, slices, events, verdicts, decisions, dead}
 }
 
 // formerStreamParts is the stream in which parts were stored once.
@@ -116,6 +121,8 @@ func BucketConfigs(s BusSettings) []jetstream.KeyValueConfig {
 	apps.History = 64
 	publishers := kv(BucketPublishers, "publishers that report, and commands to them")
 	publishers.TTL = 24 * time.Hour
+	reviews := kv(BucketReviews, "streams that verdicts on their pictures hide")
+	reviews.TTL = 30 * 24 * time.Hour
 	pushes := kv(BucketPushes, "targets that streams are pushed to")
 	pushes.History = 64
 	pushStates := kv(BucketPushStates, "what pushes do, and who does them")
@@ -128,7 +135,7 @@ func BucketConfigs(s BusSettings) []jetstream.KeyValueConfig {
 	alerts.TTL = 7 * 24 * time.Hour
 	return []jetstream.KeyValueConfig{
 		alerts, kv(BucketAlertRules, "what operators changed of alert rules"),
-		locations, apps, erasures, publishers, pushes, pushStates, kv(BucketSources, "cameras that are pulled"), kv(BucketShares, "public addresses of private streams"),
+		locations, apps, erasures, reviews, kv(BucketHot, "streams that are not on the hot list"), publishers, pushes, pushStates, kv(BucketSources, "cameras that are pulled"), kv(BucketShares, "public addresses of private streams"),
 		kv(BucketPulls, "who pulls which camera"),
 		kv(BucketRenditions, "renditions made by the pipeline"), inits, kv(BucketStreams, "live streams"), kv(BucketPositions, "numbering of each rendition"),
 		cdns, policies, kv(BucketUsage, "what CDNs delivered, by month"), kv(BucketFaults, "faults of test edges"), experiments,

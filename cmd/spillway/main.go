@@ -70,7 +70,7 @@ func newCommands(stdin io.Reader, stdout, stderr io.Writer) *commands {
 		ShortUsage: "spillway <subcommand> [flags]",
 		ShortHelp:  "live video on a message bus, measured",
 		LongHelp: "\"spillway up\" runs everything on this machine. The roles (ingest, puller, packager, origin, router,\n" +
-			"screenshot, collector, sessioniser, loader, usage, edge, console) run alone with --nats and --clickhouse.\n" +
+			"screenshot, hotlist, reviewer, collector, sessioniser, loader, usage, edge, console) run alone with --nats and --clickhouse.\n" +
 			"Every flag can also be set as an environment variable (--data is SPILLWAY_DATA) or in a file given by --config.",
 		FlagSet:     fs,
 		Subcommands: c.subcommands(),

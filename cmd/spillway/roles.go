@@ -17,10 +17,12 @@ import (
 	"github.com/spillway-live/spillway/analytics/qoe/sessioniser"
 	"github.com/spillway-live/spillway/ingest/geo"
 	"github.com/spillway-live/spillway/schemas/token"
+	"github.com/spillway-live/spillway/workers/hotlist"
 	keyring "github.com/spillway-live/spillway/workers/keys"
 	"github.com/spillway-live/spillway/workers/origin"
 	"github.com/spillway-live/spillway/workers/packager"
 	"github.com/spillway-live/spillway/workers/recorder"
+	"github.com/spillway-live/spillway/workers/reviewer"
 	"github.com/spillway-live/spillway/workers/router"
 	"github.com/spillway-live/spillway/workers/screenshot"
 	"github.com/spillway-live/spillway/workers/store"
@@ -131,6 +133,24 @@ func (d *deps) screenshotRole(p pictureFlags) role {
 			Logger: d.log(screenshot.Role), Registerer: d.reg,
 		})
 	}}
+}
+
+// keeperRole keeps pictures of the streams whose settings want it.
+func (d *deps) keeperRole(o store.Objects) role {
+	k := &screenshot.Keeper{JetStream: d.js, Store: o, Logger: d.log(screenshot.KeeperRole), Registerer: d.reg}
+	return role{screenshot.KeeperRole, k.Run}
+}
+
+// hotListRole keeps the list of streams that are worth showing.
+func (d *deps) hotListRole() role {
+	l := &hotlist.List{JetStream: d.js, Logger: d.log(hotlist.Role), Registerer: d.reg}
+	return role{hotlist.Role, l.Run}
+}
+
+// reviewerRole does what verdicts on pictures ask for; without a store it marks no recordings.
+func (d *deps) reviewerRole(o store.Objects) role {
+	r := &reviewer.Reviewer{JetStream: d.js, Store: o, Logger: d.log(reviewer.Role), Registerer: d.reg}
+	return role{reviewer.Role, r.Run}
 }
 
 // sessioniserRole takes 0 for the default time between snapshots.

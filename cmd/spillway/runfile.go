@@ -33,6 +33,8 @@ type runFile struct {
 	// ClickHouse answers SQL over HTTP as the analyst user.
 	ClickHouse string `json:"clickhouse"`
 	NATS       string `json:"nats"`
+	// Review is the bus as review operators reach it; absent where the bus is another's.
+	Review string `json:"review,omitempty"`
 	// Leaf is where neighbouring regions connect; absent where none may.
 	Leaf    string `json:"leaf,omitempty"`
 	Router  string `json:"router"`

@@ -161,7 +161,7 @@ func (c *commands) roleCommands() []*ffcli.Command {
 	add("transcoder", "make the renditions of streams that are watched", transcoder.register, func(d *deps) ([]role, error) {
 		return one(d.transcoderRole(&transcoder), nil)
 	})
-	var originAddr, edgeNetworks, originStore, recorderStore string
+	var originAddr, edgeNetworks, originStore, recorderStore, pictureStore, reviewStore string
 	add("origin", "serve playlists, parts and segments", func(fs *flag.FlagSet) {
 		addr(&originAddr, "HTTP", "127.0.0.1:8090")(fs)
 		media.registerOrigin(fs)
@@ -210,8 +210,27 @@ func (c *commands) roleCommands() []*ffcli.Command {
 		return one(r, err)
 	})
 	var pic pictureFlags
-	add("screenshot", "make a picture of every live stream at an interval", pic.register, func(d *deps) ([]role, error) {
-		return one(d.screenshotRole(pic), nil)
+	add("screenshot", "make a picture of every live stream at an interval", func(fs *flag.FlagSet) {
+		pic.register(fs)
+		fs.StringVar(&pictureStore, "store", "", "`URL` of the object store that pictures are kept in for streams whose settings say how long (default: none are)")
+	}, func(d *deps) ([]role, error) {
+		objects, err := openStore(context.Background(), pictureStore)
+		if err != nil || objects == nil {
+			return []role{d.screenshotRole(pic)}, err
+		}
+		return []role{d.screenshotRole(pic), d.keeperRole(objects)}, nil
+	})
+	add("hotlist", "keep the list of streams that are worth showing: not in the background, black, frozen or hidden", nil, func(d *deps) ([]role, error) {
+		return one(d.hotListRole(), nil)
+	})
+	add("reviewer", "do what verdicts on pictures ask for: hide, alert, mark; see spillway review", func(fs *flag.FlagSet) {
+		fs.StringVar(&reviewStore, "store", "", "`URL` of the object store of recordings, to mark them (default: none are marked)")
+	}, func(d *deps) ([]role, error) {
+		objects, err := openStore(context.Background(), reviewStore)
+		if err != nil {
+			return nil, err
+		}
+		return one(d.reviewerRole(objects), nil)
 	})
 	var collectorAddr string
 	var clockOffset time.Duration

@@ -19,6 +19,7 @@ func (c *commands) subcommands() []*ffcli.Command {
 		c.publisherCommand(),
 		c.shareCommand(),
 		c.pushCommand(),
+		c.reviewCommand(),
 		c.dashboardsCommand(),
 		c.alertCommand(),
 		c.statsCommand(),

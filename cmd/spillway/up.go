@@ -135,6 +135,8 @@ func upSteps() []step {
 		{[]string{"router"}, (*system).startRouter},
 		{[]string{"push"}, (*system).startPush},
 		{[]string{"screenshot"}, (*system).startScreenshot},
+		{[]string{"hotlist"}, (*system).startHotList},
+		{[]string{"reviewer"}, (*system).startReviewer},
 		{[]string{"console"}, (*system).startConsole},
 		{[]string{"edge"}, (*system).startEdges},
 		{[]string{"relay"}, (*system).startRelay},

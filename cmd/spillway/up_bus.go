@@ -60,7 +60,7 @@ func (s *system) embedBus(dir string) error {
 		srv.Stop()
 		return err
 	}
-	s.nc, s.run.NATS = nc, srv.URL()
+	s.nc, s.run.NATS, s.run.Review = nc, srv.URL(), srv.ReviewURL()
 	s.g.start("bus", func(ctx context.Context) error {
 		<-ctx.Done()
 		nc.Close()

@@ -161,7 +161,27 @@ func (s *system) startRouter(ctx ctx) error {
 	return s.waitFor(ctx, "router", srv.Ready())
 }
 
-func (s *system) startScreenshot(ctx) error {
+// startScreenshot keeps pictures under the data directory where settings ask for it.
+func (s *system) startScreenshot(ctx ctx) error {
+	o, err := s.objects(ctx)
+	if err != nil {
+		return err
+	}
+	s.add(s.d.keeperRole(o))
 	s.add(s.d.screenshotRole(pictureFlags{interval: 5 * time.Second, width: 320, decoders: 2}))
+	return nil
+}
+
+func (s *system) startHotList(ctx) error {
+	s.add(s.d.hotListRole())
+	return nil
+}
+
+func (s *system) startReviewer(ctx ctx) error {
+	o, err := s.objects(ctx)
+	if err != nil {
+		return err
+	}
+	s.add(s.d.reviewerRole(o))
 	return nil
 }

@@ -24,6 +24,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/nats-io/jwt/v2"
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -52,6 +53,7 @@ type Options struct {
 type Server struct {
 	o        Options
 	password string
+	review   string // the password of review operators
 	addr     string
 
 	mu   sync.Mutex
@@ -99,7 +101,11 @@ func Start(o Options) (*Server, error) {
 		}
 		l.Close()
 	}
-	s := &Server{o: o, password: pw, hurt: make(chan struct{}, 1), done: make(chan struct{})}
+	review, err := password(filepath.Join(o.DataDir, "review-password"))
+	if err != nil {
+		return nil, fmt.Errorf("start embedded NATS: %w", err)
+	}
+	s := &Server{o: o, password: pw, review: review, hurt: make(chan struct{}, 1), done: make(chan struct{})}
 	if s.ns, err = s.run(); err != nil {
 		return nil, err
 	}
@@ -129,6 +135,7 @@ func (s *Server) run() (*server.Server, error) {
 		MaxPending:   256 << 20,
 		NoSigs:       true, NoLog: false, DisableJetStreamBanner: true,
 	}
+	s.users(opts)
 	o.Region.apply(opts)
 	ns, err := server.NewServer(opts)
 	if err != nil {
@@ -165,6 +172,24 @@ func password(path string) (string, error) {
 // URL is the address with credentials, for other processes.
 func (s *Server) URL() string {
 	return (&url.URL{Scheme: "nats", User: url.UserPassword(user, s.password), Host: s.addr}).String()
+}
+
+// ReviewURL is the address with the credentials of review operators, who may
+// look at pictures and publish verdicts, and nothing else.
+func (s *Server) ReviewURL() string {
+	return (&url.URL{Scheme: "nats", User: url.UserPassword(schemas.ReviewUser, s.review), Host: s.addr}).String()
+}
+
+// users names who may connect: ourselves, and review operators with their rights.
+func (s *Server) users(o *server.Options) {
+	pub, sub := schemas.ReviewAllows()
+	// With users the server looks at nothing else, so its own is one of them.
+	own := &server.User{Username: o.Username, Password: o.Password, AllowedConnectionTypes: kinds(jwt.ConnectionTypeStandard, jwt.ConnectionTypeInProcess)}
+	o.Users = []*server.User{own, {
+		Username: schemas.ReviewUser, Password: s.review, AllowedConnectionTypes: kinds(jwt.ConnectionTypeStandard),
+		Permissions: &server.Permissions{Publish: &server.SubjectPermission{Allow: pub}, Subscribe: &server.SubjectPermission{Allow: sub}},
+	}}
+	o.Username, o.Password = "", ""
 }
 
 // Connect opens an in-process connection: no socket, no copy through the kernel.

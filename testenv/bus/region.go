@@ -121,9 +121,6 @@ func (r *RegionOptions) apply(o *server.Options) {
 		if r.TLS != nil {
 			o.LeafNode.TLSTimeout = 5
 		}
-		// With users the server looks at nothing else, so its own is one of them.
-		o.Users = []*server.User{{Username: o.Username, Password: o.Password, AllowedConnectionTypes: kinds(jwt.ConnectionTypeStandard, jwt.ConnectionTypeInProcess)}}
-		o.Username, o.Password = "", ""
 		for _, n := range r.Neighbours {
 			o.Users = append(o.Users, &server.User{
 				Username: n.Region, Password: n.Password, AllowedConnectionTypes: kinds(jwt.ConnectionTypeLeafnode),

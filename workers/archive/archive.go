@@ -26,6 +26,33 @@ import (
 // ClassDVR is the class of what is kept so that viewers can seek back.
 const ClassDVR = "dvr"
 
+// ClassMarks is the class of what verdicts say of recordings. A block of another
+// class whose stream and time a mark names is kept as long as the mark.
+const ClassMarks = "marks"
+
+// MarkKept is how long marks, and what they mark, are kept.
+const MarkKept = 30 * 24 * time.Hour
+
+// markReach is how far around a picture's time what was recorded is kept.
+const markReach = time.Minute
+
+// MarksPrefix is what the keys of a stream's marks begin with, with a slash at its end.
+func MarksPrefix(k schemas.StreamKey) string { return ClassMarks + "/" + k.App + "/" + k.Stream + "/" }
+
+// Marks gives the keys of a mark: one in each block that the time around a picture belongs to.
+//
+//	marks/<app>/<stream>/<block>/<wall_us>_<label>.json
+func Marks(k schemas.StreamKey, wallUs int64, label string) []string {
+	var keys []string
+	for _, at := range []int64{wallUs - markReach.Microseconds(), wallUs + markReach.Microseconds()} {
+		key := MarksPrefix(k) + Block(at) + "/" + strconv.FormatInt(wallUs, 10) + "_" + label + ".json"
+		if len(keys) == 0 || keys[0] != key {
+			keys = append(keys, key)
+		}
+	}
+	return keys
+}
+
 // BlockDuration is how much of ingest's clock one block holds.
 const BlockDuration = 10 * time.Minute
 

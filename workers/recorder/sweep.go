@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/spillway-live/spillway/schemas"
@@ -44,11 +45,22 @@ func Sweep(ctx context.Context, o store.Objects, now time.Time, keep func(schema
 			errs = append(errs, err)
 			return
 		}
-		limit := now.Add(-keep(schemas.StreamKey{App: names[0], Stream: names[1]}))
+		key := schemas.StreamKey{App: names[0], Stream: names[1]}
+		limit := now.Add(-keep(key))
+		var marked []string
 		for _, b := range blocks {
 			at, err := archive.ParseBlock(b)
 			if err != nil || at.Add(archive.BlockDuration).After(limit) {
 				continue // what was not written by a recorder stays
+			}
+			if marked == nil {
+				if marked, err = marks(ctx, o, key); err != nil {
+					errs = append(errs, err)
+					return
+				}
+			}
+			if slices.Contains(marked, b) {
+				continue
 			}
 			n, err := deleteAll(ctx, o, prefix+b+"/")
 			deleted += n
@@ -56,6 +68,31 @@ func Sweep(ctx context.Context, o store.Objects, now time.Time, keep func(schema
 				errs = append(errs, err)
 			}
 		}
+	})
+	n, marksErr := sweepMarks(ctx, o, now)
+	return deleted + n, errors.Join(append(errs, err, marksErr)...)
+}
+
+// marks gives the blocks of a stream that verdicts have marked; never nil without an error.
+func marks(ctx context.Context, o store.Objects, k schemas.StreamKey) ([]string, error) {
+	blocks, err := o.Dirs(ctx, archive.MarksPrefix(k))
+	if err != nil {
+		return nil, fmt.Errorf("sweep: read marks of %s: %w", k, err)
+	}
+	return append(make([]string, 0, len(blocks)), blocks...), nil
+}
+
+// sweepMarks deletes marks that are over; what they marked goes with the next sweep.
+func sweepMarks(ctx context.Context, o store.Objects, now time.Time) (deleted int, err error) {
+	var errs []error
+	err = walk(ctx, o, archive.ClassMarks+"/", 3, func(prefix string, names []string) {
+		at, err := archive.ParseBlock(names[2])
+		if err != nil || at.Add(archive.MarkKept).After(now) {
+			return
+		}
+		n, err := deleteAll(ctx, o, prefix)
+		deleted += n
+		errs = append(errs, err)
 	})
 	return deleted, errors.Join(append(errs, err)...)
 }

@@ -41,6 +41,7 @@ func (r *Router) Handler() http.Handler {
 		mux.HandleFunc("GET /{app}/{stream}/"+name, r.answer("edge", r.throughEdge(write)))
 	}
 	mux.HandleFunc("GET /v1/steering", r.answer("steering", r.steering))
+	mux.HandleFunc("GET /v1/hot", r.answer("hot", r.hot))
 	mux.HandleFunc("POST /v1/probes", r.answer("probes", r.probes))
 	mux.HandleFunc("POST /v1/keys/clearkey", r.answer("licence", r.clearKey))
 	mux.HandleFunc("OPTIONS /", func(w http.ResponseWriter, _ *http.Request) {

@@ -4,6 +4,7 @@
 //	GET /v1/play/<app>/<stream>/multivariant.m3u8[?s=<token>][&viewer=][&pin=cdn]
 //	GET /v1/play/<app>/<stream>/ts.m3u8, .../manifest.mpd   likewise: HLS with MPEG-TS, DASH
 //	GET /v1/steering?s=<token>
+//	GET /v1/hot?app=[&all=1]       the streams that are live and worth showing
 //	POST /v1/probes?s=<token>      what a client measured of its candidates
 //	GET /<app>/<stream>/multivariant.m3u8   (edges only, with X-Spillway-CDN and X-Spillway-Edge-Key)
 //

@@ -30,6 +30,7 @@ type tables struct {
 	experiments *mirror.Table[*schemas.Experiment]
 	streams     *mirror.Table[*schemas.StreamState]
 	usage       *mirror.Table[*schemas.Usage]
+	hot         *mirror.Table[*schemas.HotState]
 
 	cdns    *mirror.Derived[*cdnList]
 	running *mirror.Derived[[]*schemas.Experiment] // by name
@@ -83,6 +84,7 @@ func newTables(logger *slog.Logger, usable func([]schemas.CDN) []schemas.CDN) *t
 		experiments: mirror.New(schemas.BucketExperiments, schemas.ParseExperiment, logger),
 		streams:     mirror.New(schemas.BucketStreams, schemas.ParseStreamState, logger),
 		usage:       mirror.New(schemas.BucketUsage, schemas.ParseUsage, logger),
+		hot:         mirror.New(schemas.BucketHot, schemas.ParseHotState, logger),
 	}
 	t.cdns = mirror.Derive(t.registry, func(all iter.Seq2[string, *schemas.CDN]) *cdnList {
 		var list []schemas.CDN
@@ -133,12 +135,12 @@ func (t *tables) cdn(name string) *schemas.CDN {
 func (t *tables) run(ctx context.Context, js jetstream.JetStream, loaded func()) error {
 	g, ctx := errgroup.WithContext(ctx)
 	for _, follow := range []func(context.Context, jetstream.JetStream) error{
-		t.registry.Run, t.experiments.Run, t.streams.Run, t.access.Run, t.apps.Run, t.sources.Run, t.pulls.Run, t.made.Run, t.usage.Run,
+		t.registry.Run, t.experiments.Run, t.streams.Run, t.access.Run, t.apps.Run, t.sources.Run, t.pulls.Run, t.made.Run, t.usage.Run, t.hot.Run,
 	} {
 		g.Go(func() error { return follow(ctx, js) })
 	}
 	g.Go(func() error {
-		for _, ready := range []<-chan struct{}{t.registry.Ready(), t.experiments.Ready(), t.streams.Ready(), t.sources.Ready()} {
+		for _, ready := range []<-chan struct{}{t.registry.Ready(), t.experiments.Ready(), t.streams.Ready(), t.sources.Ready(), t.hot.Ready()} {
 			select {
 			case <-ready:
 			case <-ctx.Done():

@@ -55,7 +55,7 @@ func keyFrame720(b *testing.B) (init, fragment []byte) {
 	b.Helper()
 	file := filepath.Join(b.TempDir(), "720.mp4")
 	out, err := exec.CommandContext(b.Context(), need.Program(b, "ffmpeg"), "-hide_banner", "-loglevel", "error", "-f", "lavfi",
-		"-i", "mandelbrot=size=1280x720:rate=30:start_scale=0.05", "-t", "2", "-c:v", "libx264", "-preset", "veryfast", "-b:v", "2500k", "-maxrate", "2500k",
+		"-i", "mandelbrot=size=1280x720:rate=30:start_scale=0.05", "-t", "5", "-c:v", "libx264", "-preset", "veryfast", "-b:v", "2500k", "-maxrate", "2500k",
 		"-bufsize", "2500k", "-g", "60", "-bf", "3", "-pix_fmt", "yuv420p", "-movflags", "delay_moov+default_base_moof+frag_every_frame", file).CombinedOutput()
 	if err != nil {
 		b.Fatalf("%v: %s", err, out)
@@ -64,9 +64,13 @@ func keyFrame720(b *testing.B) (init, fragment []byte) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	cut := bytes.Index(all, []byte("moof")) - 4
-	next := bytes.Index(all[cut+8:], []byte("moof"))
-	return all[:cut], all[cut : cut+4+next]
+	// The key frame at 4 s: the first one is larger than those that follow.
+	init = all[:bytes.Index(all, []byte("moof"))-4]
+	rest := all[len(init):]
+	for range 120 {
+		rest = rest[4+bytes.Index(rest[8:], []byte("moof")):]
+	}
+	return init, rest[:4+bytes.Index(rest[8:], []byte("moof"))]
 }
 
 // BenchmarkPicture is what one picture of 720p costs: decoded by the pool,
@@ -135,8 +139,6 @@ func BenchmarkHundredStreams(b *testing.B) {
 	}
 	p := &Pool{}
 	defer p.Close()
-	base := int64(1_800_000_000_000_000)
-	_ = base
 	h, err := New(src, Settings{Decoder: p})
 	if err != nil {
 		b.Fatal(err)

@@ -72,7 +72,7 @@ func arguments(c codec, l limits) []string {
 		// Nothing is looked at in advance, and nothing held back.
 		"-probesize", "32", "-analyzeduration", "0", "-fpsprobesize", "0", "-flags", "+low_delay",
 		// At a fifth of the size nobody sees what a loop filter smooths.
-		"-skip_loop_filter", "all", "-threads", "1", "-max_pixels", strconv.FormatInt(l.maxPixels, 10),
+		"-skip_loop_filter", "all", "-flags2", "+fast", "-threads", "1", "-max_pixels", strconv.FormatInt(l.maxPixels, 10),
 	}
 	if n := ffmpegNames[c]; n != "" {
 		args = append(args, "-c:v", n)

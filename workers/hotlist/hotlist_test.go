@@ -1,0 +1,195 @@
+package hotlist
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/spillway-live/spillway/schemas"
+	"github.com/spillway-live/spillway/testenv/await"
+	"github.com/spillway-live/spillway/testenv/bus/bustest"
+)
+
+var demo = schemas.StreamKey{App: "live", Stream: "demo"}
+
+var start = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+
+func stream(now time.Time) *schemas.StreamState {
+	return &schemas.StreamState{
+		App: demo.App, Stream: demo.Stream, Live: true, UpdatedUnixUs: now.UnixMicro(),
+		Epoch: schemas.EpochOpen{App: demo.App, Stream: demo.Stream, Epoch: 3, OpenedUnixUs: start.UnixMicro()},
+	}
+}
+
+func TestReasons(t *testing.T) {
+	black := func(ms int64) *schemas.Picture { return &schemas.Picture{Epoch: 3, Black: 1, BlackMs: ms, StillMs: ms} }
+	still := func(ms int64) *schemas.Picture { return &schemas.Picture{Epoch: 3, StillMs: ms} }
+	behind := func(at time.Time) *schemas.PublisherState {
+		return &schemas.PublisherState{Background: true, LastUnixMs: at.UnixMilli()}
+	}
+	later := start.Add(time.Minute)
+	for name, c := range map[string]struct {
+		in   Inputs
+		want []string
+	}{
+		"nothing known":                   {Inputs{}, nil},
+		"one black picture":               {Inputs{Picture: black(0)}, nil},
+		"two":                             {Inputs{Picture: black(5000)}, []string{schemas.HotBlack}},
+		"two that do not count":           {Inputs{Picture: black(5000), Settings: &schemas.PictureSettings{BlackMs: -1}}, nil},
+		"first still picture":             {Inputs{Picture: still(0)}, nil},
+		"second":                          {Inputs{Picture: still(5000)}, []string{schemas.HotFrozen}},
+		"not for long enough":             {Inputs{Picture: still(5000), Settings: &schemas.PictureSettings{FrozenMs: 20_000}}, nil},
+		"long enough":                     {Inputs{Picture: still(20_000), Settings: &schemas.PictureSettings{FrozenMs: 20_000}}, []string{schemas.HotFrozen}},
+		"pictures of another publication": {Inputs{Picture: &schemas.Picture{Epoch: 2, StillMs: 9000}}, nil},
+		"background":                      {Inputs{Publisher: behind(later)}, []string{schemas.HotBackground}},
+		"background before it began":      {Inputs{Publisher: behind(start.Add(-time.Minute))}, nil},
+		"hidden":                          {Inputs{Review: &schemas.ReviewState{HiddenUntilUs: -1}}, []string{schemas.HotHidden}},
+		"hidden once":                     {Inputs{Review: &schemas.ReviewState{HiddenUntilUs: start.UnixMicro()}}, nil},
+		"all": {Inputs{Picture: still(5000), Publisher: behind(later), Review: &schemas.ReviewState{HiddenUntilUs: -1}},
+			[]string{schemas.HotBackground, schemas.HotFrozen, schemas.HotHidden}},
+	} {
+		c.in.Stream = stream(later)
+		if got := c.in.Reasons(later); !slices.Equal(got, c.want) {
+			t.Errorf("%s: %v, want %v", name, got, c.want)
+		}
+	}
+}
+
+// A stream leaves at once and comes back when nothing was wrong for a while; a
+// moment that is good in between does not bring it back.
+func TestHysteresis(t *testing.T) {
+	var h *schemas.HotState
+	now := start.Add(time.Minute)
+	step := func(after time.Duration, background bool) *schemas.HotState {
+		now = now.Add(after)
+		in := Inputs{Stream: stream(now), Publisher: &schemas.PublisherState{Background: background, LastUnixMs: now.UnixMilli()}}
+		if n := Judge(h, in, now); n != nil {
+			h = n
+		}
+		return h
+	}
+	if step(time.Second, false) != nil {
+		t.Errorf("a good stream has an entry: %+v", h)
+	}
+	if h := step(time.Second, true); h == nil || !h.Off || h.Told || h.SinceUs != now.UnixMicro() {
+		t.Fatalf("%+v", h)
+	}
+	left := h.SinceUs
+	for range 3 {
+		step(time.Second, false)
+		if h := step(settle-time.Second, false); !h.Off {
+			t.Errorf("back %v after it was good again", settle-time.Second)
+		}
+		step(time.Second/2, true)
+	}
+	step(0, false)
+	// Who takes over goes on with what is stored.
+	if h.SinceUs != left {
+		t.Errorf("left anew: %d, %d", left, h.SinceUs)
+	}
+	if h := step(settle, false); h.Off || h.Told || h.SinceUs != now.UnixMicro() {
+		t.Errorf("not back: %+v", h)
+	}
+	in := Inputs{Stream: stream(now.Add(-time.Minute)), Publisher: &schemas.PublisherState{Background: true, LastUnixMs: now.UnixMilli()}}
+	if n := Judge(h, in, now); n != nil {
+		t.Errorf("a stream that is not live is judged: %+v", n)
+	}
+}
+
+func put(t *testing.T, js jetstream.JetStream, bucket, key string, v any) {
+	t.Helper()
+	kv, err := js.KeyValue(t.Context(), bucket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := json.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := kv.Put(t.Context(), key, b); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Two processes keep one list: each change is one event, also where one that
+// stored it died before it told.
+func TestListOnTheBus(t *testing.T) {
+	b := bustest.Start(t)
+	now := time.Now()
+	state := stream(now.Add(time.Hour)) // stays fresh
+	state.Epoch.OpenedUnixUs = now.Add(-time.Hour).UnixMicro()
+	put(t, b.JS, schemas.BucketStreams, demo.KVKey(), state)
+	// What a process that died had stored and not told.
+	other := schemas.StreamKey{App: "live", Stream: "other"}
+	s2 := *state
+	s2.Stream = other.Stream
+	put(t, b.JS, schemas.BucketStreams, other.KVKey(), s2)
+	put(t, b.JS, schemas.BucketReviews, other.KVKey(), schemas.ReviewState{HiddenUntilUs: -1})
+	put(t, b.JS, schemas.BucketHot, other.KVKey(), schemas.HotState{App: other.App, Stream: other.Stream, Off: true, Reasons: []string{schemas.HotHidden}, SinceUs: now.UnixMicro(), Epoch: 3})
+	for range 2 {
+		l := &List{JetStream: b.JS}
+		ctx, cancel := context.WithCancel(context.Background())
+		done := make(chan error, 1)
+		go func() { done <- l.Run(ctx) }()
+		t.Cleanup(func() {
+			cancel()
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	events := func(kind schemas.EventKind, k schemas.StreamKey) int {
+		st, err := b.JS.Stream(t.Context(), schemas.StreamEvents)
+		if err != nil {
+			t.Fatal(err)
+		}
+		i, err := st.Info(t.Context(), jetstream.WithSubjectFilter("events."+string(kind)+"."+k.App+"."+k.Stream))
+		if err != nil {
+			t.Fatal(err)
+		}
+		n := 0
+		for _, c := range i.State.Subjects {
+			n += int(c)
+		}
+		return n
+	}
+	want := func(what string, kind schemas.EventKind, k schemas.StreamKey, off bool) {
+		t.Helper()
+		await.Text(t, what, func() string {
+			kv, err := b.JS.KeyValue(t.Context(), schemas.BucketHot)
+			if err != nil {
+				return err.Error()
+			}
+			e, err := kv.Get(t.Context(), k.KVKey())
+			if err != nil {
+				return err.Error()
+			}
+			h, err := schemas.ParseHotState(e.Key(), e.Value())
+			if err != nil || h.Off != off || !h.Told || events(kind, k) != 1 {
+				return fmt.Sprintf("%+v %v, %d events", h, err, events(kind, k))
+			}
+			return ""
+		})
+	}
+	want("the untold change is told", schemas.EventHotLeft, other, true)
+	picture := func(still int64) {
+		head, err := json.Marshal(schemas.Picture{Version: 1, App: demo.App, Stream: demo.Stream, WallUnixUs: now.UnixMicro() + still, Epoch: 3, StillMs: still})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := b.JS.PublishMsg(t.Context(), &nats.Msg{Subject: schemas.PictureSubject(demo), Header: nats.Header{schemas.HeaderPicture: {string(head)}}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	picture(5000)
+	want("the frozen stream leaves", schemas.EventHotLeft, demo, true)
+	now = now.Add(time.Second)
+	picture(0)
+	want("it moves and comes back", schemas.EventHotBack, demo, false)
+}
