@@ -2,6 +2,7 @@ package router
 
 import (
 	"cmp"
+	"encoding/json"
 	"net/http"
 	"net/url"
 	"slices"
@@ -42,7 +43,12 @@ func (r *Router) hot(w http.ResponseWriter, _ *http.Request, v url.Values) error
 		list.Left = nil
 	}
 	list.Left = list.Left[:min(len(list.Left), maxHot)]
-	return writeJSON(w, &list)
+	b, err := json.Marshal(&list)
+	if err != nil {
+		return err
+	}
+	writeJSON(w, append(b, '\n'))
+	return nil
 }
 
 // hotFreshFor is how long a stream counts as live without a word of ingest.
