@@ -38,7 +38,7 @@ func (c *commands) experimentDemo() *ffcli.Command {
 	return c.command("experiment demo", "", "a whole experiment in about six minutes on a \"spillway up\" of its own: two routing policies, a bad CDN, the sandbox's prediction, and the guardrail that stops the harmful arm", 0, func(fs *flag.FlagSet) {
 		fs.StringVar(&f.data, "data", "", "`folder` for the system's data (default: one that is removed)")
 		fs.IntVar(&f.viewers, "viewers", 50, "simulated viewers at once")
-		fs.DurationVar(&f.record, "record", 75*time.Second, "time to record before anything is tried")
+		fs.DurationVar(&f.record, "record", 75*time.Second, "time to record before anything is tried; longer where fewer than 300 sessions have closed by then")
 		fs.DurationVar(&f.limit, "limit", 6*time.Minute, "how long to wait for the guardrail")
 		fs.DurationVar(&f.keep, "keep", 0, "how long to keep the system and its console up afterwards, e.g. 10m")
 	}, func(ctx ctx, _ []string) error {
@@ -207,10 +207,11 @@ func (d *demoRun) readCDNs(ctx ctx) error {
 // play records, predicts, tries live, and compares.
 func (d *demoRun) play(ctx ctx) error {
 	fmt.Fprintf(d.c.stdout, "\n1. recording %v under the policy that sends viewers to either CDN by lot\n", d.f.record)
-	if err := pause(ctx, d.f.record); err != nil {
+	rec, err := d.record(ctx)
+	if err != nil {
 		return err
 	}
-	predicted, err := d.predict(ctx)
+	predicted, err := d.predict(rec)
 	if err != nil {
 		return err
 	}

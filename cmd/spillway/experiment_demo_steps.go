@@ -13,13 +13,35 @@ import (
 	"github.com/spillway-live/spillway/workers/router/policy"
 )
 
-// predict asks the sandbox about both arms, from what the running system has recorded.
-func (d *demoRun) predict(ctx ctx) (map[string]*predict.Prediction, error) {
-	now := time.Now()
-	rec, err := source.ClickHouse(ctx, d.ch, "spillway", now.Add(-d.f.record), now)
-	if err != nil {
-		return nil, err
+// demoSessions is how many sessions the sandbox is given at least.
+const demoSessions = 300
+
+// record lets the system run until enough sessions have closed, and reads them.
+func (d *demoRun) record(ctx ctx) (*predict.Recording, error) {
+	began := time.Now()
+	for {
+		if err := pause(ctx, 5*time.Second); err != nil {
+			return nil, err
+		}
+		now := time.Now()
+		if now.Sub(began) < d.f.record {
+			continue
+		}
+		rec, err := source.ClickHouse(ctx, d.ch, "spillway", began, now)
+		if err != nil {
+			return nil, err
+		}
+		if len(rec.Sessions) >= demoSessions {
+			return rec, nil
+		}
+		if now.Sub(began) > d.f.record+d.f.limit {
+			return nil, fmt.Errorf("%d sessions have closed within %v: %d are needed; give more --viewers", len(rec.Sessions), now.Sub(began).Round(time.Second), demoSessions)
+		}
 	}
+}
+
+// predict asks the sandbox about both arms, from what the running system has recorded.
+func (d *demoRun) predict(rec *predict.Recording) (map[string]*predict.Prediction, error) {
 	rec.CDNs, rec.SteeringTTLSec = d.cdns, 10
 	bps, seconds := 0.0, 0.0
 	for _, s := range rec.Sessions {
