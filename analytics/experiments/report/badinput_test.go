@@ -131,6 +131,18 @@ func badInput(t *testing.T, conn driver.Conn) {
 				t.Fatal(err)
 			}
 		}, CannotTell, "20 of 400 units were exposed to more than one arm"},
+		{"one-in-two-arms", func(x *schemas.Experiment) {
+			plantUnits(x, "control", 200, true, true, 10, 1000)
+			plantUnits(x, "low", 200, true, true, 10, 1000)
+			for _, sql := range []string{
+				"INSERT INTO spillway.exposures (time, experiment, salt, unit, viewer_id, arm, reason) SELECT time + 5, experiment, salt, unit, viewer_id, 'low', reason FROM spillway.exposures WHERE experiment = '" + x.Name + "' AND unit = 'control-0'",
+				fmt.Sprintf("INSERT INTO spillway.session_slices (time_ms, session_id, viewer_id, arms, sessions, played_ms) VALUES (%d, 'second', 'control-0', '%s=low', 1, 7000)", now.Add(5*time.Second).UnixMilli(), x.Name),
+			} {
+				if err := conn.Exec(t.Context(), sql); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}, CannotTell, "1 of 400 units were exposed to more than one arm; they count in the arm they met first, what they viewed in the arm they viewed it in"},
 	} {
 		x := experiment("bad-" + c.name)
 		x.PrimaryMetric, x.Guardrails = "stall_ratio", []schemas.Guardrail{{Metric: "stalls_per_hour", Margin: 0.1}}
@@ -146,6 +158,9 @@ func badInput(t *testing.T, conn driver.Conn) {
 		}
 		if r.Decision.Verdict != c.verdict || !strings.Contains(text.String(), c.says) || strings.Contains(text.String(), "NaN") || strings.Contains(text.String(), "Inf") {
 			t.Errorf("%s: verdict %q, want %q and in the text %q:\n%s", c.name, r.Decision.Verdict, c.verdict, c.says, text.String())
+		}
+		if a := r.Arms; c.name == "one-in-two-arms" && (a[0].Exposed != 200 || a[1].Exposed != 200 || a[0].Sessions != 200 || a[1].Sessions != 201) {
+			t.Errorf("%s: sizes %+v, want 200 units in each arm and the further session in the arm it was in", c.name, a)
 		}
 		if data, err := json.Marshal(r); err != nil || bytes.Contains(data, []byte("NaN")) {
 			t.Errorf("%s: JSON: %v", c.name, err)

@@ -44,7 +44,7 @@ func (r *Report) health(u *units) Health {
 	if all > 0 && float64(u.several) > shareSeveral*float64(all) {
 		problem("%d of %d units were exposed to more than one arm: the assignment changed under way", u.several, all)
 	} else if u.several > 0 {
-		note("%d of %d units were exposed to more than one arm; they count in the arm they met first", u.several, all)
+		note("%d of %d units were exposed to more than one arm; they count in the arm they met first, what they viewed in the arm they viewed it in", u.several, all)
 	}
 	p, err := homogeneity(loss)
 	h.LossP = figure(p, err)

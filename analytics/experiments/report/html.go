@@ -126,7 +126,7 @@ func (r *Report) headline() (class, headline, next string) {
 }
 
 func (r *Report) view(m *MetricReport) metricView {
-	v := metricView{MetricReport: m, Sentence: r.sentence(m), Level: fmt.Sprintf("%g", 100*(1-r.Alpha))}
+	v := metricView{MetricReport: m, Sentence: r.sentence(m), Level: fmt.Sprintf("%.4g", 100*(1-r.Alpha))}
 	for _, a := range r.Experiment.Arms {
 		v.Arm = append(v.Arm, a.Name)
 	}

@@ -95,7 +95,12 @@ func TestHTML(t *testing.T) {
 	if d := b.String(); !strings.Contains(d, "prefers-color-scheme: dark") || !strings.Contains(d, `name="viewport"`) || strings.Index(d, "Ship arm") > strings.Index(d, "What decides") {
 		t.Error("the page lacks dark colours, a viewport, or the decision at its begin")
 	}
-	f, err := made("plain").Fragment()
+	wide := made("plain")
+	wide.Alpha = 0.07
+	f, err := wide.Fragment()
+	if n := strings.Count(string(f), "with 93 % intervals of a single look"); n != len(schemas.Metrics()) || strings.Contains(string(f), "with 95 %") {
+		t.Errorf("the level of 93 %% is named %d times", n)
+	}
 	if err != nil || strings.Contains(string(f), "<style") || !strings.HasPrefix(string(f), "<article") {
 		t.Errorf("fragment (%v): %.60s", err, f)
 	}
