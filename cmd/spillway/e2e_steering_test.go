@@ -234,7 +234,7 @@ func (r *steeringReport) plot() []byte {
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" width="%d" height="%d" font-family="sans-serif" font-size="12"><rect width="100%%" height="100%%" fill="#fff"/>`, left+width+120, 40+row*len(r.Views))
-	fmt.Fprintf(&b, `<text x="10" y="18" font-size="14">An edge limited to 150 kbit/s: time until the player is served by another CDN, and time stalled</text>`)
+	fmt.Fprintf(&b, `<text x="10" y="18" font-size="14">An edge limited to 600 kbit/s: time until the player is served by another CDN, and time stalled</text>`)
 	for i, v := range r.Views {
 		y := 32 + i*row
 		fmt.Fprintf(&b, `<text x="%d" y="%d" text-anchor="end">%s</text>`, left-8, y+16, v.Name)
