@@ -2,6 +2,7 @@ package story
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -71,6 +72,37 @@ func TestStory(t *testing.T) {
 			t.Errorf("%q is missing or out of place in\n%s", want, text)
 		}
 		last = max(last, i)
+	}
+	// Two weeks on, the player's reports are gone: states are put together from slices.
+	line, err := BuildTimeline(t.Context(), conn, "spillway", "s1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var states []string
+	for _, x := range line.States {
+		states = append(states, x.State)
+	}
+	if got := strings.Join(states, " "); line.Exact || got != "starting playing stalled playing" {
+		t.Errorf("exact %v: %s", line.Exact, got)
+	}
+	report := func(sec int, state string, buffer any) {
+		t.Helper()
+		exec(`INSERT INTO spillway.telemetry (received_us, ts_ms, source, session_id, app, stream, state, buffer_ms) VALUES (?, ?, 'cmcd_event', 's1', 'live', 'demo', ?, ?)`,
+			at.Add(time.Duration(sec)*time.Second).UnixMicro(), at.Add(time.Duration(sec)*time.Second).UnixMilli()-3_600_000, state, buffer) // its clock is an hour late
+	}
+	for i, state := range []string{"s", "r", "p", "p", "r", "p", "e"} {
+		report(10*i, state, 100*i)
+	}
+	report(65, "", 50)
+	if line, err = BuildTimeline(t.Context(), conn, "spillway", "s1"); err != nil {
+		t.Fatal(err)
+	}
+	states = nil
+	for _, x := range line.States {
+		states = append(states, fmt.Sprint(x.State, " ", x.To.Sub(x.From).Seconds()))
+	}
+	if got := strings.Join(states, ", "); !line.Exact || got != "starting 20, playing 20, stalled 10, playing 10, ended 5" || !line.States[0].From.Equal(at) || len(line.Samples) != 8 {
+		t.Errorf("exact %v from %v: %s; %d samples", line.Exact, line.States[0].From, got, len(line.Samples))
 	}
 	var unknown *ErrUnknown
 	if _, err := Build(t.Context(), conn, "spillway", "'; DROP TABLE x"); !errors.As(err, &unknown) {

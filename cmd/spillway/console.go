@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"net/http"
 
@@ -10,13 +11,15 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/spillway-live/spillway/analytics/experiments/web"
+	"github.com/spillway-live/spillway/analytics/story"
 	"github.com/spillway-live/spillway/dashboards/console"
 	"github.com/spillway-live/spillway/dashboards/player"
+	"github.com/spillway-live/spillway/dashboards/queries"
 	"github.com/spillway-live/spillway/testenv/clickhouse"
 )
 
 // consoleRole serves console, play page, pictures and /metrics.
-func (d *deps) consoleRole(addr, analyst, routerURL string, metrics prometheus.Gatherer) (role, string, error) {
+func (d *deps) consoleRole(addr, analyst, routerURL string, metrics prometheus.Gatherer, th *queries.Thresholds) (role, string, error) {
 	page, err := player.Handler(routerURL)
 	if err != nil {
 		return role{}, "", err
@@ -37,6 +40,14 @@ func (d *deps) consoleRole(addr, analyst, routerURL string, metrics prometheus.G
 	c, err := console.New(console.Settings{
 		Experiments: &web.Server{JS: d.js, ClickHouse: reads, Logger: d.log("experiments")},
 		Listener:    l, JetStream: d.js, ClickHouse: analyst, RouterURL: routerURL, Player: page, Metrics: m,
+		Thresholds: th, Story: func(ctx context.Context, session string) (any, error) {
+			t, err := story.BuildTimeline(ctx, reads, "spillway", session)
+			var unknown *story.ErrUnknown
+			if errors.As(err, &unknown) {
+				return nil, nil
+			}
+			return t, err
+		},
 		AdminToken: d.secrets.AdminToken, Logger: d.log("console"), Registerer: d.reg,
 	})
 	if err != nil {
@@ -59,7 +70,7 @@ func (s *system) startConsole(ctx) error {
 	if s.ch != nil {
 		analyst = s.ch.NativeURL(clickhouse.Analyst)
 	}
-	r, u, err := s.d.consoleRole(addr, analyst, s.run.Router, s.reg)
+	r, u, err := s.d.consoleRole(addr, analyst, s.run.Router, s.reg, &s.f.thresholds)
 	if err != nil {
 		return err
 	}
@@ -71,9 +82,11 @@ func (s *system) startConsole(ctx) error {
 func (c *commands) consoleCommand() *ffcli.Command {
 	f := &roleFlags{}
 	var addr, routerURL string
+	var th queries.Thresholds
 	return c.command("console", "", "serve the console, the play page and pictures", 0, func(fs *flag.FlagSet) {
 		f.register(fs)
 		fs.StringVar(&addr, "listen", "127.0.0.1:8080", "`HOST:PORT` for browsers")
+		registerThresholds(fs, &th)
 		fs.StringVar(&routerURL, "router-url", "", "base `URL` of the router as browsers reach it (default: that of the running \"spillway up\")")
 	}, func(ctx ctx, _ []string) error {
 		dsn, err := f.clickhouseURL()
@@ -86,7 +99,7 @@ func (c *commands) consoleCommand() *ffcli.Command {
 			}
 		}
 		return c.serveRole(ctx, f, "console", func(d *deps) ([]role, error) {
-			r, u, err := d.consoleRole(addr, dsn, routerURL, nil)
+			r, u, err := d.consoleRole(addr, dsn, routerURL, nil, &th)
 			if err == nil {
 				d.logger.Info("console", "url", u)
 			}

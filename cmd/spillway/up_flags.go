@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/spillway-live/spillway/dashboards/queries"
 	"github.com/spillway-live/spillway/workers/router"
 )
 
@@ -33,6 +34,9 @@ type upFlags struct {
 	tls         encryptedFlags
 	media       mediaFlags
 
+	// thresholds colour the console.
+	thresholds queries.Thresholds
+
 	srt  srtFlags
 	whip whipFlags
 
@@ -56,6 +60,7 @@ func (f *upFlags) register(fs *flag.FlagSet) {
 	fs.StringVar(&f.geo, "geo", "", "MaxMind-format `files`, comma-separated, that place viewers")
 	fs.StringVar(&f.store, "store", "", "`URL` of the object store of what viewers may seek back to: file:///PATH or s3://BUCKET/PREFIX?endpoint=https://HOST&region=R (default: a folder of the data directory)")
 	fs.StringVar(&f.cdns, "cdns", "a,b,c", "`names` of the CDN edges to run")
+	registerThresholds(fs, &f.thresholds)
 	f.tls.registerFiles(fs)
 	registerPushCA(fs, &f.pushCA)
 	f.srt.register(fs)

@@ -84,6 +84,11 @@ func (c *Console) watchOnce(ctx context.Context) error {
 		return err
 	}
 	defer used.Stop()
+	alerts, err := watch(schemas.BucketAlerts)
+	if err != nil {
+		return err
+	}
+	defer alerts.Stop()
 	cons, err := c.s.JetStream.OrderedConsumer(open, schemas.StreamPictures, jetstream.OrderedConsumerConfig{
 		FilterSubjects: []string{"pictures.>"}, DeliverPolicy: jetstream.DeliverLastPerSubjectPolicy, HeadersOnly: true,
 	})
@@ -105,7 +110,7 @@ func (c *Console) watchOnce(ctx context.Context) error {
 	defer cc.Stop()
 
 	// Until the initial values are complete, the old ones stand.
-	newStreams, newCDNs := map[string]schemas.StreamState{}, map[string]schemas.CDN{}
+	newStreams, newCDNs, newAlerts := map[string]schemas.StreamState{}, map[string]schemas.CDN{}, map[string]*schemas.Alert{}
 	beat := time.NewTicker(time.Second)
 	defer beat.Stop()
 	for {
@@ -135,6 +140,17 @@ func (c *Console) watchOnce(ctx context.Context) error {
 					c.st.streams, newStreams = newStreams, nil
 				} else {
 					onStream(pick(newStreams, c.st.streams), e)
+				}
+			})
+		case e, ok := <-alerts.Updates():
+			if !ok {
+				return errors.New("watch of the alerts ended")
+			}
+			c.apply(func() {
+				if e == nil {
+					c.st.alerts, newAlerts = newAlerts, nil
+				} else {
+					onAlert(pick(newAlerts, c.st.alerts), e)
 				}
 			})
 		case e, ok := <-used.Updates():

@@ -4,7 +4,12 @@
 //
 //	GET /  /cdns  /streams/<app>/<stream>      pages
 //	GET /v1/live                               server-sent events
-//	GET /v1/streams  /v1/cdns  /v1/pushes      JSON
+//	GET /walls /walls/<uid>                    the walls, as in Grafana
+//	GET /sessions/<id>  /alerts  /settings     one playback; alerts; the registry of CDNs
+//	GET /v1/streams  /v1/cdns  /v1/pushes  /v1/alerts   JSON
+//	GET /v1/streams/<app>/<stream>/<part>      publisher, hops, sessions or events of one stream
+//	GET /v1/sessions/<id>                      the story of one playback
+//	GET /v1/walls/<uid>/<panel>?range=1h&cdn=a rows of a panel
 //	GET /<app>/<stream>/picture.jpg            latest picture
 //	GET /v1/pictures/<app>/<stream>?from=&to=  history (JSON), /<seq>.jpg one picture
 //	GET /v1/settings/<bucket>                  all entries, without passwords: cdns, policies, apps, sources, pushes, shares
@@ -42,6 +47,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/spillway-live/spillway/dashboards/queries"
 	"github.com/spillway-live/spillway/schemas/access"
 )
 
@@ -66,6 +72,11 @@ type Settings struct {
 	Experiments Experiments
 	// AdminToken allows changes; empty: none are.
 	AdminToken string
+	// Story tells what became of a session, as JSON encodes it; nil without error: nothing is stored of it. Nil: the
+	// page of a session says that it cannot.
+	Story func(ctx context.Context, session string) (any, error)
+	// Thresholds colour values; nil: the defaults.
+	Thresholds *queries.Thresholds
 	// PollInterval is how often ClickHouse is asked while somebody looks; default 2 s.
 	PollInterval time.Duration
 	// MaxLive is the largest number of browsers kept up to date at once; default 256.
@@ -85,6 +96,7 @@ type Console struct {
 	// access tells which streams are private.
 	access *access.Table
 	m      *metrics
+	asked  *asked
 }
 
 // New checks the settings and starts to listen, so that URL is known.
@@ -100,6 +112,10 @@ func New(s Settings) (*Console, error) {
 	}
 	if s.MaxLive <= 0 {
 		s.MaxLive = 256
+	}
+	if s.Thresholds == nil {
+		th := queries.DefaultThresholds()
+		s.Thresholds = &th
 	}
 	if s.Logger == nil {
 		s.Logger = slog.New(slog.DiscardHandler)
@@ -128,7 +144,7 @@ func New(s Settings) (*Console, error) {
 			return nil, fmt.Errorf("console: listen: %w: choose another address; port 0 takes a free one", err)
 		}
 	}
-	c := &Console{s: s, ln: ln, db: db, st: newStore(), m: m, pics: newPictures(s.JetStream), access: access.New(s.Logger)}
+	c := &Console{s: s, ln: ln, db: db, st: newStore(), m: m, pics: newPictures(s.JetStream), access: access.New(s.Logger), asked: newAsked()}
 	c.hub = newHub(s.MaxLive, m)
 	return c, nil
 }

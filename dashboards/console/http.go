@@ -47,6 +47,8 @@ func (c *Console) handler() http.Handler {
 		answer(w, map[string]any{"cdns": v.CDNs, "totals": v.Totals, "bus": v.Bus, "clickhouse": v.Click})
 	})
 	mux.HandleFunc("GET /v1/pushes", c.pushes)
+	c.wallRoutes(mux)
+	c.detailRoutes(mux)
 	c.settings(mux)
 	c.experiments(mux)
 	mux.HandleFunc("GET /v1/pictures/{app}/{stream}", c.serveHistory)

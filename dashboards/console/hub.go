@@ -14,7 +14,7 @@ import (
 const idleAfter = 10 * time.Second
 
 // sections of the live state, sent when their content changes.
-var sections = [...]string{"health", "totals", "streams", "cdns", "recent", "minutes"}
+var sections = [...]string{"health", "totals", "streams", "cdns", "recent", "minutes", "alerts"}
 
 // hub hands the state to every connected browser. A slow browser skips states
 // instead of queueing them.
@@ -146,7 +146,7 @@ func (c *Console) refresh(ctx context.Context) {
 func (c *Console) publish(now time.Time) {
 	v := c.st.view(now)
 	c.st.mu.Lock()
-	recent, minutes := c.st.n.recent, c.st.n.minutes
+	recent, minutes, alerts := c.st.n.recent, c.st.n.minutes, c.st.alertViews()
 	c.st.mu.Unlock()
 	// LastMs moves with every answer; the page needs it only once something is wrong.
 	bus, click := v.Bus, v.Click
@@ -157,7 +157,7 @@ func (c *Console) publish(now time.Time) {
 		click.LastMs = 0
 	}
 	var parts [len(sections)][]byte
-	for i, x := range [...]any{map[string]health{"bus": bus, "clickhouse": click}, v.Totals, v.Streams, v.CDNs, recent, minutes} {
+	for i, x := range [...]any{map[string]health{"bus": bus, "clickhouse": click}, v.Totals, v.Streams, v.CDNs, recent, minutes, alerts} {
 		b, err := json.Marshal(x)
 		if err != nil { // every type of the view can be encoded
 			c.s.Logger.Error("encode live state", "section", sections[i], "err", err)

@@ -2,8 +2,10 @@ package console
 
 import (
 	"bytes"
+	"errors"
 	"html/template"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/spillway-live/spillway/schemas"
@@ -44,7 +46,12 @@ func (c *Console) pages() []pageDef {
 		{name: "overview", title: "Overview", path: "/{$}", nav: true},
 		uplot(pageDef{name: "cdns", title: "CDNs", path: "/cdns", nav: true}),
 		{name: "pushes", title: "Push targets", path: "/pushes", nav: true},
-		{name: "stream", path: "/streams/{app}/{stream}", check: streamTitle},
+		{name: "alerts", title: "Alerts", path: "/alerts", nav: true},
+		{name: "walls", title: "Walls", path: "/walls", nav: true},
+		uplot(pageDef{name: "wall", path: "/walls/{key}", check: c.wallTitle}),
+		uplot(pageDef{name: "stream", path: "/streams/{app}/{stream}", check: streamTitle}),
+		{name: "session", path: "/sessions/{key}", check: sessionTitle},
+		{name: "settings", title: "Settings", path: "/settings", nav: true},
 	}, c.experimentPages()...)
 }
 
@@ -53,13 +60,23 @@ func streamTitle(r *http.Request) (string, error) {
 	return k.String(), k.Check()
 }
 
+func (c *Console) wallTitle(r *http.Request) (string, error) {
+	w := c.wall(r.PathValue("key"))
+	if w == nil {
+		return "", errors.New("there is no such wall: see /walls")
+	}
+	return strings.TrimPrefix(w.Title, "Spillway: "), nil
+}
+
 // page is what the shell is made from.
 type page struct {
 	Name, Title, App, Stream, Key, Router string
 	// Assets is a hash of all assets, part of their addresses.
-	Assets          string
-	Styles, Scripts []string
-	Nav             []navLink
+	Assets string
+	// StallWarn and StallBad are stall ratios from which on values are coloured.
+	StallWarn, StallBad float64
+	Styles, Scripts     []string
+	Nav                 []navLink
 	// Shown says that the heading is seen: on pages about one thing.
 	Shown   bool
 	Content template.HTML
@@ -88,6 +105,7 @@ func (c *Console) show(d pageDef, shell *template.Template, assets string) http.
 		p := page{
 			Name: d.name, Title: d.title, App: r.PathValue("app"), Stream: r.PathValue("stream"), Key: r.PathValue("key"),
 			Router: c.s.RouterURL, Assets: assets, Styles: d.styles, Scripts: d.scripts, Nav: nav, Shown: !d.nav,
+			StallWarn: c.s.Thresholds.StallWarn, StallBad: c.s.Thresholds.StallBad,
 		}
 		if d.check != nil {
 			title, err := d.check(r)

@@ -58,6 +58,10 @@ func (c *Console) settings(mux *http.ServeMux) {
 	handle(mux, "apps", &entries[schemas.AppSettings]{c: c, bucket: schemas.BucketApps, parse: schemas.ParseAppSettings})
 	handle(mux, "sources", &entries[schemas.Source]{c: c, bucket: schemas.BucketSources, parse: schemas.ParseSource, hide: hidePassword})
 	handle(mux, "pushes", &entries[schemas.PushTarget]{c: c, bucket: schemas.BucketPushes, parse: schemas.ParsePushTarget, hide: func(t *schemas.PushTarget) { t.URL = t.ShownURL() }})
+	handle(mux, "alertrules", &entries[schemas.AlertRule]{
+		c: c, bucket: schemas.BucketAlertRules, parse: schemas.ParseAlertRule, hide: func(r *schemas.AlertRule) { r.WebhookURL = r.ShownWebhook() },
+		fresh: func(key string) *schemas.AlertRule { return &schemas.AlertRule{Name: key} },
+	})
 	handle(mux, "shares", &entries[schemas.Share]{
 		c: c, bucket: schemas.BucketShares, parse: schemas.ParseShare, becomes: (*schemas.Share).MayBecome,
 		keep: `shares are withdrawn, not removed, so that their addresses are not given out again: PUT with "withdrawn": <Unix seconds>`,

@@ -92,13 +92,14 @@ type store struct {
 	streams    map[string]schemas.StreamState // by KV key
 	cdns       map[string]schemas.CDN
 	used       *schemas.Usage // nil: not known
+	alerts     map[string]*schemas.Alert
 	pictures   map[schemas.StreamKey]pictureRef
 	n          numbers
 	bus, click health
 }
 
 func newStore() *store {
-	return &store{streams: map[string]schemas.StreamState{}, cdns: map[string]schemas.CDN{}, pictures: map[schemas.StreamKey]pictureRef{}}
+	return &store{streams: map[string]schemas.StreamState{}, cdns: map[string]schemas.CDN{}, alerts: map[string]*schemas.Alert{}, pictures: map[schemas.StreamKey]pictureRef{}}
 }
 
 // set records that a source answered (err nil) or did not; it reports a change.

@@ -83,3 +83,38 @@ WHERE $__timeFilter(r.minute)
 GROUP BY t, cdn
 ORDER BY t, cdn`
 )
+
+// Queries of the console's page of one stream; app and stream are its variables.
+const (
+	// StreamPublisher draws what ingest measures of the publisher. Columns: t, fps, bps, behind_ms.
+	StreamPublisher = `SELECT $__timeInterval(received_at) AS t, avg(p.fps) AS fps, avg(p.publish_bps) AS bps, sum(p.publish_stall_ms) AS behind_ms
+FROM telemetry AS p
+WHERE source = 'publisher' AND app = ${app} AND stream = ${stream} AND $__timeFilter(received_at)
+GROUP BY t
+ORDER BY t`
+
+	// StreamHops tells delay and loss by hop. Columns: hop, cdn, seen, failed_share, p50_ms, p95_ms.
+	StreamHops = `WITH
+    ` + Quantiles + `
+SELECT hop, by_cdn AS cdn, sum(h.reports) AS seen, sum(h.failures) / nullIf(sum(h.reports), 0) AS failed_share,
+    log_quantile(sumMap(h.delay), 0.5) AS p50_ms, log_quantile(sumMap(h.delay), 0.95) AS p95_ms
+FROM (SELECT *, if(hop IN ('edge', 'player'), r.cdn, '') AS by_cdn FROM rollup_hop_minute AS r WHERE app = ${app} AND stream = ${stream} AND $__timeFilter(minute)) AS h
+GROUP BY hop, by_cdn
+ORDER BY indexOf(['publish', 'ingest', 'stored', 'packaged', 'origin', 'edge', 'player', 'probe'], hop), by_cdn`
+
+	// StreamSessions lists sessions, those that stalled most first. Columns: session_id, cdn, region, isp, client, played_s, stalled_s, stalls, failures, moves, heard.
+	StreamSessions = `SELECT session_id, argMaxIf(s.cdn, s.time, s.cdn != '') AS served_by, any(s.region) AS region, any(s.isp) AS isp, any(s.client) AS client,
+    sum(s.played_ms) / 1000 AS played_s, sum(s.stalled_ms) / 1000 AS stalled_s, sum(s.stalls) AS stalls, sum(s.start_failures + s.playback_failures) AS failures, sum(s.cdn_moves) AS moves, max(s.time) AS heard
+FROM session_slices AS s
+WHERE app = ${app} AND stream = ${stream} AND $__timeFilter(s.time)
+GROUP BY session_id
+ORDER BY stalled_s DESC, failures DESC, session_id
+LIMIT 50`
+
+	// StreamEvents lists what happened to the stream. Columns: time, kind, cdn, reason.
+	StreamEvents = `SELECT e.time AS time, kind, cdn, reason
+FROM events AS e
+WHERE $__timeFilter(e.time) AND app = ${app} AND stream = ${stream}
+ORDER BY time DESC
+LIMIT 50`
+)

@@ -35,7 +35,7 @@ export function cdnTable() {
 
 function create() {
   const row = el("tr");
-  const name = el("span", { class: "name" }), badge = el("span", { class: "badge" });
+  const name = el("a", { class: "name" }), badge = el("span", { class: "badge" });
   row.append(el("th", { scope: "row" }, el("span", { class: "dot" }), name, badge));
   row.parts = { name, badge, cells: [] };
   for (const c of COLUMNS) {
@@ -58,7 +58,9 @@ function bill(b) {
 function update(row, c, i, state) {
   const { name, badge, cells } = row.parts;
   text(name, c.name);
-  attr(row, "class", `c${i % 8} ${c.state}`);
+  attr(name, "href", "/walls/spillway-streams?cdn=" + encodeURIComponent(c.name));
+  attr(row, "id", "cdn-" + c.name);
+  attr(row, "class", `c${i % 8} ${c.state}${location.hash === "#" + c.name ? " aimed" : ""}`);
   text(badge, c.state === "active" ? "" : c.state);
   const level = stallLevel(c.stall_ratio);
   const capacity = c.capacity_viewers ? `of ${count(c.capacity_viewers)}` : "";

@@ -48,7 +48,8 @@ export function span(milliseconds) {
 }
 
 /** Levels above which a stall ratio is worth a look, and bad. */
-export const STALL_WARN = 0.01, STALL_BAD = 0.05;
+const page = globalThis.document?.documentElement.dataset ?? {};
+export const STALL_WARN = Number(page.stallWarn) || 0.01, STALL_BAD = Number(page.stallBad) || 0.05;
 
 export function stallLevel(n) {
   if (!known(n)) return "unknown";

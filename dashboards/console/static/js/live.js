@@ -2,7 +2,7 @@
 import { text, attr } from "./dom.js";
 import { clock } from "./format.js";
 
-const SECTIONS = ["health", "totals", "streams", "cdns", "recent", "minutes"];
+const SECTIONS = ["health", "totals", "streams", "cdns", "recent", "minutes", "alerts"];
 const SILENCE_MS = 7000; // the server says something every 2 s
 
 /** state holds the newest of every section; offset is server clock minus ours, ms. */

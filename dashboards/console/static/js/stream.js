@@ -2,6 +2,7 @@
 import { attr, el, keyed, text } from "./dom.js";
 import { bps, clock, count, fps, ms, percent, span, stallLevel } from "./format.js";
 import { onChange, serverNow } from "./live.js";
+import { details } from "./streamparts.js";
 import { pictureURL } from "./overview.js";
 import { draw, spark } from "./spark.js";
 
@@ -35,13 +36,14 @@ export default function (main) {
   const graphs = { fps: spark("Frame rate since this page was opened"), bps: spark("Bitrate since this page was opened") };
   const publisher = el("section", { class: "card graphs" }, el("h2", {}, "Publisher, since this page was opened"),
     el("figure", {}, el("figcaption", {}, "Frame rate"), graphs.fps), el("figure", {}, el("figcaption", {}, "Bitrate"), graphs.bps));
+  const more = details(path);
   const where = el("ul", { class: "bars" });
   const viewers = el("section", { class: "card" }, el("h2", {}, "Viewers by CDN"), where);
   const strip = el("ol", { class: "strip", tabindex: "0", "aria-label": "Pictures of the last hour, newest first" });
   const history = el("p", { class: "empty" }, "Reading the pictures…");
   const address = router ? el("p", { class: "address" }, "HLS address ", el("code", {}, `${router}/v1/play/${path}/multivariant.m3u8`)) : null;
   main.append(el("div", { class: "two" }, el("div", {}, frame, actions, address), facts), el("div", { class: "two even" }, publisher, viewers),
-    el("section", {}, el("h2", {}, "Pictures of the last hour"), history, strip));
+    el("section", {}, el("h2", {}, "Pictures of the last hour"), history, strip), ...more);
 
   const samples = [];
   let pictures = [], newest = 0, chosen = Number((location.hash.match(/^#picture-(\d+)$/) ?? [])[1] ?? 0), last = 0;
