@@ -10,7 +10,8 @@ import (
 
 // datasourceYAML is filled by Grafana from its environment when it starts.
 const datasourceYAML = `# Data source of the Spillway walls. Grafana replaces the variables from its environment:
-# SPILLWAY_CLICKHOUSE_HOST and SPILLWAY_CLICKHOUSE_PORT (native protocol), SPILLWAY_CLICKHOUSE_PASSWORD (may be empty).
+# SPILLWAY_CLICKHOUSE_HOST and SPILLWAY_CLICKHOUSE_PORT (native protocol), SPILLWAY_CLICKHOUSE_USER (analyst, or
+# another who may read), SPILLWAY_CLICKHOUSE_PASSWORD (may be empty).
 # It needs the plugin: grafana cli plugins install ` + PluginType + `
 apiVersion: 1
 datasources:
@@ -25,7 +26,7 @@ datasources:
       port: ${SPILLWAY_CLICKHOUSE_PORT}
       protocol: native
       secure: false
-      username: analyst
+      username: ${SPILLWAY_CLICKHOUSE_USER}
       defaultDatabase: spillway
     secureJsonData:
       password: ${SPILLWAY_CLICKHOUSE_PASSWORD}

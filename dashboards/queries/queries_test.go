@@ -280,9 +280,17 @@ func TestEveryPanel(t *testing.T) {
 			t.Error("want CDN b with a stall ratio of 0.3 and a with 0")
 		}
 	})
-	for name, sql := range map[string]string{"viewers": ViewersNow, "quality": QualityNow, "streams": StreamQualityNow, "first": FirstScreenNow, "recent": Recent, "minutes": RecentFirstScreen} {
+	for name, sql := range map[string]string{"viewers": ViewersNow, "quality": QualityNow, "streams": StreamQualityNow, "first": FirstScreenNow, "recent": Recent, "minutes": RecentFirstScreen,
+		"stream publisher": StreamPublisher, "stream hops": StreamHops, "stream sessions": StreamSessions, "stream events": StreamEvents} {
 		t.Run("console/"+name, func(t *testing.T) {
-			if _, rows := run(t, sql, All()); len(rows) == 0 {
+			v := All()
+			if strings.HasPrefix(name, "stream ") {
+				v = Vars{"app": Only("live"), "stream": Only("demo")}
+				if _, rows := run(t, sql, Vars{"app": Only(`') OR 1=1 --`), "stream": Only(`\' OR 1=1 --`)}); len(rows) > 0 {
+					t.Error("a hostile stream has rows")
+				}
+			}
+			if _, rows := run(t, sql, v); len(rows) == 0 {
 				t.Error("no rows although there is data")
 			}
 		})
