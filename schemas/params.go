@@ -24,7 +24,7 @@ const (
 	// place of its spill_viewers, and from which its score is made worse, in place of the policy's pad_from.
 	ParamOverflowAt = "overflow_at"
 	// ParamPartTargetMs: longest part made of the stream, ms; obeyed by ingest when a publisher comes, so the
-	// experiment's unit must be stream. At most 500: DASH addresses assume that a first part is there within 0.7 s.
+	// experiment's unit must be stream. At most 500: of a segment of 2 s, DASH's players would have little left to be early by.
 	ParamPartTargetMs = "part_target_ms"
 )
 

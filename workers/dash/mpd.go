@@ -86,6 +86,21 @@ type Segment struct {
 // where the length of segments is known, so that names and times are, too.
 func (p *Period) LowLatency() bool { return p.Line.SegmentUs > 0 }
 
+// firstPartUs is FirstPartUs for parts that are longer than by default; audio's are a frame longer at most.
+func (r *Representation) firstPartUs() int64 {
+	const usual = schemas.DefaultPartTargetUs * 5 / 4
+	return FirstPartUs + 2*max(r.PartUs-usual, 0)
+}
+
+// lowLatencyUs is LowLatencyUs, or more where parts are longer than by default.
+func (p *Period) lowLatencyUs() int64 {
+	us := int64(LowLatencyUs)
+	for i := range p.Sets {
+		us = max(us, LowLatencyUs-FirstPartUs+p.Sets[i].firstPartUs())
+	}
+	return us
+}
+
 // StartUs is the Period's beginning on the wall-clock, Unix microseconds.
 func (p *Period) StartUs() int64 { return p.Line.ZeroUnixUs + p.Line.StartUs }
 
@@ -104,7 +119,7 @@ func (m *MPD) Append(b []byte) []byte {
 	last := &m.Periods[len(m.Periods)-1]
 	target := int64(TimelineUs)
 	if last.LowLatency() {
-		target = LowLatencyUs
+		target = last.lowLatencyUs()
 	}
 	w.raw(`<?xml version="1.0" encoding="UTF-8"?>` + "\n" + `<MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="dynamic"`)
 	w.attr("profiles", "urn:mpeg:dash:profile:isoff-live:2011,urn:mpeg:dash:profile:cmaf:2019")
@@ -321,7 +336,7 @@ func (p *Period) template(w *writer, r *Representation) {
 			w.attr("endNumber", strconv.FormatUint(r.Segments[n-1].MSN, 10))
 		}
 		w.attr("duration", strconv.FormatUint(unitsOf(p.Line.SegmentUs, scale), 10))
-		if ahead := p.Line.SegmentUs - FirstPartUs; ahead > 0 {
+		if ahead := p.Line.SegmentUs - r.firstPartUs(); ahead > 0 {
 			w.attr("availabilityTimeOffset", seconds(ahead))
 			w.attr("availabilityTimeComplete", "false")
 		}
