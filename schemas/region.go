@@ -173,6 +173,6 @@ func RegionAllows(to, from string) []string {
 func RegionDenies() []string {
 	return []string{
 		"media.>", "chunks.>", "parts.>", "partsdemand.>", "demand.>", "telemetry.>", "slices.>", "events.>", "decisions.>", "exposures.>",
-		"pictures.>", "dead.>", "leasealive.>", "hops.>", SubjectProbes, SubjectSynthetic, SubjectRouterQueue, SubjectWarm, SubjectWarmed, "_INBOX.>", "$KV.>", "$OBJ.>", "$JS.API.>",
+		"pictures.>", "dead.>", "leasealive.>", "hops.>", SubjectProbes, SubjectSynthetic, SubjectRouterQueue, SubjectWarm, SubjectWarmed, SubjectRouterHealth, "_INBOX.>", "$KV.>", "$OBJ.>", "$JS.API.>",
 	}
 }

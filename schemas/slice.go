@@ -70,6 +70,9 @@ type Slice struct {
 	Reports          int64 // telemetry rows accounted for by this slice
 	NumberedReports  int64 // of those, reports with a sequence number, repeats apart
 	LostReports      int64 // gaps in sn
+	// Throughput that players measured: sum over the reports that tell it, each at most 100 Mbit/s, and their number.
+	ThroughputKbpsSum int64
+	ThroughputReports int64
 
 	// Log-histograms (analytics/stats/loghist): bin numbers and signed counts, same length.
 	FirstScreenBins   []int64
@@ -134,6 +137,8 @@ var sliceTable = columnar.NewTable(
 	columnar.I64("stalled_background_ms", "of the stalled time, that of pages in the background, ms", func(s *sl) *int64 { return &s.StalledBackgroundMs }),
 	columnar.I64("frames_weight_ms", "played time of sessions that tell their dropped frames, ms", func(s *sl) *int64 { return &s.FramesWeightMs }),
 	columnar.I64("numbered_reports", "telemetry rows that carry a sequence number, repeats apart", func(s *sl) *int64 { return &s.NumberedReports }),
+	columnar.I64("throughput_kbps_sum", "throughput that players measured, summed over the reports that tell it, each at most 100 Mbit/s; kbit/s", func(s *sl) *int64 { return &s.ThroughputKbpsSum }),
+	columnar.I64("throughput_reports", "reports that tell a measured throughput", func(s *sl) *int64 { return &s.ThroughputReports }),
 	columnar.I64List("first_screen_bins", "log-histogram bins of start-up times (failed starts in bin 1073741824)", func(s *sl) *[]int64 { return &s.FirstScreenBins }),
 	columnar.I64List("first_screen_counts", "counts of those bins", func(s *sl) *[]int64 { return &s.FirstScreenCounts }),
 	columnar.I64List("latency_bins", "log-histogram bins of live latency", func(s *sl) *[]int64 { return &s.LatencyBins }),

@@ -142,6 +142,9 @@ type CDN struct {
 	Order int `json:"order"`
 	// SpillViewers is the number of viewers above which new sessions go to the next CDN; 0 means never.
 	SpillViewers int `json:"spill_viewers"`
+	// LogSample is the share of its requests that its logs tell, for CDNs that deliver
+	// samples: volumes are scaled by it. 0: all of them.
+	LogSample float64 `json:"log_sample,omitempty"`
 	// TokenScheme is how play addresses of this CDN are signed, a name of package
 	// token/scheme; empty: spillway.
 	TokenScheme string `json:"token_scheme,omitempty"`
@@ -202,6 +205,9 @@ func (c *CDN) Check() error {
 	}
 	if c.CapacityViewers < 0 || c.CapacityBps < 0 || c.PricePerGBMicroUSD < 0 || c.SpillViewers < 0 {
 		return fmt.Errorf("CDN %s: capacity, price and spill_viewers cannot be negative", c.Name)
+	}
+	if c.LogSample != 0 && !(c.LogSample >= 1e-6 && c.LogSample <= 1) {
+		return fmt.Errorf("CDN %s: log_sample %v is not a share of requests within 0.000001 and 1", c.Name, c.LogSample)
 	}
 	s, err := scheme.ForPlaylists(c.TokenScheme)
 	if err != nil {

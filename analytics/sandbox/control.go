@@ -21,6 +21,7 @@ type heard struct {
 	id         string
 	place, cdn int
 	final      bool
+	bps        float64 // throughput as the player knows it; 0: not told
 	sums       sums
 }
 
@@ -72,8 +73,11 @@ func (e *engine) decide(s *session, current int, t float64) (policy.Answer, bool
 	if n := len(r.tables); n > 1 {
 		table = r.tables[int(s.rnd.next()%uint64(n))]
 	}
-	at := table.Where(s.id)
 	place := &e.w.Places[s.v.Place]
+	if current >= 0 && s.v.Accuses == 0 {
+		table.Measured(s.id, e.w.CDNs[current].Name, load.Place{Region: place.Region, ISP: place.ISP}, int64(min(s.fast, s.slow)), now)
+	}
+	at := table.Where(s.id)
 	in := policy.Input{
 		Session: s.id, App: "live", Stream: "one", Region: place.Region, ISP: place.ISP, PublishCDN: c.PublishCDN,
 		CDNs: r.cdns, SinceMoveSec: math.Inf(1), OverflowAt: c.OverflowAt, Round: now.UnixNano() / int64(or(c.SteeringTTLSec, 10)*float64(time.Second)),
@@ -166,7 +170,7 @@ func (e *engine) move(s *session, cdn int, t float64) {
 // report sends what a session has done since the last report on its way.
 func (e *engine) report(s *session, t float64, final bool) {
 	s.advance(t)
-	x := heard{due: t + e.w.Control.LagSec, id: s.id, place: s.v.Place, cdn: s.cdn, sums: s.unsaid, final: final}
+	x := heard{due: t + e.w.Control.LagSec, id: s.id, place: s.v.Place, cdn: s.cdn, sums: s.unsaid, final: final, bps: min(s.fast, s.slow)}
 	s.sum.add(&s.unsaid)
 	s.unsaid = sums{}
 	if s.v.Accuses > 0 {
@@ -249,6 +253,7 @@ func (e *engine) deliver(x *heard, now time.Time) {
 		PlayedMs: played, StalledMs: ms(x.sums.stalled), Stalls: int64(x.sums.stalls),
 		Attempts: int64(x.sums.attempts), Starts: int64(x.sums.starts), StartFails: int64(x.sums.startFails), StartupMs: ms(x.sums.startup),
 		BitrateKbpsMsSum: int64(x.sums.bitrateSum), BitrateWeightMs: played,
+		ThroughputKbpsSum: int64(x.bps / 1000), ThroughputReports: int64(min(x.bps, 1)),
 		Requests: int64(x.sums.requests), RequestErrors: int64(x.sums.errors), RequestBytes: int64(x.sums.bytes),
 	}
 	for _, table := range e.r.tables {

@@ -34,10 +34,15 @@ var usageKind = kind[schemas.Usage]{what: "volume", bucket: schemas.BucketUsage,
 // cdnCommand reads and changes the CDN registry, and the faults of test edges.
 func (c *commands) cdnCommand() *ffcli.Command {
 	var b base
+	var place schemas.HealthQuery
 	return c.parent("cdn", "the CDN registry and the faults of test edges",
 		cdnKind.list(c, &b, "cdn list", "list the CDNs"),
 		c.cdnSet(&b),
-		c.command("cdn show", "NAME", "print a CDN's entry, and what it delivered and costs this month, as JSON", 1, b.register, func(ctx ctx, a []string) error {
+		c.command("cdn show", "NAME", "print a CDN's entry, how it serves (with standard errors), and what it delivered and costs this month, as JSON", 1, func(fs *flag.FlagSet) {
+			b.register(fs)
+			fs.StringVar(&place.Region, "region", "", "how it serves viewers of this region")
+			fs.StringVar(&place.ISP, "isp", "", "and of this internet provider")
+		}, func(ctx ctx, a []string) error {
 			return cdnKind.with(ctx, &b, func(r *cdnRegistry) error {
 				d, err := cdnKind.get(ctx, r, a[0])
 				if err != nil {
@@ -54,10 +59,14 @@ func (c *commands) cdnCommand() *ffcli.Command {
 					return err
 				}
 				now := time.Now()
+				place.CDN = d.Name
+				health, why := b.routerHealth(ctx, place)
 				return c.printJSON(struct {
 					*schemas.CDN
-					Month schemas.Bill `json:"month"`
-				}{d, d.Bill(used.GB(d.Name, now), now)})
+					Health        *schemas.CDNHealth `json:"health,omitempty"`
+					HealthUnknown string             `json:"health_unknown,omitempty"`
+					Month         schemas.Bill       `json:"month"`
+				}{d, health, why, d.Bill(used.GB(d.Name, now), now)})
 			})
 		}),
 		c.command("cdn state", "NAME active|draining|off", "take a CDN in or out of answers", 2, b.register, func(ctx ctx, a []string) error {

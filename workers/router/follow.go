@@ -28,7 +28,7 @@ type follower struct {
 
 // sliceColumns are those that load and health look at.
 var sliceColumns = schemas.SliceTable().Want("time_ms", "kind", "session_id", "cdn", "region", "isp",
-	"attempts", "starts", "startup_ms", "start_failures", "played_ms", "stalled_ms", "bitrate_kbps_ms_sum", "bitrate_weight_ms",
+	"attempts", "starts", "startup_ms", "start_failures", "played_ms", "stalled_ms", "bitrate_kbps_ms_sum", "bitrate_weight_ms", "throughput_kbps_sum", "throughput_reports",
 	"requests", "request_errors", "request_bytes")
 
 func newFollower(js jetstream.JetStream, window time.Duration, logger *slog.Logger, signer *token.Signer) *follower {

@@ -234,6 +234,11 @@ func (r *Router) Run(ctx context.Context) error {
 		return errors.Join(fmt.Errorf("router: hear of warm caches: %w", err), r.ln.Close())
 	}
 	defer hearWarmed()
+	healthAnswered, err := r.answerHealth()
+	if err != nil {
+		return errors.Join(fmt.Errorf("router: answer what is known of CDNs: %w", err), r.ln.Close())
+	}
+	defer healthAnswered()
 	g, gctx := errgroup.WithContext(ctx)
 	loaded := make(chan struct{}, 3)
 	g.Go(func() error { return r.t.run(gctx, r.s.JS, func() { loaded <- struct{}{} }) })

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -83,6 +84,10 @@ func (r *Router) steering(w http.ResponseWriter, _ *http.Request, v url.Values) 
 	told := pathway(v)
 	if r.t.cdn(told) == nil { // absent, or not one of ours
 		told = ""
+	}
+	if told != "" {
+		bps, _ := strconv.ParseInt(cmp.Or(v.Get("_HLS_throughput"), v.Get("_DASH_throughput")), 10, 64) // absent, or no number: not told
+		r.load.Measured(c.SessionID, told, load.Place{Region: c.Region, ISP: c.ISP}, bps, now)
 	}
 	next := obeyed(&st, told, &at, r.s.SteeringTTL, now)
 	q := &asked{

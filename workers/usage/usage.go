@@ -15,6 +15,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -215,6 +216,9 @@ func (c *Counter) add(u *schemas.Usage, s *schemas.Slice) {
 		forget(u)
 	}
 	sum := of[s.CDN]
+	if d, ok := c.registry.Get(s.CDN); ok && d.LogSample > 0 {
+		v.EdgeBytes = int64(math.Round(float64(v.EdgeBytes) / d.LogSample)) // of a sample
+	}
 	sum.EdgeBytes += v.EdgeBytes
 	sum.PlayedBytes += v.PlayedBytes
 	of[s.CDN] = sum

@@ -40,8 +40,8 @@ func newRig(t *testing.T) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{"a", "b"} {
-		v, err := json.Marshal(schemas.CDN{Name: name, BaseURL: "http://" + name, State: schemas.CDNActive})
+	for _, name := range []string{"a", "b", "sampled"} {
+		v, err := json.Marshal(schemas.CDN{Name: name, BaseURL: "http://" + name, State: schemas.CDNActive, LogSample: map[string]float64{"sampled": 0.01}[name]})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -112,9 +112,9 @@ func TestWhatCounts(t *testing.T) {
 	if _, err := r.b.JS.Publish(t.Context(), schemas.SlicesSubject(2), []byte("not slices")); err != nil {
 		t.Fatal(err)
 	}
-	u := r.await(r.send(1, played("foreign", "b", nov, 8000, 1000, 700), played(own, "b", nov, 8000, 1, 500)))
+	u := r.await(r.send(1, played("foreign", "b", nov, 8000, 1000, 700), played(own, "b", nov, 8000, 1, 500), played("foreign", "sampled", nov, 0, 1, 7)))
 	want := map[string]map[string]schemas.Volume{
-		"2026-11": {"a": {PlayedBytes: 1_000_000}, "b": {EdgeBytes: 1200, PlayedBytes: 1000}},
+		"2026-11": {"a": {PlayedBytes: 1_000_000}, "b": {EdgeBytes: 1200, PlayedBytes: 1000}, "sampled": {EdgeBytes: 700}},
 		"2026-12": {"a": {PlayedBytes: 1_000_000}},
 	}
 	if fmt.Sprint(u.Months) != fmt.Sprint(want) || u.MissedMessages != 0 {

@@ -111,7 +111,10 @@ func failedRequest(r *schemas.Telemetry) bool {
 	return r.ResponseCode.OK && (r.ResponseCode.V >= 400 || r.ResponseCode.V == 0)
 }
 
-// causes takes from a player's or page's report what may explain a stall.
+// maxThroughputKbps bounds the throughput that one report can claim.
+const maxThroughputKbps = 100_000
+
+// causes takes from a player's or page's report what may explain a stall, and the throughput it tells.
 func (o *one) causes(r *schemas.Telemetry, ts int64) {
 	if r.Background.OK && r.Background.V != o.Now.Stall.Hidden {
 		e := event{Ts: ts, Sn: r.Seq.V, Kind: evHidden}
@@ -122,6 +125,10 @@ func (o *one) causes(r *schemas.Telemetry, ts int64) {
 	}
 	if r.Event == "rr" {
 		o.requestCauses(r, ts)
+	}
+	if r.ThroughputKbps.OK && r.ThroughputKbps.V > 0 {
+		o.L.Throughput += int64(min(r.ThroughputKbps.V, maxThroughputKbps))
+		o.L.Measured++
 	}
 	need := r.BitrateKbps
 	if r.PlayedBitrateKbps.OK {

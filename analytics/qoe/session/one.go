@@ -28,6 +28,9 @@ type loose struct {
 
 	Numbered int64 // of the reports, those with a sequence number, repeats apart
 
+	// Throughput is the sum of what players measured, kbit/s, Measured in how many reports.
+	Throughput, Measured int64
+
 	FramesMs int64 // played time of which dropped frames are known
 }
 
@@ -335,7 +338,8 @@ func (o *one) build(streamMs int64, c *counters, l *loose) schemas.Slice {
 		BitrateKbpsMsSum: c.BrSum - p.BrSum, BitrateWeightMs: c.BrWeight - p.BrWeight,
 		DroppedFrames: l.Dropped - q.Dropped, Requests: l.Requests - q.Requests, RequestErrors: l.RequestErrors - q.RequestErrors,
 		RequestBytes: l.RequestBytes - q.RequestBytes, Reports: l.Reports - q.Reports, LostReports: l.Lost - q.Lost,
-		NumberedReports:  l.Numbered - q.Numbered,
+		NumberedReports:   l.Numbered - q.Numbered,
+		ThroughputKbpsSum: l.Throughput - q.Throughput, ThroughputReports: l.Measured - q.Measured,
 		StalledNetworkMs: c.StalledNetwork - p.StalledNetwork, StalledCDNMs: c.StalledCDN - p.StalledCDN,
 		StalledBackgroundMs: c.StalledHidden - p.StalledHidden, FramesWeightMs: l.FramesMs - q.FramesMs,
 	}

@@ -234,7 +234,7 @@ func (c *codec) counters(v *counters) {
 }
 
 func (c *codec) loose(v *loose) {
-	c.i64s(&v.Sessions, &v.Ended, &v.CDNMoves, &v.Dropped, &v.Requests, &v.RequestErrors, &v.RequestBytes, &v.Reports, &v.Lost, &v.FramesMs, &v.Numbered)
+	c.i64s(&v.Sessions, &v.Ended, &v.CDNMoves, &v.Dropped, &v.Requests, &v.RequestErrors, &v.RequestBytes, &v.Reports, &v.Lost, &v.FramesMs, &v.Numbered, &v.Throughput, &v.Measured)
 }
 
 func (c *codec) machine(m *machine) {

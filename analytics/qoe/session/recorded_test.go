@@ -154,6 +154,8 @@ func total(slices []schemas.Slice) (s schemas.Slice) {
 		s.RequestBytes += x.RequestBytes
 		s.Reports += x.Reports
 		s.NumberedReports += x.NumberedReports
+		s.ThroughputKbpsSum += x.ThroughputKbpsSum
+		s.ThroughputReports += x.ThroughputReports
 		s.LostReports += x.LostReports
 		for i, b := range x.FirstScreenBins {
 			first[b] += x.FirstScreenCounts[i]

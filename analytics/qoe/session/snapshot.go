@@ -12,8 +12,8 @@ import (
 // Marks of the two kinds of snapshot change whenever the meaning of the state does; a snapshot of
 // another version is refused and the state is made anew from the bus.
 const (
-	wholeMagic = "SES6"
-	partMagic  = "SEP6"
+	wholeMagic = "SES7"
+	partMagic  = "SEP7"
 )
 
 // ErrVersion says that a snapshot was written by another version of the state.

@@ -48,6 +48,8 @@ CREATE TABLE spillway.session_slices (
 `stalled_background_ms` Int64 COMMENT 'of the stalled time, that of pages in the background, ms',
 `frames_weight_ms` Int64 COMMENT 'played time of sessions that tell their dropped frames, ms',
 `numbered_reports` Int64 COMMENT 'telemetry rows that carry a sequence number, repeats apart',
+`throughput_kbps_sum` Int64 COMMENT 'throughput that players measured, summed over the reports that tell it, each at most 100 Mbit/s; kbit/s',
+`throughput_reports` Int64 COMMENT 'reports that tell a measured throughput',
 `first_screen_bins` Array(Int64) COMMENT 'log-histogram bins of start-up times (failed starts in bin 1073741824)',
 `first_screen_counts` Array(Int64) COMMENT 'counts of those bins',
 `latency_bins` Array(Int64) COMMENT 'log-histogram bins of live latency',

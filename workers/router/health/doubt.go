@@ -5,15 +5,22 @@ import "time"
 const (
 	// A CDN is in doubt when more than doubtHarm of what was tried on it in the last
 	// seconds was lost while less than half of that was lost on the others, or when
-	// our own probe of it had no answer in good time while that of another had. Those
+	// our own probe of it had no answer in good time while that of another had, or when
+	// players load more slowly on it alone. Those
 	// on it are asked to come for their next answer sooner; nobody is moved. So it
 	// may be wrong: it ends after doubtFor, and does not come again for doubtRest.
 	doubtHarm = 0.05
 	doubtFor  = 15 * time.Second
 	doubtRest = time.Minute
-	// With a probe that failed, too, viewers need to have lost no more than probedHarm
+	// With a probe that failed, or throughput that collapsed, too, viewers need to have lost no more than probedHarm
 	// for the CDN to be failing.
 	probedHarm = 0.1
+	// Players load more slowly where the throughput that they measured in the last
+	// seconds is below slowShare of the last minute's while on the others it is not
+	// below steadyShare: they tell it before they stall.
+	slowShare, steadyShare = 0.85, 0.9
+	// collapsed is the share below which that speaks for failing, too.
+	collapsed = 0.6
 	// probeFresh is how long a probe tells.
 	probeFresh = 10 * time.Second
 )
@@ -45,14 +52,44 @@ func (p probed) tells(failed bool, now time.Time) bool {
 	return !p.at.IsZero() && p.failed == failed && now.Sub(p.at) < probeFresh
 }
 
-// doubt begins or ends that about a CDN. me and others are what was lost of late.
-func (t *Table) doubt(cdn string, me, reports, others float64, now time.Time) {
+// pace is the throughput of the last seconds to that of the last minute, with how many
+// reports of the last seconds know it.
+func (t *Table) pace(cdn string, now time.Time) (share, reports float64) {
+	c := t.cells[place{cdn: cdn}]
+	if c == nil {
+		return 1, 0
+	}
+	late, usual := c.total(now, true), c.total(now, false)
+	if late.measured <= 0 || usual.throughput <= 0 {
+		return 1, 0
+	}
+	return ratio(late.throughput, late.measured) / ratio(usual.throughput, usual.measured), late.measured
+}
+
+// slows says to what share of before players on a CDN load, where those on others
+// load as before; 1: they do as well, or too few tell.
+func (t *Table) slows(cdn string, cdns []string, now time.Time) float64 {
+	slow, n := t.pace(cdn, now)
+	if n < failReports || slow > slowShare {
+		return 1
+	}
+	for _, other := range cdns {
+		if share, n := t.pace(other, now); other != cdn && n >= failReports && share < steadyShare {
+			return 1
+		}
+	}
+	return slow
+}
+
+// doubt begins or ends that about a CDN. me and others are what was lost of late;
+// witness: probes or throughput speak against it.
+func (t *Table) doubt(cdn string, me, reports, others float64, witness bool, now time.Time) {
 	since, was := t.doubts[cdn]
 	if was && now.Sub(since) < doubtFor+doubtRest {
 		return
 	}
 	delete(t.doubts, cdn)
-	if reports >= failReports && me > doubtHarm && others < doubtHarm/2 || t.probeFails(cdn, now) {
+	if reports >= failReports && me > doubtHarm && others < doubtHarm/2 || witness {
 		t.doubts[cdn] = now
 	}
 }

@@ -73,3 +73,20 @@ func TestAlone(t *testing.T) {
 		t.Errorf("those who tried b find it well, and a is failing: %v", is)
 	}
 }
+
+// TestLiarsBeyondTheBound: what docs/routing.md says of how many groups may lie:
+// four of sixteen move nothing, half of them decide.
+func TestLiarsBeyondTheBound(t *testing.T) {
+	for liars, moved := range map[int]bool{4: false, 8: true} {
+		h := health.New()
+		now := fill(h, 60, 64, start, func(i int) *schemas.Slice {
+			if i%health.Groups < liars {
+				return report("a", "eu", "x", 10_000)
+			}
+			return report("a", "eu", "x", 100)
+		})
+		if e := h.Estimate("a", "eu", "x", now); e.StallRatio > 0.02 != moved {
+			t.Errorf("%d groups lie: stall ratio %v", liars, e.StallRatio)
+		}
+	}
+}

@@ -61,7 +61,8 @@ func (t *Table) Judge(cdns []string, now time.Time) {
 		me := all[c]
 		d := t.down[c]
 		harm := failHarm
-		if t.probeFails(c, now) {
+		probe, slow := t.probeFails(c, now), t.slows(c, cdns, now)
+		if probe || slow < collapsed {
 			harm = probedHarm
 		}
 		ill := me.reports >= failReports && me.harm > harm
@@ -73,8 +74,8 @@ func (t *Table) Judge(cdns []string, now time.Time) {
 		case d != nil && now.Sub(d.since) >= minDown && d.well(now):
 			delete(t.down, c)
 		}
-		if weight > 0 {
-			t.doubt(c, me.harm, me.reports, others, now)
+		if len(cdns) > 1 {
+			t.doubt(c, me.harm, me.reports, others, probe || slow < 1, now)
 		}
 	}
 	// What is gone from the registry is forgotten.

@@ -30,11 +30,14 @@ const (
 	priorWatchMs  = 600_000
 	priorAttempts = 20
 	priorRequests = 200
+	priorReports  = 60
 	// maxSliceMs bounds what one slice can claim; sessionisers close one at least
 	// every few seconds of stream time.
 	maxSliceMs = 15_000
-	// maxBitrateKbps bounds the mean bitrate that one slice can claim.
+	// maxBitrateKbps bounds the mean bitrate, and the throughput, that one slice can claim.
 	maxBitrateKbps = 100_000
+	// maxReports bounds the reports of a measured throughput in one slice.
+	maxReports = 5
 	// maxCells bounds the cells held, about 3 kB each; beyond, a new region or
 	// provider has the estimate of its CDN.
 	maxCells = 20_000
@@ -51,11 +54,13 @@ type sums struct {
 	requests, errors float64
 	bytes, bitrateMs float64 // bytes; kbit/s x ms
 	bitrateWeight    float64 // ms
+	throughput       float64 // kbit/s, of reports that tell it
+	measured         float64 // such reports
 	sessions         float64 // slices, faded: a measure of how many report
 }
 
 func (s *sums) scale(f float64) {
-	for _, x := range []*float64{&s.played, &s.stalled, &s.attempts, &s.fails, &s.starts, &s.startup, &s.requests, &s.errors, &s.bytes, &s.bitrateMs, &s.bitrateWeight, &s.sessions} {
+	for _, x := range []*float64{&s.played, &s.stalled, &s.attempts, &s.fails, &s.starts, &s.startup, &s.requests, &s.errors, &s.bytes, &s.bitrateMs, &s.bitrateWeight, &s.throughput, &s.measured, &s.sessions} {
 		*x *= f
 	}
 }
@@ -72,6 +77,8 @@ func (s *sums) add(x *sums) {
 	s.bytes += x.bytes
 	s.bitrateMs += x.bitrateMs
 	s.bitrateWeight += x.bitrateWeight
+	s.throughput += x.throughput
+	s.measured += x.measured
 	s.sessions += x.sessions
 }
 
@@ -153,12 +160,19 @@ func bounded(s *schemas.Slice) sums {
 	starts := min(float64(max(s.Starts, 0)), attempts)
 	requests := float64(min(max(s.Requests, 0), 2000))
 	weight := float64(min(max(s.BitrateWeightMs, 0), maxSliceMs))
+	measured := float64(min(max(s.ThroughputReports, 0), maxReports))
+	mean := min(ratio(float64(max(s.ThroughputKbpsSum, 0)), float64(s.ThroughputReports)), maxBitrateKbps)
 	bitrate := min(ratio(float64(max(s.BitrateKbpsMsSum, 0)), float64(s.BitrateWeightMs)), maxBitrateKbps)
+	told := 1.0
+	if played+stalled+attempts+requests == 0 && s.Stalls == 0 {
+		told = 0 // of throughput alone
+	}
 	return sums{
 		played: played, stalled: stalled, attempts: attempts, fails: min(float64(max(s.StartFails, 0)), attempts),
 		starts: starts, startup: min(float64(max(s.StartupMs, 0)), starts*60_000),
 		requests: requests, errors: min(float64(max(s.RequestErrors, 0)), requests), bytes: float64(max(s.RequestBytes, 0)),
-		bitrateMs: bitrate * weight, bitrateWeight: weight, sessions: 1,
+		bitrateMs: bitrate * weight, bitrateWeight: weight, sessions: told,
+		throughput: mean * measured, measured: measured,
 	}
 }
 
@@ -181,6 +195,18 @@ func fade(age, constant time.Duration) float64 { return math.Exp(-float64(age) /
 // total sums the groups at a moment, without the worst and the best quarter.
 func (c *cell) total(now time.Time, quick bool) sums {
 	var have [Groups]sums
+	return add(c.kept(&have, now, quick))
+}
+
+func add(list []sums) (all sums) {
+	for i := range list {
+		all.add(&list[i])
+	}
+	return all
+}
+
+// kept gives the groups that count, as they are at a moment, in the memory of have.
+func (c *cell) kept(have *[Groups]sums, now time.Time, quick bool) []sums {
 	n := 0
 	for i := range c.group {
 		g := &c.group[i]
@@ -192,7 +218,7 @@ func (c *cell) total(now time.Time, quick bool) sums {
 			continue
 		}
 		s.scale(fade(max(now.Sub(g.at), 0), constant))
-		if s.played+s.stalled+s.attempts+s.requests < 1e-3 {
+		if s.played+s.stalled+s.attempts+s.requests+s.measured < 1e-3 {
 			continue
 		}
 		have[n] = s
@@ -209,22 +235,20 @@ func (c *cell) total(now time.Time, quick bool) sums {
 		cut := int(trim * float64(n))
 		list = list[cut : n-cut]
 	}
-	var all sums
-	for i := range list {
-		all.add(&list[i])
-	}
-	return all
+	return list
 }
 
 // Estimate is how a CDN serves in a place.
 type Estimate struct {
-	// StallRatio is stalled to stalled and played time, StallSE its standard error
-	// with sessions as units; StartFailRatio is failed starts to attempts,
-	// ErrorRatio failed to all media requests (as edges log them), FirstScreenMs
-	// the mean start-up time.
-	StallRatio, StallSE, StartFailRatio, ErrorRatio, FirstScreenMs float64
-	// BitrateBps is the mean bitrate played.
-	BitrateBps float64
+	// StallRatio is stalled to stalled and played time, StartFailRatio failed starts
+	// to attempts, ErrorRatio failed to all media requests (as edges log them),
+	// FirstScreenMs the mean start-up time.
+	StallRatio, StartFailRatio, ErrorRatio, FirstScreenMs float64
+	// BitrateBps is the mean bitrate played, ThroughputBps the mean of what players
+	// measured while they loaded.
+	BitrateBps, ThroughputBps float64
+	// SE are their standard errors.
+	SE Errors
 	// Samples is the number of reports of the last minute behind it, those of the
 	// finest cell; Cell says which: "isp", "region", "cdn", or empty without any.
 	Samples float64
@@ -236,16 +260,18 @@ type Estimate struct {
 // Estimate draws the finest cell towards the coarser ones around it.
 func (t *Table) Estimate(cdn, region, isp string, now time.Time) Estimate {
 	e := Estimate{}
+	var have [Groups]sums
 	level := func(name string, p place) {
 		c := t.cells[p]
 		if c == nil {
 			return
 		}
-		s := c.total(now, false)
+		list := c.kept(&have, now, false)
+		s := add(list)
 		if s.sessions < 0.5 {
 			return
 		}
-		e.shrink(&s)
+		e.shrink(&s, list)
 		e.Samples, e.Cell, e.AgeSec = s.sessions, name, max(now.Sub(c.newest).Seconds(), 0)
 	}
 	level("cdn", place{cdn: cdn})
@@ -256,32 +282,6 @@ func (t *Table) Estimate(cdn, region, isp string, now time.Time) Estimate {
 		level("isp", place{cdn, region, isp})
 	}
 	return e
-}
-
-// shrink replaces the estimate by that of a finer cell, with the one so far as prior.
-func (e *Estimate) shrink(s *sums) {
-	watch := s.played + s.stalled
-	first := e.Cell == ""
-	prior := func(strength float64) float64 {
-		if first {
-			return 0
-		}
-		return strength
-	}
-	mix := func(x, n, strength, old float64) float64 {
-		k := prior(strength)
-		if n+k <= 0 {
-			return old
-		}
-		return (x + k*old) / (n + k)
-	}
-	e.StallRatio = mix(s.stalled, watch, priorWatchMs, e.StallRatio)
-	e.StartFailRatio = mix(s.fails, s.attempts, priorAttempts, e.StartFailRatio)
-	e.ErrorRatio = mix(s.errors, s.requests, priorRequests, e.ErrorRatio)
-	e.FirstScreenMs = mix(s.startup, s.starts, priorAttempts, e.FirstScreenMs)
-	e.BitrateBps = mix(s.bitrateMs*1000, s.bitrateWeight, priorWatchMs, e.BitrateBps)
-	// A report is about one session's stall or none: the binomial bound.
-	e.StallSE = math.Sqrt(e.StallRatio * (1 - min(e.StallRatio, 1)) / max(s.sessions, 1))
 }
 
 // Sweep forgets places that have not been heard of for ten time constants. Call it now and then.

@@ -41,7 +41,7 @@ func TestEstimates(t *testing.T) {
 	now := fill(h, 120, 32, start, func(int) *schemas.Slice {
 		return &schemas.Slice{
 			CDN: "a", Region: "eu", ISP: "x", PlayedMs: 9800, StalledMs: 200, Attempts: 1, Starts: 1, StartupMs: 700,
-			Requests: 50, RequestErrors: 1, BitrateKbpsMsSum: 2000 * 9800, BitrateWeightMs: 9800,
+			Requests: 50, RequestErrors: 1, BitrateKbpsMsSum: 2000 * 9800, BitrateWeightMs: 9800, ThroughputKbpsSum: 3 * 7000, ThroughputReports: 3,
 		}
 	})
 	e := h.Estimate("a", "eu", "x", now)
@@ -49,6 +49,8 @@ func TestEstimates(t *testing.T) {
 	approx(t, "first screen", e.FirstScreenMs, 700, 1e-6)
 	approx(t, "errors", e.ErrorRatio, 0.02, 1e-9)
 	approx(t, "bitrate", e.BitrateBps, 2e6, 1)
+	approx(t, "throughput", e.ThroughputBps, 7e6, 1)
+	approx(t, "error of what is the same everywhere", e.SE.ThroughputBps+e.SE.BitrateBps+e.SE.FirstScreenMs, 0, 1e-3)
 	if e.Cell != "isp" || e.AgeSec != 0 || e.StartFailRatio != 0 {
 		t.Errorf("%+v", e)
 	}
@@ -72,8 +74,8 @@ func TestThinCellsLeanOnCoarserOnes(t *testing.T) {
 	if thin.StallRatio > 0.05 || thin.StallRatio <= thick.StallRatio {
 		t.Errorf("one bad session of a provider: %v, the region has %v", thin.StallRatio, thick.StallRatio)
 	}
-	if thin.StallSE <= thick.StallSE {
-		t.Errorf("standard error %v with one report, %v with many", thin.StallSE, thick.StallSE)
+	if thin.SE.StallRatio <= thick.SE.StallRatio {
+		t.Errorf("standard error %v with one report, %v with many", thin.SE.StallRatio, thick.SE.StallRatio)
 	}
 	unknown := h.Estimate("a", "eu", "other", now)
 	approx(t, "an unknown provider has the region's estimate", unknown.StallRatio, h.Estimate("a", "eu", "", now).StallRatio, 1e-12)

@@ -132,7 +132,7 @@ func (l *Table) estimates(cdns []schemas.CDN, p Place, now time.Time) *placeFact
 		e := l.health.Estimate(name, p.Region, p.ISP, now)
 		f := policy.Facts{
 			Growth: 1, RegionGrowth: 1, StallRatio: e.StallRatio, StartFailRatio: e.StartFailRatio, ErrorRatio: e.ErrorRatio, FirstScreenMs: e.FirstScreenMs,
-			BitrateBps: e.BitrateBps, Samples: e.Samples, AgeSec: e.AgeSec,
+			BitrateBps: e.BitrateBps, ThroughputBps: e.ThroughputBps, Samples: e.Samples, AgeSec: e.AgeSec,
 			MonthGB: used.GB(name, now), MonthShare: share,
 		}
 		if on := l.on[name]; on != nil {

@@ -74,8 +74,8 @@ type session struct {
 	// left is the CDN that the player left of itself, leftAt when that was known.
 	left   string
 	leftAt time.Time
-	// probed is when its client last reported probes.
-	probed time.Time
+	// probed is when its client last reported probes, measured when its player last told its throughput.
+	probed, measured time.Time
 	// stored is when the last decision about it was made; zero if it is known from slices only.
 	stored time.Time
 	// ownUs is the time of a decision of this router that has not come back from

@@ -84,3 +84,21 @@ func (l *Table) Late(cdn string, now time.Time) {
 		l.health.Probed(cdn, true, now)
 	}
 }
+
+// measuredEvery is how often a session's throughput counts.
+const measuredEvery = 5 * time.Second
+
+// Measured counts the throughput that a player tells when it asks for steering,
+// bit/s, of the CDN that it says it is on: sooner than its reports come. It counts
+// for sessions that a router began, now and then.
+func (l *Table) Measured(id, cdn string, p Place, bps int64, now time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s := l.sessions[id]
+	if s == nil || s.stored.IsZero() || s.cdn != cdn || bps <= 0 || now.Sub(s.measured) < measuredEvery {
+		return
+	}
+	s.measured = now
+	x := schemas.Slice{CDN: l.registered(cdn), Region: p.Region, ISP: p.ISP, SessionID: id, ThroughputKbpsSum: bps / 1000, ThroughputReports: 1}
+	l.health.Add(&x, s.group, now)
+}

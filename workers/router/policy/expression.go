@@ -47,6 +47,7 @@ var variables = []Variable{
 	{"error_ratio", "double", "failed media requests to media requests; 0 if unknown", func(_ *Input, c *candidate) any { return known(c.facts.ErrorRatio) }},
 	{"first_screen_ms", "double", "start-up time, milliseconds; 0 if unknown", func(_ *Input, c *candidate) any { return known(c.facts.FirstScreenMs) }},
 	{"bitrate_bps", "double", "mean bitrate that its viewers play, bit/s; 0 if unknown", func(_ *Input, c *candidate) any { return known(c.facts.BitrateBps) }},
+	{"throughput_bps", "double", "mean throughput that its viewers measure, bit/s; 0 if unknown", func(_ *Input, c *candidate) any { return known(c.facts.ThroughputBps) }},
 	{"samples", "double", "sessions behind the estimates; 0: nothing is known", func(_ *Input, c *candidate) any { return max(c.facts.Samples, 0) }},
 	{"age_s", "double", "age of the newest of them, seconds", func(_ *Input, c *candidate) any { return c.facts.AgeSec }},
 	{"price_usd_per_gb", "double", "what the next gigabyte costs, with tiers and commitment", func(_ *Input, c *candidate) any { return PriceUSDPerGB(c.cdn, c.facts) }},

@@ -84,6 +84,8 @@ type Facts struct {
 	StallRatio, StartFailRatio, ErrorRatio, FirstScreenMs float64
 	// BitrateBps is the mean bitrate its viewers play; 0 is not known.
 	BitrateBps float64
+	// ThroughputBps is the mean of what they measure while they load; 0 is not known.
+	ThroughputBps float64
 	// Soon is by what factor viewers and bandwidth are forecast to change within the
 	// next tens of seconds, at least 1, RegionSoon the same for the session's region;
 	// 0 is not known and counts as 1.

@@ -1,0 +1,67 @@
+package schemas
+
+import (
+	"encoding/json"
+	"fmt"
+)
+
+// SubjectRouterHealth answers what a router knows of a CDN in a place: request and
+// answer, core NATS; one of the routers answers. The request is a HealthQuery, the
+// answer a CDNHealth or an ErrorAnswer.
+const SubjectRouterHealth = "routerhealth"
+
+// HealthQuery asks for a CDN; empty Region or ISP: of all.
+type HealthQuery struct {
+	CDN    string `json:"cdn"`
+	Region string `json:"region,omitempty"`
+	ISP    string `json:"isp,omitempty"`
+}
+
+// Measured is a value with its standard error: 95 % of such estimates are within
+// about twice that of the truth.
+type Measured struct {
+	Value float64 `json:"value"`
+	SE    float64 `json:"se"`
+}
+
+// CDNHealth is what a router knows of a CDN: counts of the moment, estimates fading
+// with a time constant of a minute.
+type CDNHealth struct {
+	HealthQuery
+	// Viewers are sessions on the CDN, RegionViewers those of the region; counted, not estimated.
+	Viewers       int `json:"viewers"`
+	RegionViewers int `json:"region_viewers,omitempty"`
+	// BandwidthBps is viewers times mean bitrate. Growth is the factor by which viewers
+	// are forecast to change within ten seconds.
+	BandwidthBps Measured `json:"bandwidth_bps"`
+	Growth       float64  `json:"growth"`
+	// StallRatio, StartFailRatio and ErrorRatio are shares of time played, of starts and
+	// of media requests; FirstScreenMs, BitrateBps and ThroughputBps are means.
+	StallRatio     Measured `json:"stall_ratio"`
+	StartFailRatio Measured `json:"start_failure_ratio"`
+	ErrorRatio     Measured `json:"error_ratio"`
+	FirstScreenMs  Measured `json:"first_screen_ms"`
+	BitrateBps     Measured `json:"bitrate_bps"`
+	ThroughputBps  Measured `json:"throughput_bps"`
+	// Samples is the number of reports behind the estimates, of the finest cell that has
+	// any, which Cell names: isp, region or cdn; empty: nothing is known.
+	Samples float64 `json:"samples"`
+	Cell    string  `json:"cell,omitempty"`
+	// AgeSec is how old the newest of them is, InputAgeMs the newest that the router has heard of at all.
+	AgeSec     float64 `json:"age_s"`
+	InputAgeMs int64   `json:"input_age_ms"`
+	Failing    bool    `json:"failing"`
+	InDoubt    bool    `json:"in_doubt"`
+}
+
+// DecodeHealthQuery reads a request.
+func DecodeHealthQuery(data []byte) (HealthQuery, error) {
+	var q HealthQuery
+	if len(data) > 1024 {
+		return q, fmt.Errorf("the question has %d bytes: at most 1024 are allowed", len(data))
+	}
+	if err := json.Unmarshal(data, &q); err != nil {
+		return q, fmt.Errorf("the question is no JSON of a HealthQuery: %w", err)
+	}
+	return q, CheckName("CDN", q.CDN)
+}
