@@ -192,7 +192,7 @@ func TestBillsAreTold(t *testing.T) {
 	}
 	subject := schemas.EventSubject(&schemas.Event{Kind: schemas.EventCDNState})
 	cdns := map[string]bool{}
-	for seq := uint64(1); len(cdns) < 2; {
+	for seq := uint64(1); len(cdns) < 3; {
 		var m *jetstream.RawStreamMsg
 		await.True(t, "a bill is told", func() bool {
 			m, err = st.GetMsg(t.Context(), seq, jetstream.WithGetMsgSubject(subject))
@@ -204,7 +204,7 @@ func TestBillsAreTold(t *testing.T) {
 		}
 		cdns[e.CDN], seq = true, m.Sequence+1
 	}
-	if !cdns["a"] || !cdns["b"] {
+	if !cdns["a"] || !cdns["b"] || !cdns["sampled"] {
 		t.Errorf("bills of %v", cdns)
 	}
 }
