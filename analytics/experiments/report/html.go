@@ -75,10 +75,10 @@ type page struct {
 // metricView is a metric with its pictures.
 type metricView struct {
 	*MetricReport
-	Values, Difference template.HTML
-	Sentence           string
-	Arm                []string // names of all arms
-	Level              string   // of the intervals, percent
+	Values, Difference, Lifts template.HTML
+	Sentence                  string
+	Arm                       []string // names of all arms
+	Level                     string   // of the intervals, percent
 }
 
 type curveView struct {
@@ -131,7 +131,7 @@ func (r *Report) view(m *MetricReport) metricView {
 		v.Arm = append(v.Arm, a.Name)
 	}
 	if len(m.Looks) > 1 {
-		v.Values, v.Difference = picture(r.valuesChart(m)), picture(r.differenceChart(m))
+		v.Values, v.Difference, v.Lifts = picture(r.valuesChart(m)), picture(r.differenceChart(m)), picture(r.liftChart(m))
 	}
 	return v
 }
@@ -172,7 +172,7 @@ func (r *Report) elapsed(t time.Time) (float64, string) {
 func (r *Report) valuesChart(m *MetricReport) *plot.Chart {
 	c := &plot.Chart{Title: m.Name + " of each arm over time", YLabel: m.Unit, Page: true, Fit: true}
 	for i, a := range r.Experiment.Arms {
-		r.draw(c, m, i, func(l *Look) Span { return l.Arms[i] })
+		r.draw(c, m, i, 1, func(l *Look) Span { return l.Arms[i] })
 		if s := m.Arms[i]; s.Undefined == "" {
 			c.Text += fmt.Sprintf("At the end %s: %s. ", a.Name, spanText(s, 1, " "+m.Unit))
 		}
@@ -183,7 +183,7 @@ func (r *Report) valuesChart(m *MetricReport) *plot.Chart {
 func (r *Report) differenceChart(m *MetricReport) *plot.Chart {
 	c := &plot.Chart{Title: m.Name + ", difference from " + r.Arms[0].Arm + " over time, with the interval that holds at every look", YLabel: m.Unit, Page: true, Fit: true}
 	for i, end := range m.Comparisons {
-		r.draw(c, m, i+1, func(l *Look) Span { return l.Comparisons[i].Sequence })
+		r.draw(c, m, i+1, 1, func(l *Look) Span { return l.Comparisons[i].Sequence })
 		if end.Sequence.Undefined == "" {
 			c.Text += fmt.Sprintf("At the end %s: %s. ", end.Arm, spanText(end.Sequence, 1, " "+m.Unit))
 		}
@@ -191,8 +191,19 @@ func (r *Report) differenceChart(m *MetricReport) *plot.Chart {
 	return c
 }
 
-// draw adds a line with its band; times at which there is no figure are left out.
-func (r *Report) draw(c *plot.Chart, m *MetricReport, color int, of func(*Look) Span) {
+func (r *Report) liftChart(m *MetricReport) *plot.Chart {
+	c := &plot.Chart{Title: m.Name + ", lift over " + r.Arms[0].Arm + " over time", YLabel: "%", Page: true, Fit: true}
+	for i, end := range m.Comparisons {
+		r.draw(c, m, i+1, 100, func(l *Look) Span { return l.Comparisons[i].Lift })
+		if end.Lift.Undefined == "" {
+			c.Text += fmt.Sprintf("At the end %s: %s. ", end.Arm, spanText(end.Lift, 100, " %"))
+		}
+	}
+	return c
+}
+
+// draw adds a line with its band, in the metric's unit times scale; times at which there is no figure are left out.
+func (r *Report) draw(c *plot.Chart, m *MetricReport, color int, scale float64, of func(*Look) Span) {
 	l, b := plot.Line{Color: color}, plot.Band{Color: color}
 	for i := range m.Looks {
 		s := of(&m.Looks[i])
@@ -201,8 +212,8 @@ func (r *Report) draw(c *plot.Chart, m *MetricReport, color int, of func(*Look) 
 		}
 		var x float64
 		x, c.XLabel = r.elapsed(m.Looks[i].Until)
-		l.X, l.Y = append(l.X, x), append(l.Y, s.Estimate)
-		b.X, b.Lower, b.Upper = append(b.X, x), append(b.Lower, s.Lower), append(b.Upper, s.Upper)
+		l.X, l.Y = append(l.X, x), append(l.Y, s.Estimate*scale)
+		b.X, b.Lower, b.Upper = append(b.X, x), append(b.Lower, s.Lower*scale), append(b.Upper, s.Upper*scale)
 	}
 	c.Lines, c.Bands = append(c.Lines, l), append(c.Bands, b)
 }

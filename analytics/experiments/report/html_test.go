@@ -86,8 +86,8 @@ func TestHTML(t *testing.T) {
 			t.Errorf("the page has no part %q", id)
 		}
 	}
-	if metrics := len(schemas.Metrics()); labels != 2*metrics+1 {
-		t.Errorf("%d pictures with a text, want two for each of %d metrics and one distribution", labels, metrics)
+	if metrics := len(schemas.Metrics()); labels != 3*metrics+1 {
+		t.Errorf("%d pictures with a text, want three for each of %d metrics and one distribution", labels, metrics)
 	}
 	if m := regexp.MustCompile(`(?i)https?://[a-z0-9.]+`).FindAllString(strings.ReplaceAll(b.String(), "http://www.w3.org/2000/svg", ""), -1); m != nil {
 		t.Errorf("the page names hosts: %v", m)
