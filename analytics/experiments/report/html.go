@@ -62,7 +62,7 @@ type page struct {
 	Style template.CSS
 	// Class is the verdict in one word, Headline in a sentence, Next what a reader does now.
 	Class, Headline, Next string
-	Days                  string
+	Ran                   string
 	Primary               *metricView
 	Guards, Others        []metricView
 	Curves                []curveView
@@ -87,7 +87,7 @@ type curveView struct {
 }
 
 func (r *Report) page() *page {
-	p := &page{Report: r, Style: template.CSS(Style()), Notes: r.notes(), Days: fmt.Sprintf("%.1f", r.Until.Sub(r.From).Hours()/24)}
+	p := &page{Report: r, Style: template.CSS(Style()), Notes: r.notes(), Ran: ran(r.Until.Sub(r.From))}
 	for _, a := range r.Experiment.Arms {
 		p.Names = append(p.Names, a.Name)
 	}
@@ -110,6 +110,14 @@ func (r *Report) page() *page {
 		p.Curves = append(p.Curves, curveView{d, picture(r.curveChart(&d))})
 	}
 	return p
+}
+
+// ran says how long a run is for people.
+func ran(d time.Duration) string {
+	if d < 48*time.Hour {
+		return hours(d)
+	}
+	return fmt.Sprintf("%.1f days", d.Hours()/24)
 }
 
 // headline says the verdict for people who read no further.

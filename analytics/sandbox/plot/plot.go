@@ -117,7 +117,9 @@ func (c *Chart) axes(b *strings.Builder, f *frame) {
 	}
 	xs := ticks(f.x0, f.x1)
 	if f.log {
-		xs = decades(f.x0, f.x1)
+		if d := decades(f.x0, f.x1); len(d) > 1 {
+			xs = d
+		}
 	}
 	for _, x := range xs {
 		fmt.Fprintf(b, `<text x="%.1f" y="%g" text-anchor="middle">%s</text>`, f.x(x), bottom+16, short(x))
