@@ -26,15 +26,27 @@ func (a arms) hists(x *schemas.Experiment) hists {
 	out := hists{}
 	for _, key := range []string{"first_screen", "latency"} {
 		for _, arm := range x.Arms {
-			each := make([]stats.BucketHist, len(a[arm.Name]))
-			for i, c := range a[arm.Name] {
-				each[i] = c.hist[key]
+			each, err := histsOf(a[arm.Name], key)
+			var b *stats.Buckets
+			if err == nil {
+				b, err = stats.NewBuckets(each)
 			}
-			b, err := stats.NewBuckets(each)
 			out[key] = append(out[key], armHist{b, err})
 		}
 	}
 	return out
+}
+
+// histsOf gives each cluster's histogram.
+func histsOf(clusters []cluster, key string) ([]stats.BucketHist, error) {
+	out := make([]stats.BucketHist, len(clusters))
+	for i, c := range clusters {
+		var err error
+		if out[i], err = c.hist[key].rows(); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
 }
 
 // estimates of one metric, arm by arm.

@@ -65,6 +65,9 @@ func (r *Report) health(u *units) Health {
 			note("%d units report an arm %q that the experiment does not have; they are left out", n, arm)
 		}
 	}
+	if r.clamped > 0 {
+		note("busiest hours: %d values were corrected in them that were counted in other hours; quantiles there are without them", r.clamped)
+	}
 	if m := r.primary(); m != nil && len(m.pairs) > 0 && m.pairs[0].dropped > 0 {
 		note("%d blocks have no partner with anything viewed and are left out of the paired comparison", m.pairs[0].dropped)
 	}

@@ -49,6 +49,7 @@ func (r *Report) peakHours(d data) {
 	if d.peak == nil || r.Until.Sub(r.From) < 2*peakHours*time.Hour {
 		return
 	}
+	r.clamped = d.peak.clamp()
 	h := d.peak.hists(x)
 	for k := range r.Metrics {
 		m := &r.Metrics[k]
@@ -61,6 +62,23 @@ func (r *Report) peakHours(d data) {
 		}
 		m.Peak = &l
 	}
+}
+
+// clamp sets what is below 0 in the histograms to 0, for part of the data that does not begin with the experiment, and
+// gives how many rows that is.
+func (a arms) clamp() (rows int64) {
+	for _, clusters := range a {
+		for _, c := range clusters {
+			for _, h := range c.hist {
+				for b, n := range h {
+					if n < 0 {
+						h[b], rows = 0, rows-n
+					}
+				}
+			}
+		}
+	}
+	return rows
 }
 
 // without is a look at nothing, for a reason.
@@ -126,15 +144,15 @@ func (r *Report) distributions(a arms) []Distribution {
 
 func curve(clusters []cluster, key string, alpha float64) (ArmDistribution, error) {
 	var out ArmDistribution
-	hists := make([]stats.BucketHist, len(clusters))
-	all := map[int32]uint64{}
-	inf := uint64(0)
-	for i, c := range clusters {
-		hists[i] = c.hist[key]
-		loghist.Merge(all, hists[i].Bins)
-		inf += hists[i].Inf
+	hists, err := histsOf(clusters, key)
+	if err != nil {
+		return out, err
 	}
-	h, err := loghist.New(all, inf)
+	all := map[int32]uint64{}
+	for _, h := range hists {
+		loghist.Merge(all, h.Bins)
+	}
+	h, err := loghist.New(all, 0)
 	if err != nil {
 		return out, fmt.Errorf("histogram: %w", err)
 	}

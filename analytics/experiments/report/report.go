@@ -52,6 +52,8 @@ type Report struct {
 	Segments []Segment `json:"segments,omitempty"`
 	// Queries are the statements behind every figure.
 	Queries []Query `json:"queries"`
+
+	clamped int64 // rows below 0 in the histograms of the busiest hours
 }
 
 // ArmSize says how much data an arm has.

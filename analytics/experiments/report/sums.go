@@ -3,9 +3,7 @@ package report
 import (
 	"context"
 	"fmt"
-	"math"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/spillway-live/spillway/analytics/stats"
@@ -28,7 +26,7 @@ type cluster struct {
 	unit  string  // where it is one unit
 	units int64   // exposed units in it
 	sums  []int64 // by columns
-	hist  map[string]stats.BucketHist
+	hist  map[string]counts
 }
 
 // arms are the clusters of each arm, by arm's name.
@@ -269,15 +267,12 @@ func (c *cluster) merge(o *cluster) {
 		c.sums[i] += o.sums[i]
 	}
 	for name, h := range o.hist {
-		have, ok := c.hist[name]
-		if !ok {
-			have = stats.BucketHist{Bins: make(map[int32]uint64, len(h.Bins))}
+		if c.hist[name] == nil {
+			c.hist[name] = make(counts, len(h))
 		}
-		for b, n := range h.Bins {
-			have.Bins[b] += n
+		for b, n := range h {
+			c.hist[name][b] += n
 		}
-		have.Inf += h.Inf
-		c.hist[name] = have
 	}
 }
 
@@ -291,33 +286,7 @@ func (c cluster) plus(o *cluster) cluster {
 }
 
 func newCluster() cluster {
-	return cluster{sums: make([]int64, len(columns)), hist: map[string]stats.BucketHist{}}
-}
-
-// readHist reads what histSQL prints.
-func readHist(s string) (stats.BucketHist, error) {
-	h := stats.BucketHist{Bins: make(map[int32]uint64, strings.Count(s, ":"))}
-	for s != "" {
-		var entry string
-		entry, s, _ = strings.Cut(s, ",")
-		bin, count, ok := strings.Cut(entry, ":")
-		b, err1 := strconv.ParseInt(bin, 10, 64)
-		n, err2 := strconv.ParseInt(count, 10, 64)
-		switch {
-		case !ok || err1 != nil || err2 != nil:
-			return h, fmt.Errorf("histogram entry %.40q is no pair of integers", entry)
-		case n == 0:
-		case n < 0:
-			return h, fmt.Errorf("histogram bin %d has the count %d: corrections exceed what was counted", b, n)
-		case b >= schemas.FailedStartBin:
-			h.Inf += uint64(n)
-		case b < 0 || b > math.MaxInt32:
-			return h, fmt.Errorf("histogram bin %d is out of range", b)
-		default:
-			h.Bins[int32(b)] = uint64(n)
-		}
-	}
-	return h, nil
+	return cluster{sums: make([]int64, len(columns)), hist: map[string]counts{}}
 }
 
 // moments of one arm over its clusters.
