@@ -98,7 +98,7 @@ func TestHTML(t *testing.T) {
 	wide := made("plain")
 	wide.Alpha = 0.07
 	f, err := wide.Fragment()
-	if n := strings.Count(string(f), "with 93 % intervals of a single look"); n != len(schemas.Metrics()) || strings.Contains(string(f), "with 95 %") {
+	if n := strings.Count(string(f), "with 93 % intervals of a single look"); n != 2*len(schemas.Metrics()) || strings.Contains(string(f), "with 95 %") {
 		t.Errorf("the level of 93 %% is named %d times", n)
 	}
 	if err != nil || strings.Contains(string(f), "<style") || !strings.HasPrefix(string(f), "<article") {
