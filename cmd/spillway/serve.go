@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -28,13 +29,17 @@ type roleFlags struct {
 	base
 	metrics string
 	geo     string
+	proxies string
 }
 
 func (f *roleFlags) register(fs *flag.FlagSet) {
 	f.base.register(fs)
 	fs.StringVar(&f.metrics, "metrics", "", "`HOST:PORT` for /metrics and /healthz (default: none)")
 	fs.StringVar(&f.geo, "geo", "", "MaxMind-format `files`, comma-separated, that place viewers")
+	fs.StringVar(&f.proxies, "trusted-proxies", "", trustedProxiesHelp)
 }
+
+const trustedProxiesHelp = "`ADDRESSES` or networks, comma-separated, beside loopback, that may say by X-Forwarded-For, X-Spillway-Region and X-Spillway-ISP who and where their clients are"
 
 // serveRole opens the bus, builds roles and runs them until the context ends.
 func (c *commands) serveRole(ctx ctx, f *roleFlags, name string, build func(d *deps) ([]role, error)) (err error) {
@@ -59,7 +64,7 @@ func (c *commands) serveRole(ctx ctx, f *roleFlags, name string, build func(d *d
 		return err
 	}
 	defer nc.Close()
-	locator, err := openGeo(f.geo)
+	locator, err := openGeo(f.geo, f.proxies)
 	if err != nil {
 		return err
 	}
@@ -87,12 +92,38 @@ func (c *commands) serveRole(ctx ctx, f *roleFlags, name string, build func(d *d
 	return g.wait(ctx)
 }
 
-func openGeo(files string) (*geo.Locator, error) {
-	var s geo.Settings
+func openGeo(files, proxies string) (*geo.Locator, error) {
+	s := geo.Settings{TrustedProxies: geo.Loopback()}
 	if files != "" {
 		s.Files = strings.Split(files, ",")
 	}
+	more, err := parseProxies(proxies)
+	if err != nil {
+		return nil, err
+	}
+	s.TrustedProxies = append(s.TrustedProxies, more...)
 	return geo.Open(s)
+}
+
+// parseProxies reads addresses and networks.
+func parseProxies(text string) ([]netip.Prefix, error) {
+	var out []netip.Prefix
+	for part := range strings.SplitSeq(text, ",") {
+		if part = strings.TrimSpace(part); part == "" {
+			continue
+		}
+		p, err := netip.ParsePrefix(part)
+		if err != nil {
+			a, err := netip.ParseAddr(part)
+			if err != nil || a.Zone() != "" {
+				return nil, fmt.Errorf("--trusted-proxies: %q is neither an address nor a network such as 10.0.0.0/8", part)
+			}
+			a = a.Unmap()
+			p = netip.PrefixFrom(a, a.BitLen())
+		}
+		out = append(out, p.Masked())
+	}
+	return out, nil
 }
 
 func metricsHandler(reg *prometheus.Registry) http.Handler {

@@ -169,7 +169,7 @@ func (s *system) openGeo(dir string) (*geo.Locator, error) {
 			return nil, err
 		}
 	}
-	return openGeo(files)
+	return openGeo(files, s.f.proxies)
 }
 
 // startViewers lets simulated viewers watch the demo stream on every CDN.

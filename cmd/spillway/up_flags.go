@@ -27,6 +27,7 @@ type upFlags struct {
 	cdns        string
 	store       string
 	geo         string
+	proxies     string
 	profile     string
 	region      string // file
 	pushCA      string // file
@@ -58,6 +59,7 @@ func (f *upFlags) register(fs *flag.FlagSet) {
 	registerSessions(fs, &f.sessions)
 	registerSteeringTTL(fs, &f.steeringTTL)
 	fs.StringVar(&f.geo, "geo", "", "MaxMind-format `files`, comma-separated, that place viewers")
+	fs.StringVar(&f.proxies, "trusted-proxies", "", trustedProxiesHelp)
 	fs.StringVar(&f.store, "store", "", "`URL` of the object store of what viewers may seek back to: file:///PATH or s3://BUCKET/PREFIX?endpoint=https://HOST&region=R (default: a folder of the data directory)")
 	fs.StringVar(&f.cdns, "cdns", "a,b,c", "`names` of the CDN edges to run")
 	registerThresholds(fs, &f.thresholds)

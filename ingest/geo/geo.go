@@ -54,6 +54,11 @@ type Settings struct {
 	Regions map[string]string
 }
 
+// Loopback is what Settings.TrustedProxies is where nothing else is said.
+func Loopback() []netip.Prefix {
+	return []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")}
+}
+
 // Locator answers lookups. Safe for concurrent use.
 type Locator struct {
 	readers []*maxminddb.Reader
@@ -65,7 +70,7 @@ type Locator struct {
 func Open(s Settings) (*Locator, error) {
 	l := &Locator{trusted: s.TrustedProxies, regions: s.Regions}
 	if l.trusted == nil {
-		l.trusted = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")}
+		l.trusted = Loopback()
 	}
 	for _, f := range s.Files {
 		r, err := maxminddb.Open(f)
