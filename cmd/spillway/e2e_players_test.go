@@ -20,6 +20,7 @@ import (
 	"github.com/spillway-live/spillway/testenv/browser/browsertest"
 	"github.com/spillway-live/spillway/testenv/child"
 	"github.com/spillway-live/spillway/testenv/players"
+	"github.com/spillway-live/spillway/testenv/testcard"
 )
 
 // playerReport is what the players' page says.
@@ -36,6 +37,7 @@ type playerReport struct {
 	Buffered [][2]float64
 	Hosts    []string
 	Paths    []string
+	Clock    []struct{ Picture, Beacon float64 } // latencies, ms: by the picture's clock, and by the beacon
 }
 
 // playFor is how long each player plays: SPILLWAY_E2E_PLAY_S seconds, 60 for the full proof.
@@ -114,7 +116,14 @@ func TestPlayers(t *testing.T) {
 					return err
 				})
 			}
-			r := play(t, ctx, page.URL, c.player, base+c.manifest, playFor())
+			var told url.Values // the test card is in the demo stream alone
+			if sid := "clock-" + c.player + strings.TrimLeft(filepath.Ext(c.manifest), "."); c.manifest == "manifest.mpd" || c.manifest == "multivariant.m3u8" {
+				told = url.Values{"beacon": {strings.TrimSuffix(u.Collector, collectorPath) + "/v1/beacon"}, "sid": {sid}}
+			}
+			r := play(t, ctx, page.URL, c.player, base+c.manifest, playFor(), told)
+			if told != nil {
+				latencyIsThePictures(t, u, r, told.Get("sid"))
+			}
 			t.Logf("%s %s: first frame after %.0f ms, %d stalls, %d seeks, %d frames, %v, %v", c.player, c.manifest, r.FirstMs, r.Stalls, r.Seeks, r.Frames, r.More, r.Hosts)
 			if os.Getenv("SPILLWAY_E2E_PLAY_S") == "" {
 				// A machine that runs the whole suite has moments in which nothing can be shown; the full proof has none.
@@ -201,14 +210,78 @@ func publishUneven(t *testing.T, to string) (stop func()) {
 	return func() { p.Stop(5 * time.Second) }
 }
 
-// play lets a player play for some seconds of media and gives its report.
-func play(t *testing.T, chromium context.Context, page, player, manifest string, seconds float64) playerReport {
+// clockSampler reads the clock in the picture some times a second, and what the beacon says of the same frame at the
+// same moment. Picture, page and server have one clock here.
+const clockSampler = `
+(() => {
+  const g = Object.assign(document.createElement('canvas'), {width: 640, height: 360}).getContext('2d', {willReadFrequently: true});
+  window.clock = [];
+  let next = 0;
+  const frame = (now) => {
+    video.requestVideoFrameCallback(frame);
+    if (now < next || !window.beacon) return;
+    next = now + 200;
+    let picture;
+    try { picture = new VideoFrame(video); } catch (e) { return; } // no picture at this moment
+    const at = Date.now(), said = beacon.latency(), time = video.currentTime, mediaTime = picture.timestamp / 1e6;
+    g.drawImage(picture, 0, 0, 640, 360);
+    picture.close();
+    const capture = decodeTestCard(g.getImageData(0, 0, 640, 360));
+    if (capture === null || said === null) return;
+    clock.push({picture: at - capture, beacon: said + (time - mediaTime) * 1000});
+  };
+  video.requestVideoFrameCallback(frame);
+})()`
+
+// latencyIsThePictures compares the beacon's latency with the age of the clock in the picture, and with what is in
+// ClickHouse of it. DASH places a run of segments on the wall-clock once, up to 100 ms late and 400 ms early
+// (schemas.Line): what players compute from it is off by no more than that.
+func latencyIsThePictures(t *testing.T, u *upProgram, r playerReport, sid string) {
+	t.Helper()
+	var off, seen []float64
+	for _, c := range r.Clock {
+		off, seen = append(off, c.Beacon-c.Picture), append(seen, c.Beacon)
+	}
+	if len(off) < 10 {
+		t.Fatalf("%d frames with both a clock and the beacon's latency", len(off))
+	}
+	slices.Sort(off)
+	t.Logf("latency %.0f ms, mean of %d frames; less the picture's: %.0f to %.0f ms, median %.0f", mean(seen), len(seen), off[0], off[len(off)-1], off[len(off)/2])
+	if m := off[len(off)/2]; m < -400-100 || m > 100+100 {
+		t.Errorf("the beacon's latency less the picture's is %.0f ms (median of %d frames)", m, len(off))
+	}
+	type report struct {
+		N     int     `json:"n"`
+		Ms    float64 `json:"ms"`
+		Bound float64 `json:"bound"`
+	}
+	within(t, time.Minute, "the latency is in ClickHouse, with its clock's bound", func() error {
+		got, err := tryRows[report](u.ClickHouse, `SELECT toInt32(count()) AS n, avg(e2e_latency_ms) AS ms, max(clock_bound_ms) AS bound
+			FROM spillway.telemetry WHERE session_id = '%s' AND e2e_latency_ms IS NOT NULL AND clock_bound_ms IS NOT NULL`, sid)
+		if err == nil && (len(got) != 1 || got[0].N == 0 || got[0].Bound <= 0) {
+			err = fmt.Errorf("%+v", got)
+		}
+		return err
+	})
+}
+
+// play lets a player play for some seconds of media and gives its report. With a beacon it also compares latencies.
+func play(t *testing.T, chromium context.Context, page, player, manifest string, seconds float64, q url.Values) playerReport {
 	t.Helper()
 	ctx, cancel := chromedp.NewContext(chromium)
 	defer cancel()
-	q := url.Values{"player": {player}, "url": {manifest}}
+	if q == nil {
+		q = url.Values{}
+	}
+	q.Set("player", player)
+	q.Set("url", manifest)
 	if err := chromedp.Run(ctx, chromedp.Navigate(page+"/?"+q.Encode())); err != nil {
 		t.Fatal(err)
+	}
+	if q.Has("beacon") {
+		if err := chromedp.Run(ctx, chromedp.Evaluate(testcard.DecoderJS()+clockSampler, nil)); err != nil {
+			t.Fatal(err)
+		}
 	}
 	var r playerReport
 	first := -1.0
@@ -223,7 +296,7 @@ func play(t *testing.T, chromium context.Context, page, player, manifest string,
 		if r.FirstMs > 0 && first < 0 {
 			first = r.Time
 		}
-		if first < 0 || r.Time-first < seconds || r.Width == 0 {
+		if first < 0 || r.Time-first < seconds || r.Width == 0 || q.Has("beacon") && len(r.Clock) < 10 {
 			return fmt.Errorf("%w: %+v", errors.New("not yet"), r)
 		}
 		return nil

@@ -39,9 +39,10 @@ window.spillwayBeacon = (video, o) => {
     if (jump) setTimeout(sync, 5000, 5);
   };
 
-  // A recording has times too, but no latency.
+  // A recording has times too, but no latency. Where an MPD's time line begins in 1970 the position is the date; shaka
+  // 5.2 adds the prft box's to it.
   const playhead = () =>
-    o.pdt ? o.pdt() : hls ? player.levels[player.currentLevel].details.live && player.playingDate : dash ? player.timeAsUTC() * 1000 : shaka ? player.isLive() && player.getPlayheadTimeAsDate()
+    o.pdt ? o.pdt() : hls ? player.levels[player.currentLevel].details.live && player.playingDate : dash ? player.timeAsUTC() * 1000 : shaka ? player.isLive() && (video.currentTime > 1e9 ? video.currentTime * 1000 : player.getPlayheadTimeAsDate())
       : video.getStartDate && video.duration > 1e9 ? +video.getStartDate() + video.currentTime * 1000 : null;
   // End-to-end latency, ms; null when it would mean nothing: not playing, not seen, no good clock, no live stream.
   const latency = () => {

@@ -14,7 +14,7 @@ import (
 var files embed.FS
 
 // Handler serves the page at / (query player: hls, shaka or dash; url; ts=1 for
-// MPEG-TS), a session with telemetry at /session (query player: hls, shaka, dash
+// MPEG-TS; beacon, where beacons go, and sid), a session with telemetry at /session (query player: hls, shaka, dash
 // or video; url, sid, cid, collector, beacon=1), and the players; hlsJS is hls.js.
 func Handler(hlsJS []byte) http.Handler {
 	mux := http.NewServeMux()
