@@ -52,7 +52,8 @@ func (q *queries) units(ctx context.Context) (units, error) {
 	return q.unitsOfRows(ctx)
 }
 
-// unitsKept reads experiment_units.
+// unitsKept reads experiment_units. Time and arm of a row are one number, those of exposures before those of reports, and
+// what a unit was seen in is a set of bits: few aggregates make millions of units quick to count.
 func (q *queries) unitsKept(ctx context.Context) (units, error) {
 	u := q.newUnits()
 	salts := "salt = {salt:String}"
@@ -62,12 +63,14 @@ func (q *queries) unitsKept(ctx context.Context) (units, error) {
 	}
 	err := q.run(ctx, "units by arm of their first exposure, and whether they reported", `SELECT if(arm = 0, '', {arms:Array(String)}[arm]) AS arm_name, toUInt64(bucket), step,
 		toInt64(countIf(exposed)), toInt64(countIf(reported)), toInt64(countIf(exposed AND NOT reported)), toInt64(countIf(reported AND NOT exposed)), toInt64(countIf(several)) FROM (
-		SELECT any(bucket) AS bucket, max(u.salt != '') AS exposed, max(u.salt = '') AS reported,
-			minIf(u.first, u.salt != '') AS at, `+q.steps.sql("at")+` AS step,
-			argMin(indexOf({arms:Array(String)}, u.arm), toUInt64(toUnixTimestamp(u.first)) + if(u.salt = '', 4294967296, 0)) AS arm, minIf(u.arm, u.salt != '') != maxIf(u.arm, u.salt != '') AS several
-		FROM `+q.db+`.experiment_units AS u
-		WHERE experiment = {experiment:String} AND `+salts+` AND u.last >= toDateTime({from:DateTime64(3, 'UTC')}) AND u.first < {until:DateTime64(3, 'UTC')}
-		GROUP BY unit_hash) GROUP BY arm, bucket, step`,
+		SELECT bucket, bitAnd(met, 255) AS arm, `+q.steps.sql("toDateTime(bitAnd(bitShiftRight(met, 8), 4294967295))")+` AS step,
+			bitAnd(seen, 2147483647) != 0 AS exposed, bitTest(seen, 31) AS reported, bitCount(bitAnd(seen, 2147483647)) > 1 AS several FROM (
+			SELECT any(u.bucket) AS bucket,
+				min(bitOr(bitOr(bitShiftLeft(toUInt64(u.salt = ''), 63), bitShiftLeft(toUInt64(toUnixTimestamp(u.first)), 8)), indexOf({arms:Array(String)}, u.arm))) AS met,
+				groupBitOr(bitShiftLeft(toUInt32(1), if(u.salt = '', 31, indexOf({arms:Array(String)}, u.arm)))) AS seen
+			FROM `+q.db+`.experiment_units AS u
+			WHERE experiment = {experiment:String} AND `+salts+` AND u.last >= toDateTime({from:DateTime64(3, 'UTC')}) AND u.first < {until:DateTime64(3, 'UTC')}
+			GROUP BY unit_hash)) GROUP BY arm, bucket, step`,
 		func(scan func(...any) error) error {
 			var arm string
 			var bucket uint64
