@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
+	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/chromedp"
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -19,6 +20,7 @@ import (
 	"github.com/spillway-live/spillway/dashboards/console"
 	"github.com/spillway-live/spillway/schemas"
 	"github.com/spillway-live/spillway/testenv/await"
+	"github.com/spillway-live/spillway/testenv/axe"
 	"github.com/spillway-live/spillway/testenv/browser/browsertest"
 	"github.com/spillway-live/spillway/testenv/bus/bustest"
 	"github.com/spillway-live/spillway/testenv/clickhouse"
@@ -175,6 +177,17 @@ func TestPages(t *testing.T) {
 	}
 	if !strings.Contains(verdict, r.Decision.Why[0]) || !strings.Contains(isp, "<script>") || plots == 0 || strings.Contains(title, "owned") {
 		t.Errorf("decision %q, want %v; isp %q; %d plots; title %q", verdict, r.Decision.Why, isp, plots, title)
+	}
+	for _, page := range []string{"/experiments", "/experiments/delay", "/v1/experiments/delay/report.html"} {
+		for _, theme := range []string{"light", "dark"} {
+			if err := chromedp.Run(chromium.Tab, emulation.SetEmulatedMedia().WithFeatures([]*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: theme}}), chromedp.Navigate(url+page),
+				chromedp.WaitReady("#experiments, #decision", chromedp.ByQuery), chromedp.Evaluate(`document.querySelectorAll("details").forEach((d) => { d.open = true })`, nil)); err != nil {
+				t.Fatal(err)
+			}
+			if found, err := axe.Violations(chromium.Tab); err != nil || len(found) > 0 {
+				t.Errorf("%s, %s: axe finds %d (%v): %s", page, theme, len(found), err, strings.Join(found[:min(len(found), 12)], "\n"))
+			}
+		}
 	}
 	if said := chromium.Errors(); len(said) > 0 {
 		t.Errorf("the pages complain: %v", said)
