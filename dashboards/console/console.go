@@ -2,7 +2,7 @@
 // latest pictures, CDNs side by side, and each stream on a page of its own,
 // refreshed by server-sent events. Over HTTP it answers
 //
-//	GET /  /cdns  /streams/<app>/<stream>      pages
+//	GET /  /pictures  /cdns  /streams/<app>/<stream>   pages
 //	GET /v1/live                               server-sent events
 //	GET /walls /walls/<uid>                    the walls, as in Grafana
 //	GET /sessions/<id>  /alerts  /settings     one playback; alerts; the registry of CDNs
@@ -48,7 +48,9 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/spillway-live/spillway/dashboards/queries"
+	"github.com/spillway-live/spillway/schemas"
 	"github.com/spillway-live/spillway/schemas/access"
+	"github.com/spillway-live/spillway/schemas/mirror"
 )
 
 // Settings of a Console. JetStream and ClickHouse are required.
@@ -145,6 +147,7 @@ func New(s Settings) (*Console, error) {
 		}
 	}
 	c := &Console{s: s, ln: ln, db: db, st: newStore(), m: m, pics: newPictures(s.JetStream), access: access.New(s.Logger), asked: newAsked()}
+	c.st.hot = mirror.New(schemas.BucketHot, schemas.ParseHotState, s.Logger)
 	c.hub = newHub(s.MaxLive, m)
 	return c, nil
 }
@@ -164,6 +167,7 @@ func (c *Console) Run(ctx context.Context) error {
 	}
 	g.Go(func() error { c.watchBus(ctx); return nil })
 	g.Go(func() error { return c.access.Run(ctx, c.s.JetStream) })
+	g.Go(func() error { return c.st.hot.Run(ctx, c.s.JetStream) })
 	g.Go(func() error { c.poll(ctx); return nil })
 	g.Go(func() error { c.refresh(ctx); return nil })
 	g.Go(func() error {

@@ -169,7 +169,7 @@ func testJPEG(t testing.TB, n int) []byte {
 	return b.Bytes()
 }
 
-func publishPicture(t *testing.T, js jetstream.JetStream, k schemas.StreamKey, at time.Time, data []byte) uint64 {
+func publishPicture(t testing.TB, js jetstream.JetStream, k schemas.StreamKey, at time.Time, data []byte) uint64 {
 	t.Helper()
 	h, err := json.Marshal(schemas.Picture{Version: 1, App: k.App, Stream: k.Stream, WallUnixUs: at.UnixMicro(), Width: 320, Height: 180})
 	if err != nil {

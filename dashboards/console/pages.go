@@ -44,6 +44,7 @@ func (c *Console) pages() []pageDef {
 	}
 	return append([]pageDef{
 		{name: "overview", title: "Overview", path: "/{$}", nav: true},
+		{name: "pictures", title: "Pictures", path: "/pictures", nav: true},
 		uplot(pageDef{name: "cdns", title: "CDNs", path: "/cdns", nav: true}),
 		{name: "pushes", title: "Push targets", path: "/pushes", nav: true},
 		{name: "alerts", title: "Alerts", path: "/alerts", nav: true},

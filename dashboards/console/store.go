@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/spillway-live/spillway/schemas"
+	"github.com/spillway-live/spillway/schemas/mirror"
 )
 
 // lostAfter is how long a live stream's state may stand still before the
@@ -96,6 +97,7 @@ type store struct {
 	pictures   map[schemas.StreamKey]pictureRef
 	n          numbers
 	bus, click health
+	hot        *mirror.Table[*schemas.HotState] // nil: not followed
 }
 
 func newStore() *store {
@@ -154,6 +156,8 @@ type streamView struct {
 	Stall      num         `json:"stall_ratio"`
 	LatencyMs  num         `json:"latency_ms"`
 	Picture    *pictureRef `json:"picture,omitempty"`
+	// Off are the reasons for which it is not on the hot list; none: it is.
+	Off []string `json:"off,omitempty"`
 }
 
 type cdnCount struct {
@@ -232,6 +236,11 @@ func (st *store) view(now time.Time) view {
 		}
 		if p, ok := st.pictures[s.Key()]; ok {
 			w.Picture = &p
+		}
+		if st.hot != nil && w.State == "live" {
+			if h, ok := st.hot.Get(s.Key().KVKey()); ok && h.Off {
+				w.Off = h.Reasons
+			}
 		}
 		if n.viewers != nil {
 			w.Viewers, w.ByCDN = 0, append(w.ByCDN, byStream[s.Key()]...)
