@@ -25,7 +25,7 @@ const largeCopies = 20
 
 // BenchmarkLarge times every panel, variable, console query and documented query as the analyst, over a day of raw
 // rows (three quarters edges' log lines), a quarter as many slices, and the roll-ups and sessions made of them. Ranges
-// are those that the walls open with. Merges are stopped, so that the same parts are read each time.
+// are those that the walls open with, and thirty days, which only tell of the choice of tables: rows are of the last day. Merges are stopped, so that the same parts are read each time.
 //
 //	go test ./dashboards/queries -run xxx -bench Large -benchtime 3x -timeout 3h
 func BenchmarkLarge(b *testing.B) {
@@ -58,9 +58,18 @@ func BenchmarkLarge(b *testing.B) {
 		}
 		for _, p := range w.Panels() {
 			run("panel/"+p.ID, expand(p.SQL, back, time.Minute))
+			run("month/"+p.ID, expand(p.SQL, 30*24*time.Hour, 30*time.Minute))
+		}
+		for _, a := range w.Annotations {
+			run("annotation/"+w.UID+"-"+a.Name, expand(a.SQL, back, time.Minute))
 		}
 		for _, v := range w.Variables {
 			run("variable/"+w.UID+"-"+v.Name, expand(v.SQL, back, time.Minute))
+		}
+	}
+	for _, a := range Alerts() {
+		if a.SQL != "" {
+			run("alert/"+a.Name, expand(a.SQL, a.Window, time.Minute))
 		}
 	}
 	for name, q := range map[string]string{
