@@ -14,6 +14,7 @@ import (
 	"github.com/chromedp/cdproto/network"
 	"github.com/chromedp/chromedp"
 
+	"github.com/spillway-live/spillway/analytics/story"
 	"github.com/spillway-live/spillway/dashboards/player"
 	"github.com/spillway-live/spillway/schemas"
 	"github.com/spillway-live/spillway/testenv/await"
@@ -115,7 +116,10 @@ func TestInBrowser(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := start(t, Settings{JetStream: b.JS, ClickHouse: srv.NativeURL(chserver.Analyst), RouterURL: "http://127.0.0.1:1", Player: play})
+	c := start(t, Settings{
+		JetStream: b.JS, ClickHouse: srv.NativeURL(chserver.Analyst), RouterURL: "http://127.0.0.1:1", Player: play, AdminToken: "admin",
+		Story: func(ctx context.Context, id string) (any, error) { return story.BuildTimeline(ctx, conn, "spillway", id) },
+	})
 
 	shots := os.Getenv("SPILLWAY_SCREENSHOTS")
 	shot := func(name string) {
@@ -202,6 +206,10 @@ func TestInBrowser(t *testing.T) {
 		t.Fatal(err)
 	}
 	until("the player's frame", `document.querySelector("iframe[src='/play/live/demo']")?.contentDocument?.getElementById("video")`)
+	if os.Getenv("SPILLWAY_PAGES") != "" { // ./dev test:pages
+		drillDown(t, ctx, c, conn, until)
+		weighAndCheckPages(t, ctx, c, weight, until)
+	}
 	stopped, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
 	if err := srv.Stop(stopped); err != nil {
