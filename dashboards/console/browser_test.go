@@ -118,7 +118,9 @@ func TestInBrowser(t *testing.T) {
 	}
 	c := start(t, Settings{
 		JetStream: b.JS, ClickHouse: srv.NativeURL(chserver.Analyst), RouterURL: "http://127.0.0.1:1", Player: play, AdminToken: "admin",
-		Story: func(ctx context.Context, id string) (any, error) { return story.BuildTimeline(ctx, conn, "spillway", id) },
+		Story: func(ctx context.Context, id string) (any, error) {
+			return story.BuildTimeline(ctx, conn, "spillway", id)
+		},
 	})
 
 	shots := os.Getenv("SPILLWAY_SCREENSHOTS")
