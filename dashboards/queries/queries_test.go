@@ -262,6 +262,10 @@ func TestEveryPanel(t *testing.T) {
 		}
 	})
 	t.Run("bad hops", func(t *testing.T) {
+		_, worst := run(t, "SELECT hop, cdn, verdict FROM ("+panel(t, "cdn-hops").SQL+") WHERE verdict = 'failing' ORDER BY failed_share DESC", All())
+		if len(worst) != 1 || fmt.Sprint(deref(worst[0][1])) != "b" {
+			t.Errorf("%d hops are failing", len(worst))
+		}
 		_, rows := run(t, panel(t, "cdn-hops").SQL, All())
 		var got []string
 		for _, r := range rows {
