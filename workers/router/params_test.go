@@ -31,6 +31,20 @@ func TestArmParametersAreObeyed(t *testing.T) {
 	x.Arms[1].Params = map[string]string{schemas.ParamPolicy: "mine@1", schemas.ParamPreloadNeighbours: "2"}
 	put(t, b.JS, schemas.BucketExperiments, x.Name, x)
 	r := start(t, b.JS)
+	first := func(viewer string) string {
+		d := r.dispatch(t, "&viewer="+viewer)
+		return d.Arms[strings.Index(d.Arms, "=")+1:] + " " + d.Candidates[0].CDN
+	}
+	var test string // a viewer of that arm
+	await.True(t, "the stored version has been read", func() bool {
+		for i := range 40 {
+			test = fmt.Sprint("v", i)
+			if first(test) == "test b" {
+				return true
+			}
+		}
+		return false
+	})
 	seen := map[string]bool{}
 	for i := range 40 {
 		d := r.dispatch(t, fmt.Sprint("&viewer=v", i, "&neighbours=", strings.Join(near, ",")))
@@ -61,6 +75,18 @@ func TestArmParametersAreObeyed(t *testing.T) {
 	if err := json.Unmarshal([]byte(r.get(t, "/v1/dispatch?app=live&neighbours="+strings.Join(near, ",")).body), &alone); err != nil || len(alone.Neighbours) != 3 {
 		t.Errorf("%d neighbours of a page that asks for them alone, 3 were asked for (%v)", len(alone.Neighbours), err)
 	}
+
+	// Versions begin again when a policy is removed and made anew.
+	kv, err := b.JS.KeyValue(t.Context(), schemas.BucketPolicies)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := kv.Delete(t.Context(), "mine"); err != nil {
+		t.Fatal(err)
+	}
+	put(t, b.JS, schemas.BucketPolicies, "mine", only("a", 1))
+	put(t, b.JS, schemas.BucketPolicies, "mine", only("c", 2))
+	await.True(t, "the new first version decides", func() bool { return first(test) == "test a" })
 
 	// One that is not stored any more: the newest decides, and decisions say so.
 	put(t, b.JS, schemas.BucketPolicies, "mine", only("a", 9))

@@ -10,9 +10,15 @@ import (
 	"github.com/spillway-live/spillway/workers/router/policy"
 )
 
-// A version that cannot be read is looked for again after so long; meanwhile the
-// newest one decides, and decisions say so.
-const pinnedAgain = 5 * time.Second
+const (
+	// A version that cannot be read is looked for again after so long; meanwhile the
+	// newest one decides, and decisions say so.
+	pinnedAgain = 5 * time.Second
+	// The first sessions that ask for a version wait for it, for they belong to an arm
+	// that is to have it; a bus that is away holds up none after that time.
+	pinnedWait = time.Second
+	pinnedRead = 2 * time.Second
+)
 
 // pinned are policies that were asked for as NAME@VERSION. The zero value is
 // ready to use; it is safe for concurrent use.
@@ -21,24 +27,13 @@ type pinned struct {
 	by map[string]*pin
 }
 
+// pin is one of them, guarded by pinned.mu.
 type pin struct {
-	mu     sync.Mutex
-	policy *policy.Policy // nil: not found
-	looked time.Time
-}
-
-func (p *pinned) of(ref string) *pin {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.by == nil {
-		p.by = map[string]*pin{}
-	}
-	x := p.by[ref]
-	if x == nil {
-		x = &pin{}
-		p.by[ref] = x
-	}
-	return x
+	policy *policy.Policy // nil: not found, or it fails
+	newest *policy.Policy // of the bucket, when it was read; versions begin again when a policy is removed and made anew
+	next   time.Time      // not looked for before
+	wait   time.Time      // until when sessions wait for it
+	done   chan struct{}  // closed when the reading under way has ended; nil: none is
 }
 
 // named gives the policy that NAME or NAME@VERSION means.
@@ -51,35 +46,86 @@ func (p *policies) named(ref string) *policy.Policy {
 	if version == 0 || c.Value().Name == name && c.Value().Version == version {
 		return c
 	}
-	if newest, ok := p.table.Get(name); !ok || newest.Value().Version < version {
+	newest, ok := p.table.Get(name)
+	if !ok || newest.Value().Version < version {
 		return c // removed: what was stored before is not meant any more
 	}
-	if old := p.stored(ref, name, version); old != nil {
+	if old := p.stored(ref, name, version, newest); old != nil {
 		return old
 	}
 	return c
 }
 
-// stored gives an earlier version, which is read from the bucket once.
-func (p *policies) stored(ref, name string, version int) *policy.Policy {
-	x := p.pinned.of(ref)
-	x.mu.Lock() // sessions that begin meanwhile wait for the version they are to have
-	defer x.mu.Unlock()
-	if x.policy != nil || time.Since(x.looked) < pinnedAgain {
-		return x.policy
+// stored gives an earlier version, which is read from the bucket once, and again whenever
+// the policy has changed.
+func (p *policies) stored(ref, name string, version int, newest *policy.Policy) *policy.Policy {
+	x, wait := p.look(ref, name, version, newest)
+	if wait != nil {
+		limit := time.NewTimer(time.Until(x.wait))
+		defer limit.Stop()
+		select {
+		case <-wait:
+		case <-limit.C:
+		}
 	}
+	p.pinned.mu.Lock()
+	defer p.pinned.mu.Unlock()
+	return x.policy
+}
+
+// look gives the pin of a version, begins to read it where it is not known under the
+// newest version, and then says what to wait for.
+func (p *policies) look(ref, name string, version int, newest *policy.Policy) (*pin, <-chan struct{}) {
 	p.mu.Lock()
 	js := p.js
 	p.mu.Unlock()
-	if js == nil {
-		return nil
+	p.pinned.mu.Lock()
+	defer p.pinned.mu.Unlock()
+	if p.pinned.by == nil {
+		p.pinned.by = map[string]*pin{}
 	}
-	history, err := readHistory(js, name, time.Second)
-	x.policy, x.looked = versionIn(history, name, version), time.Now()
-	if x.policy == nil {
+	x := p.pinned.by[ref]
+	if x == nil {
+		x = &pin{wait: time.Now().Add(pinnedWait)}
+		p.pinned.by[ref] = x
+	}
+	if x.newest != newest {
+		if x.newest != nil && newest.Value().Version <= x.newest.Value().Version {
+			x.policy = nil // made anew: the version of that number is another one
+		}
+		x.newest, x.next = newest, time.Time{}
+	}
+	if js != nil && x.done == nil && !time.Now().Before(x.next) {
+		x.done = make(chan struct{})
+		go p.read(js, x, name, version, newest)
+	}
+	if x.policy != nil || time.Now().After(x.wait) {
+		return x, nil
+	}
+	return x, x.done
+}
+
+// read looks for a version among what the bucket keeps.
+func (p *policies) read(js jetstream.JetStream, x *pin, name string, version int, newest *policy.Policy) {
+	history, err := readHistory(js, name, pinnedRead)
+	c := versionIn(history, name, version)
+	if c == nil {
 		p.logger.Error("a stored version of a policy cannot be read: the newest decides instead", "policy", name, "version", version, "err", err)
 	}
-	return x.policy
+	p.pinned.mu.Lock()
+	defer p.pinned.mu.Unlock()
+	close(x.done)
+	x.done = nil
+	switch {
+	case x.newest != newest: // changed meanwhile: the next session has it read again
+	case c != nil:
+		x.policy, x.next = c, time.Now().Add(100*365*24*time.Hour)
+	default:
+		if err == nil {
+			x.policy = nil
+		}
+		x.next = time.Now().Add(pinnedAgain)
+	}
 }
 
 // versionIn finds a version among what the bucket keeps; nil: it is not there, or cannot be understood.
@@ -92,14 +138,15 @@ func versionIn(history []jetstream.KeyValueEntry, name string, version int) *pol
 	return nil
 }
 
-// drop forgets a stored version that fails; it says whether it was one.
+// drop forgets a stored version that fails; it says whether it was one. It is looked for
+// again when the policy changes.
 func (p *policies) drop(ref string, c *policy.Policy) bool {
-	x := p.pinned.of(ref)
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	if x.policy != c {
+	p.pinned.mu.Lock()
+	defer p.pinned.mu.Unlock()
+	x := p.pinned.by[ref]
+	if x == nil || x.policy != c {
 		return false
 	}
-	x.policy, x.looked = nil, time.Now().Add(time.Hour)
+	x.policy, x.next = nil, time.Now().Add(time.Hour)
 	return true
 }
