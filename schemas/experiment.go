@@ -249,6 +249,13 @@ func (x *Experiment) checkArms() error {
 			}
 		}
 	}
+	if t := x.Targeting; t != nil && len(t.Regions)+len(t.ISPs) > 0 {
+		for i, a := range x.Arms {
+			if _, ok := a.Params[ParamPartTargetMs]; ok {
+				return fieldError("targeting", "regions and isps are of viewers, and arms[%d].params.%s is decided when a publisher comes: target streams", i, ParamPartTargetMs)
+			}
+		}
+	}
 	if !(sum > 0) || math.IsInf(sum, 0) {
 		return fieldError("arms", "weights sum to %v: at least one must be above 0", sum)
 	}

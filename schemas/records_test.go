@@ -84,7 +84,10 @@ func TestExperimentCheckNamesTheField(t *testing.T) {
 		"arms":           func(x *Experiment) { x.Arms = x.Arms[:1] },
 		"arms[1].name":   func(x *Experiment) { x.Arms[1].Name = "control" },
 		"arms[0].weight": func(x *Experiment) { x.Arms[0].Weight = -1 },
-		"weights sum":    func(x *Experiment) { x.Arms[0].Weight, x.Arms[1].Weight = 0, 0 },
+		"targeting": func(x *Experiment) {
+			x.Unit, x.Targeting, x.Arms[1].Params = UnitStream, &Targeting{Regions: []string{"eu"}}, map[string]string{ParamPartTargetMs: "200"}
+		},
+		"weights sum": func(x *Experiment) { x.Arms[0].Weight, x.Arms[1].Weight = 0, 0 },
 	} {
 		x := good()
 		edit(x)

@@ -100,6 +100,6 @@ func (c *Console) reply(w http.ResponseWriter, r *http.Request, key string, keep
 	default:
 		w.Header().Set("Content-Type", "application/json")
 		w.Header().Set("Cache-Control", "no-store")
-		w.Write(append(b, '\n'))
+		w.Write(b) // others are given the same bytes
 	}
 }

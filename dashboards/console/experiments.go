@@ -2,6 +2,7 @@ package console
 
 import (
 	"context"
+	"encoding/json"
 	"html/template"
 	"net/http"
 
@@ -26,7 +27,7 @@ func (c *Console) experimentPages() []pageDef {
 		return nil
 	}
 	return []pageDef{
-		{name: "experiments", title: "Experiments", path: "/experiments", nav: true, content: func(r *http.Request) (template.HTML, error) { return x.Overview(r.Context()) }},
+		{name: "experiments", title: "Experiments", path: "/experiments", nav: true, content: func(r *http.Request) (template.HTML, error) { return c.overview(r.Context()) }},
 		{
 			name: "experiment", title: "Experiment", path: "/experiments/{key}",
 			check: func(r *http.Request) (string, error) {
@@ -35,6 +36,17 @@ func (c *Console) experimentPages() []pageDef {
 			content: func(r *http.Request) (template.HTML, error) { return x.Page(r.Context(), r.PathValue("key")) },
 		},
 	}
+}
+
+// overview is the list, read from the bus once for all browsers.
+func (c *Console) overview(ctx context.Context) (template.HTML, error) {
+	b, err := c.asked.get(ctx, "experiments", freshFor, func(ctx context.Context) (any, error) { return c.s.Experiments.Overview(ctx) })
+	if err != nil {
+		return "", err
+	}
+	var page template.HTML
+	err = json.Unmarshal(b, &page)
+	return page, err
 }
 
 // experiments adds what the pages read, and the settings.

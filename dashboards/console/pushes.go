@@ -2,6 +2,7 @@ package console
 
 import (
 	"context"
+	"encoding/json"
 	"net/http"
 	"time"
 
@@ -23,17 +24,20 @@ type pushView struct {
 	Pushes []*schemas.PushState `json:"pushes"`
 }
 
-// pushes answers with all targets and what their pushes do. It reads the bus when
-// it is asked: pages do so every two seconds, as often as states are written.
+// freshFor is how long what the bus was asked for is answered to others; pages ask again no sooner.
+const freshFor = 2 * time.Second
+
+// pushes answers with all targets and what their pushes do.
 func (c *Console) pushes(w http.ResponseWriter, r *http.Request) {
-	ctx, cancel := context.WithTimeout(r.Context(), 5*time.Second)
-	defer cancel()
-	all, err := c.pushViews(ctx)
+	b, err := c.asked.get(r.Context(), "pushes", freshFor, func(ctx context.Context) (any, error) {
+		all, err := c.pushViews(ctx)
+		return map[string]any{"targets": all, "now_ms": time.Now().UnixMilli()}, err
+	})
 	if err != nil {
 		refuse(w, http.StatusServiceUnavailable, "push targets cannot be read: "+plain(err))
 		return
 	}
-	answer(w, map[string]any{"targets": all, "now_ms": time.Now().UnixMilli()})
+	answer(w, json.RawMessage(b))
 }
 
 func (c *Console) pushViews(ctx context.Context) ([]pushView, error) {

@@ -161,13 +161,19 @@ func assignBlock(exp *schemas.Experiment, unit string) (arm int, propensity floa
 }
 
 // Conflict returns an error naming the two experiments when any two of those
-// given share a layer and overlap in segments: they would meet in one unit. Pass
-// the experiments that run (or are about to).
+// given share a layer and overlap in segments, for they would meet in one unit, or
+// differ in what their unit is: segments of viewers and of streams are not of the
+// same thing, so both could hold for one session. Pass the experiments that run (or
+// are about to).
 func Conflict(exps []*schemas.Experiment) error {
 	for i, a := range exps {
 		for _, b := range exps[:i] {
 			if a.Layer != b.Layer {
 				continue
+			}
+			if a.Unit != b.Unit {
+				return fmt.Errorf("experiments %s and %s share layer %s, and their units are %s and %s; give one of them another layer or stop it",
+					b.Name, a.Name, a.Layer, b.Unit, a.Unit)
 			}
 			af, at := segments(a)
 			bf, bt := segments(b)

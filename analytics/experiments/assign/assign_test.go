@@ -190,6 +190,11 @@ func TestConflict(t *testing.T) {
 	if err := Conflict([]*schemas.Experiment{a, b, c}); err != nil {
 		t.Errorf("disjoint segments and other layers conflict: %v", err)
 	}
+	a.Unit = schemas.UnitStream
+	if err := Conflict([]*schemas.Experiment{a, b, c}); err == nil || !strings.Contains(err.Error(), "units are") {
+		t.Errorf("streams and viewers in one layer: %v", err)
+	}
+	a.Unit = b.Unit
 	b.LayerFrom = 0.4
 	err := Conflict([]*schemas.Experiment{a, b, c})
 	if err == nil || !strings.Contains(err.Error(), "exp-a") || !strings.Contains(err.Error(), "layer_from") {

@@ -112,7 +112,7 @@ func save(ctx context.Context, c *control.Control, r *http.Request) (any, error)
 
 // Act is the body of a change of an experiment's state. All of it may be left out where the act does not ask for it.
 type Act struct {
-	// By is who changes, Reason why: both are in the history.
+	// By is who changes, Reason why: both are in the history, By after "console: ".
 	By     string `json:"by,omitempty"`
 	Reason string `json:"reason,omitempty"`
 	// Coverage is the share of units for cover.
@@ -131,7 +131,9 @@ func act(ctx context.Context, c *control.Control, r *http.Request) (any, error) 
 	if len(in.By) > 200 || len(in.Reason) > 1000 {
 		return nil, refused{errors.New("by, reason: at most 200 and 1000 bytes are allowed")}
 	}
-	c.By = cmp.Or(in.By, By)
+	if in.By != "" { // a claim of whoever holds the token: it never reads like the loop, or like a command
+		c.By = By + ": " + in.By
+	}
 	name := r.PathValue("name")
 	switch r.PathValue("act") {
 	case "start":

@@ -108,7 +108,7 @@ func TestChange(t *testing.T) {
 		{"POST", "/delay/decide", token, `{"winner":"low"}`, 200, `"winner":"low"`},
 		{"POST", "/delay/roll-out", token, `{"apps":["live/"]}`, 400, "apps[0]"},
 		{"POST", "/delay/roll-out", token, `{"apps":["live","shop/demo"]}`, 200, `"shop.demo"`},
-		{"GET", "/delay/history", token, "", 200, `"changed_by":"ana","change_reason":"go"`},
+		{"GET", "/delay/history", token, "", 200, `"changed_by":"console: ana","change_reason":"go"`},
 		{"DELETE", "/second", token, "", 204, ""},
 	} {
 		status, text := ask(t, x.method, url+"/v1/settings/experiments"+x.path, x.token, x.body)
