@@ -162,13 +162,21 @@ func (r *Report) judgeArm(m *MetricReport, i int, ripe bool, wait string, guards
 	if n := min(r.Arms[0].Exposed, r.Arms[i+1].Exposed); n < leastUnits(&r.Experiment) {
 		return because(KeepRunning, "%d units are too few for any verdict, %d an arm are the least", n, leastUnits(&r.Experiment))
 	}
-	better := func(s Span) bool { return s.Undefined == "" && sign(m)*s.Lower > 0 && sign(m)*s.Upper > 0 }
-	worse := func(s Span) bool { return s.Undefined == "" && sign(m)*s.Lower < 0 && sign(m)*s.Upper < 0 }
 	change := describe(m, c)
-	if worse(c.Sequence) || ripe && worse(c.Difference) {
+	side := r.side(m, c.Sequence, c.P) // -1: worse, 1: better
+	if side == 0 && ripe {
+		end, when := c, ""
+		if m.PlannedEnd != nil {
+			end, when = &m.PlannedEnd.Comparisons[i], " at the planned end"
+		}
+		if side = r.side(m, end.Difference, end.P); side != 0 {
+			change = describe(m, end) + when
+		}
+	}
+	if side < 0 {
 		return because(Stop, "%s is worse: %s", m.Name, change)
 	}
-	if better(c.Sequence) || ripe && better(c.Difference) {
+	if side > 0 {
 		if ran := r.Until.Sub(r.From); ran < minRun(&r.Experiment) {
 			return because(KeepRunning, "%s is better (%s), and it has run for %s of at least %s", m.Name, change, hours(ran), hours(minRun(&r.Experiment)))
 		}
@@ -191,6 +199,19 @@ func (r *Report) judgeArm(m *MetricReport, i int, ripe bool, wait string, guards
 		return because(CannotTell, "the planned run is over and no difference of %s is shown: %s", m.Name, change)
 	}
 	return because(KeepRunning, "no difference of %s is shown yet: %s; %s", m.Name, change, wait)
+}
+
+// side says what an interval and the p-value of one look show: 1 better, -1 worse, 0 nothing. Both are asked: for blocks
+// the p-value is that of the randomization test, which needs less to be true than Student's interval.
+func (r *Report) side(m *MetricReport, s Span, p Figure) int {
+	switch {
+	case s.Undefined != "" || p.Undefined != "" || p.Value >= r.Alpha:
+	case sign(m)*s.Lower > 0 && sign(m)*s.Upper > 0:
+		return 1
+	case sign(m)*s.Lower < 0 && sign(m)*s.Upper < 0:
+		return -1
+	}
+	return 0
 }
 
 func sign(m *MetricReport) float64 {

@@ -15,6 +15,8 @@ type Seen struct {
 	Estimates map[string][]stats.Estimate
 	From      time.Time
 	Until     time.Time
+	// PlannedEnd is what there was at the end of the planned run, where that is before Until.
+	PlannedEnd *Seen
 }
 
 // Judge makes of what was seen what Build makes of what ClickHouse holds, by the same rules: for simulations of them.
@@ -37,6 +39,10 @@ func Judge(x *schemas.Experiment, seen Seen, alpha float64) *Report {
 		}
 		mr.Arms = mr.spans(mr.estimates, alpha)
 		mr.Comparisons = compare(x, mr.estimates, nil, exposedUnits(r.Arms), mr.scale, alpha)
+		if p := seen.PlannedEnd; p != nil && mr.Role == "primary" {
+			then := Judge(x, *p, alpha).primary()
+			mr.PlannedEnd = &Look{Until: p.Until, Arms: then.Arms, Comparisons: then.Comparisons}
+		}
 		r.Metrics = append(r.Metrics, mr)
 	}
 	r.correct()

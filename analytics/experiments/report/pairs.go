@@ -67,7 +67,9 @@ func (a arms) pair(x *schemas.Experiment, m schemas.Metric, redraw bool, alpha f
 			continue
 		}
 		p.pairs = append(p.pairs, stats.BlockPair{Control: *c, Treatment: *t})
-		each = append(each, stats.SwitchBlock{Block: *c, Stratum: i}, stats.SwitchBlock{Block: *t, Treated: true, Stratum: i})
+		// Each block weighs the same, so that what is redrawn is the mean difference that is shown.
+		each = append(each, stats.SwitchBlock{Block: stats.Block{Num: c.Num / c.Den, Den: 1}, Stratum: i},
+			stats.SwitchBlock{Block: stats.Block{Num: t.Num / t.Den, Den: 1}, Treated: true, Stratum: i})
 	}
 	p.dropped = blocks - 2*len(p.pairs)
 	p.difference, p.err = stats.PairedDifference(p.pairs, alpha)

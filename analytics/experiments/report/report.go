@@ -98,6 +98,9 @@ type MetricReport struct {
 	Exact bool `json:"exact,omitempty"`
 	// Looks are the figures as they stood at times since the start, all data until then.
 	Looks []Look `json:"looks,omitempty"`
+	// PlannedEnd are the figures as they stood at the end of the planned run, which the fixed test is for; nil: that is
+	// not over, or the metric is not the primary one.
+	PlannedEnd *Look `json:"planned_end,omitempty"`
 	// Peak are the figures of the busiest hours of each day.
 	Peak *Look `json:"peak_hours,omitempty"`
 
@@ -164,6 +167,11 @@ func (q *queries) build(ctx context.Context, o Options, fail func(string, error)
 		r.Metrics = append(r.Metrics, r.metric(m, d, h, exact[m.Name]))
 	}
 	r.correct()
+	if m := r.primary(); m != nil {
+		if m.PlannedEnd, err = q.atPlannedEnd(ctx, m.Key, o); err != nil {
+			return nil, fail("read what there was at the planned end", err)
+		}
+	}
 	if !o.Brief {
 		r.overTime(d, q.steps)
 		r.peakHours(d)
