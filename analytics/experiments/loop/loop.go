@@ -189,7 +189,8 @@ func (l *loop) look(ctx context.Context, x *schemas.Experiment, stale string) {
 }
 
 func (l *loop) judge(ctx context.Context, x *schemas.Experiment, c *schemas.ExperimentCheck) {
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
+	// The driver asks for this and five seconds as max_execution_time, of which ClickHouse gives 120 s at most.
+	ctx, cancel := context.WithTimeout(ctx, 90*time.Second)
 	defer cancel()
 	until := l.Now().Add(-l.Watermark).Truncate(time.Minute)
 	if !until.After(time.UnixMicro(x.StartedUnixUs)) {

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	chgo "github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -20,6 +21,7 @@ import (
 	"github.com/spillway-live/spillway/schemas"
 	"github.com/spillway-live/spillway/testenv/await"
 	"github.com/spillway-live/spillway/testenv/bus/bustest"
+	"github.com/spillway-live/spillway/testenv/clickhouse"
 	"github.com/spillway-live/spillway/testenv/clickhouse/tablestest"
 )
 
@@ -109,6 +111,21 @@ func check(t *testing.T, js jetstream.JetStream, name string) *schemas.Experimen
 	return c
 }
 
+// analyst is the connection that the loop has in production: one that may only read, within limits.
+func analyst(t *testing.T, s *clickhouse.Server) driver.Conn {
+	t.Helper()
+	o, err := chgo.ParseDSN(s.NativeURL(clickhouse.Analyst))
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := chgo.Open(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	return conn
+}
+
 // runs starts a loop, which ends with the test at the latest.
 func runs(t *testing.T, s loop.Settings) (stop func()) {
 	t.Helper()
@@ -129,16 +146,17 @@ func runs(t *testing.T, s loop.Settings) (stop func()) {
 // stopped for good and its webhook told; a harmless one covers more.
 func TestLoop(t *testing.T) {
 	b := bustest.Start(t)
-	_, conn := tablestest.Start(t)
+	srv, conn := tablestest.Start(t)
+	reader := analyst(t, srv)
 	var h hook
-	srv := httptest.NewServer(&h)
-	defer srv.Close()
+	webhooks := httptest.NewServer(&h)
+	defer webhooks.Close()
 	ctx := t.Context()
 	// They began an hour ago: a look ends with a minute that is over.
 	people := &control.Control{JS: b.JS, By: "ana", Now: func() time.Time { return time.Now().Add(-time.Hour) }}
 	begin := func(name string, ramp *schemas.Ramp) *schemas.Experiment {
 		x := &schemas.Experiment{
-			Name: name, Salt: name, Unit: schemas.UnitViewer, Layer: name, Coverage: 1, PrimaryMetric: "played_per_unit", WebhookURL: srv.URL, Ramp: ramp,
+			Name: name, Salt: name, Unit: schemas.UnitViewer, Layer: name, Coverage: 1, PrimaryMetric: "played_per_unit", WebhookURL: webhooks.URL, Ramp: ramp,
 			Arms:       []schemas.Arm{{Name: "control", Weight: 1}, {Name: "test", Weight: 1}},
 			Guardrails: []schemas.Guardrail{{Metric: "stall_ratio", Margin: 0.05}},
 		}
@@ -154,7 +172,7 @@ func TestLoop(t *testing.T) {
 	harmful := begin("harmful", nil)
 	harmless := begin("harmless", &schemas.Ramp{Steps: []float64{0.5, 1}, HoldHours: 1e-9})
 
-	settings := loop.Settings{JS: b.JS, Conn: b.Conn, ClickHouse: conn, Every: 300 * time.Millisecond, Watermark: time.Nanosecond, Stale: time.Hour}
+	settings := loop.Settings{JS: b.JS, Conn: b.Conn, ClickHouse: reader, Every: 300 * time.Millisecond, Watermark: time.Nanosecond, Stale: time.Hour}
 	stop := runs(t, settings)
 	await.True(t, "both are held for want of data", func() bool {
 		return strings.Contains(check(t, b.JS, "harmful").Held, "no session") && strings.Contains(check(t, b.JS, "harmless").Held, "no session")
