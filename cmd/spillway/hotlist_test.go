@@ -1,0 +1,86 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os/exec"
+	"strings"
+	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/spillway-live/spillway/schemas"
+	"github.com/spillway-live/spillway/schemas/registry"
+	"github.com/spillway-live/spillway/testenv/await"
+	"github.com/spillway-live/spillway/testenv/need"
+)
+
+// TestPicturesTakeStreamsOffTheHotList: ffmpeg publishes over RTMP what is black,
+// what stands still and what moves; nothing but the pictures tells which is which.
+func TestPicturesTakeStreamsOffTheHotList(t *testing.T) {
+	t.Parallel()
+	c := newCLI(t)
+	bin := need.Program(t, "ffmpeg")
+	sec, err := loadSecrets(c.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	signer, err := sec.signer()
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := &deps{js: c.bus.JS, logger: quiet(), reg: prometheus.NewRegistry(), secrets: sec, signer: signer, dataDir: c.dir}
+	c.ok("app", "set", "live", "--picture-interval", "1s")
+	ingest, servers, err := d.ingestRole(t.Context(), ingestFlags{rtmp: "127.0.0.1:0", open: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range []role{ingest, d.screenshotRole(pictureFlags{}), d.hotListRole()} {
+		background(t, r.name, r.run)
+	}
+	<-servers.rtmp.Ready()
+	for name, source := range map[string]string{"black": "color=c=black", "frozen": "smptebars=duration=600", "moving": "testsrc2=duration=600"} {
+		background(t, "ffmpeg of "+name, func(ctx context.Context) error {
+			err := exec.CommandContext(ctx, bin, "-hide_banner", "-loglevel", "error", "-nostdin", "-re", "-f", "lavfi", "-i", source+":size=160x90:rate=10",
+				"-c:v", "libx264", "-preset", "ultrafast", "-g", "10", "-pix_fmt", "yuv420p", "-threads", "1", "-f", "flv", "rtmp://"+servers.rtmp.Addr().String()+"/live/"+name).Run()
+			if ctx.Err() != nil {
+				return nil
+			}
+			return fmt.Errorf("it ended by itself: %w", err)
+		})
+	}
+	hot, err := registry.Open(t.Context(), c.bus.JS, schemas.BucketHot, schemas.ParseHotState)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pictures, err := c.bus.JS.Stream(t.Context(), schemas.StreamPictures)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]string{"black": schemas.HotBlack, "frozen": schemas.HotFrozen} {
+		await.Text(t, "the "+name+" stream leaves", func() string {
+			h, err := hot.Get(t.Context(), "live."+name)
+			if err != nil || !h.Off || !h.Told || strings.Join(h.Reasons, ",") != want {
+				return fmt.Sprintf("%+v %v", h, err)
+			}
+			return ""
+		})
+	}
+	await.Text(t, "pictures of what moves", func() string {
+		m, err := pictures.GetLastMsgForSubject(t.Context(), "pictures.live.moving")
+		if err != nil {
+			return err.Error()
+		}
+		p, err := schemas.ParsePicture(m.Subject, m.Header.Get(schemas.HeaderPicture))
+		if err != nil || p.Distance < 0 {
+			return fmt.Sprintf("%+v %v", p, err)
+		}
+		if p.StillMs > 0 || p.BlackMs > 0 {
+			t.Fatalf("what moves counts as still or black: %+v", p)
+		}
+		return ""
+	})
+	if h, err := hot.Get(t.Context(), "live.moving"); err == nil && h.Off {
+		t.Errorf("what moves has left: %+v", h)
+	}
+}
