@@ -11,6 +11,10 @@ import (
 // twenty times as long where there are many CDNs.
 const HeaderWhere = "Spillway-Where"
 
+// WhereNowhere is the header's value on a decision that sends no session. A router's decision without the header is
+// one of a version before it.
+const WhereNowhere = "-"
+
 // Where is the value of HeaderWhere.
 type Where struct {
 	// TimeUs is when the router decided, Unix microseconds by its clock.

@@ -2,10 +2,13 @@ package router
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"strconv"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -24,6 +27,15 @@ type follower struct {
 	logger *slog.Logger
 	signer *token.Signer
 	rows   []schemas.Slice // memory of the last message's
+	// bare is when the newest decision without HeaderWhere was stored, Unix nanoseconds: a router before that header
+	// made it. As long as one is in the window the bodies are read, too; 0: there was none.
+	bare atomic.Int64
+}
+
+// bodies says whether decisions are to be read with their bodies.
+func (l *follower) bodies(now time.Time) bool {
+	at := l.bare.Load()
+	return at != 0 && now.Sub(time.Unix(0, at)) < l.window
 }
 
 // sliceColumns are those that load and health look at.
@@ -39,10 +51,15 @@ func newFollower(js jetstream.JetStream, window time.Duration, logger *slog.Logg
 func (l *follower) run(ctx context.Context, loaded func()) error {
 	g, ctx := errgroup.WithContext(ctx)
 	ready := make(chan struct{}, 2)
-	follow := func(stream, filter string, headers bool, handle func(jetstream.Msg)) {
+	follow := func(stream, filter string, headers func() bool, handle func(jetstream.Msg) error) {
+		told := sync.OnceFunc(func() { ready <- struct{}{} })
 		g.Go(func() error {
 			for ctx.Err() == nil {
-				if err := l.follow(ctx, stream, filter, headers, handle, ready); err != nil && ctx.Err() == nil {
+				err := l.follow(ctx, stream, filter, headers(), handle, told)
+				if errors.Is(err, errOther) {
+					continue
+				}
+				if err != nil && ctx.Err() == nil {
 					l.logger.Warn("follow stream: trying again", "stream", stream, "err", err)
 				}
 				select {
@@ -53,8 +70,8 @@ func (l *follower) run(ctx context.Context, loaded func()) error {
 			return nil
 		})
 	}
-	follow(schemas.StreamDecisions, "decisions.>", true, l.onDecision)
-	follow(schemas.StreamSlices, "slices.*", false, l.onSlices)
+	follow(schemas.StreamDecisions, "decisions.>", func() bool { return !l.bodies(time.Now()) }, l.onDecision)
+	follow(schemas.StreamSlices, "slices.*", func() bool { return false }, l.onSlices)
 	g.Go(func() error {
 		for range 2 {
 			select {
@@ -81,9 +98,12 @@ func (l *follower) run(ctx context.Context, loaded func()) error {
 	return g.Wait()
 }
 
+// errOther ends a reading that is to begin again the other way: with bodies, or without.
+var errOther = errors.New("to be read another way")
+
 // follow reads a stream, or the messages' headers alone, from one window ago on,
-// until ctx ends or the consumer fails.
-func (l *follower) follow(ctx context.Context, stream, filter string, headers bool, handle func(jetstream.Msg), ready chan<- struct{}) error {
+// until ctx ends, the consumer fails, or a message is refused with errOther. told is called once what was there has been read.
+func (l *follower) follow(ctx context.Context, stream, filter string, headers bool, handle func(jetstream.Msg) error, told func()) error {
 	since := time.Now().Add(-l.window)
 	c, err := l.js.OrderedConsumer(ctx, stream, jetstream.OrderedConsumerConfig{
 		FilterSubjects: []string{filter}, DeliverPolicy: jetstream.DeliverByStartTimePolicy, OptStartTime: &since,
@@ -96,21 +116,20 @@ func (l *follower) follow(ctx context.Context, stream, filter string, headers bo
 	if err != nil {
 		return fmt.Errorf("read %s: %w", stream, err)
 	}
-	var once sync.Once
-	told := func() {
-		once.Do(func() {
-			select {
-			case ready <- struct{}{}:
-			default:
-			}
-		})
-	}
 	if info.NumPending == 0 {
 		told()
 	}
-	stopped := make(chan error, 1)
+	stopped, other := make(chan error, 1), make(chan struct{})
+	refused := false
 	cc, err := c.Consume(func(m jetstream.Msg) {
-		handle(m)
+		if refused {
+			return
+		}
+		if handle(m) != nil {
+			refused = true
+			close(other)
+			return
+		}
 		if md, err := m.Metadata(); err == nil && md.NumPending == 0 {
 			told()
 		}
@@ -126,21 +145,58 @@ func (l *follower) follow(ctx context.Context, stream, filter string, headers bo
 		cc.Stop()
 		<-stopped
 		return nil
+	case <-other:
+		cc.Stop()
+		<-stopped
+		return errOther
 	case err := <-stopped:
 		return err
 	}
 }
 
-func (l *follower) onDecision(m jetstream.Msg) {
+// onDecision notes where a session was sent. Routers before HeaderWhere say it in the body alone: in a rolling upgrade
+// their decisions count like the others.
+func (l *follower) onDecision(m jetstream.Msg) error {
 	md, err := m.Metadata()
-	if err != nil {
-		return
+	if err != nil || strings.HasPrefix(m.Subject(), publishers) {
+		return nil
 	}
-	w, err := schemas.ParseWhere(m.Headers().Get(schemas.HeaderWhere))
-	if err != nil {
-		return // a publisher's
+	value, told := m.Headers()[schemas.HeaderWhere]
+	if !told {
+		return l.onBare(m, md.Timestamp)
 	}
-	l.Decided(factOf(&w), md.Timestamp.Add(-waited(m)))
+	if w, err := schemas.ParseWhere(value[0]); err == nil { // else it sends nobody
+		l.Decided(factOf(&w), md.Timestamp.Add(-waited(m)))
+	}
+	if !l.bodies(time.Now()) && l.bare.Swap(0) != 0 {
+		return errOther
+	}
+	return nil
+}
+
+// publishers is what subjects of publishers' decisions begin with; those send no session.
+const publishers = "decisions." + string(schemas.DecisionPublish) + "."
+
+func (l *follower) onBare(m jetstream.Msg, stored time.Time) error {
+	before := l.bodies(time.Now())
+	if at := stored.UnixNano(); at > l.bare.Load() {
+		l.bare.Store(at)
+	}
+	if len(m.Data()) == 0 {
+		if !before && l.bodies(time.Now()) {
+			l.logger.Info("decisions of a router of an older version: their bodies are read, too")
+			return errOther
+		}
+		return nil
+	}
+	var d schemas.Decision
+	if err := schemas.DecodeRecord(m.Data(), &d); err != nil {
+		return nil // the loader tells about it
+	}
+	if w, ok := d.Where(); ok {
+		l.Decided(factOf(&w), stored.Add(-waited(m)))
+	}
+	return nil
 }
 
 func factOf(w *schemas.Where) *load.Fact {
@@ -157,13 +213,13 @@ func waited(m jetstream.Msg) time.Duration {
 	return time.Duration(ms) * time.Millisecond
 }
 
-func (l *follower) onSlices(m jetstream.Msg) {
+func (l *follower) onSlices(m jetstream.Msg) error {
 	md, err := m.Metadata()
 	if err != nil {
-		return
+		return nil
 	}
 	if l.rows, err = schemas.SliceTable().DecodeColumns(m.Data(), sliceColumns, l.rows[:0]); err != nil {
-		return // the loader tells about it
+		return nil // the loader tells about it
 	}
 	slices := l.rows
 	for i := range slices {
@@ -177,4 +233,5 @@ func (l *follower) onSlices(m jetstream.Msg) {
 			l.Served(s, md.Timestamp)
 		}
 	}
+	return nil
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/spillway-live/spillway/analytics/experiments/assign"
 	"github.com/spillway-live/spillway/schemas"
@@ -194,6 +195,47 @@ func TestExperiments(t *testing.T) {
 	}
 }
 
+// tell puts a decision on the bus, as a router of today or as one from before HeaderWhere.
+func tell(t *testing.T, js jetstream.JetStream, d *schemas.Decision, waitedMs string, today bool) {
+	t.Helper()
+	data, err := schemas.EncodeRecord(d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := &nats.Msg{Subject: schemas.DecisionSubject(d), Data: data, Header: nats.Header{schemas.HeaderWaitedMs: {waitedMs}}}
+	if w, ok := d.Where(); ok && today {
+		m.Header.Set(schemas.HeaderWhere, w.String())
+	}
+	if _, err := js.PublishMsg(t.Context(), m); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestDecisionsOfOlderRouters: in a rolling upgrade routers count the sessions of those that put where a session is into
+// the body alone, the window's old ones and new ones.
+func TestDecisionsOfOlderRouters(t *testing.T) {
+	b := world(t)
+	old := func(session, chosen string, kind schemas.DecisionKind, today bool) {
+		t.Helper()
+		tell(t, b.JS, &schemas.Decision{ID: session, TimeUs: time.Now().UnixMicro(), Kind: kind, App: "live", Stream: "demo", SessionID: session, Chosen: chosen, Probability: 1}, "0", today)
+	}
+	r := start(t, b.JS)
+	publisher := func() { old("publisher", "c", schemas.DecisionPublish, false) }
+	publisher()
+	old("s1", "a", schemas.DecisionDispatch, true)
+	await.True(t, "a router of today is heard", func() bool { return r.Viewers()["a"] == 1 })
+	old("s2", "b", schemas.DecisionDispatch, false)
+	await.True(t, "one of yesterday is heard", func() bool { return r.Viewers()["b"] == 1 })
+	old("s3", "b", schemas.DecisionSteering, false)
+	publisher()
+	old("s4", "a", schemas.DecisionDispatch, true)
+	want := map[string]int{"a": 2, "b": 2}
+	await.True(t, "both are heard", func() bool { return reflect.DeepEqual(r.Viewers(), want) })
+	if next := start(t, b.JS); !reflect.DeepEqual(next.Viewers(), want) {
+		t.Errorf("a router that starts now counts %v, want %v", next.Viewers(), want)
+	}
+}
+
 // TestLateDecisionIsNoNewer: a decision that reaches the bus again or late, behind
 // a newer one about the same session, changes nothing.
 func TestLateDecisionIsNoNewer(t *testing.T) {
@@ -201,18 +243,7 @@ func TestLateDecisionIsNoNewer(t *testing.T) {
 	r := start(t, b.JS)
 	publish := func(id, session, chosen, waitedMs string) {
 		t.Helper()
-		d := schemas.Decision{ID: id, TimeUs: time.Now().UnixMicro(), Kind: schemas.DecisionSteering, App: "live", Stream: "demo", SessionID: session, Chosen: chosen, Probability: 1}
-		data, err := schemas.EncodeRecord(&d)
-		if err != nil {
-			t.Fatal(err)
-		}
-		m := &nats.Msg{Subject: schemas.DecisionSubject(&d), Data: data, Header: nats.Header{schemas.HeaderWaitedMs: {waitedMs}}}
-		if w, ok := d.Where(); ok {
-			m.Header.Set(schemas.HeaderWhere, w.String())
-		}
-		if _, err := b.JS.PublishMsg(t.Context(), m); err != nil {
-			t.Fatal(err)
-		}
+		tell(t, b.JS, &schemas.Decision{ID: id, TimeUs: time.Now().UnixMicro(), Kind: schemas.DecisionSteering, App: "live", Stream: "demo", SessionID: session, Chosen: chosen, Probability: 1}, waitedMs, true)
 	}
 	publish("new", "s1", "b", "1")
 	publish("old", "s1", "c", "60000")

@@ -310,7 +310,7 @@ func (r *Router) record(kind schemas.DecisionKind, o *opened, previous string, n
 		r.s.Logger.Error("decision cannot be published", "err", err)
 		return
 	}
-	where := ""
+	where := schemas.WhereNowhere
 	if w, ok := d.Where(); ok {
 		where = w.String()
 		r.load.Answered(factOf(&w))
