@@ -152,7 +152,7 @@ function keys(list, filter) {
       if (a) a.focus();
       else if (tries > 0) requestAnimationFrame(() => focus(tries - 1)); // it is drawn once it is near
     };
-    focus(30);
+    focus(600);
   });
 }
 
