@@ -11,6 +11,26 @@ type CS struct {
 	// expected; the sequence is tightest there.
 	NStar       float64
 	Alternative Alternative // Greater and Less spend all of Alpha on one side; Alpha must be below 1/2
+	// DF are the degrees of freedom of the standard error; 0: it is as good as known. A standard error from few
+	// clusters is too small as often as not: the interval is as much wider as makes Student's tail beyond it that of
+	// the normal sequence, at each look.
+	DF float64
+}
+
+// student is the multiple of a standard error with DF degrees of freedom that has the tail of k known ones.
+func (c CS) student(k float64) float64 {
+	if c.DF == 0 || math.IsInf(c.DF, 1) {
+		return k
+	}
+	return studentQuantileSF(NormalSF(k), c.DF)
+}
+
+// normal is the inverse of student, of either sign.
+func (c CS) normal(t float64) float64 {
+	if c.DF == 0 || math.IsInf(c.DF, 1) || t == 0 {
+		return t
+	}
+	return math.Copysign(normalQuantileSF(StudentSF(math.Abs(t), c.DF)), t)
 }
 
 // Sequence is the state of a confidence sequence at one look.
@@ -66,6 +86,9 @@ func (c CS) At(estimate, se, n float64) (Sequence, error) {
 	if err := finite(estimate, se, n); err != nil {
 		return Sequence{}, err
 	}
+	if !(c.DF >= 0) {
+		return Sequence{}, undefined(InvalidParameter, "%v degrees of freedom", c.DF)
+	}
 	switch {
 	case se < 0:
 		return Sequence{}, undefined(InconsistentSums, "negative standard error %v", se)
@@ -81,17 +104,18 @@ func (c CS) At(estimate, se, n float64) (Sequence, error) {
 	if se == 0 {
 		return Sequence{}, undefined(ZeroVariance, "standard error 0")
 	}
+	k = c.student(k)
 	s := Sequence{Rho: rho, HalfWidth: k * se, Lower: estimate - k*se, Upper: estimate + k*se}
 	switch c.Alternative {
 	case Greater:
 		s.Upper = math.Inf(1)
-		s.P = c.oneSidedP(estimate/se, n)
+		s.P = c.oneSidedP(c.normal(estimate/se), n)
 	case Less:
 		s.Lower = math.Inf(-1)
-		s.P = c.oneSidedP(-estimate/se, n)
+		s.P = c.oneSidedP(c.normal(-estimate/se), n)
 	default:
 		b := n*rho*rho + 1
-		t := estimate / se
+		t := c.normal(estimate / se)
 		lnE := rho*rho*t*t*n/(2*b) - 0.5*math.Log(b)
 		s.E, s.P = math.Exp(lnE), math.Min(1, math.Exp(-lnE))
 	}

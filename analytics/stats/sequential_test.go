@@ -33,10 +33,10 @@ func TestConfidenceSequenceFactors(t *testing.T) {
 // The p-value is below alpha exactly when the interval excludes 0, at the
 // sequence's own alpha and for every alternative.
 func TestSequencePAgreesWithInterval(t *testing.T) {
-	for _, alt := range []Alternative{TwoSided, Greater, Less} {
+	for i, alt := range []Alternative{TwoSided, Greater, Less, TwoSided, Greater} {
 		for _, n := range []float64{100, 5000, 200_000} {
 			for z := -6.0; z <= 6; z += 0.05 {
-				s, err := CS{Alpha: 0.05, NStar: 5000, Alternative: alt}.At(z*0.01, 0.01, n)
+				s, err := CS{Alpha: 0.05, NStar: 5000, Alternative: alt, DF: 31 * float64(i/3)}.At(z*0.01, 0.01, n)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -208,5 +208,46 @@ func TestSequentialDegenerate(t *testing.T) {
 	}
 	if _, err := RunningMin([]float64{0.4, math.NaN()}); !isReason(err, InvalidPValue) {
 		t.Errorf("running minimum over NaN: %v", err)
+	}
+}
+
+// A standard error from few clusters: at any one look the sequence errs as often as with a known one.
+func TestSequenceOfFewClusters(t *testing.T) {
+	at := func(df float64) float64 {
+		s, err := CS{Alpha: 0.05, NStar: 10_000, DF: df}.At(0, 1, 10_000)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s.HalfWidth
+	}
+	known := at(0)
+	near(t, "tail of Student's t", StudentSF(at(31), 31), NormalSF(known), 0, 1e-9)
+	near(t, "many clusters", at(1e9), known, 1e-6, 0)
+	if !(at(31) > at(510) && at(510) > known) {
+		t.Errorf("half widths %v, %v, %v", at(31), at(510), known)
+	}
+	r := rand.New(rand.NewPCG(5, 5))
+	const runs, clusters = 100_000, 12
+	half := [2]float64{known, at(clusters - 1)}
+	var wrong [2]int
+	for range runs {
+		var sum, squares float64
+		for range clusters {
+			x := r.NormFloat64()
+			sum, squares = sum+x, squares+x*x
+		}
+		se := math.Sqrt((squares-sum*sum/clusters)/(clusters-1)) / math.Sqrt(clusters)
+		for i := range half {
+			if math.Abs(sum/clusters) > half[i]*se {
+				wrong[i]++
+			}
+		}
+	}
+	want := 2 * NormalSF(known) * runs
+	if d := 5 * math.Sqrt(want); math.Abs(float64(wrong[1])-want) > d || float64(wrong[0]) < want+d {
+		t.Errorf("wrong in %d of %d runs, %d as if the error were known, want %.0f", wrong[1], runs, wrong[0], want)
+	}
+	if _, err := (CS{Alpha: 0.05, NStar: 100, DF: -1}).At(0, 1, 100); err == nil {
+		t.Error("-1 degrees of freedom were accepted")
 	}
 }

@@ -120,7 +120,7 @@ func compare(x *schemas.Experiment, estimates []armEstimate, pairs []pairing, un
 		if err != nil {
 			c.Sequence.Undefined, c.SequenceP.Undefined = why(err), why(err)
 		} else {
-			s, err := stats.CS{Alpha: alpha, NStar: nStar(x)}.At(d.Estimate, d.SE, units[0]+units[i+1])
+			s, err := stats.CS{Alpha: alpha, NStar: nStar(x), DF: d.DF}.At(d.Estimate, d.SE, units[0]+units[i+1])
 			c.Sequence, c.SequenceP = span(d.Estimate, s.Lower, s.Upper, scale, err), figure(s.P, err)
 		}
 		out = append(out, c)

@@ -279,7 +279,7 @@ func (s *GuardrailState) judge(m *MetricReport, j int, n, alpha, nStar float64) 
 		return
 	}
 	harm := dir.Harm(d.Estimate)
-	seq, err := stats.CS{Alpha: alpha, NStar: nStar, Alternative: stats.Greater}.At(harm, d.SE, n)
+	seq, err := stats.CS{Alpha: alpha, NStar: nStar, Alternative: stats.Greater, DF: d.DF}.At(harm, d.SE, n)
 	if err != nil {
 		fail(err)
 		return
