@@ -105,7 +105,8 @@ func (c *counts) figures(runs int) []Figure {
 		shown("A/A, 14 daily looks at the fixed interval (naive)", c.peeked),
 		most("A/A, 14 daily looks: the guardrail stops the experiment", c.harmed, alpha),
 		most("A/A, 14 daily looks: the report says ship", c.shipped, alpha),
-		shown("A/A, 14 daily looks: the report says stop", c.stopped),
+		// The guardrail has alpha; the harmful sides of the primary metric's sequence and of its fixed test have half each.
+		most("A/A, 14 daily looks: the report says stop", c.stopped, 2*alpha),
 		equal("planted effect found with the planned units, one look at the end", c.found, power),
 		shown("planted effect found by the confidence sequence within the planned days", c.foundSequence),
 		least("planted harm: the report says stop within the planned days", c.foundReport, power),
