@@ -109,7 +109,7 @@ type counts struct {
 	fixed, fixedFails, p90, rowsP90            int // A/A, at the end
 	peeked, sequence, harmed, shipped, stopped int // A/A, at any of the looks
 	found, foundSequence, foundReport          int // planted effect
-	ratioIn, liftIn, p90In, runs               int
+	ratioIn, liftIn, p90In                     int
 	arms                                       [2]arm
 	quantile                                   ranked
 }
