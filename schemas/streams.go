@@ -172,6 +172,18 @@ func EnsureBus(ctx context.Context, js jetstream.JetStream, s BusSettings) error
 	return nil
 }
 
+// OpenBucket gives a KV bucket that EnsureBus made. It waits until the bus answers
+// or ctx ends: a role that has just started does not end because the bus restarts
+// in that moment. Errors wrap jetstream.ErrBucketNotFound, those of ctx, or the bus's.
+func OpenBucket(ctx context.Context, js jetstream.JetStream, name string) (jetstream.KeyValue, error) {
+	var kv jetstream.KeyValue
+	err := patiently(ctx, func(ctx context.Context) (err error) { kv, err = js.KeyValue(ctx, name); return err })
+	if err != nil {
+		return nil, fmt.Errorf("open bucket %s: %w", name, err)
+	}
+	return kv, nil
+}
+
 // askAgain is when a request to the bus that got no answer is made again: a server that ends with the request in
 // hand answers never, and one that starts in its place answers at once.
 const askAgain = 4 * time.Second

@@ -63,13 +63,13 @@ func (s Settings) Run(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("alerts: %w", err)
 	}
-	kv, err := s.JS.KeyValue(ctx, schemas.BucketAlerts)
+	kv, err := schemas.OpenBucket(ctx, s.JS, schemas.BucketAlerts)
 	if err != nil {
-		return fmt.Errorf("open bucket %s: %w", schemas.BucketAlerts, err)
+		return err
 	}
-	ledger, err := s.JS.KeyValue(ctx, schemas.BucketLedger)
+	ledger, err := schemas.OpenBucket(ctx, s.JS, schemas.BucketLedger)
 	if err != nil {
-		return fmt.Errorf("open bucket %s: %w", schemas.BucketLedger, err)
+		return err
 	}
 	changed := mirror.New(schemas.BucketAlertRules, schemas.ParseAlertRule, s.Logger)
 	ctx, stop := context.WithCancel(ctx)

@@ -110,7 +110,7 @@ func New(ctx context.Context, s Settings) (*Puller, error) {
 	if p.report, err = report.New(report.Settings{JetStream: s.JetStream, Logger: s.Logger}); err != nil {
 		return nil, err
 	}
-	p.kv, err = s.JetStream.KeyValue(ctx, schemas.BucketPulls)
+	p.kv, err = schemas.OpenBucket(ctx, s.JetStream, schemas.BucketPulls)
 	return p, err
 }
 

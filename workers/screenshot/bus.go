@@ -30,8 +30,8 @@ func openBus(ctx context.Context, js jetstream.JetStream) (*bus, error) {
 	if b.pictures, err = js.Stream(ctx, schemas.StreamPictures); err != nil {
 		return nil, fmt.Errorf("open stream %s: %w", schemas.StreamPictures, err)
 	}
-	if b.inits, err = js.KeyValue(ctx, schemas.BucketInits); err != nil {
-		return nil, fmt.Errorf("open bucket %s: %w", schemas.BucketInits, err)
+	if b.inits, err = schemas.OpenBucket(ctx, js, schemas.BucketInits); err != nil {
+		return nil, err
 	}
 	return b, nil
 }

@@ -78,21 +78,21 @@ func (s Settings) Run(ctx context.Context) error {
 	}
 	l := &loop{Settings: s, control: &control.Control{JS: s.JS, By: By, Now: s.Now}, m: newMetrics(s.Registerer), held: map[string]string{}}
 	var err error
-	if l.checks, err = s.JS.KeyValue(ctx, schemas.BucketChecks); err != nil {
-		return fmt.Errorf("open bucket %s: %w", schemas.BucketChecks, err)
+	if l.checks, err = schemas.OpenBucket(ctx, s.JS, schemas.BucketChecks); err != nil {
+		return err
 	}
-	ledger, err := s.JS.KeyValue(ctx, schemas.BucketLedger)
+	ledger, err := schemas.OpenBucket(ctx, s.JS, schemas.BucketLedger)
 	if err != nil {
-		return fmt.Errorf("open bucket %s: %w", schemas.BucketLedger, err)
+		return err
 	}
 	return lease.Pool{KV: ledger, Role: "experimenter", Names: []string{"loop"}, Work: l.work, Conn: s.Conn, Logger: s.Logger}.Run(ctx)
 }
 
 // work looks at intervals, and tells the webhook of each experiment that changes.
 func (l *loop) work(ctx context.Context, _ string) error {
-	kv, err := l.JS.KeyValue(ctx, schemas.BucketExperiments)
+	kv, err := schemas.OpenBucket(ctx, l.JS, schemas.BucketExperiments)
 	if err != nil {
-		return fmt.Errorf("open bucket %s: %w", schemas.BucketExperiments, err)
+		return err
 	}
 	w, err := kv.WatchAll(ctx)
 	if err != nil {

@@ -109,12 +109,12 @@ func Run(ctx context.Context, s Settings) error {
 	if s.Logger == nil {
 		s.Logger = slog.New(slog.DiscardHandler)
 	}
-	kv, err := s.JetStream.KeyValue(ctx, schemas.BucketLedger)
+	kv, err := schemas.OpenBucket(ctx, s.JetStream, schemas.BucketLedger)
 	if ctx.Err() != nil {
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("open bucket %s: %w", schemas.BucketLedger, err)
+		return err
 	}
 	m := newMetrics(s.Registerer)
 	specs := map[string]laneSpec{}

@@ -27,7 +27,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"strconv"
 	"time"
@@ -75,12 +74,12 @@ func Run(ctx context.Context, s Settings) error {
 	if s.Logger == nil {
 		s.Logger = slog.New(slog.DiscardHandler)
 	}
-	kv, err := s.JetStream.KeyValue(ctx, schemas.BucketLedger)
+	kv, err := schemas.OpenBucket(ctx, s.JetStream, schemas.BucketLedger)
 	if ctx.Err() != nil {
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("open bucket %s: %w", schemas.BucketLedger, err)
+		return err
 	}
 	m := newMetrics(s.Registerer)
 	slots := make(chan struct{}, atOnce)
