@@ -19,8 +19,10 @@ const (
 	// seconds is below slowShare of the last minute's while on the others it is not
 	// below steadyShare: they tell it before they stall.
 	slowShare, steadyShare = 0.85, 0.9
-	// collapsed is the share below which that speaks for failing, too.
-	collapsed = 0.6
+	// collapsed is the share below which that speaks for failing, too, where slowReports tell:
+	// of fewer viewers two whose own network fades look the same.
+	collapsed   = 0.6
+	slowReports = 20
 	// probeFresh is how long a probe tells.
 	probeFresh = 10 * time.Second
 )

@@ -62,7 +62,7 @@ func (t *Table) Judge(cdns []string, now time.Time) {
 		d := t.down[c]
 		harm := failHarm
 		probe, slow := t.probeFails(c, now), t.slows(c, cdns, now)
-		if probe || slow < collapsed {
+		if probe || slow < collapsed && me.reports >= slowReports {
 			harm = probedHarm
 		}
 		ill := me.reports >= failReports && me.harm > harm
