@@ -24,8 +24,8 @@ type Dispatch struct {
 	FreshSec    int   `json:"fresh_sec,omitempty"`
 	// ClearKey gives ClearKey licences (POST, W3C EME) where the stream is encrypted and the router has keys.
 	ClearKey string `json:"clearkey,omitempty"`
-	// InputAgeMs is how old the newest of what routers know of load and health is,
-	// milliseconds; -1: nothing is known. It grows while bus or telemetry is away.
+	// InputAgeMs is how old the newest telemetry is that the router knows, milliseconds;
+	// -1: none. It grows while bus or telemetry is away, and while nobody watches.
 	InputAgeMs int64 `json:"input_age_ms"`
 	// Candidates are ranked, best first.
 	Candidates []DispatchCandidate `json:"candidates"`

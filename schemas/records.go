@@ -109,7 +109,7 @@ type Decision struct {
 	Probability float64 `json:"probability"`
 	// ReasonCode is a short token, e.g. affinity, spill, draining, pinned.
 	ReasonCode string `json:"reason_code"`
-	// InputAgeMs is the age of the load figures used, milliseconds; -1 when there were none.
+	// InputAgeMs is the age of the newest telemetry used, milliseconds; -1 when there was none.
 	InputAgeMs int64 `json:"input_age_ms"`
 	// CapBps is the bitrate that the session's renditions are held to because all is
 	// nearly full, bit/s; 0: all renditions.

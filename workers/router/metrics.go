@@ -37,7 +37,7 @@ func newMetrics(reg prometheus.Registerer, l *follower) (*metrics, error) {
 		reg.Register(m.answers), reg.Register(m.woken), reg.Register(m.policyFailures), reg.Register(m.probes), reg.Register(m.queue), reg.Register(m.capped), reg.Register(m.warmWishes), reg.Register(m.unchanged), reg.Register(m.published), reg.Register(m.dropped),
 		reg.Register(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Namespace: "spillway", Subsystem: "router", Name: "input_age_seconds",
-			Help: "Age of the newest of what the router knows of load and health; it decides on while this grows. -1: nothing is known.",
+			Help: "Age of the newest telemetry that the router knows; it decides on while this grows. -1: it knows none.",
 		}, func() float64 {
 			if ms := l.AgeMs(time.Now()); ms >= 0 {
 				return float64(ms) / 1000

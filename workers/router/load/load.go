@@ -38,7 +38,7 @@ type Table struct {
 	mu       sync.Mutex
 	sessions map[string]*session
 	on       map[string]*cdnLoad // by CDN
-	newest   time.Time           // of the inputs
+	newest   time.Time           // of the telemetry; decisions do not count: routers make them whether it flows or not
 	swept    time.Time
 	full     bool // maxSessions was reached, and said
 
@@ -193,6 +193,7 @@ func (l *Table) Served(x *schemas.Slice, bus time.Time) {
 	if s = l.touch(x.SessionID, bus); s == nil {
 		return
 	}
+	l.heard(bus)
 	if unknown {
 		s.region = strings.Clone(x.Region)
 	}
@@ -242,6 +243,7 @@ func (l *Table) Ended(x *schemas.Slice, bus time.Time) {
 	if s == nil {
 		return
 	}
+	l.heard(bus)
 	if !s.stored.IsZero() && l.registered(x.CDN) != "" {
 		l.health.Add(x, s.group, bus)
 	}
@@ -250,11 +252,15 @@ func (l *Table) Ended(x *schemas.Slice, bus time.Time) {
 	}
 }
 
+// heard notes the time of a slice that counts. l.mu is held.
+func (l *Table) heard(bus time.Time) {
+	if bus.After(l.newest) {
+		l.newest = bus
+	}
+}
+
 // touch finds or makes a session; nil when it is past the window or there are too many. l.mu is held.
 func (l *Table) touch(id string, at time.Time) *session {
-	if at.After(l.newest) {
-		l.newest = at
-	}
 	s := l.sessions[id]
 	if s == nil {
 		if l.Now().Sub(at) > l.window {
@@ -371,7 +377,7 @@ func (l *Table) Where(id string) Whereabouts {
 	return Whereabouts{s.cdn, s.moved, s.stored, s.left, s.leftAt, true}
 }
 
-// AgeMs is how old the newest input is, milliseconds; -1 without any.
+// AgeMs is how old the newest slice is that counts, milliseconds; -1 without any.
 func (l *Table) AgeMs(now time.Time) int64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()

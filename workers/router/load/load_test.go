@@ -40,8 +40,8 @@ func TestNamesThatPlayersMakeUp(t *testing.T) {
 	}
 }
 
-// TestGoesOnWithoutTelemetry: when slices and decisions stop, the last state
-// holds, its age grows, and estimates fade to nothing known.
+// TestGoesOnWithoutTelemetry: when slices stop, the last state holds, its age
+// grows whatever routers go on deciding, and estimates fade to nothing known.
 func TestGoesOnWithoutTelemetry(t *testing.T) {
 	cdns := []schemas.CDN{{Name: "a", State: schemas.CDNActive}}
 	now := time.Unix(1_795_000_000, 0)
@@ -54,6 +54,8 @@ func TestGoesOnWithoutTelemetry(t *testing.T) {
 	}
 	for _, after := range []time.Duration{0, 30 * time.Second, 5 * time.Minute} {
 		at := now.Add(after)
+		l.Answered(&Fact{ID: "s0", CDN: "a", At: at})
+		l.Decided(&Fact{ID: "s1", CDN: "a", At: at}, at)
 		f := l.Facts(cdns, Place{}, 1e6, at)[0]
 		if f.Viewers != 20 || l.AgeMs(at) != after.Milliseconds() {
 			t.Errorf("after %v: %+v, age %d ms", after, f, l.AgeMs(at))
