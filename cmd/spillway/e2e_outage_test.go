@@ -21,6 +21,15 @@ type reporter struct {
 	collector string
 	accepted  atomic.Int64
 	sessions  int
+	own       string // id of the first session, one that a router began
+}
+
+// id is the session's.
+func (r *reporter) id(i int) string {
+	if i == 0 && r.own != "" {
+		return r.own
+	}
+	return fmt.Sprintf("e2e-%d", i)
 }
 
 // run posts until ctx ends; each round is one report of every session. What ClickHouse can bear is not the question
@@ -40,7 +49,7 @@ func (r *reporter) run(ctx context.Context) error {
 			if sn == 0 {
 				state = "s"
 			}
-			fmt.Fprintf(&events, "cid=\"live/e2e\",e=ps,sid=\"e2e-%d\",sn=%d,sta=%s,ts=%d,v=2\n", i, sn, state, time.Now().UnixMilli())
+			fmt.Fprintf(&events, "cid=\"live/e2e\",e=ps,sid=\"%s\",sn=%d,sta=%s,ts=%d,v=2\n", r.id(i), sn, state, time.Now().UnixMilli())
 		}
 		if err := r.post(events.String()); err != nil {
 			return err
@@ -64,8 +73,9 @@ func (r *reporter) post(events string) error {
 }
 
 // TestClickHouseOutage: while telemetry flows, ClickHouse hangs, then dies of
-// kill -9 and comes back. Every accepted report is in its table once, and the
-// roll-ups add up to the raw rows.
+// kill -9 and comes back, and so does the sessioniser. Every accepted report is
+// in its table once, and the roll-ups add up to the raw rows. Routing goes on
+// meanwhile, and says how old its telemetry is.
 func TestClickHouseOutage(t *testing.T) {
 	t.Parallel()
 	srv, err := clickhouse.Start(t.Context(), clickhouse.Options{DataDir: t.TempDir(), MemoryLimitBytes: 1 << 30})
@@ -82,12 +92,18 @@ func TestClickHouseOutage(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	u := up(t, environment(t), t.TempDir(), "--no-demo", "--only", "loader,sessioniser,collector", "--clickhouse", srv.NativeURL(clickhouse.Admin))
-	r := &reporter{collector: u.Collector, sessions: 50}
+	env, dir := environment(t), t.TempDir()
+	u := up(t, env, dir, "--no-demo", "--only", "loader,collector,router", "--clickhouse", srv.NativeURL(clickhouse.Admin))
+	aggregate := func() *program {
+		return launch(t, env, "sessioniser", "--data", dir, "--nats", u.NATS, "--log-level", "warn")
+	}
+	sessioniser := aggregate()
+	routing := routed(t, u)
+	r := &reporter{collector: u.Collector, sessions: 50, own: routing.first.SessionID}
 	stop := background(t, "reports", r.run)
 	loaded := func() (n int64, err error) {
 		type row struct{ N int64 }
-		got, err := tryRows[row](srv.AnalystURL(), "SELECT count() AS n FROM spillway.telemetry WHERE startsWith(session_id, 'e2e-')")
+		got, err := tryRows[row](srv.AnalystURL(), "SELECT count() AS n FROM spillway.telemetry")
 		if err != nil {
 			return 0, err
 		}
@@ -129,11 +145,16 @@ func TestClickHouseOutage(t *testing.T) {
 		t.Fatal(err)
 	}
 	<-srv.Done()
+	routing.knows()
+	sessioniser.kill()
 	accept(2000)
+	blind := routing.ages()
+	aggregate()
 	if srv, err = srv.Restart(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	flows("rows arrive after ClickHouse was killed")
+	routing.recorded(srv.AnalystURL(), blind)
 
 	stop()
 	accepted := r.accepted.Load()
