@@ -1,15 +1,10 @@
 package main
 
 import (
-	"bytes"
-	"cmp"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"image"
-	"image/color"
-	"image/png"
-	"maps"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -17,14 +12,66 @@ import (
 	"testing"
 	"time"
 
+	"github.com/chromedp/cdproto/page"
 	"github.com/chromedp/chromedp"
 
+	"github.com/spillway-live/spillway/analytics/experiments/report"
 	"github.com/spillway-live/spillway/schemas"
+	"github.com/spillway-live/spillway/testenv/browser"
 	"github.com/spillway-live/spillway/testenv/browser/browsertest"
 )
 
 // maxPicture is how many bytes a picture of the documentation may have.
 const maxPicture = 150_000
+
+// shot is one picture of the documentation.
+type shot struct {
+	file, path string
+	// ready is JavaScript that holds once the page is drawn.
+	ready string
+	// width and height are of the window, in pixels; of is the element that is left of it, all of it if empty.
+	width, height int64
+	of            string
+}
+
+// panelsDrawn holds once every panel of a wall that the window shows has its answer, and at least one has rows.
+const panelsDrawn = `(() => {
+  const seen = [...document.querySelectorAll(".panel")].filter((p) => p.getBoundingClientRect().top < innerHeight);
+  return seen.length > 0 && seen.every((p) => p.querySelector(".said").hidden || p.querySelector(".said").textContent !== "Reading…") && seen.some((p) => p.querySelector(".body").childElementCount);
+})()`
+
+// imagesDrawn holds once the images that the window shows are there; the others are fetched when one scrolls.
+const imagesDrawn = `[...document.images].every((i) => {
+  const r = i.getBoundingClientRect();
+  return i.hidden || i.complete || r.top > innerHeight || r.left > innerWidth;
+})`
+
+// shots are all pictures that ./dev screenshots makes, of a system in which session is one of the demo stream's.
+func shots(session string) []shot {
+	one := "/experiments/" + demoExperiment(time.Now()).Name
+	const decided = `document.querySelector("#report #decision")`
+	all := []shot{
+		{file: "console", path: "/", ready: `document.querySelectorAll("table.cdns tbody tr").length === 3 && document.querySelectorAll(".wall img").length > 3`, height: 860},
+		{file: "console-cdns", path: "/cdns", ready: `document.querySelectorAll(".chart canvas").length === 5`, height: 980},
+		{file: "console-stream", path: "/streams/" + demoApp + "/" + demoStream, ready: `document.querySelectorAll(".strip img").length > 3 && document.querySelectorAll("#part-sessions a").length > 0`, height: 1100},
+		{file: "console-session", path: "/sessions/" + url.PathEscape(session), ready: `document.querySelector(".timeline")`, height: 900},
+		{file: "console-alerts", path: "/alerts", ready: `document.querySelector(".alerts li")`, height: 500},
+		{file: "console-pushes", path: "/pushes", ready: `document.querySelector("table.pushes tbody tr")`, height: 420},
+		{file: "console-settings", path: "/settings", ready: `document.querySelectorAll("form.fields").length === 3`, height: 820},
+		{file: "picture-wall", path: "/pictures", ready: `[...document.querySelectorAll(".pictures img")].filter((i) => i.naturalWidth > 0).length >= 6`, height: 760},
+		{file: "experiment-list", path: "/experiments", ready: `document.querySelector("#experiments tr[data-experiment]")`, of: "#experiments", width: 1100, height: 500},
+		{file: "experiment-report", path: one, ready: decided, of: "#decision, #primary", width: 1000, height: 2400},
+		{file: "experiment-cdf", path: one, ready: `document.querySelector("#distributions [data-distribution=first_screen] svg[role=img]")`, of: "#distributions [data-distribution=first_screen]", width: 1000, height: 2400},
+	}
+	for _, wall := range []string{"cdn-health", "streams", "qoe", "experiments", "pipeline", "session"} {
+		s := shot{file: "wall-" + wall, path: "/walls/spillway-" + wall + "?range=15m", ready: panelsDrawn, height: 1050}
+		if wall == "session" {
+			s.path += "&session=" + url.QueryEscape(session)
+		}
+		all = append(all, s)
+	}
+	return all
+}
 
 // TestPicturesOfPages leaves a picture of each page of the console, the walls among them, in the folder
 // SPILLWAY_PICTURES: of a running "spillway up" in which CDN b has a fault. ./dev screenshots runs it.
@@ -33,43 +80,84 @@ func TestPicturesOfPages(t *testing.T) {
 	if dir == "" {
 		t.Skip("pictures of the documentation are made by ./dev screenshots")
 	}
-	env := environment(t)
-	u := up(t, env, t.TempDir())
-	run := func(args ...string) {
-		t.Helper()
-		if code, _, stderr := command(t, env, nil, args...); code != 0 {
-			t.Fatalf("%v: exit code %d: %s", args, code, stderr)
+	u := up(t, environment(t), t.TempDir(), "--viewers", "25")
+	publishVariety(t, u)
+	awaitViewers(t, u, 90*time.Second)
+	if code, _, stderr := command(t, u.env, nil, "cdn", "fault", "b", "--rate", "300kbps"); code != 0 {
+		t.Fatal(stderr)
+	}
+	awaitVerdicts(t, u)
+	var sessions struct{ Rows [][]any }
+	if err := askConsole(u, "/v1/streams/"+demoApp+"/"+demoStream+"/sessions", &sessions); err != nil || len(sessions.Rows) == 0 {
+		t.Fatalf("no sessions: %v", err)
+	}
+	tab := browsertest.Start(t).Tab
+	secrets, err := loadSecrets(u.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := chromedp.Run(tab, chromedp.Navigate(u.Console+"/settings"), chromedp.Evaluate(fmt.Sprintf(`sessionStorage.setItem("token", %q)`, secrets.AdminToken), nil)); err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range shots(sessions.Rows[0][0].(string)) {
+		if !t.Run(s.file, func(t *testing.T) { take(t, tab, u, s, dir) }) {
+			u.alive()
 		}
 	}
-	get := func(path string, v any) error {
-		code, body, err := httpGet(u.Console + path)
-		if err == nil && code != 200 {
-			err = fmt.Errorf("%s: %d %s", path, code, body)
+}
+
+// publishVariety gives the picture wall something to show: streams that move, and one each that is black, frozen,
+// and in the background; and a push to a target that is not there.
+func publishVariety(t *testing.T, u *upProgram) {
+	t.Helper()
+	for _, args := range [][]string{
+		{"app", "set", demoApp, "--picture-interval", "3s", "--data", u.dir},
+		{"push", "add", "cdn-down", "--stream", demoApp + "/" + demoStream, "--url", "rtmp://127.0.0.1:1/live/{stream}", "--data", u.dir},
+	} {
+		if code, _, stderr := command(t, u.env, nil, args...); code != 0 {
+			t.Fatalf("%v: %s", args, stderr)
 		}
-		if err == nil {
-			err = json.Unmarshal([]byte(body), v)
+	}
+	for name, source := range map[string]string{
+		"arena": "testsrc2=duration=3600", "fractal": "mandelbrot=maxiter=200:end_pts=3000", "colours": "gradients=duration=3600:speed=0.02", "garden": "life=mold=10:ratio=0.1:death_color=#203040:life_color=#40c080",
+		"backstage": "rgbtestsrc=duration=3600", "intermission": "color=c=black", "stuck-camera": "smptehdbars=duration=3600",
+	} {
+		pushLavfi(t, source+":size=320x180:rate=10", u.Push+"/"+name)
+	}
+	within(t, time.Minute, "the streams are live", func() error {
+		var a struct {
+			Streams []struct{ Stream, State string }
+		}
+		err := askConsole(u, "/v1/streams", &a)
+		if err == nil && len(a.Streams) < 8 {
+			err = fmt.Errorf("%+v", a)
 		}
 		return err
-	}
-	within(t, 2*time.Minute, "viewers play on every CDN", func() error {
-		var a struct {
-			CDNs []struct{ Viewers *float64 }
-		}
-		if err := get("/v1/cdns", &a); err != nil {
-			return err
-		}
-		for _, c := range a.CDNs {
-			if c.Viewers == nil || *c.Viewers < 4 {
-				return fmt.Errorf("%d CDNs, not all with viewers", len(a.CDNs))
-			}
-		}
-		return nil
 	})
-	time.Sleep(45 * time.Second) // so that the charts show what was before the fault
-	run("cdn", "fault", "b", "--rate", "300kbps")
+	sayBackground(t, u, "backstage", 1, true)
+}
+
+// awaitViewers waits until every CDN has served viewers for so long, so that charts show what was before the fault.
+func awaitViewers(t *testing.T, u *upProgram, served time.Duration) {
+	t.Helper()
+	within(t, served+2*time.Minute, "viewers play on every CDN", func() error {
+		got, err := tryRows[struct {
+			CDN string
+			S   float64
+		}](u.ClickHouse, "SELECT cdn, dateDiff('second', min(time), max(time)) AS s FROM spillway.session_slices WHERE played_ms > 0 AND cdn != '' GROUP BY cdn HAVING s >= %d", int(served.Seconds()))
+		if err == nil && len(got) < 3 {
+			err = fmt.Errorf("%+v", got)
+		}
+		return err
+	})
+}
+
+// awaitVerdicts waits until the fault is an open alert and the experiment was looked at.
+func awaitVerdicts(t *testing.T, u *upProgram) {
+	t.Helper()
 	within(t, 3*time.Minute, "the alert about CDN b", func() error {
 		var a struct{ Alerts []schemas.Alert }
-		if err := get("/v1/alerts", &a); err != nil {
+		if err := askConsole(u, "/v1/alerts", &a); err != nil {
 			return err
 		}
 		if !slices.ContainsFunc(a.Alerts, func(a schemas.Alert) bool { return a.CDN == "b" && a.State == schemas.AlertOpen }) {
@@ -77,92 +165,84 @@ func TestPicturesOfPages(t *testing.T) {
 		}
 		return nil
 	})
-	var sessions struct{ Rows [][]any }
-	if err := get("/v1/streams/"+demoApp+"/"+demoStream+"/sessions", &sessions); err != nil || len(sessions.Rows) == 0 {
-		t.Fatalf("no sessions: %v", err)
-	}
-	id := url.PathEscape(sessions.Rows[0][0].(string))
-	secrets, err := loadSecrets(u.dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	chromium := browsertest.Start(t)
-	if err := chromedp.Run(chromium.Tab, chromedp.EmulateViewport(1280, 900), chromedp.Navigate(u.Console+"/settings"),
-		chromedp.Evaluate(fmt.Sprintf(`sessionStorage.setItem("token", %q)`, secrets.AdminToken), nil)); err != nil {
-		t.Fatal(err)
-	}
-	for _, p := range [][2]string{
-		{"console", "/"}, {"console-cdns", "/cdns"}, {"console-stream", "/streams/" + demoApp + "/" + demoStream}, {"console-session", "/sessions/" + id},
-		{"console-alerts", "/alerts"}, {"console-settings", "/settings"}, {"experiment-list", "/experiments"}, {"picture-wall", "/pictures"},
-		{"wall-cdn-health", "/walls/spillway-cdn-health?range=15m"}, {"wall-streams", "/walls/spillway-streams?range=15m"}, {"wall-qoe", "/walls/spillway-qoe?range=15m"},
-		{"wall-experiments", "/walls/spillway-experiments?range=15m"}, {"wall-pipeline", "/walls/spillway-pipeline?range=15m"}, {"wall-session", "/walls/spillway-session?range=15m&session=" + id},
-	} {
-		var shot []byte
-		if err := chromedp.Run(chromium.Tab, chromedp.Navigate(u.Console+p[1]), chromedp.WaitReady("main"), chromedp.Sleep(5*time.Second)); err != nil {
-			t.Fatalf("%s: %v", p[1], err)
+	// A curve is drawn from a hundred starts of each arm on.
+	within(t, 5*time.Minute, "a report of the experiment with both arms' curves", func() error {
+		var r struct {
+			Distributions []report.Distribution
 		}
-		var known bool
-		if err := chromedp.Run(chromium.Tab, chromedp.Evaluate(`document.documentElement.dataset.page !== undefined`, &known)); err != nil || !known {
-			t.Logf("there is no page %s (%v)", p[1], err)
-			continue
+		if err := askConsole(u, "/v1/experiments/"+demoExperiment(time.Now()).Name+"/report.json", &r); err != nil {
+			return err
 		}
-		if err := chromedp.Run(chromium.Tab, chromedp.CaptureScreenshot(&shot)); err != nil {
-			t.Fatalf("%s: %v", p[1], err)
+		i := slices.IndexFunc(r.Distributions, func(d report.Distribution) bool { return d.Key == "first_screen" })
+		if i < 0 || len(r.Distributions[i].Arms) != 2 {
+			return fmt.Errorf("%d distributions", len(r.Distributions))
 		}
-		small, err := fewColours(shot)
-		if err != nil {
-			t.Fatalf("%s: %v", p[1], err)
+		for _, a := range r.Distributions[i].Arms {
+			if a.Undefined != "" {
+				return errors.New(a.Undefined)
+			}
 		}
-		if len(small) > maxPicture {
-			t.Errorf("%s has %d bytes", p[0], len(small))
-		}
-		if err := os.WriteFile(filepath.Join(dir, p[0]+".png"), small, 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
+		return nil
+	})
 }
 
-// fewColours makes a picture of the documentation smaller: a palette of its most frequent colours.
-func fewColours(data []byte) ([]byte, error) {
-	img, err := png.Decode(bytes.NewReader(data))
+func askConsole(u *upProgram, path string, v any) error {
+	code, body, err := httpGet(u.Console + path)
+	if err == nil && code != 200 {
+		err = fmt.Errorf("%s: %d %s", path, code, body)
+	}
+	if err == nil {
+		err = json.Unmarshal([]byte(body), v)
+	}
+	return err
+}
+
+// take makes one picture.
+func take(t *testing.T, tab context.Context, u *upProgram, s shot, dir string) {
+	if s.width == 0 {
+		s.width = 1280
+	}
+	if err := chromedp.Run(tab, chromedp.EmulateViewport(s.width, s.height), chromedp.Navigate(u.Console+s.path)); err != nil {
+		t.Fatal(err)
+	}
+	within(t, time.Minute, s.path+" is drawn", func() error {
+		ready, err := browser.Evaluate[bool](tab, `Boolean(document.querySelector("#pulse.on") && `+imagesDrawn+` && `+s.ready+`)`)
+		if err == nil && !ready {
+			text, _ := browser.Evaluate[string](tab, "document.body.innerText")
+			err = errors.New(text)
+		}
+		return err
+	})
+	area := page.Viewport{Width: float64(s.width), Height: float64(s.height), Scale: 1}
+	if s.of != "" {
+		// What several elements cover, with a margin.
+		box, err := browser.Evaluate[[4]float64](tab, fmt.Sprintf(`(() => {
+		  const all = [...document.querySelectorAll(%q)].map((e) => e.getBoundingClientRect());
+		  const x = Math.min(...all.map((r) => r.left)), y = Math.min(...all.map((r) => r.top));
+		  return [x, y, Math.max(...all.map((r) => r.right)) - x, Math.max(...all.map((r) => r.bottom)) - y];
+		})()`, s.of))
+		if err != nil {
+			t.Fatal(err)
+		}
+		const margin = 12
+		area = page.Viewport{X: box[0] - margin, Y: box[1] - margin, Width: box[2] + 2*margin, Height: box[3] + 2*margin, Scale: 1}
+	}
+	var data []byte
+	if err := chromedp.Run(tab, chromedp.ActionFunc(func(ctx context.Context) (err error) {
+		data, err = page.CaptureScreenshot().WithClip(&area).Do(ctx)
+		return err
+	})); err != nil {
+		t.Fatal(err)
+	}
+	small, err := fewColours(data)
 	if err != nil {
-		return nil, err
+		t.Fatal(err)
 	}
-	b := img.Bounds()
-	key := func(c color.Color) color.RGBA {
-		r, g, bl, _ := c.RGBA()
-		return color.RGBA{uint8(r >> 11 << 3), uint8(g >> 11 << 3), uint8(bl >> 11 << 3), 255}
+	t.Logf("%d bytes", len(small))
+	if len(small) > maxPicture {
+		t.Errorf("it has %d bytes, more than %d", len(small), maxPicture)
 	}
-	count, exact := map[color.RGBA]int{}, map[color.RGBA]color.Color{}
-	for y := b.Min.Y; y < b.Max.Y; y++ {
-		for x := b.Min.X; x < b.Max.X; x++ {
-			c := img.At(x, y)
-			count[key(c)]++
-			exact[key(c)] = c
-		}
+	if err := os.WriteFile(filepath.Join(dir, s.file+".png"), small, 0o644); err != nil {
+		t.Fatal(err)
 	}
-	keys := slices.SortedFunc(maps.Keys(count), func(a, b color.RGBA) int { return cmp.Compare(count[b], count[a]) })
-	if len(keys) == 0 {
-		return nil, errors.New("an empty picture")
-	}
-	var p color.Palette
-	for _, k := range keys[:min(len(keys), 128)] {
-		p = append(p, exact[k])
-	}
-	index := map[color.RGBA]uint8{}
-	out := image.NewPaletted(b, p)
-	for y := b.Min.Y; y < b.Max.Y; y++ {
-		for x := b.Min.X; x < b.Max.X; x++ {
-			c := img.At(x, y)
-			i, ok := index[key(c)]
-			if !ok {
-				i = uint8(p.Index(c))
-				index[key(c)] = i
-			}
-			out.SetColorIndex(x, y, i)
-		}
-	}
-	var w bytes.Buffer
-	err = (&png.Encoder{CompressionLevel: png.BestCompression}).Encode(&w, out)
-	return w.Bytes(), err
 }

@@ -1,9 +1,7 @@
 package main
 
 import (
-	"context"
 	"fmt"
-	"os/exec"
 	"strings"
 	"testing"
 
@@ -20,7 +18,7 @@ import (
 func TestPicturesTakeStreamsOffTheHotList(t *testing.T) {
 	t.Parallel()
 	c := newCLI(t)
-	bin := need.Program(t, "ffmpeg")
+	need.Program(t, "ffmpeg")
 	sec, err := loadSecrets(c.dir)
 	if err != nil {
 		t.Fatal(err)
@@ -40,14 +38,7 @@ func TestPicturesTakeStreamsOffTheHotList(t *testing.T) {
 	}
 	<-servers.rtmp.Ready()
 	for name, source := range map[string]string{"black": "color=c=black", "frozen": "smptebars=duration=600", "moving": "testsrc2=duration=600"} {
-		background(t, "ffmpeg of "+name, func(ctx context.Context) error {
-			err := exec.CommandContext(ctx, bin, "-hide_banner", "-loglevel", "error", "-nostdin", "-re", "-f", "lavfi", "-i", source+":size=160x90:rate=10",
-				"-c:v", "libx264", "-preset", "ultrafast", "-g", "10", "-pix_fmt", "yuv420p", "-threads", "1", "-f", "flv", "rtmp://"+servers.rtmp.Addr().String()+"/live/"+name).Run()
-			if ctx.Err() != nil {
-				return nil
-			}
-			return fmt.Errorf("it ended by itself: %w", err)
-		})
+		pushLavfi(t, source+smallSource, "rtmp://"+servers.rtmp.Addr().String()+"/live/"+name)
 	}
 	hot, err := registry.Open(t.Context(), c.bus.JS, schemas.BucketHot, schemas.ParseHotState)
 	if err != nil {

@@ -1,6 +1,7 @@
 package console
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -228,17 +229,15 @@ func frames(events []traceEvent) (longest float64, perFrame []float64) {
 			list = append(list, e)
 		}
 	}
-	slices.SortFunc(list, func(a, b traceEvent) int { return int(a.Ts - b.Ts) })
+	slices.SortFunc(list, func(a, b traceEvent) int { return cmp.Or(cmp.Compare(a.Ts, b.Ts), cmp.Compare(b.Dur, a.Dur)) })
 	sum, covered := 0.0, 0.0
 	for _, e := range list {
 		switch {
 		case e.Ph == "X" && strings.HasSuffix(e.Name, "RunTask"):
 			longest = max(longest, e.Dur/1000)
-		case e.Name == "BeginMainThreadFrame" || e.Name == "Animation" || e.Name == "BeginFrame":
-			if e.Name == "BeginMainThreadFrame" {
-				perFrame = append(perFrame, sum)
-				sum = 0
-			}
+		case e.Name == "BeginMainThreadFrame":
+			perFrame = append(perFrame, sum)
+			sum = 0
 		case e.Ph == "X" && script[e.Name] && e.Ts >= covered:
 			sum += e.Dur / 1000
 			covered = e.Ts + e.Dur
