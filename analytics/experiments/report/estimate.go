@@ -55,12 +55,17 @@ func (a arms) estimates(x *schemas.Experiment, m schemas.Metric, h hists, alpha 
 	if f.hist == "" {
 		return ratioEstimates(x, func(arm string) (stats.Moments, error) { return a.moments(arm, f) })
 	}
-	out := make([]armEstimate, len(x.Arms))
-	for i, arm := range h[f.hist] {
+	return quantiles(h[f.hist], m.Quantile, alpha)
+}
+
+// quantiles of level p, arm by arm.
+func quantiles(each []armHist, p, alpha float64) []armEstimate {
+	out := make([]armEstimate, len(each))
+	for i, arm := range each {
 		if out[i].err = arm.err; arm.err != nil {
 			continue
 		}
-		c, err := arm.b.Quantile(m.Quantile, alpha)
+		c, err := arm.b.Quantile(p, alpha)
 		if err != nil {
 			out[i].err = err
 			continue

@@ -13,8 +13,11 @@ type Seen struct {
 	Units []int64
 	// Estimates of metrics by name, one an arm; quantiles are not among them.
 	Estimates map[string][]stats.Estimate
-	From      time.Time
-	Until     time.Time
+	// Histograms by name (first_screen, latency), of each arm's hash buckets of units, which quantiles come from; what
+	// is not there has none.
+	Histograms map[string][][]stats.BucketHist
+	From       time.Time
+	Until      time.Time
 	// PlannedEnd is what there was at the end of the planned run, where that is before Until.
 	PlannedEnd *Seen
 }
@@ -28,15 +31,13 @@ func Judge(x *schemas.Experiment, seen Seen, alpha float64) *Report {
 		u.exposed[a.Name], u.reported[a.Name] = seen.Units[i], seen.Units[i]
 	}
 	r.sizes(&u, nil)
+	h := seen.hists()
 	for _, m := range schemas.Metrics() {
-		given, ok := seen.Estimates[m.Name]
-		if !ok {
+		given := seen.of(m, h, alpha)
+		if given == nil {
 			continue
 		}
-		mr := MetricReport{Key: m.Name, Name: m.Title, Unit: m.Unit, HigherIsBetter: m.HigherIsBetter, Role: role(x, m.Name), scale: formulas[m.Name].scale}
-		for _, e := range given {
-			mr.estimates = append(mr.estimates, armEstimate{e: e})
-		}
+		mr := MetricReport{Key: m.Name, Name: m.Title, Unit: m.Unit, HigherIsBetter: m.HigherIsBetter, Role: role(x, m.Name), scale: formulas[m.Name].scale, estimates: given}
 		mr.Arms = mr.spans(mr.estimates, alpha)
 		mr.Comparisons = compare(x, mr.estimates, nil, exposedUnits(r.Arms), mr.scale, alpha)
 		if p := seen.PlannedEnd; p != nil && mr.Role == "primary" {
@@ -49,4 +50,30 @@ func Judge(x *schemas.Experiment, seen Seen, alpha float64) *Report {
 	r.Health = r.health(&u)
 	r.Decision = r.decide()
 	return r
+}
+
+func (s *Seen) hists() hists {
+	out := hists{}
+	for name, arms := range s.Histograms {
+		for _, each := range arms {
+			b, err := stats.NewBuckets(each)
+			out[name] = append(out[name], armHist{b, err})
+		}
+	}
+	return out
+}
+
+// of are the estimates of a metric, arm by arm; nil: it was not seen.
+func (s *Seen) of(m schemas.Metric, h hists, alpha float64) []armEstimate {
+	if f := formulas[m.Name]; f.hist != "" {
+		if h[f.hist] == nil {
+			return nil
+		}
+		return quantiles(h[f.hist], m.Quantile, alpha)
+	}
+	var out []armEstimate
+	for _, e := range s.Estimates[m.Name] {
+		out = append(out, armEstimate{e: e})
+	}
+	return out
 }

@@ -95,24 +95,36 @@ func (c *counts) figures(runs int) []Figure {
 	least := func(name string, n int, p float64) Figure {
 		return Figure{Name: name, Value: share(n), Low: p - 3*math.Sqrt(p*(1-p)/float64(runs)), High: 1}
 	}
+	about := func(name string, n int, p float64) Figure {
+		f := equal(name, n, p)
+		f.Low = 0
+		return f
+	}
 	shown := func(name string, n int) Figure { return Figure{Name: name, Value: share(n), High: 1, Shown: true} }
 	return []Figure{
 		equal("A/A, one look at the end: stall ratio, viewers as units", c.fixed, alpha),
 		equal("A/A, one look at the end: start failures, viewers as units", c.fixedFails, alpha),
-		equal("A/A, one look at the end: first screen p90, viewers as units", c.p90, alpha),
-		shown("A/A, one look at the end: first screen p90, sessions as units (wrong)", c.rowsP90),
+		equal("A/A, one look at the end: stall ratio, 256 hash buckets", c.fixedBuckets, alpha),
+		// Bins of two percent cannot tell a smaller difference, and count as variance.
+		about("A/A, one look at the end: first screen p90, histograms of 256 hash buckets", c.p90, alpha),
+		shown("A/A, at the end: first screen p90, sessions as units (wrong)", c.rowsP90),
 		most("A/A, 14 daily looks: confidence sequence of the stall ratio", c.sequence, alpha),
+		most("A/A, 14 daily looks: the same over 256 hash buckets", c.sequenceBuckets, alpha),
+		most("A/A, 14 daily looks: the same over 32 groups of them (reports over time)", c.sequenceGroups, alpha),
 		shown("A/A, 14 daily looks at the fixed interval (naive)", c.peeked),
-		most("A/A, 14 daily looks: the guardrail stops the experiment", c.harmed, alpha),
-		most("A/A, 14 daily looks: the report says ship", c.shipped, alpha),
+		shown("A/A, 15 daily looks at the fixed interval from the planned end on (naive)", c.late),
+		most("A/A, 28 daily looks, 14 of them after the planned end: the guardrail stops the experiment", c.harmed, alpha),
+		most("A/A, the same looks: the report says ship", c.shipped, alpha),
 		// The guardrail has alpha; the harmful sides of the primary metric's sequence and of its fixed test have half each.
-		most("A/A, 14 daily looks: the report says stop", c.stopped, 2*alpha),
+		most("A/A, the same looks: the report says stop", c.stopped, 2*alpha),
+		most("A/A, the same looks: the report over 256 hash buckets says ship", c.shippedBuckets, alpha),
+		most("A/A, the same looks: the report over 256 hash buckets says stop", c.stoppedBuckets, 2*alpha),
 		equal("planted effect found with the planned units, one look at the end", c.found, power),
 		shown("planted effect found by the confidence sequence within the planned days", c.foundSequence),
 		least("planted harm: the report says stop within the planned days", c.foundReport, power),
 		equal("coverage of 95 % intervals: stall ratio", c.ratioIn, 1-alpha),
 		equal("coverage of 95 % intervals: lift of the stall ratio (Fieller)", c.liftIn, 1-alpha),
-		equal("coverage of 95 % intervals: first screen p90", c.p90In, 1-alpha),
+		least("coverage of 95 % intervals: first screen p90, histograms of 256 hash buckets", c.p90In, 1-alpha),
 	}
 }
 

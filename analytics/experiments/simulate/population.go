@@ -26,13 +26,22 @@ type session struct {
 // arm is a population of one arm over the days of an experiment.
 type arm struct {
 	units  int
-	byDay  [days][]session
+	bucket []uint8 // hash bucket of each unit
+	byDay  [looks][]session
 	totals []stats.Totals // of each unit so far: stalled and watched
 	fails  []stats.Totals // failed starts and attempts
 	in     int64          // units that have come
+
+	// sums and failSums are the same by hash bucket, inBucket how many units of each have come.
+	sums, failSums [clusters]stats.Totals
+	inBucket       [clusters]int64
 }
 
-const days = 14
+// days are planned; reports are looked at daily for as many again.
+const days, looks = 14, 28
+
+// clusters are the hash buckets that reports sum units up in, groups what is left of them over time.
+const clusters, groups = 256, 32
 
 // Shape of the population: what makes sessions of one viewer alike, and tails heavy.
 const (
@@ -50,20 +59,30 @@ const (
 
 // draw fills an arm with so many viewers, whose sessions are spread over the days.
 func (a *arm) draw(r *rand.Rand, units int, e effect) {
-	a.units, a.in = units, 0
-	a.totals, a.fails = zeroed(a.totals, units), zeroed(a.fails, units)
+	a.units, a.in, a.bucket = 0, 0, a.bucket[:0]
+	a.totals, a.fails = a.totals[:0], a.fails[:0]
+	a.sums, a.failSums, a.inBucket = [clusters]stats.Totals{}, [clusters]stats.Totals{}, [clusters]int64{}
 	for d := range a.byDay {
 		a.byDay[d] = a.byDay[d][:0]
 	}
+	a.come(r, units, e, 0, days)
+}
+
+// come lets so many more viewers come, within n days from the day first on.
+func (a *arm) come(r *rand.Rand, units int, e effect, first, n int) {
+	before := a.units
+	a.units += units
+	a.totals, a.fails = append(a.totals, make([]stats.Totals, units)...), append(a.fails, make([]stats.Totals, units)...)
 	factor := e.factor
 	if factor == 0 {
 		factor = 1
 	}
-	for u := range units {
+	for u := before; u < a.units; u++ {
+		a.bucket = append(a.bucket, uint8(r.Uint32()))
 		z := r.NormFloat64() // how bad the viewer's network is
 		bad := math.Exp(0.9 * z)
 		slow := firstMedian * math.Exp(firstBetween*z)
-		for n := 1 + int(r.ExpFloat64()*moreSessions); n > 0; n-- {
+		for more := 1 + int(r.ExpFloat64()*moreSessions); more > 0; more-- {
 			s := session{unit: int32(u), watched: watchMedian * math.Exp(watchSigma*r.NormFloat64()), firstMs: math.Inf(1)}
 			if r.Float64() < failShare*bad {
 				s.watched = 0
@@ -74,19 +93,10 @@ func (a *arm) draw(r *rand.Rand, units int, e effect) {
 				}
 				s.stalled += e.stalled * s.watched
 			}
-			d := r.IntN(days)
+			d := first + r.IntN(n)
 			a.byDay[d] = append(a.byDay[d], s)
 		}
 	}
-}
-
-func zeroed(x []stats.Totals, n int) []stats.Totals {
-	if cap(x) < n {
-		return make([]stats.Totals, n)
-	}
-	x = x[:n]
-	clear(x)
-	return x
 }
 
 // day lets one more day pass.
@@ -96,12 +106,18 @@ func (a *arm) day(d int) {
 		t, f := &a.totals[s.unit], &a.fails[s.unit]
 		if f[stats.Den] == 0 {
 			a.in++
+			a.inBucket[a.bucket[s.unit]]++
 		}
+		sums, fails := &a.sums[a.bucket[s.unit]], &a.failSums[a.bucket[s.unit]]
+		sums[stats.Num] += s.stalled
+		sums[stats.Den] += s.watched
+		fails[stats.Den]++
 		t[stats.Num] += s.stalled
 		t[stats.Den] += s.watched
 		f[stats.Den]++
 		if math.IsInf(s.firstMs, 1) {
 			f[stats.Num]++
+			fails[stats.Num]++
 		}
 	}
 }
@@ -111,6 +127,29 @@ func (a *arm) ratio() (stats.Estimate, error) { return a.over(a.totals) }
 
 // failures is the share of starts that failed, likewise.
 func (a *arm) failures() (stats.Estimate, error) { return a.over(a.fails) }
+
+// ratioOf is the stall ratio from the sums of n clusters of units, as reports have it from roll-ups.
+func (a *arm) ratioOf(n int) (stats.Estimate, error) { return a.clustered(&a.sums, n) }
+
+// failuresOf is the share of starts that failed, likewise.
+func (a *arm) failuresOf(n int) (stats.Estimate, error) { return a.clustered(&a.failSums, n) }
+
+func (a *arm) clustered(sums *[clusters]stats.Totals, n int) (stats.Estimate, error) {
+	var m stats.Moments
+	for i := range n {
+		var t stats.Totals
+		in := int64(0)
+		for b := i; b < clusters; b += n {
+			t[stats.Num] += sums[b][stats.Num]
+			t[stats.Den] += sums[b][stats.Den]
+			in += a.inBucket[b]
+		}
+		if in > 0 { // else nobody of the arm is in it
+			m.Add(t)
+		}
+	}
+	return stats.Ratio(m)
+}
 
 func (a *arm) over(totals []stats.Totals) (stats.Estimate, error) {
 	s := stats.Sums{Units: a.in}

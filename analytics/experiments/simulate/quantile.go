@@ -1,67 +1,61 @@
 package simulate
 
 import (
+	"math"
 	"slices"
 
 	"github.com/spillway-live/spillway/analytics/stats"
+	"github.com/spillway-live/spillway/analytics/stats/loghist"
 )
+
+// hists are the histograms of an arm's first screens until now, by hash bucket of units, as roll-ups keep them.
+func (a *arm) hists(until int) []stats.BucketHist {
+	out := make([]stats.BucketHist, clusters)
+	for i := range out {
+		out[i].Bins = map[int32]uint64{}
+	}
+	for d := range until {
+		for i := range a.byDay[d] {
+			s := &a.byDay[d][i]
+			h := &out[a.bucket[s.unit]]
+			if math.IsInf(s.firstMs, 1) {
+				h.Inf++
+			} else {
+				h.Bins[loghist.BinOf(s.firstMs)]++
+			}
+		}
+	}
+	return out
+}
 
 // ranked is scratch for quantiles of an arm's first screens.
 type ranked struct {
 	values []float64
-	units  []stats.Totals
+	rows   []stats.Totals
 }
 
-// p90 of the first screen over all days, with viewers as units, or with sessions
-// as units (naive), as if they were independent.
-func (q *ranked) p90(a *arm, naive bool) (stats.ClusterQuantile, error) {
+// p90 of the first screen over the planned days with sessions as units, as if they were independent: the value is right, its
+// variance is not.
+func (q *ranked) p90(a *arm) (stats.ClusterQuantile, error) {
 	const p = 0.9
-	q.values = q.values[:0]
-	for d := range a.byDay {
+	q.values, q.rows = q.values[:0], q.rows[:0]
+	for d := range days {
 		for i := range a.byDay[d] {
 			q.values = append(q.values, a.byDay[d][i].firstMs)
 		}
 	}
 	slices.Sort(q.values)
-	n := len(q.values)
-	at := q.values[(n*9+9)/10-1]
-	units := a.units
-	if naive {
-		units = n
-	}
-	q.units = zeroed(q.units, units)
-	k := 0
-	for d := range a.byDay {
-		for i := range a.byDay[d] {
-			s := &a.byDay[d][i]
-			u := int(s.unit)
-			if naive {
-				u = k
-				k++
-			}
-			q.units[u][stats.Den]++
-			if s.firstMs <= at {
-				q.units[u][stats.Num]++
-			}
-		}
-	}
-	s := stats.Sums{Units: int64(units)}
+	at := q.values[loghist.CeilRank(uint64(len(q.values)), p)-1]
 	above := int64(0)
-	for i := range q.units {
-		x, d := q.units[i][stats.Num], q.units[i][stats.Den]
-		if x < d {
+	for _, v := range q.values {
+		row := stats.Totals{stats.Den: 1}
+		if v <= at {
+			row[stats.Num] = 1
+		} else {
 			above++
 		}
-		s.Sum[stats.Num] += x
-		s.Sum[stats.Den] += d
-		s.Product[stats.Num][stats.Num] += x * x
-		s.Product[stats.Num][stats.Den] += x * d
-		s.Product[stats.Den][stats.Den] += d * d
+		q.rows = append(q.rows, row)
 	}
-	m, err := s.Moments()
-	if err != nil {
-		return stats.ClusterQuantile{}, err
-	}
-	return stats.QuantileFromRanks(stats.RankCounts{Ranks: m, UnitsAbove: above,
+	return stats.QuantileFromRanks(stats.RankCounts{Ranks: stats.Of(q.rows), UnitsAbove: above,
 		At: func(rank uint64) (float64, error) { return q.values[rank-1], nil }}, p, alpha)
 }

@@ -33,7 +33,7 @@ type Settings struct {
 
 // Limits of Settings.
 const (
-	minRuns    = 50
+	minRuns    = 20
 	MaxRuns    = 1_000_000
 	MaxViewers = 1_000_000
 )
@@ -85,7 +85,7 @@ func find(seed uint64, viewers int) (truth, error) {
 		return truth{}, err
 	}
 	var q ranked
-	c, err := q.p90(&a, false)
+	c, err := q.p90(&a)
 	return truth{ratio: e.Value, ratioVar: e.Var * e.Units, p90Ms: c.Quantile}, err
 }
 
@@ -106,34 +106,54 @@ func (t *truth) experiment(perArm int) (*schemas.Experiment, float64, error) {
 
 // counts of what happened in the runs.
 type counts struct {
-	fixed, fixedFails, p90, rowsP90            int // A/A, at the end
-	peeked, sequence, harmed, shipped, stopped int // A/A, at any of the looks
-	found, foundSequence, foundReport          int // planted effect
-	ratioIn, liftIn, p90In                     int
-	arms                                       [2]arm
-	quantile                                   ranked
+	fixed, fixedFails, fixedBuckets, p90, rowsP90                  int // A/A, at the end
+	peeked, sequence, sequenceBuckets, sequenceGroups              int // A/A, at any of the looks until then
+	harmed, shipped, stopped, late, shippedBuckets, stoppedBuckets int // A/A, at any of all looks
+	found, foundSequence, foundReport                              int // planted effect
+	ratioIn, liftIn, p90In                                         int
+	arms                                                           [2]arm
+	quantile                                                       ranked
 }
 
 var begun = time.Date(2026, 1, 5, 0, 0, 0, 0, time.UTC)
 
-// look is the report at the end of a day.
-func (c *counts) look(x *schemas.Experiment, d int) (*report.Report, error) {
+// looked is what a report at the end of a day has seen: every unit, or the sums of n clusters of them.
+func (c *counts) looked(d, n int) (report.Seen, error) {
 	seen := report.Seen{From: begun, Until: begun.AddDate(0, 0, d+1), Estimates: map[string][]stats.Estimate{}}
 	for i := range c.arms {
 		a := &c.arms[i]
-		ratio, err := a.ratio()
-		if err != nil {
-			return nil, err
+		ratio, fails := a.ratio, a.failures
+		if n > 0 {
+			ratio = func() (stats.Estimate, error) { return a.ratioOf(n) }
+			fails = func() (stats.Estimate, error) { return a.failuresOf(n) }
 		}
-		fails, err := a.failures()
+		r, err := ratio()
 		if err != nil {
-			return nil, err
+			return seen, err
+		}
+		f, err := fails()
+		if err != nil {
+			return seen, err
 		}
 		seen.Units = append(seen.Units, a.in)
-		seen.Estimates["stall_ratio"] = append(seen.Estimates["stall_ratio"], ratio)
-		seen.Estimates["start_failure_ratio"] = append(seen.Estimates["start_failure_ratio"], fails)
+		seen.Estimates["stall_ratio"] = append(seen.Estimates["stall_ratio"], r)
+		seen.Estimates["start_failure_ratio"] = append(seen.Estimates["start_failure_ratio"], f)
 	}
-	return report.Judge(x, seen, alpha), nil
+	return seen, nil
+}
+
+// screens adds the histograms that the quantiles of first screens come from.
+func (c *counts) screens(seen *report.Seen, until int) {
+	seen.Histograms = map[string][][]stats.BucketHist{}
+	for i := range c.arms {
+		seen.Histograms["first_screen"] = append(seen.Histograms["first_screen"], c.arms[i].hists(until))
+	}
+}
+
+// look is the report at the end of a day, over every unit.
+func (c *counts) look(x *schemas.Experiment, d int) (*report.Report, error) {
+	seen, err := c.looked(d, 0)
+	return report.Judge(x, seen, alpha), err
 }
 
 func comparison(r *report.Report, metric string) *report.Comparison {
@@ -150,71 +170,6 @@ func below(f report.Figure) int {
 		return 1
 	}
 	return 0
-}
-
-// same is a run in which the arms do not differ.
-func (c *counts) same(x *schemas.Experiment, r *rand.Rand, units int) error {
-	for i := range c.arms {
-		c.arms[i].draw(r, units, effect{})
-	}
-	peeked, sequence, harmed, shipped, stopped := 0, 0, 0, 0, 0
-	for d := range days {
-		for i := range c.arms {
-			c.arms[i].day(d)
-		}
-		rep, err := c.look(x, d)
-		if err != nil {
-			return err
-		}
-		stall := comparison(rep, "stall_ratio")
-		peeked, sequence = max(peeked, below(stall.P)), max(sequence, below(stall.SequenceP))
-		for _, g := range rep.Decision.Guardrails {
-			if g.State == report.GuardHarmed {
-				harmed = 1
-			}
-		}
-		switch rep.Decision.Verdict {
-		case report.Ship:
-			shipped = 1
-		case report.Stop:
-			stopped = 1
-		}
-		if d == days-1 {
-			c.fixed += below(stall.P)
-			c.fixedFails += below(comparison(rep, "start_failure_ratio").P)
-		}
-	}
-	c.peeked, c.sequence, c.harmed, c.shipped, c.stopped = c.peeked+peeked, c.sequence+sequence, c.harmed+harmed, c.shipped+shipped, c.stopped+stopped
-	for _, naive := range []bool{false, true} {
-		p, err := c.differ(naive)
-		if err != nil {
-			return err
-		}
-		if p < alpha {
-			if naive {
-				c.rowsP90++
-			} else {
-				c.p90++
-			}
-		}
-	}
-	return nil
-}
-
-// differ is the p-value of equal p90.
-func (c *counts) differ(naive bool) (float64, error) {
-	var e [2]stats.Estimate
-	for i := range c.arms {
-		q, err := c.quantile.p90(&c.arms[i], naive)
-		if err != nil {
-			return 0, err
-		}
-		if e[i], err = q.Estimate(); err != nil {
-			return 0, err
-		}
-	}
-	d, err := stats.Difference(e[0], e[1], stats.Test{Alpha: alpha})
-	return d.P, err
 }
 
 // planted is a run in which the planned effect is there.
@@ -267,7 +222,7 @@ func (c *counts) cover(t *truth, r *rand.Rand, units int) error {
 	if l.Lower <= lift && lift <= l.Upper {
 		c.liftIn++
 	}
-	q, err := c.quantile.p90(&c.arms[0], false)
+	q, err := stats.QuantileFromBuckets(c.arms[0].hists(days), 0.9, alpha)
 	if err != nil {
 		return err
 	}
