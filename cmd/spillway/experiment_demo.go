@@ -64,6 +64,9 @@ type demoRun struct {
 	ch   driver.Conn
 	ctl  *control.Control
 	cdns []schemas.CDN
+	// crowd are the viewers; needBps is what half of them need for playing alone.
+	crowd   *viewer.Pool
+	needBps float64
 }
 
 func (f *experimentDemo) run(ctx ctx, c *commands) (err error) {
@@ -87,11 +90,14 @@ func (f *experimentDemo) run(ctx ctx, c *commands) (err error) {
 		return err
 	}
 	watching, stop := context.WithCancel(ctx)
-	crowd := viewer.Pool{Config: viewer.Config{Dispatch: d.up.Router, App: demoApp, Stream: demoStream, WholeSegments: true},
+	d.crowd = &viewer.Pool{Config: viewer.Config{Dispatch: d.up.Router, App: demoApp, Stream: demoStream, WholeSegments: true},
 		Steered: f.viewers, Regions: []string{"eu", "us"}, StayMin: 8 * time.Second, StayMax: 14 * time.Second, Seed: 1}
 	gone := make(chan error, 1)
-	go func() { gone <- crowd.Run(watching) }()
+	go func() { gone <- d.crowd.Run(watching) }()
 	defer func() { stop(); err = errors.Join(err, <-gone) }()
+	if err := d.harm(ctx); err != nil {
+		return err
+	}
 	return d.play(ctx)
 }
 
@@ -149,8 +155,7 @@ func demoCheaper() *schemas.Experiment {
 	}
 }
 
-// prepare stores the policies, ends the experiment a fresh system runs, and makes CDN b
-// too slow for the half of the viewers that it gets.
+// prepare stores the policies, ends the experiment a fresh system runs, and asks what viewers need.
 func (d *demoRun) prepare(ctx ctx) error {
 	for _, p := range demoPolicies {
 		if err := d.put(ctx, schemas.BucketPolicies, p.Name, &p); err != nil {
@@ -163,27 +168,38 @@ func (d *demoRun) prepare(ctx ctx) error {
 	if err := d.put(ctx, schemas.BucketApps, demoApp, schemas.AppSettings{Policy: "even"}); err != nil {
 		return err
 	}
+	bps, err := d.streamBps(ctx)
+	if err != nil {
+		return err
+	}
+	d.needBps = float64(bps) * float64(d.f.viewers) / 2
+	fmt.Fprintf(d.c.stdout, "console %s\n%d viewers of %.2f Mbit/s, %.1f Mbit/s for half of them\n", d.up.Console, d.f.viewers, float64(bps)/1e6, d.needBps/1e6)
+	return d.readCDNs(ctx)
+}
+
+// streamBps waits until it is known how much a viewer of the demo stream needs.
+func (d *demoRun) streamBps(ctx ctx) (int64, error) {
 	kv, err := d.js.KeyValue(ctx, schemas.BucketStreams)
 	if err != nil {
-		return err
+		return 0, err
 	}
-	e, err := kv.Get(ctx, schemas.StreamKey{App: demoApp, Stream: demoStream}.KVKey())
-	if err != nil {
-		return fmt.Errorf("state of the demo stream: %w", err)
+	for range 60 {
+		e, err := kv.Get(ctx, schemas.StreamKey{App: demoApp, Stream: demoStream}.KVKey())
+		if err != nil {
+			return 0, fmt.Errorf("state of the demo stream: %w", err)
+		}
+		s, err := schemas.ParseStreamState(e.Key(), e.Value())
+		if err != nil {
+			return 0, err
+		}
+		if bps := s.Stats.VideoBps + s.Stats.AudioBps; bps > 0 {
+			return bps, nil
+		}
+		if err := pause(ctx, 500*time.Millisecond); err != nil {
+			return 0, err
+		}
 	}
-	s, err := schemas.ParseStreamState(e.Key(), e.Value())
-	if err != nil {
-		return err
-	}
-	bps := max(s.Stats.VideoBps+s.Stats.AudioBps, 500_000)
-	// A tenth too little: more, and routers take the CDN for failing and save the arm.
-	rate := bps * int64(d.f.viewers) / 2 * 90 / 100
-	fmt.Fprintf(d.c.stdout, "console %s\nfault: the whole of CDN b delivers %.1f Mbit/s; half of %d viewers of %.2f Mbit/s need %.1f\n",
-		d.up.Console, float64(rate)/1e6, d.f.viewers, float64(bps)/1e6, float64(bps)*float64(d.f.viewers)/2e6)
-	if err := d.put(ctx, schemas.BucketFaults, "b", schemas.Fault{RateBps: rate}); err != nil {
-		return err
-	}
-	return d.readCDNs(ctx)
+	return 0, errors.New("nobody says within 30 s what bitrate the demo stream has")
 }
 
 func (d *demoRun) readCDNs(ctx ctx) error {

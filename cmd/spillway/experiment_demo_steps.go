@@ -13,8 +13,8 @@ import (
 	"github.com/spillway-live/spillway/workers/router/policy"
 )
 
-// demoSessions is how many sessions the sandbox is given at least.
-const demoSessions = 300
+// demoSessions is how many sessions the sandbox is given at least, demoStalled how many of them stalled.
+const demoSessions, demoStalled = 300, 40
 
 // record lets the system run until enough sessions have closed, and reads them.
 func (d *demoRun) record(ctx ctx) (*predict.Recording, error) {
@@ -31,11 +31,17 @@ func (d *demoRun) record(ctx ctx) (*predict.Recording, error) {
 		if err != nil {
 			return nil, err
 		}
-		if len(rec.Sessions) >= demoSessions {
+		stalled := 0
+		for _, s := range rec.Sessions {
+			if s.StalledSec > 0 {
+				stalled++
+			}
+		}
+		if len(rec.Sessions) >= demoSessions && stalled >= demoStalled {
 			return rec, nil
 		}
 		if now.Sub(began) > d.f.record+d.f.limit {
-			return nil, fmt.Errorf("%d sessions have closed within %v: %d are needed; give more --viewers", len(rec.Sessions), now.Sub(began).Round(time.Second), demoSessions)
+			return nil, fmt.Errorf("%d sessions have closed within %v, %d of them stalled: %d and %d are needed; give more --viewers", len(rec.Sessions), now.Sub(began).Round(time.Second), stalled, demoSessions, demoStalled)
 		}
 	}
 }
@@ -95,7 +101,8 @@ func (d *demoRun) live(ctx ctx) (*schemas.Experiment, error) {
 			}
 			if line := strings.Join(append(append([]string{c.Held}, c.Guardrails...), c.Next), " | "); line != told {
 				told = line
-				fmt.Fprintf(d.c.stdout, "after %3.0f s: %s\n", time.Since(began).Seconds(), strings.Trim(line, " |"))
+				routers, _ := d.routersSay(ctx)
+				fmt.Fprintf(d.c.stdout, "after %3.0f s: %s; %s\n", time.Since(began).Seconds(), strings.Trim(line, " |"), routers)
 			}
 		}
 		now, err := d.ctl.Get(ctx, x.Name)

@@ -67,6 +67,9 @@ func Run(s Settings) (*Report, error) {
 	}
 	units := int(math.Round(size.Needed / 2))
 	var c counts
+	for i := range c.arms {
+		c.arms[i].lots = rand.New(rand.NewPCG(s.Seed, math.MaxUint64-1-uint64(i)))
+	}
 	for run := range s.Runs {
 		r := rand.New(rand.NewPCG(s.Seed, uint64(run)))
 		for _, kind := range []func() error{

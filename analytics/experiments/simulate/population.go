@@ -27,6 +27,8 @@ type session struct {
 type arm struct {
 	units  int
 	bucket []uint8 // hash bucket of each unit
+	// lots draws the buckets, and viewers who come after the planned end: neither changes what else is drawn.
+	lots   *rand.Rand
 	byDay  [looks][]session
 	totals []stats.Totals // of each unit so far: stalled and watched
 	fails  []stats.Totals // failed starts and attempts
@@ -60,6 +62,9 @@ const (
 // draw fills an arm with so many viewers, whose sessions are spread over the days.
 func (a *arm) draw(r *rand.Rand, units int, e effect) {
 	a.units, a.in, a.bucket = 0, 0, a.bucket[:0]
+	if a.lots == nil {
+		a.lots = rand.New(rand.NewPCG(1, 1))
+	}
 	a.totals, a.fails = a.totals[:0], a.fails[:0]
 	a.sums, a.failSums, a.inBucket = [clusters]stats.Totals{}, [clusters]stats.Totals{}, [clusters]int64{}
 	for d := range a.byDay {
@@ -78,7 +83,7 @@ func (a *arm) come(r *rand.Rand, units int, e effect, first, n int) {
 		factor = 1
 	}
 	for u := before; u < a.units; u++ {
-		a.bucket = append(a.bucket, uint8(r.Uint32()))
+		a.bucket = append(a.bucket, uint8(a.lots.Uint32()))
 		z := r.NormFloat64() // how bad the viewer's network is
 		bad := math.Exp(0.9 * z)
 		slow := firstMedian * math.Exp(firstBetween*z)

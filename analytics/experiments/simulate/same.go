@@ -57,7 +57,7 @@ func (c *counts) same(x *schemas.Experiment, r *rand.Rand, units int) error {
 	for d := range looks {
 		if d == days {
 			for i := range c.arms {
-				c.arms[i].come(r, units, effect{}, days, looks-days)
+				c.arms[i].come(c.arms[i].lots, units, effect{}, days, looks-days)
 			}
 		}
 		for i := range c.arms {
