@@ -35,11 +35,11 @@ type experimentDemo struct {
 
 func (c *commands) experimentDemo() *ffcli.Command {
 	var f experimentDemo
-	return c.command("experiment demo", "", "a whole experiment in about six minutes on a \"spillway up\" of its own: two routing policies, a bad CDN, the sandbox's prediction, and the guardrail that stops the harmful arm", 0, func(fs *flag.FlagSet) {
+	return c.command("experiment demo", "", "a whole experiment in about eight minutes on a \"spillway up\" of its own: two routing policies, a bad CDN, the sandbox's prediction, and the guardrail that stops the harmful arm", 0, func(fs *flag.FlagSet) {
 		fs.StringVar(&f.data, "data", "", "`folder` for the system's data (default: one that is removed)")
 		fs.IntVar(&f.viewers, "viewers", 50, "simulated viewers at once")
 		fs.DurationVar(&f.record, "record", 75*time.Second, "time to record before anything is tried; longer where fewer than 300 sessions have closed by then")
-		fs.DurationVar(&f.limit, "limit", 6*time.Minute, "how long to wait for the guardrail")
+		fs.DurationVar(&f.limit, "limit", 8*time.Minute, "how long to wait for the guardrail")
 		fs.DurationVar(&f.keep, "keep", 0, "how long to keep the system and its console up afterwards, e.g. 10m")
 	}, func(ctx ctx, _ []string) error {
 		if f.data == "" {
