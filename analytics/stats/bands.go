@@ -20,7 +20,7 @@ func LILHalfWidth(t, tMin, alpha float64) (float64, error) {
 		return 0, err
 	}
 	if t < tMin {
-		return 0, undefined(TooFewUnits, "%v rows, the band begins at %v", t, tMin)
+		return 0, undefined(TooFewUnits, "%.0f rows, the band begins at %v", math.Floor(t), tMin)
 	}
 	// The closed form, plus a little for large alpha, bounds the solution from above.
 	c := bisect(0, 0.8*math.Log(1612/alpha)+1, func(c float64) bool { return lilError(c) > alpha })
