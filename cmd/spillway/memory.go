@@ -14,17 +14,18 @@ import (
 // default, would be as much again as all windows of all watched streams.
 const gcPercent = 30
 
-// telemetryHeadroom is how much telemetry's roles may allocate at least before memory is collected again, bytes.
-// Rows on their way are short-lived and full of pointers: at 30 per cent of what is in use, collecting took
-// a third of the CPU at 80,000 rows a second, for the sake of memory that is not missing elsewhere. While memory is
-// collected more than once a second it becomes telemetryMaxHeadroom, half a minute after the last such second what it was.
+// leastHeadroom is how much roomyRoles may allocate at least before memory is collected again, bytes.
+// Rows and answers on their way are short-lived and full of pointers: at 30 per cent of what is in use, collecting took
+// a third of the CPU at 80,000 rows a second, and two fifths of a router's, for the sake of memory that is not missing
+// elsewhere. While memory is collected more than once a second it becomes mostHeadroom, half a minute after the last
+// such second what it was.
 const (
-	telemetryHeadroom    = 384 << 20
-	telemetryMaxHeadroom = 768 << 20
+	leastHeadroom = 384 << 20
+	mostHeadroom  = 768 << 20
 )
 
-// telemetryRoles are those that get it.
-var telemetryRoles = []string{"collector", "sessioniser", "loader"}
+// roomyRoles are those that get it: telemetry's, and routers.
+var roomyRoles = []string{"collector", "sessioniser", "loader", "router"}
 
 // tuneMemory sets gcPercent where the environment does not say otherwise (GOGC).
 // GOMEMLIMIT is left to the operator: only they know what the machine has to spare.
@@ -34,7 +35,7 @@ func tuneMemory() {
 	}
 }
 
-// keepHeadroom lets as much be allocated between two collections as telemetry's roles need until ctx ends, where the
+// keepHeadroom lets as much be allocated between two collections as roomyRoles need until ctx ends, where the
 // environment does not say otherwise.
 func keepHeadroom(ctx context.Context) {
 	if os.Getenv("GOGC") != "" {
@@ -78,9 +79,9 @@ func (h *headroom) next(collections uint64) uint64 {
 		h.wide = false
 	}
 	if h.wide {
-		return telemetryMaxHeadroom
+		return mostHeadroom
 	}
-	return telemetryHeadroom
+	return leastHeadroom
 }
 
 // headroomPercent is the percentage of what is in use that makes so many bytes, at least gcPercent.

@@ -29,11 +29,11 @@ func TestHeadroomFollowsCollections(t *testing.T) {
 			t.Errorf("%d collections in the last second: %d MiB, want %d", collections, got>>20, want>>20)
 		}
 	}
-	second(1, telemetryHeadroom)
-	second(2, telemetryMaxHeadroom)
+	second(1, leastHeadroom)
+	second(2, mostHeadroom)
 	for range 29 {
-		second(1, telemetryMaxHeadroom)
+		second(1, mostHeadroom)
 	}
-	second(0, telemetryHeadroom)
-	second(3, telemetryMaxHeadroom)
+	second(0, leastHeadroom)
+	second(3, mostHeadroom)
 }

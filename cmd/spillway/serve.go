@@ -48,7 +48,7 @@ func (c *commands) serveRole(ctx ctx, f *roleFlags, name string, build func(d *d
 		return err
 	}
 	tuneMemory()
-	if slices.Contains(telemetryRoles, name) {
+	if slices.Contains(roomyRoles, name) {
 		go keepHeadroom(ctx)
 	}
 	sec, err := loadSecrets(f.runDataDir())

@@ -59,7 +59,7 @@ func (c *commands) up(ctx ctx, f *upFlags) (err error) {
 		return err
 	}
 	tuneMemory()
-	if slices.ContainsFunc(telemetryRoles, f.runs) {
+	if slices.ContainsFunc(roomyRoles, f.runs) {
 		go keepHeadroom(ctx)
 	}
 	dir := f.dataDir()
