@@ -19,7 +19,7 @@ const (
 const (
 	HotBackground = "background" // its publisher reports that its app is in the background
 	HotBlack      = "black"      // its pictures are black
-	HotFrozen     = "frozen"     // its pictures do not change
+	HotFrozen     = "frozen"     // its video has stopped, or its pictures do not change
 	HotHidden     = "hidden"     // a verdict on its pictures hides it
 )
 

@@ -15,7 +15,7 @@ import (
 )
 
 // pushLavfi publishes a source of ffmpeg's over RTMP until the test ends.
-func pushLavfi(t *testing.T, source, url string) {
+func pushLavfi(t testing.TB, source, url string) {
 	t.Helper()
 	bin := need.Program(t, "ffmpeg")
 	background(t, "ffmpeg of "+source, func(ctx context.Context) error {

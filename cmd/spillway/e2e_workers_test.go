@@ -18,7 +18,7 @@ import (
 )
 
 // background runs f until the test, or stop, ends it.
-func background(t *testing.T, what string, f func(ctx context.Context) error) (stop func()) {
+func background(t testing.TB, what string, f func(ctx context.Context) error) (stop func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)

@@ -71,7 +71,11 @@ func TestPicturesTakeStreamsOffTheHotList(t *testing.T) {
 		}
 		return ""
 	})
-	if h, err := hot.Get(t.Context(), "live.moving"); err == nil && h.Off {
-		t.Errorf("what moves has left: %+v", h)
-	}
+	// Where this machine gives ffmpeg nothing for a second its video has stopped, which is true, and over soon.
+	await.Text(t, "what moves is on the list", func() string {
+		if h, err := hot.Get(t.Context(), "live.moving"); err == nil && h.Off {
+			return fmt.Sprintf("%+v", h)
+		}
+		return ""
+	})
 }

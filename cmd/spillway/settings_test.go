@@ -14,12 +14,12 @@ import (
 
 // cli runs commands against one bus.
 type cli struct {
-	t   *testing.T
+	t   testing.TB
 	bus *bustest.Bus
 	dir string
 }
 
-func newCLI(t *testing.T) *cli {
+func newCLI(t testing.TB) *cli {
 	t.Helper()
 	return &cli{t, bustest.Start(t), t.TempDir()}
 }

@@ -1,9 +1,11 @@
 // Package hotlist keeps the list of live streams that are worth showing to
 // viewers who choose: a stream leaves it while its publisher is in the
-// background, its pictures are black or stand still, or a verdict hides it.
+// background, its video has stopped, its pictures are black or stand still, or a
+// verdict hides it.
 //
-// It promises that a stream leaves within 3 s of a report that says so, and
-// within two picture intervals and 1 s where only pictures tell; that it comes
+// It promises that a stream leaves within 3 s of a report that says so or of its
+// last frame, and within two picture intervals and 1 s where only pictures tell
+// ([look.Pace] says what an interval is where key frames are far apart); that it comes
 // back once nothing has been wrong for 5 s; and that each change is told as an
 // event, however many processes run and whichever dies. Who reads the list needs
 // no process of it: live streams without an entry in the bucket hot are on it.
@@ -24,6 +26,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/spillway-live/spillway/schemas"
 	"github.com/spillway-live/spillway/schemas/mirror"
@@ -36,6 +39,10 @@ const Role = "hotlist"
 
 // every is how often streams are looked at.
 const every = 250 * time.Millisecond
+
+// atOnce is how many streams' changes are written at a time: when many go black
+// together, the last is not to wait for all others.
+const atOnce = 16
 
 // forget is when the entry of a stream that has ended is removed.
 const forget = 10 * time.Minute
@@ -52,6 +59,7 @@ type List struct {
 	apps       *mirror.Table[*schemas.AppSettings]
 	hot        *mirror.Table[*schemas.HotState]
 	pictures   pictures
+	frames     frames
 	off        prometheus.Gauge
 	writes     *registry.Registry[schemas.HotState]
 }
@@ -112,8 +120,10 @@ func (l *List) Run(ctx context.Context) error {
 
 // round judges every stream and stores what has changed.
 func (l *List) round(ctx context.Context, now time.Time) error {
-	var errs []error
+	var todo errgroup.Group
+	todo.SetLimit(atOnce)
 	off := 0
+	l.frames.begin()
 	for key, s := range l.streams.All() {
 		prev, _ := l.hot.Get(key)
 		in := l.inputs(key, s)
@@ -122,22 +132,22 @@ func (l *List) round(ctx context.Context, now time.Time) error {
 		}
 		switch {
 		case prev != nil && !in.live(now) && now.Sub(time.UnixMicro(s.UpdatedUnixUs)) > forget:
-			errs = append(errs, l.writes.KV.Delete(ctx, key))
+			todo.Go(func() error { return l.writes.KV.Delete(ctx, key) })
 		case Judge(prev, in, now) != nil:
-			errs = append(errs, l.change(ctx, key, in, now))
+			todo.Go(func() error { return l.change(ctx, key, in, now) })
 		case prev != nil && !prev.Told:
-			errs = append(errs, l.tell(ctx, prev))
+			todo.Go(func() error { return l.tell(ctx, prev) })
 		}
 		if ctx.Err() != nil {
 			break
 		}
 	}
 	l.off.Set(float64(off))
-	return errors.Join(errs...)
+	return todo.Wait()
 }
 
 func (l *List) inputs(key string, s *schemas.StreamState) Inputs {
-	in := Inputs{Stream: s, Picture: l.pictures.get(s.Key()), Settings: schemas.SettingsOf(s.Key(), l.apps.Get).Pictures}
+	in := Inputs{Stream: s, NoVideoMs: l.frames.noneMs(s), Picture: l.pictures.get(s.Key()), Settings: schemas.SettingsOf(s.Key(), l.apps.Get).Pictures}
 	in.Publisher, _ = l.publishers.Get(key)
 	in.Review, _ = l.reviews.Get(key)
 	return in

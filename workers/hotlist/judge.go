@@ -21,6 +21,8 @@ type Inputs struct {
 	Publisher *schemas.PublisherState
 	Review    *schemas.ReviewState
 	Settings  *schemas.PictureSettings
+	// NoVideoMs is for how long ingest has received no video of a stream that has some.
+	NoVideoMs int64
 }
 
 // live reports whether the stream is published now.
@@ -35,18 +37,22 @@ func (in *Inputs) Reasons(now time.Time) []string {
 	if p := in.Publisher; p != nil && p.Background && p.LastUnixMs*1000 >= in.Stream.Epoch.OpenedUnixUs {
 		why = append(why, schemas.HotBackground)
 	}
+	var s schemas.PictureSettings
+	if in.Settings != nil {
+		s = *in.Settings
+	}
+	stopped := longEnough(in.NoVideoMs, s.FrozenMs)
+	if stopped {
+		why = append(why, schemas.HotFrozen)
+	}
 	if p := in.Picture; p != nil && p.Epoch == in.Stream.Epoch.Epoch {
-		var s schemas.PictureSettings
-		if in.Settings != nil {
-			s = *in.Settings
-		}
 		switch {
 		case look.IsBlack(p.Black):
 			// One black picture may be a cut; a black one is always a still one.
 			if longEnough(p.BlackMs, s.BlackMs) {
 				why = append(why, schemas.HotBlack)
 			}
-		case longEnough(p.StillMs, s.FrozenMs):
+		case !stopped && longEnough(p.StillMs, s.FrozenMs):
 			why = append(why, schemas.HotFrozen)
 		}
 	}

@@ -15,5 +15,9 @@ type Decoder interface {
 	Decode(ctx context.Context, init, fragment []byte, width int) (*image.YCbCr, error)
 }
 
+// ErrDecoderLost: the key frame ended its decoder, or made it complain and give
+// nothing, or its time was over. Another decoder takes the next one.
+var ErrDecoderLost = errors.New("the key frame cost its decoder")
+
 // ErrNoDecoder: this machine has nothing to decode with.
 var ErrNoDecoder = errors.New("ffmpeg is not installed: install it (for example apt-get install ffmpeg) and start the worker again")

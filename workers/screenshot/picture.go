@@ -60,14 +60,16 @@ func (h *Handler) picture(ctx context.Context, d *due) ([]workers.Output, error)
 		return nil, fmt.Errorf("decode key frame: %w", ctx.Err())
 	case err != nil:
 		h.s.Logger.Warn("no picture", "chunk", c.ContentID(), "err", err)
+		h.lost(d.key, time.Now(), errors.Is(err, ErrDecoderLost))
 		return h.failed(c, f, d.interval, err.Error()), nil
 	}
+	h.lost(d.key, time.Now(), false)
 	last, err := h.src.Last(ctx, c.Key())
 	if err != nil {
 		return nil, fmt.Errorf("read the picture before: %w", err)
 	}
 	p := describe(c, f, img)
-	follow(p, last, d.every)
+	follow(p, last, d.apart)
 	return h.output(p, img, d.interval)
 }
 
@@ -81,15 +83,16 @@ func describe(c *schemas.Chunk, f *schemas.Fragment, img *image.YCbCr) *schemas.
 	}
 }
 
-// maxGap is after how many intervals a picture has nothing to do with the one before.
+// maxGap is after how many intervals (of pictures, or of key frames where those are
+// longer) a picture has nothing to do with the one before.
 const maxGap = 4
 
 // follow compares a picture with the one before it: how far they are apart, and
 // since when nothing has changed, or nothing was to be seen.
-func follow(p, last *schemas.Picture, every time.Duration) {
+func follow(p, last *schemas.Picture, apart time.Duration) {
 	p.Distance = -1
 	if last == nil || len(last.Cells) == 0 || last.Epoch != p.Epoch || last.WallUnixUs >= p.WallUnixUs ||
-		p.WallUnixUs-last.WallUnixUs > maxGap*every.Microseconds() {
+		p.WallUnixUs-last.WallUnixUs > maxGap*apart.Microseconds() {
 		return
 	}
 	gapMs := (p.WallUnixUs - last.WallUnixUs) / 1000

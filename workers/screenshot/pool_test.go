@@ -125,7 +125,7 @@ func TestPoolGivesEachItsOwnPicture(t *testing.T) {
 	}
 }
 
-// What no picture can be made of is told with the reason; the process goes on.
+// What no picture can be made of is told with the reason; the pool goes on.
 func TestPoolSurvivesHostileKeyFrames(t *testing.T) {
 	t.Parallel()
 	good := shots(t, "avc")["avc"]

@@ -107,9 +107,7 @@ func open(path string, c codec, l limits) (d *process, err error) {
 		d.closeFiles()
 		return nil, fmt.Errorf("start a decoder: %w", err)
 	}
-	if err := confine(d.cmd.Process.Pid, l.memory); err != nil {
-		d.said.Write([]byte("cannot be limited: " + err.Error()))
-	}
+	limited := confine(d.cmd.Process.Pid, l.memory)
 	for _, f := range []*os.File{stdin, stdout, tagWriter} {
 		f.Close() // the process has them
 	}
@@ -118,6 +116,10 @@ func open(path string, c codec, l limits) (d *process, err error) {
 		_ = d.cmd.Wait() // why is in what it said
 		close(d.done)
 	}()
+	if limited != nil {
+		d.kill()
+		return nil, fmt.Errorf("start a decoder: what it may take cannot be limited, so it is given nothing to decode: %w", limited)
+	}
 	header := make([]byte, 0, 32)
 	header = append(header, "DKIF\x00\x00\x20\x00"+fourCC[c]...)
 	header = binary.LittleEndian.AppendUint16(header, 1280)
@@ -177,8 +179,7 @@ func (d *process) kill() {
 	})
 }
 
-// picture makes the picture of one key frame. After an error the process either
-// is gone or goes on with the next.
+// picture makes the picture of one key frame. After an error the process is gone.
 func (d *process) picture(ctx context.Context, frame []byte, w, h int, timeout time.Duration) (*image.YCbCr, error) {
 	if d.gone() {
 		return nil, errWasGone
@@ -215,7 +216,9 @@ func (d *process) picture(ctx context.Context, frame []byte, w, h int, timeout t
 				waited = time.After(quiet)
 			}
 		case <-waited:
-			return nil, fmt.Errorf("ffmpeg made no picture: %s", d.said.text())
+			// It may still be at work on it, and complain of it under the next one's name.
+			d.kill()
+			return nil, fmt.Errorf("%w: ffmpeg made no picture: %s", ErrDecoderLost, d.said.text())
 		}
 	}
 }
@@ -257,7 +260,7 @@ func (d *process) ended(ctx context.Context, cause error, timeout time.Duration)
 	case d.cmd.ProcessState != nil:
 		state = d.cmd.ProcessState.String()
 	}
-	return fmt.Errorf("the decoder ended (%s; it has %v for a key frame): %w: %s", state, timeout, cause, d.said.text())
+	return fmt.Errorf("%w (%s; it has %v for a key frame): %w: %s", ErrDecoderLost, state, timeout, cause, d.said.text())
 }
 
 // errorText keeps the first bytes of what a process complained of since it was reset.

@@ -3,9 +3,12 @@
 //
 // It promises at most one picture for each stream and interval however many
 // workers run: the interval is counted on the chunk's own clock, and its number
-// is the picture's message id. Only chunks with a key frame are read in full.
+// is the picture's message id. Of three pictures in a row the last comes within
+// two intervals of the first, or at the second key frame after it where key
+// frames are further apart ([look.Pace]). Only chunks with a key frame are read
+// in full.
 //
-// It remembers, for each stream, the interval it pictured last; the memory is a
+// It remembers, for each stream, when it was pictured last; the memory is a
 // saving only and is found again on the bus after a restart. It leaves out
 // keeping pictures, which is the stream PICTURES and a keeper, and showing them.
 package screenshot
@@ -24,6 +27,7 @@ import (
 	"github.com/spillway-live/spillway/schemas"
 	"github.com/spillway-live/spillway/schemas/mirror"
 	"github.com/spillway-live/spillway/workers"
+	"github.com/spillway-live/spillway/workers/screenshot/look"
 )
 
 // Role is the worker's role, durable consumer and dead-letter name.
@@ -37,6 +41,8 @@ type Settings struct {
 	Width int
 	// Of gives what a stream's settings say of pictures; nil: nothing.
 	Of func(schemas.StreamKey) *schemas.PictureSettings
+	// KeyFrames gives the time between a stream's key frames; nil, or 0: not known.
+	KeyFrames func(schemas.StreamKey) time.Duration
 	// Decoder makes the pictures; default a [Pool] with ffmpeg from PATH. [Run] closes it at its end.
 	Decoder Decoder
 	// AtOnce is how many pictures are made at a time; default 2.
@@ -48,6 +54,10 @@ type Settings struct {
 
 // batch is how many headers are looked at together: most have no picture due.
 const batch = 64
+
+// concurrency is how many batches are worked on at a time: a key frame that hangs
+// its decoder holds up its own batch only.
+const concurrency = 3
 
 // Run makes pictures until ctx ends, as the settings of each application and
 // stream say.
@@ -63,24 +73,32 @@ func Run(ctx context.Context, js jetstream.JetStream, s Settings) error {
 		defer c.Close()
 	}
 	apps := mirror.New(schemas.BucketApps, schemas.ParseAppSettings, s.Logger)
+	streams := mirror.New(schemas.BucketStreams, schemas.ParseStreamState, s.Logger)
 	following, stop := context.WithCancel(ctx)
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer stop()
 	wg.Go(func() { _ = apps.Run(following, js) }) // nil once ctx ends
+	wg.Go(func() { _ = streams.Run(following, js) })
 	select {
 	case <-apps.Ready():
 	case <-ctx.Done():
 		return nil
 	}
 	s.Of = func(k schemas.StreamKey) *schemas.PictureSettings { return schemas.SettingsOf(k, apps.Get).Pictures }
+	s.KeyFrames = func(k schemas.StreamKey) time.Duration {
+		if st, ok := streams.Get(k.KVKey()); ok {
+			return time.Duration(st.Stats.KeyframeMs) * time.Millisecond
+		}
+		return 0
+	}
 	h, err := New(b, s)
 	if err != nil {
 		return fmt.Errorf("screenshot: %w", err)
 	}
 	return (&workers.Runner{
 		JetStream: js, Handler: h, Role: Role, Stream: schemas.StreamMedia, FilterSubjects: []string{"media.>"},
-		HeadersOnly: true, BatchSize: batch, BatchWait: 20 * time.Millisecond, AckWait: time.Second, MaxAckPending: 16 * batch,
+		HeadersOnly: true, BatchSize: batch, BatchWait: 20 * time.Millisecond, AckWait: time.Second, MaxAckPending: 16 * batch, Concurrency: concurrency,
 		Logger: s.Logger, Registerer: s.Registerer,
 	}).Run(ctx)
 }
@@ -108,12 +126,13 @@ type Handler struct {
 	new     map[schemas.StreamKey]done
 	old     map[schemas.StreamKey]done
 	refused bool // said that there is no decoder
+	hostile map[schemas.StreamKey]losses
 }
 
-// done is the last interval a stream was pictured in, and by which chunk.
+// done is the key frame of which a stream was pictured last.
 type done struct {
-	interval int64
-	chunk    string
+	wallUs int64
+	chunk  string
 }
 
 // maxStreams bounds the memory of each of two generations.
@@ -127,6 +146,9 @@ func New(src Source, s Settings) (*Handler, error) {
 	if s.Of == nil {
 		s.Of = func(schemas.StreamKey) *schemas.PictureSettings { return nil }
 	}
+	if s.KeyFrames == nil {
+		s.KeyFrames = func(schemas.StreamKey) time.Duration { return 0 }
+	}
 	if s.Decoder == nil {
 		s.Decoder = &Pool{}
 	}
@@ -134,7 +156,7 @@ func New(src Source, s Settings) (*Handler, error) {
 		s.Logger = slog.New(slog.DiscardHandler)
 	}
 	m, err := newMetrics(s.Registerer)
-	return &Handler{src: src, s: s, m: m, new: map[schemas.StreamKey]done{}}, err
+	return &Handler{src: src, s: s, m: m, new: map[schemas.StreamKey]done{}, hostile: map[schemas.StreamKey]losses{}}, err
 }
 
 // due is a message that a picture is to be made of.
@@ -142,9 +164,11 @@ type due struct {
 	m        workers.Message
 	key      schemas.StreamKey
 	interval int64
+	wallUs   int64
 	chunk    string
 	width    int
 	every    time.Duration
+	apart    time.Duration // the time between two pictures, which may be key frames that are further apart
 }
 
 // Handle makes the picture of each message that has one due.
@@ -172,7 +196,7 @@ func (h *Handler) Handle(ctx context.Context, batch []workers.Message) ([]worker
 		all = append(all, outs[i]...)
 	}
 	for i := range work {
-		h.remember(work[i].key, done{work[i].interval, work[i].chunk})
+		h.remember(work[i].key, done{work[i].wallUs, work[i].chunk})
 	}
 	return all, nil
 }
@@ -193,8 +217,8 @@ func (h *Handler) choose(ctx context.Context, batch []workers.Message) ([]due, e
 		if i < 0 {
 			continue
 		}
-		d := due{m: m, key: c.Key(), chunk: c.ContentID()}
-		if !h.due(ctx, &d, c.Fragments[i].WallUnixUs) {
+		d := due{m: m, key: c.Key(), chunk: c.ContentID(), wallUs: c.Fragments[i].WallUnixUs}
+		if !h.due(ctx, &d) {
 			continue
 		}
 		at := slot{d.key, d.interval}
@@ -240,7 +264,7 @@ func keyOf(c *schemas.Chunk) int {
 // due decides by the chunk's clock alone which interval it is in, and skips
 // intervals already pictured. The same chunk gets the same answer again, since
 // its first picture may not have been published.
-func (h *Handler) due(ctx context.Context, d *due, wallUs int64) bool {
+func (h *Handler) due(ctx context.Context, d *due) bool {
 	d.every, d.width = h.s.Interval, h.s.Width
 	if p := h.s.Of(d.key); p != nil {
 		if p.Off {
@@ -253,10 +277,14 @@ func (h *Handler) due(ctx context.Context, d *due, wallUs int64) bool {
 			d.width = p.Width
 		}
 	}
-	if d.every < time.Millisecond || wallUs <= 0 {
+	if d.every < time.Millisecond || d.wallUs <= 0 || h.left(d.key, time.Now()) {
 		return false
 	}
-	d.interval = wallUs / d.every.Microseconds()
+	keys := h.s.KeyFrames(d.key)
+	d.apart = max(d.every, keys)
+	d.every = look.Pace(d.every, keys)
+	grid := func(wallUs int64) int64 { return wallUs / d.every.Microseconds() }
+	d.interval = grid(d.wallUs)
 	h.mu.Lock()
 	last, known := h.new[d.key]
 	if !known {
@@ -264,11 +292,11 @@ func (h *Handler) due(ctx context.Context, d *due, wallUs int64) bool {
 	}
 	h.mu.Unlock()
 	if known {
-		return d.interval > last.interval || d.interval == last.interval && d.chunk == last.chunk
+		return d.interval > grid(last.wallUs) || d.chunk == last.chunk
 	}
 	// After a restart the bus knows. If it does not answer, a picture too many is
 	// recognised by its id.
-	if p, err := h.src.Last(ctx, d.key); err == nil && p != nil && p.WallUnixUs != wallUs && p.WallUnixUs/d.every.Microseconds() >= d.interval {
+	if p, err := h.src.Last(ctx, d.key); err == nil && p != nil && p.WallUnixUs != d.wallUs && grid(p.WallUnixUs) >= d.interval {
 		return false
 	}
 	return true
@@ -277,7 +305,7 @@ func (h *Handler) due(ctx context.Context, d *due, wallUs int64) bool {
 func (h *Handler) remember(k schemas.StreamKey, d done) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if last, ok := h.new[k]; ok && last.interval > d.interval {
+	if last, ok := h.new[k]; ok && last.wallUs > d.wallUs {
 		return
 	}
 	if len(h.new) >= maxStreams {
