@@ -3,6 +3,7 @@ package report
 import (
 	"cmp"
 	"errors"
+	"sync"
 
 	"github.com/spillway-live/spillway/analytics/stats"
 	"github.com/spillway-live/spillway/schemas"
@@ -158,6 +159,31 @@ func (r *Report) correct() {
 	}
 }
 
+// quantiles of Student's t that were asked for: a report asks for the same few, over and over.
+var students struct {
+	sync.Mutex
+	known map[[2]float64]float64
+}
+
+// maxStudents bounds what is kept: degrees of freedom differ with every report over each unit.
+const maxStudents = 256
+
+// student is the two-sided critical value of Student's t at error rate alpha.
+func student(alpha, df float64) float64 {
+	students.Lock()
+	defer students.Unlock()
+	at := [2]float64{alpha, df}
+	q, ok := students.known[at]
+	if !ok {
+		if len(students.known) >= maxStudents || students.known == nil {
+			students.known = map[[2]float64]float64{}
+		}
+		q = stats.StudentQuantile(1-alpha/2, df)
+		students.known[at] = q
+	}
+	return q
+}
+
 // armSpan is one arm's value with its interval: the given one, or Student's.
 func armSpan(e stats.Estimate, iv *stats.Interval, err error, scale, alpha float64) Span {
 	if err != nil {
@@ -166,7 +192,7 @@ func armSpan(e stats.Estimate, iv *stats.Interval, err error, scale, alpha float
 	if iv != nil {
 		return span(e.Value, iv.Lower, iv.Upper, scale, nil)
 	}
-	h := stats.StudentQuantile(1-alpha/2, e.Units-1) * e.SE()
+	h := student(alpha, e.Units-1) * e.SE()
 	return span(e.Value, e.Value-h, e.Value+h, scale, nil)
 }
 

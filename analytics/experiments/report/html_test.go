@@ -32,6 +32,7 @@ func made(hostile string) *Report {
 		Queries:  []Query{{Purpose: hostile, SQL: hostile, Parameters: map[string]string{hostile: hostile}}},
 		Segments: []Segment{{Dimension: "isp", Values: []SegmentValue{{Value: hostile, Sessions: []int64{1, 2}, Metrics: []SegmentMetric{{Key: "stall_ratio", Name: "stall ratio", Unit: "%", Arms: []Span{s, s}, Comparisons: c}}}}},
 			{Dimension: "cdn", After: hostile, Values: []SegmentValue{{Value: hostile, Sessions: []int64{1, 2}}}}},
+		Findings: []Finding{{Dimension: "isp", Value: hostile, Arm: hostile, Metric: "stall_ratio", Hurt: true, Text: hostile}, {Dimension: "isp", Text: hostile}}, Compared: 9,
 		Distributions: []Distribution{{Key: "latency", Name: hostile, Arms: []ArmDistribution{{Arm: hostile, Points: []CDFPoint{{Ms: 100, F: 0.4, Lower: 0.3, Upper: 0.5}, {Ms: 200, F: 0.9, Lower: 0.8, Upper: 1}}}, {Arm: hostile, Undefined: hostile}}}},
 	}
 	looks := []Look{{Until: at.Add(time.Hour), Arms: []Span{s, s}, Comparisons: c}, {Until: at.Add(48 * time.Hour), Arms: []Span{s, s}, Comparisons: c}}
@@ -74,14 +75,14 @@ func TestHTML(t *testing.T) {
 				t.Errorf("id %q is used twice", a.Val)
 			case a.Key == "id":
 				ids[a.Val] = true
-			case a.Key == "src" || a.Key == "href" || a.Key == "style" || strings.HasPrefix(a.Key, "on"):
+			case a.Key == "src" || a.Key == "href" && !strings.HasPrefix(a.Val, "#") || a.Key == "style" || strings.HasPrefix(a.Key, "on"):
 				t.Errorf("attribute %s=%q of %s", a.Key, a.Val, tok.Data)
 			case tok.Data == "svg" && a.Key == "aria-label":
 				labels++
 			}
 		}
 	}
-	for _, id := range []string{"decision", "primary", "guardrails", "distributions", "peak", "segments", "health", "metrics", "statistics", "sql", "interference"} {
+	for _, id := range []string{"decision", "primary", "guardrails", "distributions", "peak", "segments", "health", "metrics", "statistics", "sql", "interference", "hurt"} {
 		if !ids[id] {
 			t.Errorf("the page has no part %q", id)
 		}

@@ -50,6 +50,10 @@ type Report struct {
 	Distributions []Distribution `json:"distributions,omitempty"`
 	// Segments are the arms within one CDN, region, provider or device each.
 	Segments []Segment `json:"segments,omitempty"`
+	// Findings are the segments in which an arm is shown to be worse, then those in which one is better, of Compared
+	// comparisons in all.
+	Findings []Finding `json:"segment_findings,omitempty"`
+	Compared int       `json:"segment_comparisons,omitempty"`
 	// Queries are the statements behind every figure.
 	Queries []Query `json:"queries"`
 
@@ -179,6 +183,7 @@ func (q *queries) build(ctx context.Context, o Options, fail func(string, error)
 		if r.Segments, err = q.segments(ctx, r); err != nil {
 			return nil, fail("read segments", err)
 		}
+		r.Findings, r.Compared = r.findings()
 	}
 	r.Health = r.health(&u)
 	r.Decision = r.decide()

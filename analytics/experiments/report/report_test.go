@@ -24,7 +24,7 @@ func TestReport(t *testing.T) {
 	_, conn := tablestest.Start(t)
 	for name, part := range map[string]func(*testing.T, driver.Conn){
 		"finds planted effects": findsPlantedEffects, "buckets agree with units": bucketsAgreeWithUnits, "without data": withoutDataSaysSo,
-		"decides": decides, "blocks": blocks, "units kept agree with rows": unitsKeptAgree, "bad input": badInput, "corrections": corrections,
+		"decides": decides, "blocks": blocks, "units kept agree with rows": unitsKeptAgree, "bad input": badInput, "corrections": corrections, "delivered twice": deliveredTwice,
 	} {
 		t.Run(name, func(t *testing.T) { part(t, conn) })
 	}

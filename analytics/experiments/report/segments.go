@@ -15,9 +15,12 @@ import (
 // Segment is one dimension that sessions differ in.
 type Segment struct {
 	Dimension string `json:"dimension"` // cdn, region, isp, device
-	// After says why the segment is no fair comparison: empty where it was fixed before the assignment.
-	After  string         `json:"after_assignment,omitempty"`
-	Values []SegmentValue `json:"values"`
+	// After says why the arms are not compared there: empty where they are.
+	After string `json:"after_assignment,omitempty"`
+	// Caution says why a comparison there is weaker than one of all sessions; empty: the segment was fixed before the
+	// assignment.
+	Caution string         `json:"caution,omitempty"`
+	Values  []SegmentValue `json:"values"`
 }
 
 // SegmentValue are the arms within one value of a dimension.
@@ -28,8 +31,8 @@ type SegmentValue struct {
 	Metrics  []SegmentMetric `json:"metrics"`
 }
 
-// SegmentMetric is one metric there. Holm in its comparisons is over all values of all segments that are compared, metric
-// by metric and arm by arm.
+// SegmentMetric is one metric there. Holm in its comparisons is over every comparison of the report's segments together:
+// all values, metrics and arms.
 type SegmentMetric struct {
 	Key         string       `json:"key"`
 	Name        string       `json:"name"`
@@ -135,9 +138,9 @@ func segmentsOf(x *schemas.Experiment, found map[string]map[string]arms, alpha f
 	for _, d := range dimensions {
 		s := Segment{Dimension: d, Values: []SegmentValue{}}
 		if d == "cdn" {
-			s.After = "the CDN is chosen after the assignment, for each request anew: sessions on one CDN are not the same kind of sessions in both arms"
+			s.Caution = "the CDN is chosen after the assignment, for each request anew: where an arm makes viewers move away from a CDN, a part of the difference there is who stayed"
 			if plan.MovesLoad(x) {
-				s.After = "the arms route differently, so the arm itself decides who is on which CDN: the figures say where each arm's sessions played, not what the arm did to them"
+				s.Caution, s.After = "", "the arms route differently, so the arm itself decides who is on which CDN: the figures say where each arm's sessions played, not what the arm did to them"
 			}
 		}
 		for value, a := range found[d] {
@@ -149,7 +152,7 @@ func segmentsOf(x *schemas.Experiment, found map[string]map[string]arms, alpha f
 		s.Values = s.Values[:min(len(s.Values), maxValues)]
 		out = append(out, s)
 	}
-	correctSegments(x, out)
+	correctSegments(out)
 	return out
 }
 
@@ -190,39 +193,30 @@ func segmentValue(x *schemas.Experiment, value string, a arms, fair bool, alpha 
 	return v
 }
 
-// correctSegments adds Holm's correction over all values of all segments, for each metric and arm. Holm rather than
+// correctSegments adds Holm's correction over every comparison by segment: all values, metrics and arms. Holm rather than
 // Benjamini and Hochberg: a single segment is acted on by itself, and segments of one dimension hold the same sessions as
 // those of another, in any dependence.
-func correctSegments(x *schemas.Experiment, segments []Segment) {
-	for arm := range x.Arms[1:] {
-		family := map[string][]*Comparison{}
-		for s := range segments {
-			for v := range segments[s].Values {
-				metrics := segments[s].Values[v].Metrics
-				for m := range metrics {
-					if metrics[m].Comparisons == nil {
-						continue
-					}
-					c := &metrics[m].Comparisons[arm]
-					if c.Holm.Undefined = c.P.Undefined; c.P.Undefined == "" {
-						family[metrics[m].Key] = append(family[metrics[m].Key], c)
+func correctSegments(segments []Segment) {
+	var family []*Comparison
+	var ps []float64
+	for s := range segments {
+		for v := range segments[s].Values {
+			for m := range segments[s].Values[v].Metrics {
+				cs := segments[s].Values[v].Metrics[m].Comparisons
+				for i := range cs {
+					if cs[i].Holm.Undefined = cs[i].P.Undefined; cs[i].P.Undefined == "" {
+						family, ps = append(family, &cs[i]), append(ps, cs[i].P.Value)
 					}
 				}
 			}
 		}
-		for _, cs := range family {
-			ps := make([]float64, len(cs))
-			for i, c := range cs {
-				ps[i] = c.P.Value
-			}
-			adjusted, err := stats.AdjustP(ps)
-			for i, c := range cs {
-				if err != nil {
-					c.Holm.Undefined = why(err)
-				} else {
-					c.Holm.Value = adjusted.Holm[i]
-				}
-			}
+	}
+	adjusted, err := stats.AdjustP(ps)
+	for i, c := range family {
+		if err != nil {
+			c.Holm.Undefined = why(err)
+		} else {
+			c.Holm.Value = adjusted.Holm[i]
 		}
 	}
 }
