@@ -4,8 +4,6 @@ import (
 	"errors"
 	"slices"
 
-	"github.com/nats-io/nats.go/jetstream"
-
 	"github.com/spillway-live/spillway/schemas"
 )
 
@@ -14,20 +12,10 @@ var errTooLong = errors.New("a session's id has at most 200 bytes")
 // maxAlerts bounds what a page shows.
 const maxAlerts = 500
 
-// onAlert takes over an entry of the bucket alerts.
-func onAlert(m map[string]*schemas.Alert, e jetstream.KeyValueEntry) {
-	a, err := schemas.ParseAlert(e.Key(), e.Value())
-	if e.Operation() != jetstream.KeyValuePut || err != nil {
-		delete(m, e.Key())
-		return
-	}
-	m[e.Key()] = a
-}
-
-// alertViews gives the alerts that are open, then those that are over, newest first. The caller holds the lock.
+// alertViews gives the alerts that are open, then those that are over, newest first.
 func (st *store) alertViews() []*schemas.Alert {
 	out := []*schemas.Alert{}
-	for _, a := range st.alerts {
+	for _, a := range st.alerts.All() {
 		if a.State != schemas.AlertPending {
 			out = append(out, a)
 		}

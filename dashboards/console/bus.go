@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -45,55 +46,83 @@ func (c *Console) busHealth(err error) {
 
 var errBusAway = errors.New("connection to the bus is lost")
 
-// watchOnce returns when the connection is lost or something cannot be opened.
+// watchOnce returns when the connection is lost or renewed, or something cannot be opened.
 func (c *Console) watchOnce(ctx context.Context) error {
 	nc := c.s.JetStream.Conn()
 	if !nc.IsConnected() {
 		return errBusAway
 	}
 	ctx, cancel := context.WithCancel(ctx)
+	var following sync.WaitGroup
+	defer following.Wait()
 	defer cancel()
 	status := nc.StatusChanged(nats.RECONNECTING, nats.DISCONNECTED, nats.CLOSED, nats.CONNECTED)
 	defer nc.RemoveStatusListener(status)
+	pictures, failed, err := c.watchPictures(ctx)
+	if err != nil {
+		return err
+	}
+	defer pictures.Stop()
 
-	open, stop := context.WithTimeout(ctx, 10*time.Second)
+	// Until a table's values are complete, the old ones stand.
+	complete := make(chan struct{})
+	var reading sync.WaitGroup
+	for _, t := range c.st.tables() {
+		changed := t.Changed()
+		following.Go(func() { _ = t.Run(ctx, c.s.JetStream) })
+		reading.Go(func() {
+			select {
+			case <-changed:
+			case <-ctx.Done():
+			}
+		})
+	}
+	following.Go(func() { reading.Wait(); close(complete) })
+	beat := time.NewTicker(time.Second)
+	defer beat.Stop()
+	late := time.NewTimer(openLimit)
+	defer late.Stop()
+	for whole := false; ; {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case s := <-status:
+			if s != nats.CONNECTED {
+				return errBusAway
+			}
+			return errors.New("connection to the bus was renewed")
+		case err := <-failed:
+			return fmt.Errorf("read stream %s: %w", schemas.StreamPictures, err)
+		case <-complete:
+			complete, whole = nil, true
+			c.busHealth(nil)
+		case <-late.C:
+			if !whole {
+				return fmt.Errorf("buckets cannot be read within %v: the log names which", openLimit)
+			}
+		case <-beat.C:
+			if !nc.IsConnected() {
+				return errBusAway
+			}
+			if whole {
+				c.busHealth(nil)
+			}
+		}
+	}
+}
+
+// openLimit is how long the bus may take to open a stream, and to send what its buckets hold.
+const openLimit = 10 * time.Second
+
+// watchPictures follows where the latest pictures are. What makes it useless later comes over the channel.
+func (c *Console) watchPictures(ctx context.Context) (jetstream.ConsumeContext, <-chan error, error) {
+	open, stop := context.WithTimeout(ctx, openLimit)
 	defer stop()
-	watch := func(bucket string) (jetstream.KeyWatcher, error) {
-		kv, err := c.s.JetStream.KeyValue(open, bucket)
-		if err != nil {
-			return nil, fmt.Errorf("open bucket %s: %w", bucket, err)
-		}
-		w, err := kv.WatchAll(ctx)
-		if err != nil {
-			return nil, fmt.Errorf("watch bucket %s: %w", bucket, err)
-		}
-		return w, nil
-	}
-	streams, err := watch(schemas.BucketStreams)
-	if err != nil {
-		return err
-	}
-	defer streams.Stop()
-	cdns, err := watch(schemas.BucketCDNs)
-	if err != nil {
-		return err
-	}
-	defer cdns.Stop()
-	used, err := watch(schemas.BucketUsage)
-	if err != nil {
-		return err
-	}
-	defer used.Stop()
-	alerts, err := watch(schemas.BucketAlerts)
-	if err != nil {
-		return err
-	}
-	defer alerts.Stop()
 	cons, err := c.s.JetStream.OrderedConsumer(open, schemas.StreamPictures, jetstream.OrderedConsumerConfig{
 		FilterSubjects: []string{"pictures.>"}, DeliverPolicy: jetstream.DeliverLastPerSubjectPolicy, HeadersOnly: true,
 	})
 	if err != nil {
-		return fmt.Errorf("read stream %s: %w", schemas.StreamPictures, err)
+		return nil, nil, fmt.Errorf("read stream %s: %w", schemas.StreamPictures, err)
 	}
 	failed := make(chan error, 1)
 	cc, err := cons.Consume(c.onPicture, jetstream.ConsumeErrHandler(func(_ jetstream.ConsumeContext, err error) {
@@ -105,86 +134,9 @@ func (c *Console) watchOnce(ctx context.Context) error {
 		}
 	}))
 	if err != nil {
-		return fmt.Errorf("read stream %s: %w", schemas.StreamPictures, err)
+		return nil, nil, fmt.Errorf("read stream %s: %w", schemas.StreamPictures, err)
 	}
-	defer cc.Stop()
-
-	// Until the initial values are complete, the old ones stand.
-	newStreams, newCDNs, newAlerts := map[string]schemas.StreamState{}, map[string]schemas.CDN{}, map[string]*schemas.Alert{}
-	beat := time.NewTicker(time.Second)
-	defer beat.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case s := <-status:
-			if s != nats.CONNECTED {
-				return errBusAway
-			}
-			return errors.New("connection to the bus was renewed")
-		case err := <-failed:
-			return fmt.Errorf("read stream %s: %w", schemas.StreamPictures, err)
-		case <-beat.C:
-			if !nc.IsConnected() {
-				return errBusAway
-			}
-			if newStreams == nil && newCDNs == nil {
-				c.busHealth(nil)
-			}
-		case e, ok := <-streams.Updates():
-			if !ok {
-				return errors.New("watch of the streams ended")
-			}
-			c.apply(func() {
-				if e == nil {
-					c.st.streams, newStreams = newStreams, nil
-				} else {
-					onStream(pick(newStreams, c.st.streams), e)
-				}
-			})
-		case e, ok := <-alerts.Updates():
-			if !ok {
-				return errors.New("watch of the alerts ended")
-			}
-			c.apply(func() {
-				if e == nil {
-					c.st.alerts, newAlerts = newAlerts, nil
-				} else {
-					onAlert(pick(newAlerts, c.st.alerts), e)
-				}
-			})
-		case e, ok := <-used.Updates():
-			if !ok {
-				return errors.New("watch of the volumes ended")
-			}
-			if e == nil {
-				continue
-			}
-			if u, err := schemas.ParseUsage(e.Key(), e.Value()); err == nil {
-				c.apply(func() { c.st.used = u })
-			}
-		case e, ok := <-cdns.Updates():
-			if !ok {
-				return errors.New("watch of the CDNs ended")
-			}
-			c.apply(func() {
-				if e == nil {
-					c.st.cdns, newCDNs = newCDNs, nil
-				} else {
-					onCDN(pick(newCDNs, c.st.cdns), e)
-				}
-			})
-		}
-		if newStreams == nil && newCDNs == nil && !c.busOK() {
-			c.busHealth(nil)
-		}
-	}
-}
-
-func (c *Console) busOK() bool {
-	c.st.mu.Lock()
-	defer c.st.mu.Unlock()
-	return c.st.bus.OK
+	return cc, failed, nil
 }
 
 func (c *Console) apply(f func()) {
@@ -193,32 +145,19 @@ func (c *Console) apply(f func()) {
 	c.st.mu.Unlock()
 }
 
-// pick gives the map that is being filled, or the one in use.
-func pick[V any](filling, used map[string]V) map[string]V {
-	if filling != nil {
-		return filling
-	}
-	return used
-}
-
-func onStream(m map[string]schemas.StreamState, e jetstream.KeyValueEntry) {
+// parseStream reads the state of the stream that its key names; anything else is not shown.
+func parseStream(key string, value []byte) (*schemas.StreamState, error) {
 	var s schemas.StreamState
-	// What does not decode, or names another stream than its key, is not shown.
-	if e.Operation() != jetstream.KeyValuePut || json.Unmarshal(e.Value(), &s) != nil ||
-		s.Key().Check() != nil || s.Key().KVKey() != e.Key() {
-		delete(m, e.Key())
-		return
+	if err := json.Unmarshal(value, &s); err != nil {
+		return nil, err
 	}
-	m[e.Key()] = s
-}
-
-func onCDN(m map[string]schemas.CDN, e jetstream.KeyValueEntry) {
-	var d schemas.CDN
-	if e.Operation() != jetstream.KeyValuePut || json.Unmarshal(e.Value(), &d) != nil || d.Check() != nil || d.Name != e.Key() {
-		delete(m, e.Key())
-		return
+	if err := s.Key().Check(); err != nil {
+		return nil, err
 	}
-	m[e.Key()] = d
+	if s.Key().KVKey() != key {
+		return nil, fmt.Errorf("the state under key %s is of stream %s", key, s.Key().KVKey())
+	}
+	return &s, nil
 }
 
 func (c *Console) onPicture(m jetstream.Msg) {

@@ -48,9 +48,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/spillway-live/spillway/dashboards/queries"
-	"github.com/spillway-live/spillway/schemas"
 	"github.com/spillway-live/spillway/schemas/access"
-	"github.com/spillway-live/spillway/schemas/mirror"
 )
 
 // Settings of a Console. JetStream and ClickHouse are required.
@@ -146,8 +144,7 @@ func New(s Settings) (*Console, error) {
 			return nil, fmt.Errorf("console: listen: %w: choose another address; port 0 takes a free one", err)
 		}
 	}
-	c := &Console{s: s, ln: ln, db: db, st: newStore(), m: m, pics: newPictures(s.JetStream), access: access.New(s.Logger), asked: newAsked()}
-	c.st.hot = mirror.New(schemas.BucketHot, schemas.ParseHotState, s.Logger)
+	c := &Console{s: s, ln: ln, db: db, st: newStore(s.Logger), m: m, pics: newPictures(s.JetStream), access: access.New(s.Logger), asked: newAsked()}
 	c.hub = newHub(s.MaxLive, m)
 	return c, nil
 }
@@ -166,8 +163,10 @@ func (c *Console) Run(ctx context.Context) error {
 		ErrorLog:    slog.NewLogLogger(c.s.Logger.Handler(), slog.LevelDebug),
 	}
 	g.Go(func() error { c.watchBus(ctx); return nil })
+	if x := c.s.Experiments; x != nil {
+		g.Go(func() error { return x.Run(ctx) })
+	}
 	g.Go(func() error { return c.access.Run(ctx, c.s.JetStream) })
-	g.Go(func() error { return c.st.hot.Run(ctx, c.s.JetStream) })
 	g.Go(func() error { c.poll(ctx); return nil })
 	g.Go(func() error { c.refresh(ctx); return nil })
 	g.Go(func() error {

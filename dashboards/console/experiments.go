@@ -2,7 +2,6 @@ package console
 
 import (
 	"context"
-	"encoding/json"
 	"html/template"
 	"net/http"
 
@@ -11,6 +10,8 @@ import (
 
 // Experiments shows and changes experiments. Its pages are markup: they are made with html/template.
 type Experiments interface {
+	// Run follows what the pages show, once for all browsers, until ctx ends.
+	Run(ctx context.Context) error
 	// Overview lists them; Page shows one.
 	Overview(ctx context.Context) (template.HTML, error)
 	Page(ctx context.Context, name string) (template.HTML, error)
@@ -27,7 +28,7 @@ func (c *Console) experimentPages() []pageDef {
 		return nil
 	}
 	return []pageDef{
-		{name: "experiments", title: "Experiments", path: "/experiments", nav: true, content: func(r *http.Request) (template.HTML, error) { return c.overview(r.Context()) }},
+		{name: "experiments", title: "Experiments", path: "/experiments", nav: true, content: func(r *http.Request) (template.HTML, error) { return x.Overview(r.Context()) }},
 		{
 			name: "experiment", title: "Experiment", path: "/experiments/{key}",
 			check: func(r *http.Request) (string, error) {
@@ -36,17 +37,6 @@ func (c *Console) experimentPages() []pageDef {
 			content: func(r *http.Request) (template.HTML, error) { return x.Page(r.Context(), r.PathValue("key")) },
 		},
 	}
-}
-
-// overview is the list, read from the bus once for all browsers.
-func (c *Console) overview(ctx context.Context) (template.HTML, error) {
-	b, err := c.asked.get(ctx, "experiments", freshFor, func(ctx context.Context) (any, error) { return c.s.Experiments.Overview(ctx) })
-	if err != nil {
-		return "", err
-	}
-	var page template.HTML
-	err = json.Unmarshal(b, &page)
-	return page, err
 }
 
 // experiments adds what the pages read, and the settings.

@@ -1,12 +1,17 @@
 package console
 
 import (
+	"cmp"
+	"context"
 	"encoding/json"
+	"log/slog"
 	"math"
 	"slices"
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/spillway-live/spillway/schemas"
 	"github.com/spillway-live/spillway/schemas/mirror"
@@ -87,21 +92,36 @@ type numbers struct {
 	minutes *series
 }
 
-// store is what the console knows. Its parts are replaced, not changed in place.
+// store is what the console knows. What is guarded by mu is replaced, not changed in place.
 type store struct {
+	streams *mirror.Table[*schemas.StreamState]
+	cdns    *mirror.Table[*schemas.CDN]
+	usage   *mirror.Table[*schemas.Usage]
+	alerts  *mirror.Table[*schemas.Alert]
+	hot     *mirror.Table[*schemas.HotState]
+
 	mu         sync.Mutex
-	streams    map[string]schemas.StreamState // by KV key
-	cdns       map[string]schemas.CDN
-	used       *schemas.Usage // nil: not known
-	alerts     map[string]*schemas.Alert
 	pictures   map[schemas.StreamKey]pictureRef
 	n          numbers
 	bus, click health
-	hot        *mirror.Table[*schemas.HotState] // nil: not followed
 }
 
-func newStore() *store {
-	return &store{streams: map[string]schemas.StreamState{}, cdns: map[string]schemas.CDN{}, alerts: map[string]*schemas.Alert{}, pictures: map[schemas.StreamKey]pictureRef{}}
+func newStore(logger *slog.Logger) *store {
+	return &store{
+		streams: mirror.New(schemas.BucketStreams, parseStream, logger), cdns: mirror.New(schemas.BucketCDNs, schemas.ParseCDN, logger),
+		usage: mirror.New(schemas.BucketUsage, schemas.ParseUsage, logger), alerts: mirror.New(schemas.BucketAlerts, schemas.ParseAlert, logger),
+		hot: mirror.New(schemas.BucketHot, schemas.ParseHotState, logger), pictures: map[schemas.StreamKey]pictureRef{},
+	}
+}
+
+// followed is a bucket that the store follows.
+type followed interface {
+	Run(ctx context.Context, js jetstream.JetStream) error
+	Changed() <-chan struct{}
+}
+
+func (st *store) tables() []followed {
+	return []followed{st.streams, st.cdns, st.usage, st.alerts, st.hot}
 }
 
 // set records that a source answered (err nil) or did not; it reports a change.
@@ -226,8 +246,8 @@ func (st *store) view(now time.Time) view {
 			v.Totals.Viewers += num(c.viewers)
 		}
 	}
-	for _, s := range st.streams {
-		w := streamOf(&s, now, st.bus)
+	for _, s := range st.streams.All() {
+		w := streamOf(s, now, st.bus)
 		if w.State != "live" && now.UnixMilli()-w.UpdatedMs > endedShown.Milliseconds() {
 			continue
 		}
@@ -237,7 +257,7 @@ func (st *store) view(now time.Time) view {
 		if p, ok := st.pictures[s.Key()]; ok {
 			w.Picture = &p
 		}
-		if st.hot != nil && w.State == "live" {
+		if w.State == "live" {
 			if h, ok := st.hot.Get(s.Key().KVKey()); ok && h.Off {
 				w.Off = h.Reasons
 			}
@@ -310,7 +330,7 @@ func streamOf(s *schemas.StreamState, now time.Time, bus health) streamView {
 func (st *store) cdnViews(v *view, byCDN map[string]int64, now time.Time) {
 	n := st.n
 	names := map[string]bool{}
-	for name := range st.cdns {
+	for name := range st.cdns.All() {
 		names[name] = true
 	}
 	// Telemetry may name any CDN: what could not be registered is not shown.
@@ -319,17 +339,21 @@ func (st *store) cdnViews(v *view, byCDN map[string]int64, now time.Time) {
 			names[name] = true
 		}
 	}
+	used, _ := st.usage.Get(schemas.UsageKey) // nil: not known
+	order := map[string]int{}
 	var watched, stalled, latency, latencyWeight float64
 	for name := range names {
-		c, ok := st.cdns[name]
+		c, ok := st.cdns.Get(name)
+		if !ok {
+			c = &schemas.CDN{State: "unregistered", Order: math.MaxInt}
+		}
+		order[name] = c.Order
 		w := cdnView{
 			Name: name, State: string(c.State), Region: c.Region, CapacityViewers: c.CapacityViewers, CapacityBps: c.CapacityBps,
 			Viewers: none, Stall: none, FirstP50: none, FirstP90: none, LatencyMs: none, BitrateKbps: none, ErrorRatio: none, EgressBps: none,
 		}
-		if !ok {
-			w.State = "unregistered"
-		} else {
-			b := c.Bill(st.used.GB(name, now), now)
+		if ok {
+			b := c.Bill(used.GB(name, now), now)
 			w.Bill = &b
 		}
 		if n.viewers != nil {
@@ -367,16 +391,6 @@ func (st *store) cdnViews(v *view, byCDN map[string]int64, now time.Time) {
 		v.Totals.LatencyMs = num(latency / latencyWeight)
 	}
 	slices.SortFunc(v.CDNs, func(a, b cdnView) int {
-		ca, cb := st.cdns[a.Name], st.cdns[b.Name]
-		if (a.State == "unregistered") != (b.State == "unregistered") {
-			if a.State == "unregistered" {
-				return 1
-			}
-			return -1
-		}
-		if ca.Order != cb.Order {
-			return ca.Order - cb.Order
-		}
-		return strings.Compare(a.Name, b.Name)
+		return cmp.Or(cmp.Compare(order[a.Name], order[b.Name]), strings.Compare(a.Name, b.Name))
 	})
 }

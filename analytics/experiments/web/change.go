@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"strings"
 	"time"
@@ -52,8 +53,9 @@ func (s *Server) handle(h func(context.Context, *control.Control, *http.Request)
 	return func(w http.ResponseWriter, r *http.Request) {
 		r.Body = http.MaxBytesReader(w, r.Body, bodyLimit)
 		v, err := h(r.Context(), &control.Control{JS: s.JS, By: By}, r)
-		if err == nil && r.Method != http.MethodGet && s.Logger != nil {
-			s.Logger.Info("experiment changed", "experiment", r.PathValue("name"), "act", cmp.Or(r.PathValue("act"), r.Method))
+		if err == nil && r.Method != http.MethodGet {
+			cmp.Or(s.Logger, slog.New(slog.DiscardHandler)).Info("experiment changed", "experiment", r.PathValue("name"), "act", cmp.Or(r.PathValue("act"), r.Method))
+			s.seen(r.Context(), r.PathValue("name"))
 		}
 		if err == nil && v == nil {
 			w.WriteHeader(http.StatusNoContent)

@@ -1,7 +1,7 @@
 // Package web shows experiments on pages and changes them over HTTP, for the console to put behind its addresses.
 //
 // It promises: what is changed here is changed by the code of the commands (package control), so the same rules hold and
-// each refusal names the field; reports are made at most once in half a minute for all readers together, two at a time;
+// each refusal names the field; the bus is read once for all browsers, as it changes; reports are made at most once in half a minute for all readers together, two at a time;
 // names and values that came from outside are text on a page, never markup.
 //
 // It leaves out who may change: the console asks for the admin token first.
@@ -22,11 +22,13 @@ import (
 
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 	"github.com/nats-io/nats.go/jetstream"
+	"golang.org/x/sync/singleflight"
 
 	"github.com/spillway-live/spillway/analytics/experiments/control"
 	"github.com/spillway-live/spillway/analytics/experiments/plan"
 	"github.com/spillway-live/spillway/analytics/experiments/report"
 	"github.com/spillway-live/spillway/schemas"
+	"github.com/spillway-live/spillway/schemas/mirror"
 )
 
 //go:embed pages.html
@@ -48,7 +50,7 @@ const (
 	maxKept     = 64
 )
 
-// Server shows and changes experiments. JS and ClickHouse are required.
+// Server shows and changes experiments, while it runs. JS and ClickHouse are required.
 type Server struct {
 	JS jetstream.JetStream
 	// ClickHouse is only read.
@@ -58,9 +60,15 @@ type Server struct {
 	Keep   time.Duration
 	Logger *slog.Logger
 
+	once        sync.Once
+	experiments *mirror.Table[entry]
+	checks      *mirror.Table[*schemas.ExperimentCheck]
+	reading     singleflight.Group
+
 	mu    sync.Mutex
 	kept  map[string]*keptReport // by experiment and revision
 	slots chan struct{}
+	pasts map[string]past
 }
 
 // keptReport is made once; made is closed when it is.
@@ -76,8 +84,7 @@ func (s *Server) Style() []byte { return report.Style() }
 
 // Overview lists all experiments with their states and what the closed loop says of each.
 func (s *Server) Overview(ctx context.Context) (template.HTML, error) {
-	list, err := (&control.Control{JS: s.JS}).List(ctx)
-	if err != nil {
+	if err := s.ready(ctx); err != nil {
 		return "", err
 	}
 	type row struct {
@@ -86,14 +93,15 @@ func (s *Server) Overview(ctx context.Context) (template.HTML, error) {
 		Check         *schemas.ExperimentCheck
 	}
 	var rows []row
-	for _, e := range list {
-		r := row{Name: e.Key, X: e.Value}
-		if e.Err != nil {
-			r.X, r.Damaged = nil, e.Err.Error()
-		} else if r.Check, err = s.check(ctx, e.Key); err != nil {
-			return "", err
+	for _, name := range s.names() {
+		e, ok := s.experiments.Get(name)
+		switch {
+		case !ok: // removed meanwhile
+		case e.err != nil:
+			rows = append(rows, row{Name: name, Damaged: e.err.Error()})
+		default:
+			rows = append(rows, row{Name: name, X: e.x, Check: s.check(name)})
 		}
-		rows = append(rows, r)
 	}
 	return s.execute("overview", rows)
 }
@@ -116,32 +124,13 @@ func (s *Server) Page(ctx context.Context, name string) (template.HTML, error) {
 }
 
 func (s *Server) status(ctx context.Context, name string) (*status, error) {
-	c := &control.Control{JS: s.JS}
-	x, err := c.Get(ctx, name)
+	e, err := s.get(ctx, name)
 	if err != nil {
 		return nil, err
 	}
-	st := &status{X: x, Warnings: plan.Warnings(x)}
-	if st.Check, err = s.check(ctx, name); err != nil {
-		return nil, err
-	}
-	st.History, err = c.History(ctx, name)
+	st := &status{X: e.x, Check: s.check(name), Warnings: plan.Warnings(e.x)}
+	st.History, err = s.history(ctx, name, e)
 	return st, err
-}
-
-func (s *Server) check(ctx context.Context, name string) (*schemas.ExperimentCheck, error) {
-	kv, err := s.JS.KeyValue(ctx, schemas.BucketChecks)
-	if err != nil {
-		return nil, fmt.Errorf("open bucket %s: %w", schemas.BucketChecks, err)
-	}
-	e, err := kv.Get(ctx, name)
-	if errors.Is(err, jetstream.ErrKeyNotFound) {
-		return &schemas.ExperimentCheck{Experiment: name}, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read the check of experiment %s: %w", name, err)
-	}
-	return schemas.ParseExperimentCheck(name, e.Value())
 }
 
 func (s *Server) execute(name string, v any) (template.HTML, error) {
@@ -157,10 +146,11 @@ var errDraft = errors.New("it has not begun: there is nothing to report yet")
 
 // report gives the report of an experiment, at most Keep old.
 func (s *Server) report(ctx context.Context, name string) (*report.Report, error) {
-	x, err := (&control.Control{JS: s.JS}).Get(ctx, name)
+	e, err := s.get(ctx, name)
 	if err != nil {
 		return nil, err
 	}
+	x := e.x
 	if x.Status == schemas.ExperimentDraft {
 		return nil, errDraft
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/chromedp/chromedp"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/spillway-live/spillway/analytics/experiments/control"
 	"github.com/spillway-live/spillway/analytics/experiments/report"
 	"github.com/spillway-live/spillway/analytics/experiments/web"
 	"github.com/spillway-live/spillway/dashboards/console"
@@ -115,6 +116,52 @@ func TestChange(t *testing.T) {
 		if status != x.want || !strings.Contains(text, x.says) {
 			t.Errorf("%s %s %.80s: %d %s, want %d naming %q", x.method, x.path, x.body, status, text, x.want, x.says)
 		}
+	}
+}
+
+// However many browsers look, the bus is asked nothing more: what it tells is followed once.
+func TestBrowsersShareOneReader(t *testing.T) {
+	b := bustest.Start(t)
+	url := serve(t, b.JS, nil, "clickhouse://analyst@127.0.0.1:1/spillway")
+	const draft = `{"name":"delay","unit":"viewer","coverage":0.5,"arms":[{"name":"control","weight":1},{"name":"low","weight":1}],"primary_metric":"stall_ratio"}`
+	if status, text := ask(t, "PUT", url+"/v1/settings/experiments/delay", token, draft); status != 200 {
+		t.Fatalf("%d %s", status, text)
+	}
+	look := func(want string) {
+		t.Helper()
+		for path, says := range map[string]string{"/experiments": `data-experiment="delay"`, "/experiments/delay": want, "/v1/experiments/delay/status.part": want} {
+			if status, text := ask(t, "GET", url+path, "", ""); status != 200 || !strings.Contains(text, says) {
+				t.Fatalf("%s: %d, lacks %q: %s", path, status, says, text)
+			}
+		}
+	}
+	look(`data-status="draft"`) // reads the history
+	before := b.JS.Conn().Stats().OutMsgs
+	const browsers = 100
+	for range browsers {
+		look(`data-status="draft"`)
+	}
+	// Whoever follows says now and then that it is there.
+	if asked := b.JS.Conn().Stats().OutMsgs - before; asked > browsers/2 {
+		t.Errorf("%d browsers asked the bus %d times", browsers, asked)
+	}
+	// Who changes something is shown it at once, its history too; and so is what others change.
+	if status, text := ask(t, "POST", url+"/v1/settings/experiments/delay/start", token, `{"by":"ana","reason":"go"}`); status != 200 {
+		t.Fatalf("%d %s", status, text)
+	}
+	look(`data-status="running"`)
+	if _, text := ask(t, "GET", url+"/v1/experiments/delay/status.part", "", ""); !strings.Contains(text, "console: ana") {
+		t.Errorf("the history lacks who started it: %s", text)
+	}
+	if _, err := (&control.Control{JS: b.JS, By: "elsewhere"}).Stop(t.Context(), "delay", "enough"); err != nil {
+		t.Fatal(err)
+	}
+	await.True(t, "what another has changed is shown", func() bool {
+		_, text := ask(t, "GET", url+"/v1/experiments/delay/status.part", "", "")
+		return strings.Contains(text, `data-status="stopped"`) && strings.Contains(text, "elsewhere")
+	})
+	if status, text := ask(t, "GET", url+"/v1/experiments/gone/status.part", "", ""); status != 404 || !strings.Contains(text, "there are: delay") {
+		t.Errorf("an experiment that is not there: %d %s", status, text)
 	}
 }
 
