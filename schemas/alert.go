@@ -19,6 +19,9 @@ const (
 	// AlertRuleDefaults is the key of the entry whose webhook and times hold for
 	// every rule that has none of its own.
 	AlertRuleDefaults = "defaults"
+	// AlertRuleRaised begins the key of an entry about what others raise under a rule
+	// of their own: raised-NAME. What it leaves alone is that of the rule raised.
+	AlertRuleRaised = "raised-"
 )
 
 // States of an alert.
@@ -39,7 +42,9 @@ type Alert struct {
 	App    string `json:"app,omitempty"`
 	Stream string `json:"stream,omitempty"`
 	CDN    string `json:"cdn,omitempty"`
-	State  string `json:"state"`
+	// By is the rule of whoever raised it, where Rule is raised.
+	By    string `json:"by,omitempty"`
+	State string `json:"state"`
 	// SinceUs is when the condition began to hold, OpenedUs when it was told,
 	// SeenUs when it held last, QuietUs since when it no longer holds (0: it
 	// holds), ResolvedUs when it was over. Unix microseconds.
@@ -56,6 +61,9 @@ type Alert struct {
 	Reason string `json:"reason"`
 	// Page is the path of the console's page that explains it.
 	Page string `json:"page"`
+	// Link is the whole address of Page, in what webhooks are posted; empty where the
+	// role was not told how people reach the console.
+	Link string `json:"link,omitempty"`
 	// Told says whether event and webhook of the newest State (open or resolved) went out.
 	Told bool `json:"told,omitempty"`
 }

@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
@@ -39,6 +40,8 @@ type Settings struct {
 	Every      time.Duration
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer
+	// ConsoleURL is how people reach the console, for links in webhooks; empty: they hold paths alone.
+	ConsoleURL string
 	// Client posts to webhooks; default webhook.Client.
 	Client *http.Client
 	Now    func() time.Time
@@ -56,6 +59,7 @@ func (s Settings) Run(ctx context.Context) error {
 	if s.Now == nil {
 		s.Now = time.Now
 	}
+	s.ConsoleURL = strings.TrimSuffix(s.ConsoleURL, "/")
 	if s.Client == nil {
 		s.Client = webhook.Client()
 	}
@@ -149,10 +153,7 @@ func (w *watch) run(ctx context.Context) error {
 // look asks every rule's question and stores what became of its alerts.
 func (w *watch) look(ctx context.Context) error {
 	now := w.Now()
-	all := map[string]*schemas.AlertRule{}
-	for name, r := range w.changed.All() {
-		all[name] = r
-	}
+	all := w.changes()
 	if err := w.bus.read(ctx, w.JS, now); err != nil {
 		if ctx.Err() != nil {
 			return nil
@@ -170,7 +171,7 @@ func (w *watch) look(ctx context.Context) error {
 			w.Logger.Warn("a rule is not judged: its question was not answered", "rule", r.Name, "err", err)
 			continue
 		}
-		if err := w.judge(ctx, &r, rows, now); err != nil {
+		if err := w.judge(ctx, &r, all, rows, now); err != nil {
 			return err
 		}
 	}
@@ -183,8 +184,17 @@ func (w *watch) look(ctx context.Context) error {
 // maxSubjects bounds the alerts of one rule: a fault of everything is one fault.
 const maxSubjects = 200
 
+// changes are the entries of operators, by key.
+func (w *watch) changes() map[string]*schemas.AlertRule {
+	all := map[string]*schemas.AlertRule{}
+	for name, r := range w.changed.All() {
+		all[name] = r
+	}
+	return all
+}
+
 // judge brings the alerts of a rule up to date.
-func (w *watch) judge(ctx context.Context, r *rules.Rule, rows []rules.Row, now time.Time) error {
+func (w *watch) judge(ctx context.Context, r *rules.Rule, changed map[string]*schemas.AlertRule, rows []rules.Row, now time.Time) error {
 	seen := map[string]*rules.Row{}
 	for i := range rows {
 		if len(seen) < maxSubjects {
@@ -198,7 +208,9 @@ func (w *watch) judge(ctx context.Context, r *rules.Rule, rows []rules.Row, now 
 	}
 	for subject, row := range seen {
 		key := schemas.AlertKey(r.Name, subject)
-		next, store := r.Next(w.book.get(key), row, now)
+		old := w.book.get(key)
+		own := r.Of(raisedBy(old, row), changed)
+		next, store := own.Next(old, row, now)
 		if !store {
 			continue
 		}
@@ -207,6 +219,17 @@ func (w *watch) judge(ctx context.Context, r *rules.Rule, rows []rules.Row, now 
 		}
 	}
 	return nil
+}
+
+// raisedBy is the rule of whoever raised an alert, empty for our own.
+func raisedBy(old *schemas.Alert, row *rules.Row) string {
+	if row != nil {
+		return row.By
+	}
+	if old != nil {
+		return old.By
+	}
+	return ""
 }
 
 var errOvertaken = errors.New("another process stored an alert first: reading them again")

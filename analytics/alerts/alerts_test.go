@@ -21,11 +21,16 @@ import (
 	"github.com/spillway-live/spillway/testenv/clickhouse/tablestest"
 )
 
-// hook notes what was posted to it; it is away at first.
+// hook notes what was posted to it, and where; it is away at first.
 type hook struct {
 	mu    sync.Mutex
-	posts []schemas.Alert
+	posts []post
 	asked int
+}
+
+type post struct {
+	path string
+	schemas.Alert
 }
 
 func (h *hook) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -37,19 +42,20 @@ func (h *hook) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	var a schemas.Alert
 	if json.NewDecoder(r.Body).Decode(&a) == nil {
-		h.posts = append(h.posts, a)
+		h.posts = append(h.posts, post{r.URL.Path, a})
 	}
 }
 
-func (h *hook) told(rule, state string) (n int) {
+// told gives the posts about an alert in a state.
+func (h *hook) told(rule, subject, state string) (all []post) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, a := range h.posts {
-		if a.Rule == rule && a.State == state {
-			n++
+		if a.Rule == rule && a.Subject == subject && a.State == state {
+			all = append(all, a)
 		}
 	}
-	return n
+	return all
 }
 
 // play writes a slice a second of the last three minutes for CDNs a and b.
@@ -77,7 +83,10 @@ func play(t *testing.T, conn driver.Conn, stallOnB int64, until time.Time) {
 	}
 }
 
-// TestAlertsOpenOnceAndEnd: a faulty CDN is told of once by event and webhook, not again by the next process, and its
+// left is the subject of alerts that were open when the process came.
+const left = "left behind"
+
+// TestAlertsOpenOnceAndEnd: every rule's alerts reach its webhook once, with a link; a faulty CDN is told of once by event and webhook, not again by the next process, and its
 // end is told once; what others raise is an alert too, whatever is in it; changes and faults of CDNs become events.
 func TestAlertsOpenOnceAndEnd(t *testing.T) {
 	b := bustest.Start(t)
@@ -100,12 +109,19 @@ func TestAlertsOpenOnceAndEnd(t *testing.T) {
 		}
 	}
 	put(schemas.BucketAlertRules, schemas.AlertRuleDefaults, schemas.AlertRule{Name: schemas.AlertRuleDefaults, WebhookURL: srv.URL + "/secret", ForSec: 1, ClearSec: 1})
+	// An alert of every rule, stored by a process that died before it told it; two rules have webhooks of their own.
+	put(schemas.BucketAlertRules, queries.AlertBalance, schemas.AlertRule{Name: queries.AlertBalance, WebhookURL: srv.URL + "/balance"})
+	put(schemas.BucketAlertRules, "raised-review", schemas.AlertRule{Name: "raised-review", WebhookURL: srv.URL + "/review"})
+	for _, r := range queries.Alerts() {
+		us := time.Now().UnixMicro()
+		put(schemas.BucketAlerts, schemas.AlertKey(r.Name, left), schemas.Alert{Rule: r.Name, Subject: left, State: schemas.AlertOpen, SinceUs: us, OpenedUs: us, SeenUs: us, Page: "/walls/" + r.Wall + "#" + r.Panel, Reason: "it was so"})
+	}
 	now := time.Now()
 	play(t, conn, 300, now)
 	run := func() (stop func()) {
 		ctx, cancel := context.WithCancel(context.Background())
 		done := make(chan error, 1)
-		s := Settings{JS: b.JS, Conn: b.Conn, ClickHouse: conn, Every: 200 * time.Millisecond}
+		s := Settings{JS: b.JS, Conn: b.Conn, ClickHouse: conn, Every: 200 * time.Millisecond, ConsoleURL: "https://console.example/"}
 		go func() { done <- s.Run(ctx) }()
 		return func() {
 			cancel()
@@ -132,7 +148,7 @@ func TestAlertsOpenOnceAndEnd(t *testing.T) {
 	stop := run()
 	await.True(t, "the alert about CDN b is open and told", func() bool {
 		a := alert(queries.AlertCDNStalls, "b")
-		return a.State == schemas.AlertOpen && a.Told && h.told(queries.AlertCDNStalls, schemas.AlertOpen) == 1
+		return a.State == schemas.AlertOpen && a.Told && len(h.told(queries.AlertCDNStalls, "b", schemas.AlertOpen)) == 1
 	})
 	if a := alert(queries.AlertCDNStalls, "b"); a.Page != "/cdns#b" || !strings.Contains(a.Reason, "CDN b stalled for 30 %") {
 		t.Errorf("%+v", a)
@@ -156,6 +172,31 @@ func TestAlertsOpenOnceAndEnd(t *testing.T) {
 	await.True(t, "what was raised is an alert", func() bool { return alert(queries.AlertRaised, "review live/demo").Told })
 	if a := alert(queries.AlertRaised, "review live/demo"); a.Reason != hostile || a.Page != "/streams/live/demo" {
 		t.Errorf("%+v", a)
+	}
+	if got := h.told(queries.AlertRaised, "review live/demo", schemas.AlertOpen); len(got) != 1 || got[0].path != "/review" || got[0].Link != "https://console.example/streams/live/demo" {
+		t.Errorf("what the rule review raised: %+v", got)
+	}
+	for _, r := range queries.Alerts() {
+		var opened, over []post
+		await.Text(t, "the alert of "+r.Name+" is told and over", func() string {
+			opened, over = h.told(r.Name, left, schemas.AlertOpen), h.told(r.Name, left, schemas.AlertResolved)
+			if a := alert(r.Name, left); a.State != schemas.AlertResolved || len(opened) == 0 || len(over) == 0 {
+				return fmt.Sprintf("%+v, posts of its beginning %+v and end %+v", a, opened, over)
+			}
+			return ""
+		})
+		path := map[string]string{queries.AlertBalance: "/balance"}[r.Name]
+		if path == "" {
+			path = "/secret"
+		}
+		for _, p := range append(opened, over...) {
+			if p.path != path || p.Link != "https://console.example/walls/"+r.Wall+"#"+r.Panel {
+				t.Errorf("%s was posted to %s with the link %s", r.Name, p.path, p.Link)
+			}
+		}
+		if len(opened) != 1 || len(over) != 1 {
+			t.Errorf("%s was told %d times to be open and %d times to be over", r.Name, len(opened), len(over))
+		}
 	}
 	put(schemas.BucketCDNs, "b", schemas.CDN{Name: "b", BaseURL: "http://127.0.0.1:1", State: schemas.CDNActive})
 	put(schemas.BucketCDNs, "b", schemas.CDN{Name: "b", BaseURL: "http://127.0.0.1:1", State: schemas.CDNDraining})
@@ -190,13 +231,13 @@ func TestAlertsOpenOnceAndEnd(t *testing.T) {
 		return a.State == schemas.AlertResolved && a.Told && r.State == schemas.AlertResolved && r.Told
 	})
 	stop()
-	if n := h.told(queries.AlertCDNStalls, schemas.AlertOpen); n != 1 {
+	if n := len(h.told(queries.AlertCDNStalls, "b", schemas.AlertOpen)); n != 1 {
 		t.Errorf("told %d times that CDN b stalls", n)
 	}
 	if n := events(t, st, schemas.EventAlertOpened); n != opened {
 		t.Errorf("%d events of alerts opened, %d before the second start", n, opened)
 	}
-	if h.told(queries.AlertCDNStalls, schemas.AlertResolved) != 1 || h.told(queries.AlertRaised, schemas.AlertResolved) != 1 {
+	if len(h.told(queries.AlertCDNStalls, "b", schemas.AlertResolved)) != 1 || len(h.told(queries.AlertRaised, "review live/demo", schemas.AlertResolved)) != 1 {
 		t.Errorf("the end was not told once: %+v", h.posts)
 	}
 }

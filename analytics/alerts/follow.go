@@ -174,7 +174,7 @@ func (r *raised) take(e *schemas.Event, now time.Time) {
 		about = k.String()
 	}
 	row := rules.Row{
-		Subject: short(rule + " " + about), App: e.App, Stream: e.Stream, CDN: e.CDN, Value: 1, Weight: 1, Past: math.NaN(), Others: math.NaN(), Says: short(e.Reason),
+		Subject: short(rule + " " + about), App: e.App, Stream: e.Stream, CDN: e.CDN, Value: 1, Weight: 1, Past: math.NaN(), Others: math.NaN(), Says: short(e.Reason), By: rule,
 	}
 	if p := e.Detail["page"]; len(p) > 1 && len(p) < 300 && p[0] == '/' && p[1] != '/' && p[1] != '\\' {
 		row.Page = p // of the console, not of another host

@@ -20,13 +20,10 @@ const maxTelling = 16
 
 // tell starts to tell what was not told yet. A webhook that hangs keeps no rule waiting.
 func (w *watch) tell(ctx context.Context, tellers *group) {
-	hooks := map[string]string{}
-	all := map[string]*schemas.AlertRule{}
-	for name, r := range w.changed.All() {
-		all[name] = r
-	}
-	for _, r := range rules.All(all) {
-		hooks[r.Name] = r.WebhookURL
+	changed := w.changes()
+	byName := map[string]rules.Rule{}
+	for _, r := range rules.All(changed) {
+		byName[r.Name] = r
 	}
 	for key, e := range w.book.all {
 		a := e.alert
@@ -38,9 +35,9 @@ func (w *watch) tell(ctx context.Context, tellers *group) {
 		}
 		n := note{key, a.State}
 		w.telling[key] = n
-		told := *a
+		told, hook := *a, byName[a.Rule].Of(a.By, changed).WebhookURL
 		tellers.Go(func() {
-			if w.say(ctx, key, &told, hooks[told.Rule]) {
+			if w.say(ctx, key, &told, hook) {
 				select {
 				case w.told <- n:
 				case <-ctx.Done():
@@ -61,9 +58,12 @@ func (w *watch) say(ctx context.Context, key string, a *schemas.Alert, hook stri
 	if a.State == schemas.AlertResolved {
 		kind, at = schemas.EventAlertResolved, a.ResolvedUs
 	}
+	detail := map[string]string{"rule": a.Rule, "subject": a.Subject, "value": decimal(a.Value), "threshold": decimal(a.Threshold), "page": a.Page}
+	if a.By != "" {
+		detail["by"] = a.By
+	}
 	err := w.publish(ctx, &schemas.Event{
-		ID: fmt.Sprintf("%s/%s/%d", kind, key, at), TimeUs: at, Kind: kind, App: a.App, Stream: a.Stream, CDN: a.CDN, Reason: a.Reason,
-		Detail: map[string]string{"rule": a.Rule, "subject": a.Subject, "value": decimal(a.Value), "threshold": decimal(a.Threshold), "page": a.Page},
+		ID: fmt.Sprintf("%s/%s/%d", kind, key, at), TimeUs: at, Kind: kind, App: a.App, Stream: a.Stream, CDN: a.CDN, Reason: a.Reason, Detail: detail,
 	})
 	if err != nil {
 		w.Logger.Warn("an alert is not told yet", "rule", a.Rule, "subject", a.Subject, "err", err)
@@ -75,6 +75,9 @@ func (w *watch) say(ctx context.Context, key string, a *schemas.Alert, hook stri
 	}
 	told := *a
 	told.Told = false // says nothing to who is told
+	if w.ConsoleURL != "" {
+		told.Link = w.ConsoleURL + a.Page
+	}
 	if err := webhook.Post(ctx, w.Client, hook, &told); err != nil {
 		if ctx.Err() != nil {
 			return false

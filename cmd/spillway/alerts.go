@@ -1,10 +1,13 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
 	"fmt"
+	"maps"
+	"net/url"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -17,15 +20,17 @@ import (
 	"github.com/spillway-live/spillway/dashboards/queries"
 	"github.com/spillway-live/spillway/schemas"
 	"github.com/spillway-live/spillway/schemas/registry"
+	"github.com/spillway-live/spillway/testenv/clickhouse"
 )
 
-// alertsRole watches by rules; it reads the ClickHouse of dsn. every 0: the default.
-func (d *deps) alertsRole(dsn string, every time.Duration) (role, error) {
+// alertsRole watches by rules; it reads the ClickHouse of dsn. console is how people reach the console; empty: not
+// known. every 0: the default.
+func (d *deps) alertsRole(dsn, console string, every time.Duration) (role, error) {
 	conn, err := openDSN(dsn)
 	if err != nil {
 		return role{}, err
 	}
-	s := alerts.Settings{JS: d.js, Conn: d.js.Conn(), ClickHouse: conn, Every: every, Logger: d.log("alerts"), Registerer: d.reg}
+	s := alerts.Settings{JS: d.js, Conn: d.js.Conn(), ClickHouse: conn, Every: every, ConsoleURL: console, Logger: d.log("alerts"), Registerer: d.reg}
 	return role{"alerts", func(ctx context.Context) error {
 		defer conn.Close()
 		return s.Run(ctx)
@@ -35,22 +40,57 @@ func (d *deps) alertsRole(dsn string, every time.Duration) (role, error) {
 func (c *commands) alertsCommand() *ffcli.Command {
 	f := &roleFlags{}
 	var every time.Duration
+	var console string
 	return c.command("alerts", "", "watch CDNs, publishers and the pipeline by rules, and tell webhooks; reads ClickHouse", 0, func(fs *flag.FlagSet) {
 		f.register(fs)
 		fs.DurationVar(&every, "every", 10*time.Second, "time between looks")
+		fs.StringVar(&console, "console-url", "", consoleURLHelp)
 	}, func(ctx ctx, _ []string) error {
 		if every < time.Second {
 			return fmt.Errorf("--every %v: give at least a second", every)
+		}
+		if err := checkConsoleURL(console); err != nil {
+			return err
 		}
 		dsn, err := f.clickhouseURL()
 		if err != nil {
 			return err
 		}
+		if r, err := findRun(f.data); err == nil {
+			console = cmp.Or(console, r.Console)
+		}
 		return c.serveRole(ctx, f, "alerts", func(d *deps) ([]role, error) {
-			r, err := d.alertsRole(dsn, every)
+			r, err := d.alertsRole(dsn, console, every)
 			return []role{r}, err
 		})
 	})
+}
+
+const consoleURLHelp = "base `URL` of the console as people reach it, for links in webhooks of alerts (default: that of the running \"spillway up\")"
+
+// checkConsoleURL refuses what no link can begin with.
+func checkConsoleURL(s string) error {
+	if s == "" {
+		return nil
+	}
+	u, err := url.Parse(s)
+	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || u.RawQuery != "" || u.Fragment != "" {
+		return fmt.Errorf("--console-url %q is not like https://console.example.com", s)
+	}
+	return nil
+}
+
+// startAlerts comes behind the console, whose address its webhooks hold.
+func (s *system) startAlerts(ctx) error {
+	reader := s.f.clickhouse
+	if s.ch != nil {
+		reader = s.ch.NativeURL(clickhouse.Analyst)
+	}
+	r, err := s.d.alertsRole(reader, cmp.Or(s.f.consoleURL, s.run.Console), 0)
+	if err == nil {
+		s.add(r)
+	}
+	return err
 }
 
 // ruleKind is what operators change of alert rules.
@@ -73,6 +113,10 @@ func ruleKey(name string) (string, error) {
 	for _, a := range queries.Alerts() {
 		known = append(known, a.Name)
 	}
+	if by, ok := strings.CutPrefix(name, schemas.AlertRuleRaised); ok {
+		return name, schemas.CheckName("rule of who raises alerts", by)
+	}
+	known = append(known, schemas.AlertRuleRaised+"NAME")
 	if !slices.Contains(known, name) {
 		return "", fmt.Errorf("there is no alert rule %q; there are: %s", name, strings.Join(known, ", "))
 	}
@@ -99,25 +143,47 @@ func (c *commands) alertCommand() *ffcli.Command {
 	)
 }
 
+// rulesAsHeld gives every rule with what operators changed in it, and those of others that were changed.
+func rulesAsHeld(ctx ctx, r *registry.Registry[schemas.AlertRule]) ([]rules.Rule, error) {
+	l, err := r.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	changed := map[string]*schemas.AlertRule{}
+	for _, e := range l {
+		if e.Err != nil {
+			return nil, e.Err
+		}
+		changed[e.Key] = e.Value
+	}
+	held := rules.All(changed)
+	for _, x := range held {
+		if x.Name != queries.AlertRaised {
+			continue
+		}
+		for _, key := range slices.Sorted(maps.Keys(changed)) {
+			if by, ok := strings.CutPrefix(key, schemas.AlertRuleRaised); ok {
+				own := x.Of(by, changed)
+				own.Name = key
+				held = append(held, own)
+			}
+		}
+	}
+	return held, nil
+}
+
 // alertRules lists the rules as they hold, with what was changed in them.
 func (c *commands) alertRules() *ffcli.Command {
 	var b base
 	return c.command("alert rules", "", "the rules as they hold, and what they mean", 0, b.register, func(ctx ctx, _ []string) error {
 		return ruleKind.with(ctx, &b, func(r *registry.Registry[schemas.AlertRule]) error {
-			l, err := r.List(ctx)
+			held, err := rulesAsHeld(ctx, r)
 			if err != nil {
 				return err
 			}
-			changed := map[string]*schemas.AlertRule{}
-			for _, e := range l {
-				if e.Err != nil {
-					return e.Err
-				}
-				changed[e.Key] = e.Value
-			}
 			w := tabwriter.NewWriter(c.stdout, 0, 4, 2, ' ', 0)
 			fmt.Fprintln(w, ruleKind.heads+"\tMEANING")
-			for _, r := range rules.All(changed) {
+			for _, r := range held {
 				shown := schemas.AlertRule{
 					Name: r.Name, Disabled: r.Disabled, Threshold: r.Threshold, Factor: r.Factor,
 					ForSec: int(r.For / time.Second), ClearSec: int(r.Clear / time.Second), WebhookURL: r.WebhookURL,
@@ -135,7 +201,7 @@ func (c *commands) alertSet() *ffcli.Command {
 	var n schemas.AlertRule
 	var flags *flag.FlagSet
 	var hold, clear time.Duration
-	return c.command("alert set", "RULE", "change what is given of a rule; the rule \"defaults\" is about all: its webhook and times", 1, func(fs *flag.FlagSet) {
+	return c.command("alert set", "RULE", "change what is given of a rule; \"defaults\" is about all: their webhook and times; \"raised-NAME\" about what others raise under their rule NAME", 1, func(fs *flag.FlagSet) {
 		b.register(fs)
 		flags = fs
 		fs.BoolVar(&n.Disabled, "disabled", false, "open nothing, and resolve what is open")

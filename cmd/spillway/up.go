@@ -138,6 +138,7 @@ func upSteps() []step {
 		{[]string{"hotlist"}, (*system).startHotList},
 		{[]string{"reviewer"}, (*system).startReviewer},
 		{[]string{"console"}, (*system).startConsole},
+		{[]string{"alerts"}, (*system).startAlerts},
 		{[]string{"edge"}, (*system).startEdges},
 		{[]string{"relay"}, (*system).startRelay},
 		{[]string{"probe"}, (*system).startProbe},

@@ -35,6 +35,9 @@ type upFlags struct {
 	tls         encryptedFlags
 	media       mediaFlags
 
+	// consoleURL is how people reach the console; empty: as it listens.
+	consoleURL string
+
 	// thresholds colour the console.
 	thresholds queries.Thresholds
 
@@ -62,6 +65,7 @@ func (f *upFlags) register(fs *flag.FlagSet) {
 	fs.StringVar(&f.proxies, "trusted-proxies", "", trustedProxiesHelp)
 	fs.StringVar(&f.store, "store", "", "`URL` of the object store of what viewers may seek back to: file:///PATH or s3://BUCKET/PREFIX?endpoint=https://HOST&region=R (default: a folder of the data directory)")
 	fs.StringVar(&f.cdns, "cdns", "a,b,c", "`names` of the CDN edges to run")
+	fs.StringVar(&f.consoleURL, "console-url", "", consoleURLHelp)
 	registerThresholds(fs, &f.thresholds)
 	f.tls.registerFiles(fs)
 	registerPushCA(fs, &f.pushCA)
@@ -120,7 +124,7 @@ func (f *upFlags) check() error {
 			return fmt.Errorf("--only: there is no role %q: choose from %s, separated by commas", r, strings.Join(known, " "))
 		}
 	}
-	return nil
+	return checkConsoleURL(f.consoleURL)
 }
 
 // runs tells whether a role is among those asked for.

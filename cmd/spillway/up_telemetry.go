@@ -61,13 +61,6 @@ func (s *system) startAnalytics(ctx ctx) error {
 		}
 		s.add(r)
 	}
-	if s.f.runs("alerts") {
-		r, err := s.d.alertsRole(reader, 0)
-		if err != nil {
-			return err
-		}
-		s.add(r)
-	}
 	if s.f.runs("sessioniser") {
 		s.add(s.d.sessioniserRole(0))
 	}

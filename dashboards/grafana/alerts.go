@@ -12,6 +12,7 @@ import (
 	"github.com/grafana/grafana-foundation-sdk/go/common"
 	"github.com/grafana/grafana-foundation-sdk/go/expr"
 
+	"github.com/spillway-live/spillway/analytics/alerts/rules"
 	"github.com/spillway-live/spillway/dashboards/queries"
 )
 
@@ -22,18 +23,23 @@ const RuleGroup = "spillway"
 const ruleInterval = 30
 
 // Rules models the alert rules that ask ClickHouse: one of Grafana's for each of
-// queries.Alerts that has SQL. The SQL gives only what is bad, a row for each
-// subject, so each row is an alert of its own, and none is no alert.
-func Rules() (alerting.RuleGroup, error) {
+// held that has SQL, with its thresholds and times; one that is disabled is paused.
+// The SQL gives only what is bad, a row for each subject, so each row is an alert of
+// its own, and none is no alert. held nil: the rules as they come.
+func Rules(held []rules.Rule) (alerting.RuleGroup, error) {
 	g := alerting.RuleGroup{FolderUid: cog.ToPtr(FolderUID), Title: cog.ToPtr(RuleGroup), Interval: cog.ToPtr(alerting.Duration(ruleInterval))}
-	for _, a := range queries.Alerts() {
+	if held == nil {
+		held = rules.All(nil)
+	}
+	for _, a := range held {
 		if a.SQL == "" {
 			continue
 		}
-		r, err := rule(&a)
+		r, err := rule(&a.Alert)
 		if err != nil {
 			return g, fmt.Errorf("model alert %s: %w", a.Name, err)
 		}
+		r.IsPaused = cog.ToPtr(a.Disabled) // said also where it is not, so that a push lets a rule go on
 		g.Rules = append(g.Rules, r)
 	}
 	return g, nil
@@ -71,26 +77,26 @@ func rule(a *queries.Alert) (alerting.Rule, error) {
 // alertingYAML is the provisioning file of the rules. Its values are JSON, which
 // is YAML too. SQL and annotations are taken by Grafana as they stand: it puts
 // no variables of its environment into them.
-func alertingYAML() ([]byte, error) {
-	g, err := Rules()
+func alertingYAML(held []rules.Rule) ([]byte, error) {
+	g, err := Rules(held)
 	if err != nil {
 		return nil, err
 	}
-	rules := make([]map[string]any, len(g.Rules))
+	list := make([]map[string]any, len(g.Rules))
 	for i, r := range g.Rules {
 		b, err := json.Marshal(r)
 		if err == nil {
-			err = json.Unmarshal(b, &rules[i])
+			err = json.Unmarshal(b, &list[i])
 		}
 		if err != nil {
 			return nil, fmt.Errorf("encode alert rule %s: %w", r.Title, err)
 		}
 		for _, k := range []string{"folderUID", "ruleGroup", "orgID"} { // said by the group
-			delete(rules[i], k)
+			delete(list[i], k)
 		}
 	}
 	b, err := encode("alert rules", map[string]any{"apiVersion": 1, "groups": []any{map[string]any{
-		"orgId": 1, "name": RuleGroup, "folder": FolderTitle, "interval": strconv.Itoa(ruleInterval) + "s", "rules": rules,
+		"orgId": 1, "name": RuleGroup, "folder": FolderTitle, "interval": strconv.Itoa(ruleInterval) + "s", "rules": list,
 	}}})
 	return append([]byte("# Alert rules of Spillway, over the data source "+DatasourceUID+".\n"), b...), err
 }

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/spillway-live/spillway/analytics/alerts/rules"
 	"github.com/spillway-live/spillway/dashboards/queries"
 )
 
@@ -50,15 +51,16 @@ providers:
 
 // Files gives every file of the provisioning folder by its path in it: dashboards/<uid>.json, and
 // spillway.yaml in provisioning/datasources, provisioning/dashboards and provisioning/alerting.
-func Files(th queries.Thresholds) (map[string][]byte, error) {
-	rules, err := alertingYAML()
+// Alert rules are those held; nil: as they come.
+func Files(th queries.Thresholds, held []rules.Rule) (map[string][]byte, error) {
+	alerting, err := alertingYAML(held)
 	if err != nil {
 		return nil, err
 	}
 	out := map[string][]byte{
 		"provisioning/datasources/spillway.yaml": []byte(datasourceYAML),
 		"provisioning/dashboards/spillway.yaml":  []byte(providerYAML),
-		"provisioning/alerting/spillway.yaml":    rules,
+		"provisioning/alerting/spillway.yaml":    alerting,
 	}
 	for _, w := range queries.Walls(th) {
 		b, err := JSON(w)
@@ -71,8 +73,8 @@ func Files(th queries.Thresholds) (map[string][]byte, error) {
 }
 
 // Export writes [Files] into dir, which is made if missing. Other files there are left alone.
-func Export(dir string, th queries.Thresholds) error {
-	files, err := Files(th)
+func Export(dir string, th queries.Thresholds, held []rules.Rule) error {
+	files, err := Files(th, held)
 	if err != nil {
 		return fmt.Errorf("export dashboards: %w", err)
 	}

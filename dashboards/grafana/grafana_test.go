@@ -25,7 +25,9 @@ import (
 	"github.com/grafana/grafana-foundation-sdk/go/cog/variants"
 	"github.com/grafana/grafana-foundation-sdk/go/dashboard"
 
+	"github.com/spillway-live/spillway/analytics/alerts/rules"
 	"github.com/spillway-live/spillway/dashboards/queries"
+	"github.com/spillway-live/spillway/schemas"
 )
 
 var update = flag.Bool("update", false, "write the exported files anew")
@@ -37,12 +39,12 @@ func TestExportedFilesAreUpToDate(t *testing.T) {
 		if err := os.RemoveAll("json"); err != nil {
 			t.Fatal(err)
 		}
-		if err := Export("json", queries.DefaultThresholds()); err != nil {
+		if err := Export("json", queries.DefaultThresholds(), nil); err != nil {
 			t.Fatal(err)
 		}
 	}
 	dir := t.TempDir()
-	if err := Export(dir, queries.DefaultThresholds()); err != nil {
+	if err := Export(dir, queries.DefaultThresholds(), nil); err != nil {
 		t.Fatal(err)
 	}
 	n := 0
@@ -189,7 +191,7 @@ func TestAgainstTheSchema(t *testing.T) {
 			t.Errorf("%s: %d annotations", w.UID, len(d.Annotations.List))
 		}
 	}
-	g, err := Rules()
+	g, err := Rules(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -461,5 +463,49 @@ func TestPushRefusals(t *testing.T) {
 	f.sources[DatasourceName] = map[string]any{"id": 1, "uid": "other", "name": DatasourceName, "type": "prometheus"}
 	if _, err := Push(ctx, Target{URL: url, Token: "secret", ClickHouse: "ch:9000"}); err == nil || !strings.Contains(err.Error(), "rename") {
 		t.Errorf("another data source of that name was taken over: %v", err)
+	}
+}
+
+// TestRulesAreAsOperatorsSetThem: Grafana's rules have the thresholds, factors and times that hold on the bus; what is
+// disabled is paused; a push says what it would change, and changes it once.
+func TestRulesAreAsOperatorsSetThem(t *testing.T) {
+	held := rules.All(map[string]*schemas.AlertRule{
+		schemas.AlertRuleDefaults: {Name: schemas.AlertRuleDefaults, ForSec: 90},
+		queries.AlertCDNStalls:    {Name: queries.AlertCDNStalls, Threshold: 0.2, Factor: 5},
+		queries.AlertBalance:      {Name: queries.AlertBalance, Disabled: true},
+	})
+	files, err := Files(queries.DefaultThresholds(), held)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := string(files["provisioning/alerting/spillway.yaml"])
+	for _, want := range []string{"value \\u003e= 0.2 AND", "value \\u003e= 5 * past", `"for": "90s"`, `"isPaused": true`} {
+		if !strings.Contains(text, want) && !strings.Contains(text, strings.ReplaceAll(want, "\\u003e", ">")) {
+			t.Errorf("the exported rules lack %s", want)
+		}
+	}
+	_, url := newFake(t)
+	push := func(held []rules.Rule, dry bool) Change {
+		t.Helper()
+		cs, err := Push(context.Background(), Target{URL: url, Token: "secret", ClickHouse: "ch:9000", Rules: held, DryRun: dry})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return cs[len(cs)-1]
+	}
+	push(nil, false)
+	if c := push(held, true); c.Action != "update" || !strings.Contains(c.String(), `.rules["A CDN stalls"].for: "30s" -> "90s"`) || !strings.Contains(c.String(), `.rules["Telemetry does not add up"].isPaused`) {
+		t.Errorf("a dry run says %v", c)
+	}
+	push(held, false)
+	if c := push(held, false); c.Action != "unchanged" {
+		t.Errorf("a second push: %v", c)
+	}
+	// And back: what is no longer paused goes on.
+	if c := push(nil, false); c.Action != "update" || !strings.Contains(c.String(), "isPaused") {
+		t.Errorf("back to the rules as they come: %v", c)
+	}
+	if c := push(nil, false); c.Action != "unchanged" {
+		t.Errorf("a second push: %v", c)
 	}
 }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/grafana-tools/sdk"
 
+	"github.com/spillway-live/spillway/analytics/alerts/rules"
 	"github.com/spillway-live/spillway/dashboards/queries"
 )
 
@@ -32,6 +33,8 @@ type Target struct {
 	DryRun bool
 	// Thresholds colour the walls; nil: the defaults.
 	Thresholds *queries.Thresholds
+	// Rules are the alert rules as operators have set them; nil: as they come.
+	Rules []rules.Rule
 	// NoAlerts leaves alert rules alone: where the role alerts is what people listen to.
 	NoAlerts bool
 	// Timeout of one request; default 10 s.
@@ -212,7 +215,7 @@ func (p *pusher) rules(ctx context.Context) error {
 	if p.t.NoAlerts {
 		return nil
 	}
-	g, err := Rules()
+	g, err := Rules(p.t.Rules)
 	if err != nil {
 		return err
 	}

@@ -20,6 +20,8 @@ type Row struct {
 	Says string
 	// Page is the console's page, where the row itself tells it.
 	Page string
+	// By is the rule of whoever raised it; empty: it is this process's own.
+	By string
 }
 
 // Rule is a rule as operators have set it.
@@ -42,18 +44,9 @@ func All(changed map[string]*schemas.AlertRule) []Rule {
 		if own == nil {
 			own = &schemas.AlertRule{}
 		}
-		r := Rule{Alert: a, Disabled: own.Disabled || defaults.Disabled, WebhookURL: defaults.WebhookURL}
-		if own.WebhookURL != "" {
-			r.WebhookURL = own.WebhookURL
-		}
-		for _, c := range []*schemas.AlertRule{defaults, own} {
-			if c.ForSec > 0 {
-				r.For = time.Duration(c.ForSec) * time.Second
-			}
-			if c.ClearSec > 0 {
-				r.Clear = time.Duration(c.ClearSec) * time.Second
-			}
-		}
+		r := Rule{Alert: a}
+		r.take(defaults)
+		r.take(own)
 		if own.Threshold > 0 {
 			r.Threshold = own.Threshold
 		}
@@ -63,6 +56,29 @@ func All(changed map[string]*schemas.AlertRule) []Rule {
 		out = append(out, r)
 	}
 	return out
+}
+
+// take changes what holds for any rule: whether it is asked, its webhook and times.
+func (r *Rule) take(c *schemas.AlertRule) {
+	r.Disabled = r.Disabled || c.Disabled
+	if c.WebhookURL != "" {
+		r.WebhookURL = c.WebhookURL
+	}
+	if c.ForSec > 0 {
+		r.For = time.Duration(c.ForSec) * time.Second
+	}
+	if c.ClearSec > 0 {
+		r.Clear = time.Duration(c.ClearSec) * time.Second
+	}
+}
+
+// Of gives the rule as it holds for what was raised under a rule of others: with
+// what operators changed in the entry raised-NAME. Without by it is the rule itself.
+func (r Rule) Of(by string, changed map[string]*schemas.AlertRule) Rule {
+	if own := changed[schemas.AlertRuleRaised+by]; by != "" && own != nil {
+		r.take(own)
+	}
+	return r
 }
 
 // margin is how much of a threshold a value must fall back before an open alert
@@ -139,7 +155,7 @@ func (r *Rule) opens(a *schemas.Alert, us int64) bool {
 
 // fill takes over what a row shows.
 func (r *Rule) fill(a *schemas.Alert, row *Row, us int64) {
-	a.App, a.Stream, a.CDN = row.App, row.Stream, row.CDN
+	a.App, a.Stream, a.CDN, a.By = row.App, row.Stream, row.CDN, row.By
 	a.Value, a.Threshold, a.Unit, a.SeenUs = min(row.Value, math.MaxFloat64), r.Threshold, r.Unit, us // JSON has no infinity
 	a.Reason, a.Page = row.Says, row.Page
 	if a.Reason == "" {

@@ -126,9 +126,25 @@ func TestNext(t *testing.T) {
 	}
 }
 
-// TestWords: every rule says something of its own, and leads somewhere.
+// TestWords: every rule says something of its own, and leads to a page that is there: of the console, a panel of a
+// wall, or what its subject has.
 func TestWords(t *testing.T) {
+	pages := map[string]bool{}
+	for _, w := range queries.Walls(queries.DefaultThresholds()) {
+		for _, p := range w.Panels() {
+			pages["/walls/"+w.UID+"#"+p.ID] = true
+		}
+	}
 	for _, r := range All(nil) {
+		if page := r.page(&Row{Subject: "x"}); !pages[page] {
+			t.Errorf("%s leads to %s, where no panel is", r.Name, page)
+		}
+		if page := r.page(&Row{CDN: "b/#?"}); page != "/cdns#b%2F%23%3F" {
+			t.Errorf("%s leads to %s for a CDN", r.Name, page)
+		}
+		if page := r.page(&Row{App: "live", Stream: "a"}); page != "/streams/live/a" {
+			t.Errorf("%s leads to %s for a stream", r.Name, page)
+		}
 		row := &Row{Subject: `<b>'x'`, Value: 7, Weight: 1e6, Past: nan, Others: nan}
 		if r.Name == queries.AlertRaised {
 			row.Says = "seen by an operator"
@@ -147,5 +163,34 @@ func TestSettings(t *testing.T) {
 	r, other := rule(t, queries.AlertCDNStalls, d, own), rule(t, queries.AlertBalance, d, own)
 	if r.Threshold != 0.5 || r.Factor != 9 || r.WebhookURL != own.WebhookURL || r.Clear != 7*time.Second || other.WebhookURL != d.WebhookURL || other.Threshold != 0.01 {
 		t.Errorf("%+v and %+v", r, other)
+	}
+}
+
+// TestRaisedRules: what others raise is told as the rule raised says, unless an entry about their own rule says
+// otherwise.
+func TestRaisedRules(t *testing.T) {
+	changed := map[string]*schemas.AlertRule{}
+	for _, c := range []*schemas.AlertRule{
+		{Name: queries.AlertRaised, WebhookURL: "https://all.example/"}, {Name: "raised-review-nudity", WebhookURL: "https://one.example/", ClearSec: 9}, {Name: "raised-noise", Disabled: true},
+	} {
+		changed[c.Name] = c
+	}
+	raised := rule(t, queries.AlertRaised, changed[queries.AlertRaised])
+	if r := raised.Of("review-nudity", changed); r.WebhookURL != "https://one.example/" || r.Clear != 9*time.Second || r.Disabled {
+		t.Errorf("its own entry: %+v", r)
+	}
+	if r := raised.Of("review-other", changed); r.WebhookURL != "https://all.example/" || r.Clear != raised.Clear {
+		t.Errorf("without an entry: %+v", r)
+	}
+	if r := raised.Of("", changed); r.Disabled || r.WebhookURL != "https://all.example/" {
+		t.Errorf("the rule itself: %+v", r)
+	}
+	noise := raised.Of("noise", changed)
+	row := &Row{Subject: "noise live/demo", By: "noise", Value: 1, Weight: 1, Past: nan, Others: nan}
+	if a, _ := noise.Next(nil, row, time.Unix(1, 0)); a != nil {
+		t.Errorf("what is disabled opened %+v", a)
+	}
+	if a, _ := raised.Next(nil, row, time.Unix(1, 0)); a == nil || a.By != "noise" || a.State != schemas.AlertOpen {
+		t.Errorf("raised: %+v", a)
 	}
 }
