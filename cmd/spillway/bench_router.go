@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
@@ -11,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -25,7 +27,8 @@ import (
 
 type benchRouterFlags struct {
 	measureFlags
-	s router.Settings
+	profile profileFlag
+	s       router.Settings
 }
 
 func (f *benchRouterFlags) register(fs *flag.FlagSet) {
@@ -35,6 +38,8 @@ func (f *benchRouterFlags) register(fs *flag.FlagSet) {
 	fs.IntVar(&f.s.Rate, "rate", 10_000, "answers a `second` at which latency is measured")
 	fs.IntVar(&f.s.Slices, "slices", 10_000, "session slices a `second` on the bus meanwhile, as 100,000 viewers make; 0 is none")
 	fs.DurationVar(&f.s.Window, "window", 10*time.Second, "how long each measurement lasts")
+	fs.IntVar(&f.s.Sessions, "sessions", 20_000, "sessions that are opened first: they ask for steering and are in the slices")
+	f.profile.register(fs)
 	f.measureFlags.register(fs, "the bus's store")
 }
 
@@ -73,7 +78,7 @@ func (c *commands) runBenchRouter(ctx ctx, f *benchRouterFlags) error {
 	if err := benchWorld(ctx, js, &f.s); err != nil {
 		return err
 	}
-	p, output, err := c.startBenchRouter(ctx, srv.URL(), dir, &f.s)
+	p, output, err := c.startBenchRouter(ctx, srv.URL(), dir, f)
 	if err != nil {
 		return err
 	}
@@ -86,6 +91,7 @@ func (c *commands) runBenchRouter(ctx ctx, f *benchRouterFlags) error {
 		}
 		return err
 	}
+	f.s.Policy = func(ctx context.Context, name string) error { return benchPolicy(ctx, js, f.s.App, name) }
 	rep, err := router.Run(ctx, f.s)
 	if err != nil {
 		return fmt.Errorf("%w; the router said: %s", err, strings.TrimSpace(output.String()))
@@ -124,25 +130,30 @@ func benchWorld(ctx ctx, js jetstream.JetStream, s *router.Settings) error {
 }
 
 // startBenchRouter runs this program's router in a process of its own and waits until it answers.
-func (c *commands) startBenchRouter(ctx ctx, nats, dir string, s *router.Settings) (*child.Process, *child.Tail, error) {
+func (c *commands) startBenchRouter(ctx ctx, nats, dir string, f *benchRouterFlags) (*child.Process, *child.Tail, error) {
 	binary, err := thisProgram()
 	if err != nil {
 		return nil, nil, err
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0") // a port that is free
+	addr, err := freeAddr()
 	if err != nil {
 		return nil, nil, err
 	}
-	addr := l.Addr().String()
-	l.Close()
+	metrics, err := freeAddr()
+	if err != nil {
+		return nil, nil, err
+	}
 	output := &child.Tail{}
-	cmd := exec.Command(binary, "router", "--nats", nats, "--data", filepath.Join(dir, "data"), "--listen", addr, "--policy", "quality", "--log-level", "warn")
+	cmd := exec.Command(binary, "router", "--nats", nats, "--data", filepath.Join(dir, "data"), "--listen", addr, "--metrics", metrics,
+		"--policy", "quality", "--log-level", "warn", "--cpuprofile", f.profile.path)
 	cmd.Stdout, cmd.Stderr, cmd.Env = output, output, child.Environ()
 	p, err := child.Start(cmd)
 	if err != nil {
 		return nil, nil, err
 	}
+	s := &f.s
 	s.URL = "http://" + addr
+	s.Stored = func(ctx context.Context) (float64, error) { return publishedRecords(ctx, "http://"+metrics+"/metrics") }
 	for limit := time.Now().Add(30 * time.Second); ; {
 		r, err := http.Get(s.URL + "/v1/dispatch?app=" + s.App + "&stream=" + s.Stream)
 		if err == nil {
@@ -165,4 +176,54 @@ func (c *commands) startBenchRouter(ctx ctx, nats, dir string, s *router.Setting
 		p.Stop(time.Second)
 		return nil, nil, fmt.Errorf("start the router: %w; it said: %s", err, strings.TrimSpace(output.String()))
 	}
+}
+
+// freeAddr is an address of this machine with a port that is free.
+func freeAddr() (string, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	defer l.Close()
+	return l.Addr().String(), nil
+}
+
+// benchPolicy sets an application's policy, and waits longer than routers take to hear of it.
+func benchPolicy(ctx ctx, js jetstream.JetStream, app, name string) error {
+	kv, err := js.KeyValue(ctx, schemas.BucketApps)
+	if err != nil {
+		return err
+	}
+	b, err := json.Marshal(schemas.AppSettings{Policy: name})
+	if err != nil {
+		return err
+	}
+	if _, err := kv.Put(ctx, app, b); err != nil {
+		return err
+	}
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(time.Second):
+		return nil
+	}
+}
+
+// publishedRecords reads from a router's metrics how many decisions it has published.
+func publishedRecords(ctx ctx, url string) (float64, error) {
+	q, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return 0, err
+	}
+	r, err := http.DefaultClient.Do(q)
+	if err != nil {
+		return 0, err
+	}
+	defer r.Body.Close()
+	for lines := bufio.NewScanner(r.Body); lines.Scan(); {
+		if v, ok := strings.CutPrefix(lines.Text(), "spillway_router_records_published_total "); ok {
+			return strconv.ParseFloat(v, 64)
+		}
+	}
+	return 0, errors.New("the router's metrics do not count published records")
 }

@@ -30,6 +30,7 @@ type roleFlags struct {
 	metrics string
 	geo     string
 	proxies string
+	profile string
 }
 
 func (f *roleFlags) register(fs *flag.FlagSet) {
@@ -37,6 +38,7 @@ func (f *roleFlags) register(fs *flag.FlagSet) {
 	fs.StringVar(&f.metrics, "metrics", "", "`HOST:PORT` for /metrics and /healthz (default: none)")
 	fs.StringVar(&f.geo, "geo", "", "MaxMind-format `files`, comma-separated, that place viewers")
 	fs.StringVar(&f.proxies, "trusted-proxies", "", trustedProxiesHelp)
+	fs.StringVar(&f.profile, "cpuprofile", "", "`file` for a CPU profile of this process, in pprof's form")
 }
 
 const trustedProxiesHelp = "`ADDRESSES` or networks, comma-separated, beside loopback, that may say by X-Forwarded-For, X-Spillway-Region and X-Spillway-ISP who and where their clients are"
@@ -47,6 +49,11 @@ func (c *commands) serveRole(ctx ctx, f *roleFlags, name string, build func(d *d
 	if err != nil {
 		return err
 	}
+	stopProfile, err := startCPUProfile(f.profile)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, stopProfile()) }()
 	tuneMemory()
 	if slices.Contains(roomyRoles, name) {
 		go keepHeadroom(ctx)

@@ -239,8 +239,7 @@ func (r *Router) multivariant(w http.ResponseWriter, q *http.Request, v url.Valu
 		}
 		m.SteeringURI = r.steeringURI(o, format, ids, now)
 	}
-	w.Header().Set("Content-Type", hls.TypePlaylist)
-	_, _ = w.Write(m.Append(nil)) // the asker may be gone
+	writeBody(w, hls.TypePlaylist, m.Append(nil))
 	return nil
 }
 

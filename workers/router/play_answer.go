@@ -137,9 +137,11 @@ func (a *playAnswer) write(w http.ResponseWriter) {
 	writeJSON(w, *b)
 }
 
-func writeJSON(w http.ResponseWriter, b []byte) {
+func writeJSON(w http.ResponseWriter, b []byte) { writeBody(w, "application/json", b) }
+
+func writeBody(w http.ResponseWriter, contentType string, b []byte) {
 	h := w.Header()
-	h.Set("Content-Type", "application/json")
+	h.Set("Content-Type", contentType)
 	h.Set("Content-Length", strconv.Itoa(len(b)))
 	_, _ = w.Write(b) // the asker may be gone
 }

@@ -177,8 +177,7 @@ func (r *Router) writeSteering(w http.ResponseWriter, tok string, st *token.Stee
 	if err != nil {
 		return err
 	}
-	w.Header().Set("Content-Type", hls.TypeSteering)
-	_, _ = w.Write(b) // the asker may be gone
+	writeBody(w, hls.TypeSteering, b)
 	return nil
 }
 

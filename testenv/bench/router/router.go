@@ -1,26 +1,22 @@
 // Package router measures what answers of a router cost: dispatch and steering
 // over HTTP, with a registry of many CDNs and viewers in many places.
 //
-// It promises: real requests over kept connections; the router's CPU is that of
-// its own process, the generator's is left out; latency is measured at a given
-// rate, from when a request was due. It leaves out players and media.
+// It promises: real requests over kept connections, of sessions that were opened
+// before and are in telemetry meanwhile; the router's CPU is that of its own
+// process, and what it takes to fold telemetry is told apart from what answers
+// take; CPU of the generator and of the bus beside it; latency at a given rate,
+// from when a request was due. It leaves out players and media.
 package router
 
 import (
-	"bufio"
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"net"
-	"net/http"
+	"net/netip"
 	"net/url"
+	"runtime"
 	"slices"
-	"strconv"
-	"sync"
-	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/spillway-live/spillway/schemas"
@@ -37,14 +33,21 @@ type Settings struct {
 	App, Stream string
 	// CDNs are in its registry; Cells of region and provider are asked from.
 	CDNs, Cells int
+	// Sessions are opened first, under Policy "weighted" so that they are on all
+	// CDNs; Policy sets that of App, and returns once routers have had the time to hear of it.
+	Sessions int
+	Policy   func(ctx context.Context, name string) error
 	// Connections ask at once; Window is how long each measurement lasts.
 	Connections int
 	Window      time.Duration
 	// Rate is that at which latency is measured, answers a second.
 	Rate int
-	// Slices a second are on the bus meanwhile, of the sessions that were opened; Publish puts them there.
+	// Slices a second are on the bus meanwhile, of the sessions that were opened;
+	// Publish puts them there.
 	Slices  int
 	Publish func(context.Context, []schemas.Slice) error
+	// Stored gives the decisions that the router has published so far.
+	Stored func(context.Context) (float64, error)
 }
 
 // Report is what was measured.
@@ -54,237 +57,179 @@ type Report struct {
 	Machine  bench.Machine `json:"machine"`
 	CDNs     int           `json:"cdns"`
 	Cells    int           `json:"cells"`
+	Sessions int           `json:"sessions"`
 	Slices   int           `json:"slices_per_second"`
-	Dispatch Figures       `json:"dispatch"`
-	Steering Figures       `json:"steering"`
+	// SliceCPUMicrosEach is what the router's process takes for a slice, bus included, while nobody asks it.
+	SliceCPUMicrosEach float64 `json:"slice_cpu_us_each,omitempty"`
+	Dispatch           Figures `json:"dispatch"`
+	Steering           Figures `json:"steering"`
 }
 
 // Figures of one kind of answer.
 type Figures struct {
-	// Answers given as fast as the connections ask, and what they cost the router's process.
-	Answers             int64   `json:"answers"`
-	CPUMicrosEach       float64 `json:"cpu_us_each"`
+	// Full: answers given as fast as the connections ask. AtRate: at a rate.
+	Full   Load `json:"full"`
+	AtRate Load `json:"at_rate"`
+	// AnswersPerCPUSecond is answers to a second of the router's CPU at full load, all it does included.
 	AnswersPerCPUSecond float64 `json:"answers_per_cpu_second"`
-	// Latency at Rate answers a second, milliseconds from when each was due.
-	Rate  int     `json:"rate"`
+	Rate                int     `json:"rate"`
+	// Latency at the rate, milliseconds from when each answer was due.
 	P50Ms float64 `json:"p50_ms"`
 	P99Ms float64 `json:"p99_ms"`
+	MaxMs float64 `json:"max_ms"`
+}
+
+// Load is one run of requests and what it cost, microseconds of CPU an answer.
+type Load struct {
+	Answers int64 `json:"answers"`
+	// RouterCPUMicrosEach is of the router's process, SlicesCPUMicrosEach how much of
+	// it slices take, by what they take while nobody asks.
+	RouterCPUMicrosEach float64 `json:"cpu_us_each"`
+	SlicesCPUMicrosEach float64 `json:"of_that_slices_us_each"`
+	// GeneratorCPUMicrosEach is of the thread that asks, BusCPUMicrosEach of the
+	// embedded bus and of who puts slices on it.
+	GeneratorCPUMicrosEach float64 `json:"generator_cpu_us_each"`
+	BusCPUMicrosEach       float64 `json:"bus_cpu_us_each"`
+	// StoredShare is decisions published, by answers.
+	StoredShare float64 `json:"stored_share"`
 }
 
 // Run measures.
 func Run(ctx context.Context, s Settings) (rep *Report, err error) {
-	if s.CDNs < 1 || s.Cells < 1 || s.Connections < 1 || s.Window < time.Second || s.Rate < 1 {
-		return nil, fmt.Errorf("CDNs %d, cells %d, connections %d, window %s, rate %d: all must be above 0, the window a second at least", s.CDNs, s.Cells, s.Connections, s.Window, s.Rate)
+	if s.CDNs < 1 || s.Cells < 1 || s.Connections < 1 || s.Window < time.Second || s.Rate < 1 || s.Sessions < s.Cells {
+		return nil, fmt.Errorf("CDNs %d, cells %d, connections %d, window %s, rate %d, sessions %d: all must be above 0, the window a second, sessions as many as cells at least", s.CDNs, s.Cells, s.Connections, s.Window, s.Rate, s.Sessions)
 	}
-	rep = &Report{Bench: "router", Began: time.Now().UTC().Truncate(time.Second), Machine: bench.ThisMachine(), CDNs: s.CDNs, Cells: s.Cells, Slices: s.Slices}
-	path := "/v1/dispatch?" + url.Values{"app": {s.App}, "stream": {s.Stream}, "viewer": {"bench"}}.Encode()
-	var dispatch, steering [][]byte
-	var sessions []string
-	for i := range s.Cells {
-		q := s.request(path, i)
-		dispatch = append(dispatch, q)
-		id, tok, err := s.open(ctx, path, i)
-		if err != nil {
-			return nil, err
-		}
-		sessions = append(sessions, id)
-		steering = append(steering, s.request("/v1/steering?s="+tok+"&_HLS_pathway=cdn1&_HLS_throughput=5000000", i))
+	m := measurement{Settings: s}
+	if m.addr, err = address(s.URL); err != nil {
+		return nil, err
 	}
-	stop := s.feed(ctx, sessions)
+	// The generator's thread must not wait for the bus's.
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + 1))
+	rep = &Report{Bench: "router", Began: time.Now().UTC().Truncate(time.Second), Machine: bench.ThisMachine(), CDNs: s.CDNs, Cells: s.Cells, Sessions: s.Sessions, Slices: s.Slices}
+	if err := m.openSessions(ctx); err != nil {
+		return nil, fmt.Errorf("open sessions: %w", err)
+	}
+	stop := m.feed(ctx)
 	defer func() { err = errors.Join(err, stop()) }()
-	if rep.Dispatch, err = s.measure(ctx, dispatch); err != nil {
+	if rep.SliceCPUMicrosEach, err = m.sliceCost(ctx); err != nil {
+		return nil, err
+	}
+	if rep.Dispatch, err = m.measure(ctx, m.dispatch(10)); err != nil {
 		return nil, fmt.Errorf("dispatch: %w", err)
 	}
-	if rep.Steering, err = s.measure(ctx, steering); err != nil {
+	if rep.Steering, err = m.measure(ctx, m.steering()); err != nil {
 		return nil, fmt.Errorf("steering: %w", err)
 	}
 	return rep, nil
 }
 
-// request is one from a viewer of a cell.
-func (s *Settings) request(path string, cell int) []byte {
-	u, _ := url.Parse(s.URL)
-	return fmt.Appendf(nil, "GET %s HTTP/1.1\r\nHost: %s\r\nX-Spillway-Region: region%d\r\nX-Spillway-ISP: isp%d\r\n\r\n", path, u.Host, cell/20, cell%20)
+// address of a URL on this machine.
+func address(base string) (netip.AddrPort, error) {
+	u, err := url.Parse(base)
+	if err != nil {
+		return netip.AddrPort{}, err
+	}
+	return netip.ParseAddrPort(u.Host)
 }
 
-// feed publishes slices of the sessions until stop is called.
-func (s *Settings) feed(ctx context.Context, sessions []string) (stop func() error) {
-	if s.Slices == 0 {
-		return func() error { return nil }
+type measurement struct {
+	Settings
+	addr      netip.AddrPort
+	sessions  []session
+	sliceCPUs float64 // seconds for each
+}
+
+// sliceCost measures what slices take while nobody asks.
+func (m *measurement) sliceCost(ctx context.Context) (us float64, err error) {
+	if m.Slices == 0 {
+		return 0, nil
 	}
-	const every = 100 * time.Millisecond
-	ctx, cancel := context.WithCancel(ctx)
-	done := make(chan error, 1)
-	go func() {
-		t := time.NewTicker(every)
-		defer t.Stop()
-		next := 0
-		for {
-			select {
-			case <-ctx.Done():
-				done <- nil
-				return
-			case now := <-t.C:
-				batch := make([]schemas.Slice, s.Slices/int(time.Second/every))
-				for i := range batch {
-					cell := next % len(sessions)
-					batch[i] = schemas.Slice{
-						TimeUnixMs: now.UnixMilli(), Kind: schemas.SliceDelta, SessionID: sessions[cell], App: s.App, Stream: s.Stream,
-						CDN: fmt.Sprint("cdn", 1+(next+next/len(sessions))%s.CDNs), Region: fmt.Sprint("region", cell/20), ISP: fmt.Sprint("isp", cell%20), PlayedMs: 9900, StalledMs: 100,
-						BitrateKbpsMsSum: 3000 * 9900, BitrateWeightMs: 9900, Requests: 50, RequestBytes: 3_000_000, Reports: 2,
-					}
-					next++
-				}
-				if err := s.Publish(ctx, batch); err != nil && ctx.Err() == nil {
-					done <- fmt.Errorf("publish slices: %w", err)
-					return
-				}
-			}
+	wait := func(d time.Duration) error {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(d):
+			return nil
 		}
-	}()
-	return func() error { cancel(); return <-done }
+	}
+	if err := wait(time.Second); err != nil {
+		return 0, err
+	}
+	before, err := procstat.CPUSeconds(m.PID)
+	if err != nil {
+		return 0, err
+	}
+	if err := wait(m.Window); err != nil {
+		return 0, err
+	}
+	after, err := procstat.CPUSeconds(m.PID)
+	m.sliceCPUs = (after - before) / (float64(m.Slices) * m.Window.Seconds())
+	return m.sliceCPUs * 1e6, err
 }
 
-// open opens a session from a cell.
-func (s *Settings) open(ctx context.Context, path string, cell int) (id, tok string, err error) {
-	q, err := http.NewRequestWithContext(ctx, http.MethodGet, s.URL+path, nil)
-	if err != nil {
-		return "", "", err
-	}
-	q.Header.Set("X-Spillway-Region", fmt.Sprint("region", cell/20))
-	q.Header.Set("X-Spillway-ISP", fmt.Sprint("isp", cell%20))
-	r, err := http.DefaultClient.Do(q)
-	if err != nil {
-		return "", "", err
-	}
-	defer r.Body.Close()
-	var d struct {
-		ID    string `json:"session_id"`
-		Token string `json:"token"`
-		Error string `json:"error"`
-	}
-	if err := json.NewDecoder(io.LimitReader(r.Body, 1<<20)).Decode(&d); err != nil || d.Token == "" {
-		return "", "", fmt.Errorf("open a session: %s: %s (%w)", r.Status, d.Error, err)
-	}
-	return d.ID, d.Token, nil
-}
-
-func (s *Settings) measure(ctx context.Context, requests [][]byte) (Figures, error) {
-	f := Figures{Rate: s.Rate}
-	if _, err := s.load(ctx, requests, 0, time.Second); err != nil { // warm
+func (m *measurement) measure(ctx context.Context, requests [][]byte) (Figures, error) {
+	f := Figures{Rate: m.Rate}
+	if _, _, err := m.load(ctx, requests, 0, time.Second); err != nil { // warm
 		return f, err
 	}
-	before, err := procstat.CPUSeconds(s.PID)
-	if err != nil {
+	var err error
+	if f.Full, _, err = m.load(ctx, requests, 0, m.Window); err != nil {
 		return f, err
 	}
-	waits, err := s.load(ctx, requests, 0, s.Window)
-	if err != nil {
+	f.AnswersPerCPUSecond = 1e6 / f.Full.RouterCPUMicrosEach
+	var waits []time.Duration
+	if f.AtRate, waits, err = m.load(ctx, requests, m.Rate, m.Window); err != nil {
 		return f, err
-	}
-	after, err := procstat.CPUSeconds(s.PID)
-	if err != nil {
-		return f, err
-	}
-	f.Answers = int64(len(waits))
-	f.CPUMicrosEach = (after - before) * 1e6 / float64(max(f.Answers, 1))
-	f.AnswersPerCPUSecond = 1e6 / f.CPUMicrosEach
-	if waits, err = s.load(ctx, requests, s.Rate, s.Window); err != nil {
-		return f, err
-	}
-	if len(waits) == 0 {
-		return f, errors.New("no answer at all")
 	}
 	slices.Sort(waits)
 	at := func(share float64) float64 {
 		return float64(waits[int(share*float64(len(waits)-1))]) / float64(time.Millisecond)
 	}
-	f.P50Ms, f.P99Ms = at(0.5), at(0.99)
+	f.P50Ms, f.P99Ms, f.MaxMs = at(0.5), at(0.99), at(1)
 	return f, nil
 }
 
-// load asks over all connections, at a rate in all or, at 0, as fast as answers
-// come, and gives how long each answer took from when it was due.
-func (s *Settings) load(ctx context.Context, requests [][]byte, rate int, window time.Duration) ([]time.Duration, error) {
-	u, err := url.Parse(s.URL)
+// load asks over all connections, at a rate in all or, at 0, as fast as answers come.
+func (m *measurement) load(ctx context.Context, requests [][]byte, rate int, window time.Duration) (Load, []time.Duration, error) {
+	g := generator{requests: requests, rate: rate, window: window}
+	before, err := m.spent(ctx)
 	if err != nil {
-		return nil, err
+		return Load{}, nil, err
 	}
-	var wg sync.WaitGroup
-	var mu sync.Mutex
-	var all []time.Duration
-	var failed error
-	var next atomic.Int64
 	begin := time.Now()
-	end := begin.Add(window)
-	for range s.Connections {
-		wg.Go(func() {
-			got, err := ask(ctx, u.Host, requests, &next, rate, begin, end)
-			mu.Lock()
-			defer mu.Unlock()
-			all, failed = append(all, got...), errors.Join(failed, err)
-		})
+	waits, asking, err := g.run(ctx, m.addr, m.Connections)
+	if err != nil {
+		return Load{}, nil, err
 	}
-	wg.Wait()
-	return all, failed
+	took := time.Since(begin).Seconds()
+	after, err := m.spent(ctx)
+	if err != nil {
+		return Load{}, nil, err
+	}
+	if len(waits) == 0 {
+		return Load{}, nil, errors.New("no answer at all")
+	}
+	n := float64(len(waits))
+	each := func(seconds float64) float64 { return seconds * 1e6 / n }
+	return Load{
+		Answers: int64(len(waits)), RouterCPUMicrosEach: each(after.router - before.router),
+		SlicesCPUMicrosEach: each(m.sliceCPUs * float64(m.Slices) * took), GeneratorCPUMicrosEach: each(asking.Seconds()),
+		BusCPUMicrosEach: each(max(after.here-before.here-asking.Seconds(), 0)), StoredShare: (after.stored - before.stored) / n,
+	}, waits, nil
 }
 
-func ask(ctx context.Context, host string, requests [][]byte, next *atomic.Int64, rate int, begin, end time.Time) ([]time.Duration, error) {
-	c, err := (&net.Dialer{}).DialContext(ctx, "tcp", host)
-	if err != nil {
-		return nil, err
-	}
-	defer c.Close()
-	_ = c.SetDeadline(end.Add(10 * time.Second))
-	r := bufio.NewReaderSize(c, 64<<10)
-	var out []time.Duration
-	for ctx.Err() == nil {
-		i := next.Add(1) - 1
-		due := time.Now()
-		if rate > 0 {
-			due = begin.Add(time.Duration(float64(i) / float64(rate) * float64(time.Second)))
-			time.Sleep(time.Until(due)) // an open loop: requests are sent by the clock, whatever the answers take
-		}
-		if due.After(end) {
-			return out, nil
-		}
-		if _, err := c.Write(requests[int(i)%len(requests)]); err != nil {
-			return out, err
-		}
-		if err := skip(r); err != nil {
-			return out, err
-		}
-		out = append(out, time.Since(due))
-	}
-	return out, ctx.Err()
-}
+// spent is CPU so far, seconds, of the router's process and of this one, and the decisions published.
+type spent struct{ router, here, stored float64 }
 
-// skip reads an answer, which must be 200.
-func skip(r *bufio.Reader) error {
-	line, err := r.ReadSlice('\n')
-	if err != nil {
-		return err
+func (m *measurement) spent(ctx context.Context) (s spent, err error) {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		return s, err
 	}
-	if !bytes.HasPrefix(line, []byte("HTTP/1.1 200")) {
-		return fmt.Errorf("answer %q", bytes.TrimSpace(line))
+	s.here = time.Duration(u.Utime.Nano() + u.Stime.Nano()).Seconds()
+	if s.router, err = procstat.CPUSeconds(m.PID); err != nil {
+		return s, err
 	}
-	size := -1
-	for {
-		if line, err = r.ReadSlice('\n'); err != nil {
-			return err
-		}
-		if len(bytes.TrimSpace(line)) == 0 {
-			break
-		}
-		if name, v, ok := bytes.Cut(line, []byte(":")); ok && bytes.EqualFold(name, []byte("content-length")) {
-			if size, err = strconv.Atoi(string(bytes.TrimSpace(v))); err != nil {
-				return err
-			}
-		}
-	}
-	if size < 0 {
-		return errors.New("an answer without Content-Length")
-	}
-	_, err = r.Discard(size)
-	return err
+	s.stored, err = m.Stored(ctx)
+	return s, err
 }

@@ -56,31 +56,33 @@ func (p probed) tells(failed bool, now time.Time) bool {
 
 // pace is the throughput of the last seconds to that of the last minute, with how many
 // reports of the last seconds know it.
-func (t *Table) pace(cdn string, now time.Time) (share, reports float64) {
+type pace struct{ share, reports float64 }
+
+func (t *Table) pace(cdn string, now time.Time) pace {
 	c := t.cells[place{cdn: cdn}]
 	if c == nil {
-		return 1, 0
+		return pace{1, 0}
 	}
 	late, usual := c.total(now, true), c.total(now, false)
 	if late.measured <= 0 || usual.throughput <= 0 {
-		return 1, 0
+		return pace{1, 0}
 	}
-	return ratio(late.throughput, late.measured) / ratio(usual.throughput, usual.measured), late.measured
+	return pace{ratio(late.throughput, late.measured) / ratio(usual.throughput, usual.measured), late.measured}
 }
 
 // slows says to what share of before players on a CDN load, where those on others
 // load as before; 1: they do as well, or too few tell.
-func (t *Table) slows(cdn string, cdns []string, now time.Time) float64 {
-	slow, n := t.pace(cdn, now)
-	if n < failReports || slow > slowShare {
+func slows(cdn int, all []pace) float64 {
+	me := all[cdn]
+	if me.reports < failReports || me.share > slowShare {
 		return 1
 	}
-	for _, other := range cdns {
-		if share, n := t.pace(other, now); other != cdn && n >= failReports && share < steadyShare {
+	for i, other := range all {
+		if i != cdn && other.reports >= failReports && other.share < steadyShare {
 			return 1
 		}
 	}
-	return slow
+	return me.share
 }
 
 // doubt begins or ends that about a CDN. me and others are what was lost of late;
@@ -96,10 +98,13 @@ func (t *Table) doubt(cdn string, me, reports, others float64, witness bool, now
 	}
 }
 
-// Doubted says whether a CDN is in doubt.
-func (t *Table) Doubted(cdn string, now time.Time) bool {
+// DoubtedUntil gives when a CDN is in doubt no more; zero: it is not known to have been.
+func (t *Table) DoubtedUntil(cdn string) time.Time {
 	since, is := t.doubts[cdn]
-	return is && now.Sub(since) < doubtFor
+	if !is {
+		return time.Time{}
+	}
+	return since.Add(doubtFor)
 }
 
 // Alone says whether a CDN loses what would be failing, and nothing is known of

@@ -44,12 +44,12 @@ func TestDoubt(t *testing.T) {
 			x.probes(h, now)
 		}
 		h.Judge(cdns, now)
-		if is, _, _ := h.Failing("a", now); h.Doubted("a", now) != x.doubted || is != x.fails || h.Doubted("b", now) || h.Alone("a") {
-			t.Errorf("%s: in doubt %v, failing %v", x.name, h.Doubted("a", now), is)
+		if is, _, _ := h.Failing("a", now); h.DoubtedUntil("a").After(now) != x.doubted || is != x.fails || h.DoubtedUntil("b").After(now) || h.Alone("a") {
+			t.Errorf("%s: in doubt %v, failing %v", x.name, h.DoubtedUntil("a").After(now), is)
 		}
 		// It ends, and comes again not before a minute.
 		for after, again := range map[time.Duration]bool{20 * time.Second: false, 70 * time.Second: false} {
-			if h.Judge(cdns, now.Add(after)); h.Doubted("a", now.Add(after)) != again {
+			if h.Judge(cdns, now.Add(after)); h.DoubtedUntil("a").After(now.Add(after)) != again {
 				t.Errorf("%s: in doubt %s after", x.name, after)
 			}
 		}

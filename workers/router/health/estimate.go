@@ -25,7 +25,7 @@ func (e *Estimate) measure(value, se *float64, x, n, prior, own float64) {
 
 // shrink replaces the estimate by that of a finer cell, with the one so far as
 // prior. list are the groups that s adds up.
-func (e *Estimate) shrink(s *sums, list []sums) {
+func (e *Estimate) shrink(s *sums, list []part) {
 	// A report is about one session's stall or none: the binomial bound.
 	share := func(x, n, units float64) float64 {
 		p := min(ratio(x, n), 1)
@@ -45,10 +45,10 @@ func (e *Estimate) shrink(s *sums, list []sums) {
 // spread is the standard error of a mean by how that of the groups differs: of a
 // ratio estimator with groups as clusters (Cochran 1977, section 6.4). With one
 // group nothing is known but that it may be off by as much as it is.
-func spread(list []sums, of func(*sums) (x, n float64)) float64 {
+func spread(list []part, of func(*sums) (x, n float64)) float64 {
 	var x, n, groups float64
 	for i := range list {
-		gx, gn := of(&list[i])
+		gx, gn := list[i].of(of)
 		x, n = x+gx, n+gn
 		if gn > 0 {
 			groups++
@@ -63,8 +63,13 @@ func spread(list []sums, of func(*sums) (x, n float64)) float64 {
 	}
 	sq := 0.0
 	for i := range list {
-		gx, gn := of(&list[i])
+		gx, gn := list[i].of(of)
 		sq += (gx - mean*gn) * (gx - mean*gn)
 	}
 	return math.Sqrt(sq*groups/(groups-1)) / n
+}
+
+func (p *part) of(two func(*sums) (x, n float64)) (x, n float64) {
+	x, n = two(p.sums)
+	return p.f * x, p.f * n
 }

@@ -75,8 +75,8 @@ func TestSlowerThanBefore(t *testing.T) {
 		}
 		now := run(4, run(60, start, 8000, 8000), x.a, x.b)
 		h.Judge([]string{"a", "b"}, now)
-		if is, _, _ := h.Failing("a", now); is || h.Doubted("a", now) != x.doubted || h.Doubted("b", now) {
-			t.Errorf("%s: in doubt %v, failing %v", x.name, h.Doubted("a", now), is)
+		if is, _, _ := h.Failing("a", now); is || h.DoubtedUntil("a").After(now) != x.doubted || h.DoubtedUntil("b").After(now) {
+			t.Errorf("%s: in doubt %v, failing %v", x.name, h.DoubtedUntil("a").After(now), is)
 		}
 	}
 }

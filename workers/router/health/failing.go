@@ -44,12 +44,13 @@ func (t *Table) recent(cdn string, now time.Time) (harm, reports float64) {
 func (t *Table) Judge(cdns []string, now time.Time) {
 	type seen struct{ harm, reports float64 }
 	all := make(map[string]seen, len(cdns))
-	for _, c := range cdns {
+	paces := make([]pace, len(cdns))
+	for i, c := range cdns {
 		h, n := t.recent(c, now)
-		all[c] = seen{h, n}
+		all[c], paces[i] = seen{h, n}, t.pace(c, now)
 	}
 	clear(t.alone)
-	for _, c := range cdns {
+	for i, c := range cdns {
 		var others, weight float64
 		for o, s := range all {
 			if o != c && t.down[o] == nil {
@@ -61,7 +62,7 @@ func (t *Table) Judge(cdns []string, now time.Time) {
 		me := all[c]
 		d := t.down[c]
 		harm := failHarm
-		probe, slow := t.probeFails(c, now), t.slows(c, cdns, now)
+		probe, slow := t.probeFails(c, now), slows(i, paces)
 		if probe || slow < collapsed && me.reports >= slowReports {
 			harm = probedHarm
 		}

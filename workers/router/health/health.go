@@ -11,7 +11,6 @@ package health
 
 import (
 	"math"
-	"slices"
 	"time"
 
 	"github.com/spillway-live/spillway/schemas"
@@ -60,26 +59,38 @@ type sums struct {
 }
 
 func (s *sums) scale(f float64) {
-	for _, x := range []*float64{&s.played, &s.stalled, &s.attempts, &s.fails, &s.starts, &s.startup, &s.requests, &s.errors, &s.bytes, &s.bitrateMs, &s.bitrateWeight, &s.throughput, &s.measured, &s.sessions} {
-		*x *= f
-	}
+	s.played *= f
+	s.stalled *= f
+	s.attempts *= f
+	s.fails *= f
+	s.starts *= f
+	s.startup *= f
+	s.requests *= f
+	s.errors *= f
+	s.bytes *= f
+	s.bitrateMs *= f
+	s.bitrateWeight *= f
+	s.throughput *= f
+	s.measured *= f
+	s.sessions *= f
 }
 
-func (s *sums) add(x *sums) {
-	s.played += x.played
-	s.stalled += x.stalled
-	s.attempts += x.attempts
-	s.fails += x.fails
-	s.starts += x.starts
-	s.startup += x.startup
-	s.requests += x.requests
-	s.errors += x.errors
-	s.bytes += x.bytes
-	s.bitrateMs += x.bitrateMs
-	s.bitrateWeight += x.bitrateWeight
-	s.throughput += x.throughput
-	s.measured += x.measured
-	s.sessions += x.sessions
+// add adds the share f of x.
+func (s *sums) add(x *sums, f float64) {
+	s.played += f * x.played
+	s.stalled += f * x.stalled
+	s.attempts += f * x.attempts
+	s.fails += f * x.fails
+	s.starts += f * x.starts
+	s.startup += f * x.startup
+	s.requests += f * x.requests
+	s.errors += f * x.errors
+	s.bytes += f * x.bytes
+	s.bitrateMs += f * x.bitrateMs
+	s.bitrateWeight += f * x.bitrateWeight
+	s.throughput += f * x.throughput
+	s.measured += f * x.measured
+	s.sessions += f * x.sessions
 }
 
 // lost is what is compared when groups are trimmed: the share of time stalled
@@ -109,9 +120,10 @@ type place struct{ cdn, region, isp string }
 
 // Table holds the cells. It is not safe for concurrent use.
 type Table struct {
-	cells map[place]*cell
-	swept time.Time
-	down  map[string]*failing
+	cells  map[place]*cell
+	coarse map[place]known // of [Table.EstimateIn]
+	swept  time.Time
+	down   map[string]*failing
 
 	probes map[string]probed    // our own, by CDN
 	doubts map[string]time.Time // CDNs in doubt, since when
@@ -120,7 +132,7 @@ type Table struct {
 
 // New gives an empty table.
 func New() *Table {
-	return &Table{cells: map[place]*cell{}, down: map[string]*failing{}, probes: map[string]probed{}, doubts: map[string]time.Time{}, alone: map[string]bool{}}
+	return &Table{cells: map[place]*cell{}, coarse: map[place]known{}, down: map[string]*failing{}, probes: map[string]probed{}, doubts: map[string]time.Time{}, alone: map[string]bool{}}
 }
 
 // Add folds a slice in. at is its stream time, or now where that is older than
@@ -183,8 +195,8 @@ func (c *cell) add(x *sums, group int, at time.Time) {
 		g.fast.scale(fade(age, fast))
 		g.at = at
 	}
-	g.slow.add(x)
-	g.fast.add(x)
+	g.slow.add(x, 1)
+	g.fast.add(x, 1)
 	if at.After(c.newest) {
 		c.newest = at
 	}
@@ -192,46 +204,51 @@ func (c *cell) add(x *sums, group int, at time.Time) {
 
 func fade(age, constant time.Duration) float64 { return math.Exp(-float64(age) / float64(constant)) }
 
+// part is what of a group counts at a moment: the share f of its sums.
+type part struct {
+	*sums
+	f, lost float64
+}
+
 // total sums the groups at a moment, without the worst and the best quarter.
 func (c *cell) total(now time.Time, quick bool) sums {
-	var have [Groups]sums
+	var have [Groups]part
 	return add(c.kept(&have, now, quick))
 }
 
-func add(list []sums) (all sums) {
+func add(list []part) (all sums) {
 	for i := range list {
-		all.add(&list[i])
+		all.add(list[i].sums, list[i].f)
 	}
 	return all
 }
 
 // kept gives the groups that count, as they are at a moment, in the memory of have.
-func (c *cell) kept(have *[Groups]sums, now time.Time, quick bool) []sums {
+func (c *cell) kept(have *[Groups]part, now time.Time, quick bool) []part {
 	n := 0
 	for i := range c.group {
 		g := &c.group[i]
-		s, constant := g.slow, slow
-		if quick {
-			s, constant = g.fast, fast
-		}
 		if g.at.IsZero() {
 			continue
 		}
-		s.scale(fade(max(now.Sub(g.at), 0), constant))
-		if s.played+s.stalled+s.attempts+s.requests+s.measured < 1e-3 {
+		s, constant := &g.slow, slow
+		if quick {
+			s, constant = &g.fast, fast
+		}
+		f := fade(max(now.Sub(g.at), 0), constant)
+		if f*(s.played+s.stalled+s.attempts+s.requests+s.measured) < 1e-3 {
 			continue
 		}
-		have[n] = s
+		// In order of what was lost, which fading does not change.
+		x, at := part{s, f, s.lost()}, n
+		for ; at > 0 && x.lost < have[at-1].lost; at-- {
+			have[at] = have[at-1]
+		}
+		have[at] = x
 		n++
 	}
 	list := have[:n]
 	if n >= minGroups {
-		slices.SortFunc(list, func(x, y sums) int {
-			if x.lost() < y.lost() {
-				return -1
-			}
-			return 1
-		})
 		cut := int(trim * float64(n))
 		list = list[cut : n-cut]
 	}
@@ -259,28 +276,51 @@ type Estimate struct {
 
 // Estimate draws the finest cell towards the coarser ones around it.
 func (t *Table) Estimate(cdn, region, isp string, now time.Time) Estimate {
-	e := Estimate{}
-	var have [Groups]sums
-	level := func(name string, p place) {
-		c := t.cells[p]
-		if c == nil {
-			return
+	return t.within(place{cdn, region, isp}, now, func(p place) Estimate { return t.Estimate(p.cdn, p.region, p.isp, now) })
+}
+
+// EstimateIn is [Table.Estimate], with the coarser cells' estimates as they were
+// when first asked for in the round: for all places of a region they are the same.
+func (t *Table) EstimateIn(round int64, cdn, region, isp string, now time.Time) Estimate {
+	return t.within(place{cdn, region, isp}, now, func(p place) Estimate {
+		have, ok := t.coarse[p]
+		if !ok || have.round != round {
+			have = known{round, t.EstimateIn(round, p.cdn, p.region, p.isp, now)}
+			if len(t.coarse) < maxCells {
+				t.coarse[p] = have
+			}
 		}
-		list := c.kept(&have, now, false)
-		s := add(list)
-		if s.sessions < 0.5 {
-			return
-		}
-		e.shrink(&s, list)
-		e.Samples, e.Cell, e.AgeSec = s.sessions, name, max(now.Sub(c.newest).Seconds(), 0)
+		return have.Estimate
+	})
+}
+
+// known is an estimate of a round.
+type known struct {
+	round int64
+	Estimate
+}
+
+// within draws the estimate of a place's own cell towards that of the place around it, which around gives.
+func (t *Table) within(p place, now time.Time, around func(place) Estimate) (e Estimate) {
+	level := "cdn"
+	switch {
+	case p.isp != "":
+		level, e = "isp", around(place{cdn: p.cdn, region: p.region})
+	case p.region != "":
+		level, e = "region", around(place{cdn: p.cdn})
 	}
-	level("cdn", place{cdn: cdn})
-	if region != "" {
-		level("region", place{cdn, region, ""})
+	c := t.cells[p]
+	if c == nil {
+		return e
 	}
-	if isp != "" {
-		level("isp", place{cdn, region, isp})
+	var have [Groups]part
+	list := c.kept(&have, now, false)
+	s := add(list)
+	if s.sessions < 0.5 {
+		return e
 	}
+	e.shrink(&s, list)
+	e.Samples, e.Cell, e.AgeSec = s.sessions, level, max(now.Sub(c.newest).Seconds(), 0)
 	return e
 }
 
@@ -290,6 +330,7 @@ func (t *Table) Sweep(now time.Time) {
 		return
 	}
 	t.swept = now
+	clear(t.coarse)
 	for p, c := range t.cells {
 		if now.Sub(c.newest) > 10*slow {
 			delete(t.cells, p)

@@ -1,7 +1,8 @@
 package load
 
 import (
-	"slices"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/spillway-live/spillway/schemas"
@@ -9,8 +10,11 @@ import (
 )
 
 const (
-	// factsEvery is how old estimates may be in an answer; counts of viewers are of the moment.
-	factsEvery = 250 * time.Millisecond
+	// Estimates are made anew in each round of factsEvery; for turnsIn of it those of
+	// the round before do where others are being made, so that who asks need not wait.
+	// So they are 250 ms old at most. Counts of viewers are of the moment.
+	factsEvery = 200 * time.Millisecond
+	turnsIn    = 50 * time.Millisecond
 	// horizon is how far ahead load is forecast: what was answered now is felt
 	// until about the next round of steering answers.
 	horizon = 10 * time.Second
@@ -33,59 +37,126 @@ const (
 // Place is where a viewer is.
 type Place struct{ Region, ISP string }
 
-// placeFacts are estimates for a place as they were at a moment.
-type placeFacts struct {
+// places are those that are asked from.
+type places struct {
+	mu sync.RWMutex
+	by map[Place]*place
+}
+
+// place is what is known of the CDNs from a place.
+type place struct {
+	estimates atomic.Pointer[estimates]
+	view      atomic.Pointer[view]
+}
+
+// estimates are facts of a place but for what is counted, as they were at a moment.
+type estimates struct {
 	at    time.Time
+	round int64
 	cdns  []schemas.CDN // whose facts they are, in this order
 	facts []policy.Facts
+}
+
+// view are the counts of a place's CDNs, in their order, and of its region there; nil: there are none.
+type view struct {
+	version uint64 // of counts
+	cdns    []schemas.CDN
+	on      []*cdnLoad
+	here    []*regionLoad
+}
+
+// get finds or makes a place. Beyond maxPlaces it is kept nowhere.
+func (p *places) get(key Place) *place {
+	p.mu.RLock()
+	at := p.by[key]
+	p.mu.RUnlock()
+	if at != nil {
+		return at
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if at = p.by[key]; at == nil {
+		at = &place{}
+		if len(p.by) < maxPlaces {
+			p.by[key] = at
+		}
+	}
+	return at
+}
+
+// sweep forgets places that nobody asks from any more.
+func (p *places) sweep(now time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for key, at := range p.by {
+		if e := at.estimates.Load(); e != nil && now.Sub(e.at) > time.Minute {
+			delete(p.by, key)
+		}
+	}
 }
 
 // Tick lets trends and health see the time pass.
 func (l *Table) Tick(now time.Time) {
 	cdns := l.CDNs()
 	names := make([]string, len(cdns))
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.sweep(now)
 	for i := range cdns {
 		names[i] = cdns[i].Name
-		if l.on[names[i]] == nil {
-			l.on[names[i]] = newCDNLoad()
-		}
 	}
-	for name, c := range l.on {
-		if c.viewers == 0 && !slices.Contains(names, name) {
-			delete(l.on, name) // gone from the registry
-			continue
-		}
-		c.trend.Add(float64(c.viewers), now)
-		for region, r := range c.byRegion {
-			if r.trend.Add(float64(r.viewers), now); r.viewers == 0 {
-				delete(c.byRegion, region)
-			}
-		}
+	l.sweep(now)
+	l.counts.keep(names)
+	for _, on := range l.counts.all() {
+		l.trend(on, now)
 	}
+	l.judge(names, now)
+	l.places.sweep(now)
+}
+
+func (l *Table) trend(on *cdnLoad, now time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	on.trend.Add(float64(on.viewers.Load()), now)
+	l.counts.mu.RLock()
+	defer l.counts.mu.RUnlock()
+	for _, here := range on.byRegion {
+		here.trend.Add(float64(here.viewers.Load()), now)
+	}
+}
+
+func (l *Table) judge(names []string, now time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	l.health.Judge(names, now)
 	l.health.Sweep(now)
-	for p, f := range l.places {
-		if now.Sub(f.at) > time.Minute {
-			delete(l.places, p)
+	j := &judgement{doubted: map[string]time.Time{}, alone: map[string]bool{}}
+	for _, name := range names {
+		if until := l.health.DoubtedUntil(name); until.After(now) {
+			j.doubted[name] = until
+		}
+		if l.health.Alone(name) {
+			j.alone[name] = true
 		}
 	}
+	l.judged.Store(j)
 }
 
 // Facts gives what is known of each CDN for a viewer at a place, in the CDNs' order. The slice is the caller's.
 func (l *Table) Facts(cdns []schemas.CDN, p Place, bitrateBps float64, now time.Time) []policy.Facts {
-	out := make([]policy.Facts, len(cdns))
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	copy(out, l.estimates(cdns, p, now).facts)
+	return l.AppendFacts(make([]policy.Facts, 0, len(cdns)), cdns, p, bitrateBps, now)
+}
+
+// AppendFacts appends what [Table.Facts] gives.
+func (l *Table) AppendFacts(out []policy.Facts, cdns []schemas.CDN, p Place, bitrateBps float64, now time.Time) []policy.Facts {
+	at := l.places.get(p)
+	e, v := l.estimates(at, cdns, p, now), l.view(at, cdns, p.Region)
+	alone := l.judged.Load().alone
+	before := len(out)
+	out = append(out, e.facts...)
 	for i := range cdns {
-		c, f := &cdns[i], &out[i]
-		if on := l.on[c.Name]; on != nil {
-			f.Viewers = on.viewers
-			if r := on.byRegion[p.Region]; r != nil {
-				f.RegionViewers = r.viewers
+		c, f := &cdns[i], &out[before+i]
+		if v.on[i] != nil {
+			f.Viewers = int(v.on[i].viewers.Load())
+			if v.here[i] != nil {
+				f.RegionViewers = int(v.here[i].viewers.Load())
 			}
 		}
 		each := f.BitrateBps
@@ -96,32 +167,62 @@ func (l *Table) Facts(cdns []schemas.CDN, p Place, bitrateBps float64, now time.
 		if over := policy.Overload(c, f, p.Region); over > 1 {
 			f.Shed = min(shedGain*(over-1)/over, 1)
 		}
-		if l.health.Alone(c.Name) {
+		if len(alone) > 0 && alone[c.Name] {
 			f.Trial = min(triers/float64(max(f.Viewers, 1)), maxTriers)
 		}
 	}
 	return out
 }
 
-// AskAgain gives when a session on a CDN should ask for steering again: after the
-// TTL, or sooner while the CDN is in doubt, so that its sessions can leave as soon
-// as it is known to fail.
-func (l *Table) AskAgain(cdn string, ttl time.Duration, now time.Time) time.Duration {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.health.Doubted(cdn, now) {
-		return min(ttl, doubtTTL)
+// view of a place, as CDNs and regions are now.
+func (l *Table) view(at *place, cdns []schemas.CDN, region string) *view {
+	version := l.counts.version.Load() // before what it is of: what changes meanwhile is looked up again next time
+	if v := at.view.Load(); v != nil && v.version == version && sameCDNs(v.cdns, cdns) {
+		return v
 	}
-	return ttl
+	v := &view{version, cdns, make([]*cdnLoad, len(cdns)), make([]*regionLoad, len(cdns))}
+	for i := range cdns {
+		v.on[i], v.here[i] = l.counts.of(cdns[i].Name, region)
+	}
+	at.view.Store(v)
+	return v
 }
 
-// estimates of a place, at most factsEvery old. l.mu is held.
-func (l *Table) estimates(cdns []schemas.CDN, p Place, now time.Time) *placeFacts {
-	have := l.places[p]
-	if have != nil && now.Sub(have.at) < factsEvery && now.Sub(have.at) >= 0 && sameCDNs(have.cdns, cdns) {
+// estimates of a place, of this round.
+func (l *Table) estimates(at *place, cdns []schemas.CDN, p Place, now time.Time) *estimates {
+	round := now.UnixNano() / int64(factsEvery)
+	fresh := func() (e *estimates, before bool) {
+		e = at.estimates.Load()
+		if e == nil || !sameCDNs(e.cdns, cdns) {
+			return nil, false
+		}
+		if e.round == round {
+			return e, false
+		}
+		return nil, e.round == round-1
+	}
+	have, before := fresh()
+	if have != nil {
 		return have
 	}
-	have = &placeFacts{at: now, cdns: cdns, facts: make([]policy.Facts, len(cdns))}
+	if before && time.Duration(now.UnixNano()%int64(factsEvery)) < turnsIn {
+		if !l.mu.TryLock() {
+			return at.estimates.Load()
+		}
+	} else {
+		l.mu.Lock()
+	}
+	defer l.mu.Unlock()
+	if have, _ = fresh(); have == nil {
+		have = l.estimate(cdns, p, round, now)
+		at.estimates.Store(have)
+	}
+	return have
+}
+
+// estimate makes those of a place. l.mu is held.
+func (l *Table) estimate(cdns []schemas.CDN, p Place, round int64, now time.Time) *estimates {
+	out := &estimates{at: now, round: round, cdns: cdns, facts: make([]policy.Facts, len(cdns))}
 	var used *schemas.Usage
 	if l.Usage != nil {
 		used = l.Usage()
@@ -129,25 +230,22 @@ func (l *Table) estimates(cdns []schemas.CDN, p Place, now time.Time) *placeFact
 	share := schemas.MonthShare(now)
 	for i := range cdns {
 		name := cdns[i].Name
-		e := l.health.Estimate(name, p.Region, p.ISP, now)
+		e := l.health.EstimateIn(round, name, p.Region, p.ISP, now)
 		f := policy.Facts{
 			Growth: 1, RegionGrowth: 1, StallRatio: e.StallRatio, StartFailRatio: e.StartFailRatio, ErrorRatio: e.ErrorRatio, FirstScreenMs: e.FirstScreenMs,
 			BitrateBps: e.BitrateBps, ThroughputBps: e.ThroughputBps, Samples: e.Samples, AgeSec: e.AgeSec,
 			MonthGB: used.GB(name, now), MonthShare: share,
 		}
-		if on := l.on[name]; on != nil {
+		if on, here := l.counts.of(name, p.Region); on != nil {
 			f.Growth, f.Soon = on.trend.Growth(horizon), on.trend.Growth(soon)
-			if r := on.byRegion[p.Region]; r != nil && len(cdns[i].RegionCapacity) > 0 {
-				f.RegionGrowth, f.RegionSoon = r.trend.Growth(horizon), r.trend.Growth(soon)
+			if here != nil && len(cdns[i].RegionCapacity) > 0 {
+				f.RegionGrowth, f.RegionSoon = here.trend.Growth(horizon), here.trend.Growth(soon)
 			}
 		}
 		f.Failing, _, f.Probe = l.health.Failing(name, now)
-		have.facts[i] = f
+		out.facts[i] = f
 	}
-	if len(l.places) < maxPlaces || l.places[p] != nil {
-		l.places[p] = have
-	}
-	return have
+	return out
 }
 
 // sameCDNs says whether two lists are one version of the registry.

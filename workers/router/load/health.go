@@ -18,13 +18,13 @@ func (l *Table) Health(cdn string, p Place, now time.Time) schemas.CDNHealth {
 		StallRatio: schemas.Measured{Value: e.StallRatio, SE: e.SE.StallRatio}, StartFailRatio: schemas.Measured{Value: e.StartFailRatio, SE: e.SE.StartFailRatio},
 		ErrorRatio: schemas.Measured{Value: e.ErrorRatio, SE: e.SE.ErrorRatio}, FirstScreenMs: schemas.Measured{Value: e.FirstScreenMs, SE: e.SE.FirstScreenMs},
 		BitrateBps: schemas.Measured{Value: e.BitrateBps, SE: e.SE.BitrateBps}, ThroughputBps: schemas.Measured{Value: e.ThroughputBps, SE: e.SE.ThroughputBps},
-		Samples: e.Samples, Cell: e.Cell, AgeSec: e.AgeSec, InputAgeMs: age, InDoubt: l.health.Doubted(cdn, now),
+		Samples: e.Samples, Cell: e.Cell, AgeSec: e.AgeSec, InputAgeMs: age, InDoubt: l.health.DoubtedUntil(cdn).After(now),
 	}
 	h.Failing, _, _ = l.health.Failing(cdn, now)
-	if on := l.on[cdn]; on != nil {
-		h.Viewers, h.Growth = on.viewers, on.trend.Growth(horizon)
-		if r := on.byRegion[p.Region]; r != nil {
-			h.RegionViewers = r.viewers
+	if on, here := l.counts.of(cdn, p.Region); on != nil {
+		h.Viewers, h.Growth = int(on.viewers.Load()), on.trend.Growth(horizon)
+		if here != nil {
+			h.RegionViewers = int(here.viewers.Load())
 		}
 	}
 	viewers := float64(h.Viewers)

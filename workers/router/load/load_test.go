@@ -23,19 +23,19 @@ func TestNamesThatPlayersMakeUp(t *testing.T) {
 		l.Served(&schemas.Slice{SessionID: "s1", CDN: "x" + strconv.Itoa(i), PlayedMs: 1000}, now)
 		l.Served(&schemas.Slice{SessionID: "other", CDN: "x" + strconv.Itoa(i), PlayedMs: 1000}, now)
 	}
-	if len(l.on) != 1 || len(l.sessions) != 1 || l.Where("s1").CDN != "a" {
-		t.Errorf("%d CDNs and %d sessions are held, the session is on %q", len(l.on), len(l.sessions), l.Where("s1").CDN)
+	if len(l.counts.all()) != 1 || l.known.Load() != 1 || l.Where("s1").CDN != "a" {
+		t.Errorf("%d CDNs and %d sessions are held, the session is on %q", len(l.counts.all()), l.known.Load(), l.Where("s1").CDN)
 	}
 	if e := l.health.Estimate("x1", "", "", now); e.Samples != 0 {
 		t.Errorf("estimates of a CDN that is none: %+v", e)
 	}
 	cdns = cdns[1:]
 	l.Tick(now)
-	if l.on["a"] == nil {
+	if on, _ := l.counts.of("a", ""); on == nil {
 		t.Error("the sessions on a CDN that has left the registry are not counted any more")
 	}
 	l.Tick(now.Add(2 * time.Minute)) // the session is forgotten
-	if l.on["a"] != nil {
+	if on, _ := l.counts.of("a", ""); on != nil {
 		t.Error("a CDN that has left the registry is held without sessions")
 	}
 }

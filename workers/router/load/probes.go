@@ -43,9 +43,11 @@ func (b *probeBudget) take(group uint8, now time.Time) bool {
 // returned, where no router began the session, or where session or group
 // reported too often.
 func (l *Table) Probed(p *Probe, now time.Time) bool {
+	h := l.of(p.ID)
+	defer h.mu.Unlock()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	s := l.sessions[p.ID]
+	s := h.by[p.ID]
 	if s == nil || s.stored.IsZero() || !s.probed.IsZero() && now.Sub(s.probed) < probesEvery || !l.probes.take(p.Group, now) {
 		return false
 	}
@@ -92,13 +94,13 @@ const measuredEvery = 5 * time.Second
 // bit/s, of the CDN that it says it is on: sooner than its reports come. It counts
 // for sessions that a router began, now and then.
 func (l *Table) Measured(id, cdn string, p Place, bps int64, now time.Time) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	s := l.sessions[id]
+	h := l.of(id)
+	defer h.mu.Unlock()
+	s := h.by[id]
 	if s == nil || s.stored.IsZero() || s.cdn != cdn || bps <= 0 || now.Sub(s.measured) < measuredEvery {
 		return
 	}
 	s.measured = now
 	x := schemas.Slice{CDN: l.registered(cdn), Region: p.Region, ISP: p.ISP, SessionID: id, ThroughputKbpsSum: bps / 1000, ThroughputReports: 1}
-	l.health.Add(&x, s.group, now)
+	l.add(&x, s.group, now)
 }
