@@ -337,6 +337,9 @@ func (x *Experiment) checkRamp() error {
 	return nil
 }
 
+// MaxChangeReasonLen is how long ChangeReason may be, bytes.
+const MaxChangeReasonLen = 1024
+
 func (x *Experiment) checkLife() error {
 	switch x.Status {
 	case ExperimentDraft, ExperimentRunning, ExperimentStopped:
@@ -350,8 +353,8 @@ func (x *Experiment) checkLife() error {
 	default:
 		return fieldError("status", "%q is not draft, running, stopped or decided", x.Status)
 	}
-	if len(x.ChangedBy) > 256 || len(x.ChangeReason) > 1024 {
-		return fieldError("changed_by, change_reason", "at most 256 and 1024 bytes are allowed")
+	if len(x.ChangedBy) > 256 || len(x.ChangeReason) > MaxChangeReasonLen {
+		return fieldError("changed_by, change_reason", "at most 256 and %d bytes are allowed", MaxChangeReasonLen)
 	}
 	if x.WebhookURL == "" {
 		return nil

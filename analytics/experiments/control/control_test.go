@@ -183,6 +183,20 @@ func TestRollOut(t *testing.T) {
 	if last := h[len(h)-1].Experiment; !strings.Contains(last.ChangeReason, "rolled out to live, other.star: agreed") {
 		t.Errorf("the history does not tell: %q", last.ChangeReason)
 	}
+	// One that fails half-way is told as far as it came, also by somebody who has gone.
+	got, err = c.RollOut(ctx, "delay", []string{"live", "no such key", "other.star"}, "again")
+	if err == nil || len(got) != 1 || got["live"] == nil {
+		t.Errorf("rolled out to %v, %v, want live and an error", got, err)
+	}
+	if h, err = c.History(ctx, "delay"); err != nil {
+		t.Fatal(err)
+	}
+	if last := h[len(h)-1].Experiment; !strings.Contains(last.ChangeReason, "rolled out to live (1 of 3, then it failed): again") {
+		t.Errorf("the history does not tell what was done before it failed: %q", last.ChangeReason)
+	}
+	if _, err := c.RollOut(ctx, "delay", []string{"live"}, strings.Repeat("x", 600)); !errors.Is(err, control.ErrRule) {
+		t.Errorf("a reason that fits into no entry: %v", err)
+	}
 }
 
 // An experiment starts only if routers can obey the policies that its arms name.

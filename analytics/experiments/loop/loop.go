@@ -17,6 +17,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 
@@ -243,10 +244,8 @@ func (l *loop) ramp(ctx context.Context, x *schemas.Experiment, r *report.Report
 	if next == 0 {
 		return "the ramp is complete"
 	}
-	for _, g := range r.Decision.Guardrails {
-		if g.Reason != "" {
-			return fmt.Sprintf("the ramp waits: %s of arm %s is not known: %s", g.Metric, g.Arm, g.Reason)
-		}
+	if why := waits(&r.Decision); why != "" {
+		return "the ramp waits: " + why
 	}
 	since, err := l.since(ctx, x)
 	if err != nil {
@@ -261,6 +260,19 @@ func (l *loop) ramp(ctx context.Context, x *schemas.Experiment, r *report.Report
 	}
 	l.Logger.Info("experiment covers more", "experiment", x.Name, "coverage", next)
 	return fmt.Sprintf("coverage raised to %g", next)
+}
+
+// waits says what in a report's decision speaks against more units; empty: nothing.
+func waits(d *report.Decision) string {
+	if d.Verdict == report.Stop {
+		return strings.Join(d.Why, "; ") // of the primary metric: a harmed guardrail has stopped the experiment
+	}
+	for _, g := range d.Guardrails {
+		if g.Reason != "" {
+			return fmt.Sprintf("%s of arm %s is not known: %s", g.Metric, g.Arm, g.Reason)
+		}
+	}
+	return ""
 }
 
 // since is when the present coverage began.
