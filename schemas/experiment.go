@@ -101,7 +101,7 @@ type ExperimentPlan struct {
 	// Mean and Variance of the primary metric over one unit, from earlier data (spillway experiment plan prints them).
 	Mean     float64 `json:"mean"`
 	Variance float64 `json:"variance"`
-	// UnitsPerDay is how many new units come a day, before targeting, layer and coverage.
+	// UnitsPerDay is how many new units that the experiment targets come a day, before layer and coverage.
 	UnitsPerDay float64 `json:"units_per_day"`
 	// Days is how long it shall run at most; at least one whole week is sensible.
 	Days float64 `json:"days"`

@@ -43,6 +43,12 @@ const (
 	TableEvents             = "events"
 )
 
+// How long rows are kept, days: the TTLs of the schema files, for those who must know what is missing.
+const (
+	SlicesKeptDays    = 90  // session_slices
+	ExposuresKeptDays = 400 // exposures; experiment_units and rollups by minute are kept as long
+)
+
 // Errors that Migrate wraps.
 var (
 	// ErrChanged says that a file applied earlier has other content now.

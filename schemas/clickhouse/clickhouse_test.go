@@ -3,6 +3,7 @@ package clickhouse
 import (
 	"errors"
 	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -22,6 +23,27 @@ func mustFiles(t *testing.T) []File {
 		t.Fatalf("%d schema files, want at least 8", len(all))
 	}
 	return all
+}
+
+// What code says of how long rows are kept is what the tables say.
+func TestKeptDaysAreThoseOfTheTables(t *testing.T) {
+	for table, days := range map[string]int{TableSlices: SlicesKeptDays, TableExposures: ExposuresKeptDays, "experiment_units": ExposuresKeptDays, TableRollupArmMinute: ExposuresKeptDays} {
+		found := 0
+		for _, f := range mustFiles(t) {
+			for _, s := range f.Statements("db") {
+				if !strings.Contains(s, "CREATE TABLE IF NOT EXISTS db."+table+"\n") {
+					continue
+				}
+				found++
+				if !regexp.MustCompile(fmt.Sprintf(`(?m)^TTL .* \+ INTERVAL %d DAY$`, days)).MatchString(s) {
+					t.Errorf("%s is not kept for %d days: %s", table, days, s[strings.LastIndex(s, "ENGINE"):])
+				}
+			}
+		}
+		if found != 1 {
+			t.Errorf("%s is made %d times", table, found)
+		}
+	}
 }
 
 func TestEveryStatementMayBeRepeated(t *testing.T) {

@@ -19,6 +19,7 @@ type queries struct {
 	x           *schemas.Experiment
 	db          string
 	from, until time.Time
+	now         time.Time
 	steps       steps
 	// rolled: experiment_units and the segments hold everything since the experiment began.
 	rolled bool

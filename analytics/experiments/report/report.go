@@ -25,10 +25,12 @@ type Options struct {
 	Alpha    float64 // error rate of the intervals; default 0.05
 	// Until ends the data, stream time; zero means now, or when the experiment stopped.
 	Until time.Time
-	// Exact takes the variance of the primary metric and of the guardrails over every unit.
+	// Exact takes the variance of the primary metric and of the guardrails over every unit, while its rows are kept.
 	Exact bool
 	// Brief leaves out what no decision needs: time lines, distributions, peak hours, segments.
 	Brief bool
+
+	now time.Time // zero: the present
 }
 
 // Report is the comparison of all arms with the first one, the control.
@@ -149,6 +151,7 @@ func Build(ctx context.Context, conn driver.Conn, x *schemas.Experiment, o Optio
 
 func (q *queries) build(ctx context.Context, o Options, fail func(string, error) error) (*Report, error) {
 	x := q.x
+	o.Exact = o.Exact && !slicesGone(q.from, q.now)
 	r := &Report{Experiment: *x, From: q.from, Until: q.until, Alpha: o.Alpha}
 	u, err := q.units(ctx)
 	if err != nil {
@@ -186,6 +189,7 @@ func (q *queries) build(ctx context.Context, o Options, fail func(string, error)
 		r.Findings, r.Compared = r.findings()
 	}
 	r.Health = r.health(&u)
+	r.Health.kept(x, q.rolled, q.from, q.now)
 	r.Decision = r.decide()
 	r.Queries = q.asked
 	return r, nil
@@ -241,14 +245,17 @@ func newQueries(conn driver.Conn, x *schemas.Experiment, o Options) (*queries, O
 	if !(o.Alpha > 0 && o.Alpha < 1) {
 		return nil, o, fmt.Errorf("alpha %v is not between 0 and 1", o.Alpha)
 	}
+	if o.now.IsZero() {
+		o.now = time.Now()
+	}
 	if o.Until.IsZero() {
-		o.Until = time.Now()
+		o.Until = o.now
 	}
 	if stopped := time.UnixMicro(x.StoppedUnixUs); x.StoppedUnixUs != 0 && stopped.Before(o.Until) {
 		// What plays on after it is no longer a comparison of all who came.
 		o.Until = stopped
 	}
-	q := &queries{conn: conn, x: x, db: o.Database, from: time.UnixMicro(x.StartedUnixUs).UTC(), until: o.Until.UTC()}
+	q := &queries{conn: conn, x: x, db: o.Database, from: time.UnixMicro(x.StartedUnixUs).UTC(), until: o.Until.UTC(), now: o.now}
 	q.steps = newSteps(q.from, q.until)
 	return q, o, nil
 }

@@ -25,6 +25,7 @@ func TestReport(t *testing.T) {
 	for name, part := range map[string]func(*testing.T, driver.Conn){
 		"finds planted effects": findsPlantedEffects, "buckets agree with units": bucketsAgreeWithUnits, "without data": withoutDataSaysSo,
 		"decides": decides, "blocks": blocks, "units kept agree with rows": unitsKeptAgree, "bad input": badInput, "corrections": corrections, "delivered twice": deliveredTwice,
+		"old": oldIsNotExact, "baseline": baselineOfTargets,
 	} {
 		t.Run(name, func(t *testing.T) { part(t, conn) })
 	}
