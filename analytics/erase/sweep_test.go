@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -22,6 +21,7 @@ import (
 	"github.com/spillway-live/spillway/testenv/bus/bustest"
 	chserver "github.com/spillway-live/spillway/testenv/clickhouse"
 	"github.com/spillway-live/spillway/testenv/clickhouse/tablestest"
+	"github.com/spillway-live/spillway/testenv/running"
 )
 
 const erased, other = "aaaa0001", "bbbb0001"
@@ -29,16 +29,7 @@ const erased, other = "aaaa0001", "bbbb0001"
 // background runs a part of the system until the test ends.
 func background(t *testing.T, run func(context.Context) error) (stop func()) {
 	t.Helper()
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- run(ctx) }()
-	stop = sync.OnceFunc(func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	})
-	t.Cleanup(stop)
+	stop = running.Start(t, run).Stop
 	return stop
 }
 
@@ -209,20 +200,7 @@ func holds(t *testing.T, js jetstream.JetStream, stream, text string) bool {
 	}
 }
 
-func counter(t *testing.T, reg *prometheus.Registry, table string) (sum float64) {
+func counter(t *testing.T, reg *prometheus.Registry, table string) float64 {
 	t.Helper()
-	families, err := reg.Gather()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, f := range families {
-		for _, m := range f.GetMetric() {
-			for _, l := range m.GetLabel() {
-				if f.GetName() == "spillway_eraser_deleted_rows_total" && l.GetValue() == table {
-					sum += m.GetCounter().GetValue()
-				}
-			}
-		}
-	}
-	return sum
+	return running.Sum(t, reg, "spillway_eraser_deleted_rows_total", "table", table)
 }

@@ -22,6 +22,7 @@ import (
 	"github.com/spillway-live/spillway/testenv/clickhouse"
 	"github.com/spillway-live/spillway/testenv/clickhouse/clickhousetest"
 	"github.com/spillway-live/spillway/testenv/relay"
+	"github.com/spillway-live/spillway/testenv/running"
 )
 
 func openClickHouse(t *testing.T, dsn string) driver.Conn {
@@ -67,7 +68,7 @@ func TestCluster(t *testing.T) {
 	line.Withhold(func(s relay.Said) bool { return s.Turns >= blockTurn })
 	loadDocs(t, b.JS, loader.ClickHouse{Addr: line.Addr(), User: string(clickhouse.Writer), Password: shards[0].Password(clickhouse.Writer)}, metrics)
 	within(t, time.Minute, "blocks fail while a shard is away", func() error {
-		if n := counted(t, metrics, "spillway_loader_failures_total"); n < 2 {
+		if n := running.Sum(t, metrics, "spillway_loader_failures_total"); n < 2 {
 			return fmt.Errorf("%v failures", n)
 		}
 		return nil
@@ -112,23 +113,6 @@ func TestCluster(t *testing.T) {
 		}
 	})
 	t.Run("erase", func(t *testing.T) { eraseOnShards(t, admin, cluster) })
-}
-
-// counted adds a counter up over its labels.
-func counted(t *testing.T, r *prometheus.Registry, name string) (sum float64) {
-	t.Helper()
-	families, err := r.Gather()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, f := range families {
-		if f.GetName() == name {
-			for _, m := range f.Metric {
-				sum += m.GetCounter().GetValue()
-			}
-		}
-	}
-	return sum
 }
 
 // singleCopy gives a single server with the rows that the loader has written to the cluster, and the same tables made of them.

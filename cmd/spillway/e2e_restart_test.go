@@ -75,7 +75,7 @@ func TestRestartKeepsEverything(t *testing.T) {
 	}
 
 	below := u.descendants()
-	if names := strings.Join(running(below), " "); !strings.Contains(names, "ffmpeg") || len(below) < 2 {
+	if names := strings.Join(stillRunning(below), " "); !strings.Contains(names, "ffmpeg") || len(below) < 2 {
 		t.Errorf("the system runs no ffmpeg and ClickHouse: %s", names)
 	}
 	cut = time.Now()
@@ -83,7 +83,7 @@ func TestRestartKeepsEverything(t *testing.T) {
 	before = kept(u, cut)
 	u.kill()
 	within(t, time.Minute, "no process outlives kill -9", func() error {
-		if left := running(below); len(left) > 0 {
+		if left := stillRunning(below); len(left) > 0 {
 			return fmt.Errorf("%s", left)
 		}
 		return nil

@@ -219,13 +219,13 @@ func (p *program) interrupt() {
 	if code := p.cmd.ProcessState.ExitCode(); code != 0 {
 		p.t.Errorf("spillway %s: exit code %d after Ctrl-C", p.name, code)
 	}
-	if left := running(below); len(left) > 0 {
+	if left := stillRunning(below); len(left) > 0 {
 		p.t.Errorf("spillway %s leaves processes behind: %v", p.name, left)
 	}
 }
 
-// running gives those of pids that run, zombies left out.
-func running(pids []int) []string {
+// stillRunning gives those of pids that run, zombies left out.
+func stillRunning(pids []int) []string {
 	var left []string
 	for _, pid := range pids {
 		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))

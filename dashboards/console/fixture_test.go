@@ -23,6 +23,7 @@ import (
 	"github.com/spillway-live/spillway/schemas/clickhouse"
 	chserver "github.com/spillway-live/spillway/testenv/clickhouse"
 	"github.com/spillway-live/spillway/testenv/clickhouse/clickhousetest"
+	"github.com/spillway-live/spillway/testenv/running"
 )
 
 // database starts a ClickHouse with the schema; it gives an administrator's connection.
@@ -56,15 +57,7 @@ func start(t *testing.T, s Settings) *Console {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- c.Run(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	})
+	running.Start(t, c.Run)
 	return c
 }
 

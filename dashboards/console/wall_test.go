@@ -20,6 +20,7 @@ import (
 	"github.com/spillway-live/spillway/testenv/browser"
 	"github.com/spillway-live/spillway/testenv/browser/browsertest"
 	"github.com/spillway-live/spillway/testenv/bus/bustest"
+	"github.com/spillway-live/spillway/testenv/running"
 )
 
 // crowd puts n live streams with a picture each on the bus, and says each second
@@ -87,15 +88,7 @@ func startAny(t testing.TB, s Settings) *Console {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- c.Run(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	})
+	running.Start(t, c.Run)
 	return c
 }
 

@@ -19,6 +19,7 @@ import (
 	"github.com/spillway-live/spillway/schemas/token"
 	"github.com/spillway-live/spillway/testenv/await"
 	"github.com/spillway-live/spillway/testenv/bus/bustest"
+	"github.com/spillway-live/spillway/testenv/running"
 )
 
 func (e *env) mustPublish(s source, path string) {
@@ -306,7 +307,7 @@ func TestSilentPublisherIsClosed(t *testing.T) {
 // go on elsewhere.
 func TestShutdownIsNoEnd(t *testing.T) {
 	t.Parallel()
-	e := &env{t: t, bus: bustest.Start(t), log: &lockedBuffer{}}
+	e := &env{t: t, bus: bustest.Start(t), log: running.NewLog(t)}
 	stop := e.serve(func(s *settings) {
 		s.DefaultCDN = func(netip.Addr, schemas.StreamKey) string { return "b" }
 	})

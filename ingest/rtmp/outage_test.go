@@ -10,6 +10,7 @@ import (
 	"github.com/spillway-live/spillway/schemas"
 	"github.com/spillway-live/spillway/testenv/bus"
 	"github.com/spillway-live/spillway/testenv/bus/bustest"
+	"github.com/spillway-live/spillway/testenv/running"
 )
 
 // The bus goes away in the middle of a publication and comes back with its data:
@@ -39,7 +40,7 @@ func TestBusRestart(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e := &env{t: t, bus: &bustest.Bus{Server: srv, Conn: nc, JS: js}, log: &lockedBuffer{}}
+	e := &env{t: t, bus: &bustest.Bus{Server: srv, Conn: nc, JS: js}, log: running.NewLog(t)}
 	e.serve(nil)
 	done := make(chan error, 1)
 	go func() {

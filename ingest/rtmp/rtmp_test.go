@@ -5,19 +5,16 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/prometheus/client_golang/prometheus"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/spillway-live/spillway/ingest/cut/cutcheck"
 	"github.com/spillway-live/spillway/ingest/publish"
@@ -27,6 +24,7 @@ import (
 	"github.com/spillway-live/spillway/testenv/await"
 	"github.com/spillway-live/spillway/testenv/bus"
 	"github.com/spillway-live/spillway/testenv/bus/bustest"
+	"github.com/spillway-live/spillway/testenv/running"
 )
 
 // env is a server on a real bus.
@@ -35,43 +33,14 @@ type env struct {
 	bus  *bustest.Bus
 	srv  *rtmp.Server
 	keys *token.Signer
-	log  *lockedBuffer
+	log  *running.Log
 	reg  *prometheus.Registry // of the last server
 }
 
 // counter sums a metric over its labels.
 func (e *env) counter(name string) float64 {
 	e.t.Helper()
-	all, err := e.reg.Gather()
-	if err != nil {
-		e.t.Fatal(err)
-	}
-	sum := 0.0
-	for _, f := range all {
-		if f.GetName() == name {
-			for _, m := range f.GetMetric() {
-				sum += m.GetCounter().GetValue()
-			}
-		}
-	}
-	return sum
-}
-
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
+	return running.Sum(e.t, e.reg, name)
 }
 
 // settings of a service and of its server.
@@ -82,7 +51,7 @@ type settings struct {
 
 func start(t *testing.T, bs schemas.BusSettings, change func(*settings)) *env {
 	t.Helper()
-	e := &env{t: t, bus: bustest.StartWith(t, bs, bus.Options{}), log: &lockedBuffer{}}
+	e := &env{t: t, bus: bustest.StartWith(t, bs, bus.Options{}), log: running.NewLog(t)}
 	e.serve(change)
 	return e
 }
@@ -98,7 +67,7 @@ func (e *env) serve(change func(*settings)) (stop func()) {
 	s := settings{Settings: publish.Settings{
 		JetStream: e.bus.JS, Auth: publish.Auth{Keys: e.keys, OpenLoopback: true}, TelemetryEvery: 500 * time.Millisecond,
 	}}
-	s.Logger, s.Registerer = slog.New(slog.NewTextHandler(e.log, nil)), e.reg
+	s.Logger, s.Registerer = e.log.Logger(), e.reg
 	s.rtmp = rtmp.Settings{Listen: "127.0.0.1:0", Logger: s.Logger, Registerer: s.Registerer}
 	if change != nil {
 		change(&s)
@@ -110,33 +79,8 @@ func (e *env) serve(change func(*settings)) (stop func()) {
 	if err != nil {
 		e.t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() {
-		var g errgroup.Group
-		g.Go(func() error { return s.rtmp.Publish.Run(ctx) })
-		g.Go(func() error { return srv.Run(ctx) })
-		done <- g.Wait()
-	}()
-	stop = sync.OnceFunc(func() {
-		cancel()
-		if err := <-done; err != nil {
-			e.t.Errorf("run: %v", err)
-		}
-	})
-	e.t.Cleanup(func() {
-		stop()
-		if e.t.Failed() {
-			e.t.Log(e.log.String())
-		}
-	})
-	select {
-	case <-srv.Ready():
-	case err := <-done:
-		e.t.Fatal(err)
-	}
 	e.srv = srv
-	return stop
+	return running.Start(e.t, s.rtmp.Publish.Run, srv.Run).Ready(srv.Ready()).Stop
 }
 
 func (e *env) url(path string) string { return "rtmp://" + e.srv.Addr().String() + "/" + path }

@@ -11,6 +11,7 @@ import (
 	"github.com/spillway-live/spillway/schemas"
 	"github.com/spillway-live/spillway/testenv/bus"
 	"github.com/spillway-live/spillway/testenv/bus/bustest"
+	"github.com/spillway-live/spillway/testenv/running"
 )
 
 // apply writes an application's settings; servers started later know them.
@@ -50,7 +51,7 @@ func (e *env) secondPublishers(outcome string) (n int) {
 
 func TestSecondPublisherIsRefused(t *testing.T) {
 	t.Parallel()
-	e := &env{t: t, bus: bustest.Start(t), log: &lockedBuffer{}}
+	e := &env{t: t, bus: bustest.Start(t), log: running.NewLog(t)}
 	e.apply("live", schemas.AppSettings{SecondPublisher: schemas.SecondRefused})
 	e.serve(nil)
 	ctx, stop := context.WithCancel(t.Context())
@@ -84,7 +85,7 @@ func TestIngestProcessDies(t *testing.T) {
 	for _, rule := range []schemas.SecondPublisher{schemas.SecondWins, schemas.SecondRefused} {
 		t.Run(string(rule), func(t *testing.T) {
 			t.Parallel()
-			e := &env{t: t, bus: bustest.Start(t), log: &lockedBuffer{}}
+			e := &env{t: t, bus: bustest.Start(t), log: running.NewLog(t)}
 			e.apply("live", schemas.AppSettings{SecondPublisher: rule})
 			nc, err := e.bus.Server.Connect("killed", nil)
 			if err != nil {
@@ -118,7 +119,7 @@ func TestIngestProcessDies(t *testing.T) {
 
 func TestHookDecides(t *testing.T) {
 	t.Parallel()
-	e := &env{t: t, bus: bustest.Start(t), log: &lockedBuffer{}}
+	e := &env{t: t, bus: bustest.Start(t), log: running.NewLog(t)}
 	hook := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		var q struct{ App, Stream, Protocol, Peer string }
 		if err := json.NewDecoder(r.Body).Decode(&q); err != nil || q.App != "live" || q.Protocol != "rtmp" || q.Peer != "127.0.0.1" {

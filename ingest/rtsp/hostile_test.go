@@ -58,9 +58,9 @@ func TestHostileCameras(t *testing.T) {
 	b := bustest.Start(t)
 	good := startCamera(t, camera.Settings{Clip: clip(t, camera.ClipSettings{})})
 	noisy := startCamera(t, camera.Settings{Clip: clip(t, camera.ClipSettings{}), Spoil: func(p []byte) { copy(p, []byte{0xff, 0xff}) }})
-	put(t, b.JS, schemas.BucketSources, door.KVKey(), schemas.Source{URL: good.URL()})
-	put(t, b.JS, schemas.BucketSources, "home.liar", schemas.Source{URL: liar(t)})
-	put(t, b.JS, schemas.BucketSources, "home.noisy", schemas.Source{URL: noisy.URL()})
+	bustest.Put(t, b.JS, schemas.BucketSources, door.KVKey(), schemas.Source{URL: good.URL()})
+	bustest.Put(t, b.JS, schemas.BucketSources, "home.liar", schemas.Source{URL: liar(t)})
+	bustest.Put(t, b.JS, schemas.BucketSources, "home.noisy", schemas.Source{URL: noisy.URL()})
 	p := pull(t, b)
 	await.True(t, "the good camera plays", func() bool { return state(t, b).Stats.Chunks > 5 })
 	for name, why := range map[string]string{"home.liar": "", "home.noisy": "malformed"} {

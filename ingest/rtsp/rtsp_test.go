@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"log/slog"
 	"os/exec"
 	"strings"
 	"sync"
@@ -13,8 +12,6 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/prometheus/client_golang/prometheus"
-	dto "github.com/prometheus/client_model/go"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/spillway-live/spillway/ingest/cut/cutcheck"
 	"github.com/spillway-live/spillway/ingest/publish"
@@ -25,6 +22,7 @@ import (
 	"github.com/spillway-live/spillway/testenv/bus/bustest"
 	"github.com/spillway-live/spillway/testenv/camera"
 	"github.com/spillway-live/spillway/testenv/need"
+	"github.com/spillway-live/spillway/testenv/running"
 )
 
 var door = schemas.StreamKey{App: "home", Stream: "door"}
@@ -58,32 +56,15 @@ func startCamera(t *testing.T, s camera.Settings) *camera.Camera {
 // puller is a running puller.
 type puller struct {
 	stop func()
-	log  *lockedBuffer
+	log  *running.Log
 	reg  *prometheus.Registry
-}
-
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
 }
 
 // pull runs a puller on a connection of its own.
 func pull(t *testing.T, b *bustest.Bus) *puller {
 	t.Helper()
-	p := &puller{log: &lockedBuffer{}, reg: prometheus.NewRegistry()}
-	logger := slog.New(slog.NewTextHandler(p.log, &slog.HandlerOptions{Level: slog.LevelInfo}))
+	p := &puller{log: running.NewLog(t), reg: prometheus.NewRegistry()}
+	logger := p.log.Logger()
 	nc, err := b.Server.Connect("puller", nil)
 	if err != nil {
 		t.Fatal(err)
@@ -100,26 +81,10 @@ func pull(t *testing.T, b *bustest.Bus) *puller {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() {
-		var g errgroup.Group
-		g.Go(func() error { return svc.Run(ctx) })
-		g.Go(func() error { return r.Run(ctx) })
-		done <- g.Wait()
-	}()
-	p.stop = sync.OnceFunc(func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Errorf("run: %v", err)
-		}
-		nc.Close()
-	})
+	roles := running.Start(t, svc.Run, r.Run)
+	p.stop = func() { roles.Stop(); nc.Close() }
 	t.Cleanup(func() {
 		p.stop()
-		if t.Failed() {
-			t.Log(p.log.String())
-		}
 		if strings.Contains(p.log.String(), password) {
 			t.Error("the camera's password is in the log")
 		}
@@ -127,42 +92,9 @@ func pull(t *testing.T, b *bustest.Bus) *puller {
 	return p
 }
 
-func (p *puller) counter(t *testing.T, name string) (v float64) {
+func (p *puller) counter(t *testing.T, name string) float64 {
 	t.Helper()
-	all, err := p.reg.Gather()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, f := range all {
-		if f.GetName() == name {
-			for _, m := range f.GetMetric() {
-				v += m.GetCounter().GetValue() + gauge(m)
-			}
-		}
-	}
-	return v
-}
-
-func gauge(m *dto.Metric) float64 {
-	if m.Gauge == nil {
-		return 0
-	}
-	return m.GetGauge().GetValue()
-}
-
-func put(t *testing.T, js jetstream.JetStream, bucket, key string, v any) {
-	t.Helper()
-	kv, err := js.KeyValue(t.Context(), bucket)
-	if err != nil {
-		t.Fatal(err)
-	}
-	b, err := json.Marshal(v)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := kv.Put(t.Context(), key, b); err != nil {
-		t.Fatal(err)
-	}
+	return running.Sum(t, p.reg, name)
 }
 
 func get[T any](t *testing.T, js jetstream.JetStream, bucket, key string) (v T) {
@@ -305,7 +237,7 @@ func TestPullsWhatCamerasSend(t *testing.T) {
 			if c.udp {
 				src.Transport = "udp"
 			}
-			put(t, b.JS, schemas.BucketSources, door.KVKey(), src)
+			bustest.Put(t, b.JS, schemas.BucketSources, door.KVKey(), src)
 			p := pull(t, b)
 			await.True(t, "three seconds are published", func() bool { return state(t, b).Stats.Chunks >= 15 })
 			p.stop()
@@ -367,8 +299,8 @@ func TestOnDemandCameraSleepsUntilWatched(t *testing.T) {
 	b := bustest.Start(t)
 	cam := startCamera(t, camera.Settings{Clip: clip(t, camera.ClipSettings{})})
 	always := startCamera(t, camera.Settings{Clip: clip(t, camera.ClipSettings{})})
-	put(t, b.JS, schemas.BucketSources, door.KVKey(), schemas.Source{URL: cam.URL(), OnDemand: true, GraceSec: 1})
-	put(t, b.JS, schemas.BucketSources, "home.hall", schemas.Source{URL: always.URL()})
+	bustest.Put(t, b.JS, schemas.BucketSources, door.KVKey(), schemas.Source{URL: cam.URL(), OnDemand: true, GraceSec: 1})
+	bustest.Put(t, b.JS, schemas.BucketSources, "home.hall", schemas.Source{URL: always.URL()})
 	pull(t, b)
 	await.True(t, "the camera that is always on is pulled", func() bool { return always.Playing() == 1 })
 	if cam.Describes() != 0 {
@@ -394,7 +326,7 @@ func TestOnePullerEachCameraAndAnotherTakesOver(t *testing.T) {
 	t.Parallel()
 	b := bustest.Start(t)
 	cam := startCamera(t, camera.Settings{Clip: clip(t, camera.ClipSettings{})})
-	put(t, b.JS, schemas.BucketSources, door.KVKey(), schemas.Source{URL: cam.URL()})
+	bustest.Put(t, b.JS, schemas.BucketSources, door.KVKey(), schemas.Source{URL: cam.URL()})
 	first := pull(t, b)
 	await.True(t, "the camera plays", func() bool { return pullState(t, b).Playing })
 	holder := pullState(t, b).Holder
@@ -412,7 +344,7 @@ func TestOnePullerEachCameraAndAnotherTakesOver(t *testing.T) {
 	// A lease whose holder says nothing any more runs out.
 	second.stop()
 	dead := schemas.PullState{App: door.App, Stream: door.Stream, Holder: "dead", UpdatedUnixUs: time.Now().Add(time.Hour).UnixMicro(), Playing: true}
-	put(t, b.JS, schemas.BucketPulls, door.KVKey(), dead)
+	bustest.Put(t, b.JS, schemas.BucketPulls, door.KVKey(), dead)
 	third := pull(t, b)
 	await.True(t, "a third takes over from a puller that died", func() bool { s := pullState(t, b); return s.Playing && s.Holder != "dead" })
 	if third.counter(t, "spillway_pull_takeovers_total") != 1 {
@@ -425,7 +357,7 @@ func TestLostPacketsAreBridgedToTheNextKeyFrame(t *testing.T) {
 	t.Parallel()
 	b := bustest.Start(t)
 	cam := startCamera(t, camera.Settings{Clip: clip(t, camera.ClipSettings{BFrames: 2}), LoseEvery: 150})
-	put(t, b.JS, schemas.BucketSources, door.KVKey(), schemas.Source{URL: cam.URL()})
+	bustest.Put(t, b.JS, schemas.BucketSources, door.KVKey(), schemas.Source{URL: cam.URL()})
 	p := pull(t, b)
 	await.True(t, "packets are lost and media comes all the same", func() bool {
 		return p.counter(t, "spillway_pull_frames_skipped_total") >= 20 && state(t, b).Stats.Chunks >= 20
@@ -445,7 +377,7 @@ func TestCameraThatFailsIsToldAndAskedAgain(t *testing.T) {
 	b := bustest.Start(t)
 	cam := startCamera(t, camera.Settings{Clip: clip(t, camera.ClipSettings{}), User: "admin", Password: "right"})
 	url := strings.Replace(cam.URL(), "right", password, 1)
-	put(t, b.JS, schemas.BucketSources, door.KVKey(), schemas.Source{URL: url})
+	bustest.Put(t, b.JS, schemas.BucketSources, door.KVKey(), schemas.Source{URL: url})
 	events, err := b.Conn.SubscribeSync("events.>")
 	if err != nil {
 		t.Fatal(err)
@@ -465,7 +397,7 @@ func TestCameraThatFailsIsToldAndAskedAgain(t *testing.T) {
 			break
 		}
 	}
-	put(t, b.JS, schemas.BucketSources, door.KVKey(), schemas.Source{URL: cam.URL()})
+	bustest.Put(t, b.JS, schemas.BucketSources, door.KVKey(), schemas.Source{URL: cam.URL()})
 	await.True(t, "the right password is used at once", func() bool { s := pullState(t, b); return s.Playing && s.Error == "" })
 	cam.Cut()
 	await.True(t, "a camera that broke off plays again", func() bool { return cam.Plays() >= 2 && cam.Playing() == 1 })

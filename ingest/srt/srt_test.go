@@ -4,16 +4,13 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"log/slog"
 	"net/url"
 	"os/exec"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/spillway-live/spillway/ingest/publish"
 	"github.com/spillway-live/spillway/ingest/publish/publishtest"
@@ -22,6 +19,7 @@ import (
 	"github.com/spillway-live/spillway/schemas/token"
 	"github.com/spillway-live/spillway/testenv/await"
 	"github.com/spillway-live/spillway/testenv/bus/bustest"
+	"github.com/spillway-live/spillway/testenv/running"
 )
 
 var demo = schemas.StreamKey{App: "live", Stream: "demo"}
@@ -33,34 +31,17 @@ type env struct {
 	srv  *srt.Server
 	keys *token.Signer
 	reg  *prometheus.Registry
-	log  *lockedBuffer
-}
-
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
+	log  *running.Log
 }
 
 func start(t *testing.T, change func(*srt.Settings, *publish.Settings)) *env {
 	t.Helper()
-	e := &env{t: t, bus: bustest.Start(t), reg: prometheus.NewRegistry(), log: &lockedBuffer{}}
+	e := &env{t: t, bus: bustest.Start(t), reg: prometheus.NewRegistry(), log: running.NewLog(t)}
 	var err error
 	if e.keys, err = token.NewSigner([]byte("0123456789abcdef0123456789abcdef")); err != nil {
 		t.Fatal(err)
 	}
-	logger := slog.New(slog.NewTextHandler(e.log, nil))
+	logger := e.log.Logger()
 	ps := publish.Settings{JetStream: e.bus.JS, Auth: publish.Auth{Keys: e.keys, OpenLoopback: true}, Logger: logger, Registerer: e.reg}
 	s := srt.Settings{Listen: "127.0.0.1:0", Logger: logger, Registerer: e.reg}
 	if change != nil {
@@ -72,45 +53,13 @@ func start(t *testing.T, change func(*srt.Settings, *publish.Settings)) *env {
 	if e.srv, err = srt.New(s); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() {
-		var g errgroup.Group
-		g.Go(func() error { return s.Publish.Run(ctx) })
-		g.Go(func() error { return e.srv.Run(ctx) })
-		done <- g.Wait()
-	}()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Errorf("run: %v", err)
-		}
-		if t.Failed() {
-			t.Log(e.log.String())
-		}
-	})
-	select {
-	case <-e.srv.Ready():
-	case err := <-done:
-		t.Fatal(err)
-	}
+	running.Start(t, s.Publish.Run, e.srv.Run).Ready(e.srv.Ready())
 	return e
 }
 
-func (e *env) counter(name string) (sum float64) {
+func (e *env) counter(name string) float64 {
 	e.t.Helper()
-	all, err := e.reg.Gather()
-	if err != nil {
-		e.t.Fatal(err)
-	}
-	for _, f := range all {
-		if f.GetName() == name {
-			for _, m := range f.GetMetric() {
-				sum += m.GetCounter().GetValue()
-			}
-		}
-	}
-	return sum
+	return running.Sum(e.t, e.reg, name)
 }
 
 func (e *env) url(streamID string, more ...string) string {

@@ -2,13 +2,10 @@ package whip_test
 
 import (
 	"bytes"
-	"context"
 	"io"
-	"log/slog"
 	"net/http"
 	"os/exec"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -26,6 +23,7 @@ import (
 	"github.com/spillway-live/spillway/schemas/token"
 	"github.com/spillway-live/spillway/testenv/await"
 	"github.com/spillway-live/spillway/testenv/bus/bustest"
+	"github.com/spillway-live/spillway/testenv/running"
 )
 
 var demo = schemas.StreamKey{App: "live", Stream: "demo"}
@@ -36,51 +34,24 @@ type env struct {
 	bus  *bustest.Bus
 	srv  *whip.Server
 	keys *token.Signer
-	log  *lockedBuffer
+	log  *running.Log
 	reg  *prometheus.Registry
 }
 
 // counter is a metric without labels.
 func (e *env) counter(name string) float64 {
 	e.t.Helper()
-	all, err := e.reg.Gather()
-	if err != nil {
-		e.t.Fatal(err)
-	}
-	for _, f := range all {
-		if f.GetName() == name {
-			return f.GetMetric()[0].GetCounter().GetValue()
-		}
-	}
-	e.t.Fatalf("no metric %s", name)
-	return 0
-}
-
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
+	return running.Sum(e.t, e.reg, name)
 }
 
 func start(t *testing.T, change func(*whip.Settings, *publish.Settings)) *env {
 	t.Helper()
-	e := &env{t: t, bus: bustest.Start(t), log: &lockedBuffer{}, reg: prometheus.NewRegistry()}
+	e := &env{t: t, bus: bustest.Start(t), log: running.NewLog(t), reg: prometheus.NewRegistry()}
 	var err error
 	if e.keys, err = token.NewSigner([]byte("0123456789abcdef0123456789abcdef")); err != nil {
 		t.Fatal(err)
 	}
-	logger, reg := slog.New(slog.NewTextHandler(e.log, nil)), e.reg
+	logger, reg := e.log.Logger(), e.reg
 	ps := publish.Settings{JetStream: e.bus.JS, Auth: publish.Auth{Keys: e.keys, OpenLoopback: true}, Logger: logger, Registerer: reg}
 	s := whip.Settings{Listen: "127.0.0.1:0", UDP: "127.0.0.1:0", Logger: logger, Registerer: reg}
 	if change != nil {
@@ -92,28 +63,7 @@ func start(t *testing.T, change func(*whip.Settings, *publish.Settings)) *env {
 	if e.srv, err = whip.New(s); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() {
-		var g errgroup.Group
-		g.Go(func() error { return s.Publish.Run(ctx) })
-		g.Go(func() error { return e.srv.Run(ctx) })
-		done <- g.Wait()
-	}()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Errorf("run: %v", err)
-		}
-		if t.Failed() {
-			t.Log(e.log.String())
-		}
-	})
-	select {
-	case <-e.srv.Ready():
-	case err := <-done:
-		t.Fatal(err)
-	}
+	running.Start(t, s.Publish.Run, e.srv.Run).Ready(e.srv.Ready())
 	return e
 }
 

@@ -1,7 +1,6 @@
 package edge_test
 
 import (
-	"context"
 	"fmt"
 	"net"
 	"net/http"
@@ -16,6 +15,7 @@ import (
 	"github.com/spillway-live/spillway/schemas/token"
 	"github.com/spillway-live/spillway/testenv/bus/bustest"
 	"github.com/spillway-live/spillway/testenv/edge"
+	"github.com/spillway-live/spillway/testenv/running"
 	"github.com/spillway-live/spillway/workers/origin"
 	"github.com/spillway-live/spillway/workers/workerstest/media"
 )
@@ -52,16 +52,8 @@ func watch(t *testing.T) *watched {
 		t.Fatal(err)
 	}
 	w.url = "http://" + l.Addr().String()
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
 	o := &origin.Origin{JetStream: w.bus.JS, Listener: l, Registerer: prometheus.NewRegistry()}
-	go func() { done <- o.Run(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	})
+	running.Start(t, o.Run)
 	w.pub = &media.Publisher{Clip: media.Load(t), Key: schemas.StreamKey{App: "live", Stream: "x"}, FirstMSN: firstMSN, Start: time.Now()}
 	if err := w.pub.Announce(t.Context(), w.bus.JS); err != nil {
 		t.Fatal(err)

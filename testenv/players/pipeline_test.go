@@ -28,6 +28,7 @@ import (
 	"github.com/spillway-live/spillway/testenv/edge"
 	"github.com/spillway-live/spillway/testenv/need"
 	"github.com/spillway-live/spillway/testenv/players"
+	"github.com/spillway-live/spillway/testenv/running"
 )
 
 // pipeline is a page's way to ClickHouse: a collector, a sessioniser and a
@@ -111,14 +112,11 @@ func withStatefulShaka(t *testing.T, next http.Handler) http.Handler {
 
 // run starts a part of the pipeline; it is stopped before those started earlier.
 func (p *pipeline) run(name string, f func(context.Context) error) {
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- f(ctx) }()
-	p.t.Cleanup(func() {
-		cancel()
-		if err := <-done; err != nil {
-			p.t.Errorf("%s: %v", name, err)
+	running.Start(p.t, func(ctx context.Context) error {
+		if err := f(ctx); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
 		}
+		return nil
 	})
 }
 

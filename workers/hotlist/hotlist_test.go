@@ -1,7 +1,6 @@
 package hotlist
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -14,6 +13,7 @@ import (
 	"github.com/spillway-live/spillway/schemas"
 	"github.com/spillway-live/spillway/testenv/await"
 	"github.com/spillway-live/spillway/testenv/bus/bustest"
+	"github.com/spillway-live/spillway/testenv/running"
 )
 
 var demo = schemas.StreamKey{App: "live", Stream: "demo"}
@@ -134,15 +134,7 @@ func TestListOnTheBus(t *testing.T) {
 	put(t, b.JS, schemas.BucketHot, other.KVKey(), schemas.HotState{App: other.App, Stream: other.Stream, Off: true, Reasons: []string{schemas.HotHidden}, SinceUs: now.UnixMicro(), Epoch: 3})
 	for range 2 {
 		l := &List{JetStream: b.JS}
-		ctx, cancel := context.WithCancel(context.Background())
-		done := make(chan error, 1)
-		go func() { done <- l.Run(ctx) }()
-		t.Cleanup(func() {
-			cancel()
-			if err := <-done; err != nil {
-				t.Error(err)
-			}
-		})
+		running.Start(t, l.Run)
 	}
 	events := func(kind schemas.EventKind, k schemas.StreamKey) int {
 		st, err := b.JS.Stream(t.Context(), schemas.StreamEvents)

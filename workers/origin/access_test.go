@@ -2,14 +2,11 @@ package origin
 
 import (
 	"bytes"
-	"encoding/json"
 	"net/http"
 	"net/netip"
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/spillway-live/spillway/schemas"
 	"github.com/spillway-live/spillway/testenv/await"
@@ -17,25 +14,10 @@ import (
 	"github.com/spillway-live/spillway/workers/workerstest/media"
 )
 
-func putJSON(t *testing.T, js jetstream.JetStream, bucket, key string, v any) {
-	t.Helper()
-	kv, err := js.KeyValue(t.Context(), bucket)
-	if err != nil {
-		t.Fatal(err)
-	}
-	b, err := json.Marshal(v)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := kv.Put(t.Context(), key, b); err != nil {
-		t.Fatal(err)
-	}
-}
-
 func TestPrivateStreamsAreForEdges(t *testing.T) {
 	t.Parallel()
 	b := bustest.Start(t)
-	putJSON(t, b.JS, schemas.BucketApps, key.App, schemas.AppSettings{Private: true})
+	bustest.Put(t, b.JS, schemas.BucketApps, key.App, schemas.AppSettings{Private: true})
 	pack(t, b.JS)
 	keyed := run(t, b.JS, func(o *Origin) { o.EdgeKey = "sesame" })
 	near := run(t, b.JS, func(o *Origin) { o.EdgeNetworks = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")} })
@@ -68,7 +50,7 @@ func TestPrivateStreamsAreForEdges(t *testing.T) {
 			}
 		}
 	}
-	putJSON(t, b.JS, schemas.BucketApps, key.KVKey(), schemas.AppSettings{})
+	bustest.Put(t, b.JS, schemas.BucketApps, key.KVKey(), schemas.AppSettings{})
 	await.True(t, "the stream is public once its own settings say so", func() bool {
 		a := get(t, alone.url+videoPath+"1-5.m4s")
 		return a.code == 200 && a.header.Get(schemas.HeaderPrivate) == ""
@@ -79,9 +61,9 @@ func TestShareEndsWhereverItIsServed(t *testing.T) {
 	t.Parallel()
 	const sharedVideo = "/pub/door/src/video/"
 	b := bustest.Start(t)
-	putJSON(t, b.JS, schemas.BucketApps, key.App, schemas.AppSettings{Private: true})
+	bustest.Put(t, b.JS, schemas.BucketApps, key.App, schemas.AppSettings{Private: true})
 	share := schemas.Share{App: key.App, Stream: key.Stream}
-	putJSON(t, b.JS, schemas.BucketShares, "pub.door", share)
+	bustest.Put(t, b.JS, schemas.BucketShares, "pub.door", share)
 	pack(t, b.JS)
 	edge := func(o *Origin) { o.EdgeKey = "sesame" }
 	origins := []*testOrigin{run(t, b.JS, edge), run(t, b.JS, edge)}
@@ -121,7 +103,7 @@ func TestShareEndsWhereverItIsServed(t *testing.T) {
 		await.True(t, "the playlist is waited for", func() bool { return gauge(o.m.held) >= before[i]+1 })
 	}
 	share.WithdrawnUnix = time.Now().Unix()
-	putJSON(t, b.JS, schemas.BucketShares, "pub.door", share)
+	bustest.Put(t, b.JS, schemas.BucketShares, "pub.door", share)
 	for range 2 * len(origins) {
 		w := <-held
 		if w.err != nil {
@@ -149,7 +131,7 @@ func TestShareEndsWhereverItIsServed(t *testing.T) {
 func TestShareExpires(t *testing.T) {
 	t.Parallel()
 	b := bustest.Start(t)
-	putJSON(t, b.JS, schemas.BucketShares, "pub.door", schemas.Share{App: key.App, Stream: key.Stream, UntilUnix: time.Now().Unix() + 2})
+	bustest.Put(t, b.JS, schemas.BucketShares, "pub.door", schemas.Share{App: key.App, Stream: key.Stream, UntilUnix: time.Now().Unix() + 2})
 	pack(t, b.JS)
 	o := run(t, b.JS)
 	p := publisher(t, media.Load(t), b.JS)

@@ -139,7 +139,7 @@ func rendition(t *testing.T, js jetstream.JetStream, clip *media.Clip, name stri
 
 func putRendition(t *testing.T, js jetstream.JetStream, p *media.Publisher, live bool) {
 	t.Helper()
-	putJSON(t, js, schemas.BucketRenditions, key.KVKey()+"."+p.Rendition, schemas.RenditionState{App: key.App, Stream: key.Stream, Rendition: p.Rendition,
+	bustest.Put(t, js, schemas.BucketRenditions, key.KVKey()+"."+p.Rendition, schemas.RenditionState{App: key.App, Stream: key.Stream, Rendition: p.Rendition,
 		Live: live, UpdatedUnixUs: time.Now().Add(time.Hour).UnixMicro(), Epoch: p.Open(), AverageBps: 300_000, PeakBps: 400_000})
 }
 
@@ -218,7 +218,7 @@ func TestPlaylistsKeepTheRulesOverReconnects(t *testing.T) {
 	clip := media.Load(t)
 	b := bustest.Start(t)
 	objects := shelfOf(t)
-	putJSON(t, b.JS, schemas.BucketApps, key.App, schemas.AppSettings{DVRSec: 120})
+	bustest.Put(t, b.JS, schemas.BucketApps, key.App, schemas.AppSettings{DVRSec: 120})
 	record(t, b.JS, objects)
 	o := run(t, b.JS, func(o *Origin) { o.Store, o.PlaylistLength = objects, 16*time.Second })
 	p := &media.Publisher{Clip: clip, Key: key, FirstMSN: 5, Start: media5}
@@ -265,7 +265,7 @@ func TestLadder(t *testing.T) {
 	clip := media.Load(t)
 	b := bustest.Start(t)
 	objects := shelfOf(t)
-	putJSON(t, b.JS, schemas.BucketApps, key.App, schemas.AppSettings{DVRSec: 120})
+	bustest.Put(t, b.JS, schemas.BucketApps, key.App, schemas.AppSettings{DVRSec: 120})
 	record(t, b.JS, objects)
 	o := run(t, b.JS, func(o *Origin) { o.Store = objects })
 	src := &media.Publisher{Clip: clip, Key: key, FirstMSN: 5, Start: media5, Clock: schemas.ClockCapture}

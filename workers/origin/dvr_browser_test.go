@@ -70,7 +70,7 @@ func TestBrowserSeeksBack(t *testing.T) {
 	page := browsertest.Start(t)
 	b := bustest.Start(t)
 	objects := shelfOf(t)
-	putJSON(t, b.JS, schemas.BucketApps, key.App, schemas.AppSettings{DVRSec: 600})
+	bustest.Put(t, b.JS, schemas.BucketApps, key.App, schemas.AppSettings{DVRSec: 600})
 	record(t, b.JS, objects)
 	o := run(t, b.JS, func(o *Origin) { o.Store = objects })
 	pack(t, b.JS)

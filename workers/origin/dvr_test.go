@@ -16,6 +16,7 @@ import (
 	"github.com/spillway-live/spillway/schemas"
 	"github.com/spillway-live/spillway/testenv/await"
 	"github.com/spillway-live/spillway/testenv/bus/bustest"
+	"github.com/spillway-live/spillway/testenv/running"
 	"github.com/spillway-live/spillway/workers/archive"
 	"github.com/spillway-live/spillway/workers/recorder"
 	"github.com/spillway-live/spillway/workers/store"
@@ -26,15 +27,7 @@ import (
 func record(t testing.TB, js jetstream.JetStream, o store.Objects) {
 	t.Helper()
 	r := &recorder.Recorder{JetStream: js, Store: o, PutTimeout: time.Second, Logger: slog.New(slog.NewTextHandler(testLog{t}, nil))}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- r.Run(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	})
+	running.Start(t, r.Run)
 }
 
 func shelfOf(t testing.TB) *store.Folder {
@@ -78,7 +71,7 @@ func TestSeekBack(t *testing.T) {
 	t.Parallel()
 	b := bustest.Start(t)
 	objects := shelfOf(t)
-	putJSON(t, b.JS, schemas.BucketApps, key.App, schemas.AppSettings{DVRSec: 120})
+	bustest.Put(t, b.JS, schemas.BucketApps, key.App, schemas.AppSettings{DVRSec: 120})
 	record(t, b.JS, objects)
 	withStore := func(o *Origin) { o.Store = objects }
 	o := run(t, b.JS, withStore)
@@ -165,7 +158,7 @@ func TestSeekBack(t *testing.T) {
 		t.Errorf("far ahead: %d", a.code)
 	}
 	// The window is as long as the settings say, and no longer.
-	putJSON(t, b.JS, schemas.BucketApps, key.App, schemas.AppSettings{DVRSec: 30})
+	bustest.Put(t, b.JS, schemas.BucketApps, key.App, schemas.AppSettings{DVRSec: 30})
 	await.True(t, "the shorter window", func() bool { return o.dvrWindow(key) == 30*time.Second })
 	push(t, p, b.JS, 2*seconds)
 	a := get(t, o.url+videoPath+"dvr.m3u8?_HLS_msn=45")
@@ -223,7 +216,7 @@ func TestStoreFails(t *testing.T) {
 	svc := storetest.Start(t)
 	objects := svc.Store("")
 	b := bustest.Start(t)
-	putJSON(t, b.JS, schemas.BucketApps, key.App, schemas.AppSettings{DVRSec: 600})
+	bustest.Put(t, b.JS, schemas.BucketApps, key.App, schemas.AppSettings{DVRSec: 600})
 	record(t, b.JS, objects)
 	o := run(t, b.JS, func(o *Origin) { o.Store = objects })
 	pack(t, b.JS)
@@ -303,7 +296,7 @@ func TestSlowStoreHoldsUpNothingElse(t *testing.T) {
 	t.Parallel()
 	b := bustest.Start(t)
 	objects := shelfOf(t)
-	putJSON(t, b.JS, schemas.BucketApps, key.App, schemas.AppSettings{DVRSec: 600})
+	bustest.Put(t, b.JS, schemas.BucketApps, key.App, schemas.AppSettings{DVRSec: 600})
 	record(t, b.JS, objects)
 	slow := &slowStore{Objects: objects, held: make(chan struct{}, 8), free: make(chan struct{})}
 	o := run(t, b.JS, func(o *Origin) { o.Store, o.StoreReads = slow, 1 })

@@ -14,6 +14,7 @@ import (
 	"github.com/spillway-live/spillway/testenv/browser/browsertest"
 	"github.com/spillway-live/spillway/testenv/bus/bustest"
 	"github.com/spillway-live/spillway/testenv/edge"
+	"github.com/spillway-live/spillway/testenv/running"
 	"github.com/spillway-live/spillway/workers/keys"
 	"github.com/spillway-live/spillway/workers/router"
 	"github.com/spillway-live/spillway/workers/workerstest/media"
@@ -53,43 +54,32 @@ func TestBrowserPlaysEncrypted(t *testing.T) {
 	page := browsertest.Start(t)
 	b := bustest.Start(t)
 	e := encrypted(t, 2)
-	putJSON(t, b.JS, schemas.BucketApps, key.App, schemas.AppSettings{Encryption: e})
+	bustest.Put(t, b.JS, schemas.BucketApps, key.App, schemas.AppSettings{Encryption: e})
 	o := run(t, b.JS, usePackagers)
 	pack(t, b.JS)
 	signer, err := token.NewSigner([]byte("0123456789abcdef"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	start := func(what string, run func(context.Context) error) {
-		ctx, cancel := context.WithCancel(context.Background())
-		done := make(chan error, 1)
-		go func() { done <- run(ctx) }()
-		t.Cleanup(func() {
-			cancel()
-			if err := <-done; err != nil {
-				t.Errorf("%s: %v", what, err)
-			}
-		})
-	}
 	r, err := router.New(router.Settings{JS: b.JS, Signer: signer, EdgeKey: "sesame", ViewerSalt: make([]byte, 16), Keys: &keys.Ring{}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	start("router", r.Run)
+	running.Start(t, r.Run)
 	ed, err := edge.New(edge.Settings{Name: "a", Origins: []string{o.url}, Routers: []string{r.URL()}, EdgeKey: "sesame", Signer: signer})
 	if err != nil {
 		t.Fatal(err)
 	}
-	start("edge", ed.Run)
-	putJSON(t, b.JS, schemas.BucketCDNs, "a", ed.Record())
+	running.Start(t, ed.Run)
+	bustest.Put(t, b.JS, schemas.BucketCDNs, "a", ed.Record())
 
 	p := &media.Publisher{Clip: media.Load(t), Key: key, FirstMSN: 5, Start: time.Now().Add(-20 * time.Second), Encryption: e}
 	if err := p.Announce(t.Context(), b.JS); err != nil {
 		t.Fatal(err)
 	}
-	putJSON(t, b.JS, schemas.BucketStreams, key.KVKey(), p.State(time.Now()))
+	bustest.Put(t, b.JS, schemas.BucketStreams, key.KVKey(), p.State(time.Now()))
 	push(t, p, b.JS, 20*seconds)
-	start("publisher", func(ctx context.Context) error {
+	running.Start(t, func(ctx context.Context) error {
 		tick := time.NewTicker(200 * time.Millisecond)
 		defer tick.Stop()
 		for {

@@ -215,7 +215,7 @@ func TestSeekBackEncrypted(t *testing.T) {
 	b := bustest.Start(t)
 	objects := shelfOf(t)
 	e := encrypted(t, 4)
-	putJSON(t, b.JS, schemas.BucketApps, key.App, schemas.AppSettings{DVRSec: 120, Encryption: e})
+	bustest.Put(t, b.JS, schemas.BucketApps, key.App, schemas.AppSettings{DVRSec: 120, Encryption: e})
 	record(t, b.JS, objects)
 	o := run(t, b.JS, func(o *Origin) { o.Store = objects })
 	clip := media.Load(t)

@@ -19,6 +19,7 @@ import (
 	"github.com/spillway-live/spillway/schemas"
 	"github.com/spillway-live/spillway/testenv/await"
 	"github.com/spillway-live/spillway/testenv/bus/bustest"
+	"github.com/spillway-live/spillway/testenv/running"
 	"github.com/spillway-live/spillway/workers/packager"
 	"github.com/spillway-live/spillway/workers/workerstest/media"
 )
@@ -41,15 +42,7 @@ func run(t testing.TB, js jetstream.JetStream, change ...func(*Origin)) *testOri
 	for _, c := range change {
 		c(o)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- o.Run(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	})
+	running.Start(t, o.Run)
 	return &testOrigin{o, "http://" + l.Addr().String()}
 }
 

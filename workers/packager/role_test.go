@@ -1,7 +1,6 @@
 package packager_test
 
 import (
-	"context"
 	"fmt"
 	"sync"
 	"testing"
@@ -13,21 +12,14 @@ import (
 	"github.com/spillway-live/spillway/schemas/demand"
 	"github.com/spillway-live/spillway/testenv/await"
 	"github.com/spillway-live/spillway/testenv/bus/bustest"
+	"github.com/spillway-live/spillway/testenv/running"
 	"github.com/spillway-live/spillway/workers/packager"
 	"github.com/spillway-live/spillway/workers/workerstest/media"
 )
 
 func run(t *testing.T, p *packager.Packager) {
 	t.Helper()
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- p.Run(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	})
+	running.Start(t, p.Run)
 }
 
 // parts counts what packagers send, by stream.

@@ -23,21 +23,14 @@ import (
 	"github.com/spillway-live/spillway/testenv/bus/bustest"
 	"github.com/spillway-live/spillway/testenv/edge"
 	"github.com/spillway-live/spillway/testenv/publisher"
+	"github.com/spillway-live/spillway/testenv/running"
 	"github.com/spillway-live/spillway/workers/origin"
 	"github.com/spillway-live/spillway/workers/probe"
 )
 
 func background(t *testing.T, f func(ctx context.Context) error) {
 	t.Helper()
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- f(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Errorf("run: %v", err)
-		}
-	})
+	running.Start(t, f)
 }
 
 var demo = schemas.StreamKey{App: "live", Stream: "demo"}

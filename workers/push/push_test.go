@@ -6,12 +6,12 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
 	"github.com/spillway-live/spillway/ingest/publish/publishtest"
 	"github.com/spillway-live/spillway/schemas"
 	"github.com/spillway-live/spillway/schemas/registry"
@@ -19,6 +19,7 @@ import (
 	"github.com/spillway-live/spillway/testenv/bus"
 	"github.com/spillway-live/spillway/testenv/bus/bustest"
 	"github.com/spillway-live/spillway/testenv/publisher"
+	"github.com/spillway-live/spillway/testenv/running"
 	"github.com/spillway-live/spillway/workers/push"
 )
 
@@ -27,34 +28,8 @@ var source = schemas.StreamKey{App: "live", Stream: "demo"}
 // background runs f until the test ends.
 func background(t *testing.T, f func(ctx context.Context) error) (stop func()) {
 	t.Helper()
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- f(ctx) }()
-	stop = sync.OnceFunc(func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Errorf("run: %v", err)
-		}
-	})
-	t.Cleanup(stop)
+	stop = running.Start(t, f).Stop
 	return stop
-}
-
-type lockedText struct {
-	mu sync.Mutex
-	b  strings.Builder
-}
-
-func (l *lockedText) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedText) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
 }
 
 // Streams are pushed to targets that take them (our own ingest, also over TLS and
@@ -101,10 +76,10 @@ func TestOneTargetNeverTouchesAnother(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	var said lockedText
+	said := running.NewLog(t)
 	pusher := func(js jetstream.JetStream) func(context.Context) error {
 		return (&push.Pusher{JetStream: js, RetryFirst: 50 * time.Millisecond, RetryMost: 200 * time.Millisecond, ConnectTimeout: time.Second,
-			TLS: trust, LeaseTTL: 1500 * time.Millisecond, Logger: slog.New(slog.NewTextHandler(&said, &slog.HandlerOptions{Level: slog.LevelDebug}))}).Run
+			TLS: trust, LeaseTTL: 1500 * time.Millisecond, Logger: slog.New(slog.NewTextHandler(said, &slog.HandlerOptions{Level: slog.LevelDebug}))}).Run
 	}
 	victim, err := b.Server.Connect("victim", nil)
 	if err != nil {

@@ -21,6 +21,7 @@ import (
 	"github.com/spillway-live/spillway/schemas"
 	"github.com/spillway-live/spillway/testenv/await"
 	"github.com/spillway-live/spillway/testenv/bus/bustest"
+	"github.com/spillway-live/spillway/testenv/running"
 	"github.com/spillway-live/spillway/workers/archive"
 	"github.com/spillway-live/spillway/workers/packager"
 	"github.com/spillway-live/spillway/workers/recorder"
@@ -46,16 +47,7 @@ func (l testLog) Write(b []byte) (int, error) {
 func run(t testing.TB, js jetstream.JetStream, o store.Objects) (stop func()) {
 	t.Helper()
 	r := &recorder.Recorder{JetStream: js, Store: o, PutTimeout: time.Second, Registerer: prometheus.NewRegistry(), Logger: slog.New(slog.NewTextHandler(testLog{t}, nil))}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- r.Run(ctx) }()
-	stop = sync.OnceFunc(func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	})
-	t.Cleanup(stop)
+	stop = running.Start(t, r.Run).Stop
 	return stop
 }
 

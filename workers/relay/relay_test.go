@@ -17,6 +17,7 @@ import (
 	"github.com/spillway-live/spillway/testenv/await"
 	"github.com/spillway-live/spillway/testenv/regions"
 	line "github.com/spillway-live/spillway/testenv/relay"
+	"github.com/spillway-live/spillway/testenv/running"
 	"github.com/spillway-live/spillway/workers/origin"
 	"github.com/spillway-live/spillway/workers/relay"
 	"github.com/spillway-live/spillway/workers/workerstest/media"
@@ -80,15 +81,7 @@ func runOrigin(t *testing.T, js jetstream.JetStream) (url string) {
 		t.Fatal(err)
 	}
 	o := &origin.Origin{JetStream: js, Listener: l, HoldLimit: 20 * time.Second, Logger: logger()}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- o.Run(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	})
+	running.Start(t, o.Run)
 	return "http://" + l.Addr().String()
 }
 

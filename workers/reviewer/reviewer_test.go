@@ -23,6 +23,7 @@ import (
 	"github.com/spillway-live/spillway/testenv/await"
 	"github.com/spillway-live/spillway/testenv/bus/bustest"
 	"github.com/spillway-live/spillway/testenv/need"
+	"github.com/spillway-live/spillway/testenv/running"
 	"github.com/spillway-live/spillway/workers"
 	"github.com/spillway-live/spillway/workers/archive"
 	"github.com/spillway-live/spillway/workers/store"
@@ -118,15 +119,7 @@ func TestOperators(t *testing.T) {
 	}}); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- (&Reviewer{JetStream: b.JS, Store: objects}).Run(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	})
+	running.Start(t, (&Reviewer{JetStream: b.JS, Store: objects}).Run)
 	operator(t, need.Program(t, "python3"), "../../docs/review/review.py", b.Server.ReviewURL())
 	operator(t, need.Program(t, "go"), "run", "../../docs/review/go", b.Server.ReviewURL())
 

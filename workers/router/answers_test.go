@@ -36,7 +36,7 @@ type steeringList struct {
 }
 
 // steer asks a steering address.
-func (r running) steer(t testing.TB, address, query string) steeringList {
+func (r instance) steer(t testing.TB, address, query string) steeringList {
 	t.Helper()
 	a := r.get(t, address+query)
 	var s steeringList
@@ -234,7 +234,7 @@ func TestPlayersThatDoNotSteer(t *testing.T) {
 	}
 }
 
-func (r running) post(t testing.TB, address string, body any) answer {
+func (r instance) post(t testing.TB, address string, body any) answer {
 	t.Helper()
 	b, ok := body.(string)
 	if !ok {

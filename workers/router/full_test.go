@@ -24,7 +24,7 @@ func TestAllFull(t *testing.T) {
 	}
 	put(t, b.JS, schemas.BucketRenditions, key.KVKey()+".360p", low(key))
 	one, two := start(t, b.JS), start(t, b.JS)
-	routers := []running{one, two}
+	routers := []instance{one, two}
 	var sessions []schemas.Dispatch
 	for i := range 15 {
 		r := routers[i%2]
@@ -40,7 +40,7 @@ func TestAllFull(t *testing.T) {
 		t.Errorf("all is full, and the playlist has what is above the cap:\n%s", m.body)
 	}
 	// Nobody is sent where there is no room. Tickets keep the order, at any router.
-	ask := func(r running, ticket string) (schemas.Wait, *schemas.Dispatch) {
+	ask := func(r instance, ticket string) (schemas.Wait, *schemas.Dispatch) {
 		t.Helper()
 		a := r.get(t, "/v1/dispatch?app=live&stream=demo&ticket="+ticket)
 		if a.status == 200 {
@@ -119,7 +119,7 @@ func TestAllFull(t *testing.T) {
 	await.True(t, "nobody waits", func() bool { _, in := ask(one, ""); return in != nil })
 }
 
-func total(r running) int {
+func total(r instance) int {
 	n := 0
 	for _, v := range r.Viewers() {
 		n += v

@@ -1,7 +1,6 @@
 package router_test
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -18,6 +17,7 @@ import (
 	"github.com/spillway-live/spillway/schemas/token"
 	"github.com/spillway-live/spillway/testenv/await"
 	"github.com/spillway-live/spillway/testenv/bus/bustest"
+	"github.com/spillway-live/spillway/testenv/running"
 	"github.com/spillway-live/spillway/workers/router"
 )
 
@@ -78,12 +78,12 @@ func world(t testing.TB) *bustest.Bus {
 	return b
 }
 
-type running struct {
+type instance struct {
 	*router.Router
 	stop func()
 }
 
-func start(t testing.TB, js jetstream.JetStream, edit ...func(*router.Settings)) running {
+func start(t testing.TB, js jetstream.JetStream, edit ...func(*router.Settings)) instance {
 	t.Helper()
 	s := router.Settings{
 		JS: js, Signer: newSigner(t), EdgeKey: edgeKey, ViewerSalt: []byte("salt of 16 bytes"),
@@ -97,27 +97,7 @@ func start(t testing.TB, js jetstream.JetStream, edit ...func(*router.Settings))
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- r.Run(ctx) }()
-	stopped := false
-	stop := func() {
-		if stopped {
-			return
-		}
-		stopped = true
-		cancel()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	}
-	t.Cleanup(stop)
-	select {
-	case <-r.Ready():
-	case <-time.After(20 * time.Second):
-		t.Fatal("router is not ready after 20 s")
-	}
-	return running{r, stop}
+	return instance{r, running.Start(t, r.Run).Ready(r.Ready()).Stop}
 }
 
 type answer struct {
@@ -126,7 +106,7 @@ type answer struct {
 	header http.Header
 }
 
-func (r running) get(t testing.TB, path string, header ...string) answer {
+func (r instance) get(t testing.TB, path string, header ...string) answer {
 	t.Helper()
 	url := path
 	if strings.HasPrefix(path, "/") {
@@ -151,7 +131,7 @@ func (r running) get(t testing.TB, path string, header ...string) answer {
 	return answer{res.StatusCode, string(b), res.Header}
 }
 
-func (r running) dispatch(t testing.TB, query string, header ...string) schemas.Dispatch {
+func (r instance) dispatch(t testing.TB, query string, header ...string) schemas.Dispatch {
 	t.Helper()
 	a := r.get(t, "/v1/dispatch?app=live&stream=demo"+query, header...)
 	var d schemas.Dispatch

@@ -13,6 +13,7 @@ import (
 
 	"github.com/spillway-live/spillway/schemas"
 	"github.com/spillway-live/spillway/testenv/bus/bustest"
+	"github.com/spillway-live/spillway/testenv/running"
 	"github.com/spillway-live/spillway/workers"
 	"github.com/spillway-live/spillway/workers/workerstest"
 	"github.com/spillway-live/spillway/workers/workerstest/media"
@@ -118,14 +119,8 @@ func TestTwoWorkersMakeOnePicture(t *testing.T) {
 	t.Parallel()
 	b := bustest.Start(t)
 	for range 2 {
-		ctx, cancel := context.WithCancel(context.Background())
-		done := make(chan error, 1)
-		go func() { done <- Run(ctx, b.JS, Settings{Registerer: prometheus.NewRegistry()}) }()
-		t.Cleanup(func() {
-			cancel()
-			if err := <-done; err != nil {
-				t.Error(err)
-			}
+		running.Start(t, func(ctx context.Context) error {
+			return Run(ctx, b.JS, Settings{Registerer: prometheus.NewRegistry()})
 		})
 	}
 	// Aligned with the interval, so that the number of pictures is certain.

@@ -1,7 +1,6 @@
 package transcode
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -16,6 +15,7 @@ import (
 	"github.com/spillway-live/spillway/testenv/await"
 	"github.com/spillway-live/spillway/testenv/browser/browsertest"
 	"github.com/spillway-live/spillway/testenv/bus/bustest"
+	"github.com/spillway-live/spillway/testenv/running"
 	"github.com/spillway-live/spillway/workers/origin"
 	"github.com/spillway-live/spillway/workers/workerstest/media"
 )
@@ -39,10 +39,7 @@ func TestPlayerChangesLevels(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- (&origin.Origin{JetStream: b.JS, Listener: l}).Run(ctx) }()
-	t.Cleanup(func() { cancel(); <-done })
+	running.Start(t, (&origin.Origin{JetStream: b.JS, Listener: l}).Run)
 	pushing(t, b.JS, &media.Publisher{Clip: media.Load(t), Key: key, Start: time.Now()})
 	start(t, &Worker{JetStream: b.JS, LeaseTTL: 400 * time.Millisecond})
 

@@ -21,6 +21,7 @@ import (
 
 	"github.com/spillway-live/spillway/schemas"
 	"github.com/spillway-live/spillway/schemas/demand"
+	"github.com/spillway-live/spillway/testenv/running"
 	"github.com/spillway-live/spillway/workers/cmaf"
 	"github.com/spillway-live/spillway/workers/workerstest/media"
 )
@@ -118,22 +119,7 @@ func start(t testing.TB, w *Worker) (stop func()) {
 		w.Logger = slog.New(slog.NewTextHandler(os.Stderr, nil))
 	}
 	w.Registerer = prometheus.NewRegistry()
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- w.Run(ctx) }()
-	stopped := false
-	stop = func() {
-		if stopped {
-			return
-		}
-		stopped = true
-		cancel()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	}
-	t.Cleanup(stop)
-	return stop
+	return running.Start(t, w.Run).Stop
 }
 
 // made is one chunk on the bus.

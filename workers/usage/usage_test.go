@@ -1,7 +1,6 @@
 package usage
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
@@ -16,6 +15,7 @@ import (
 	"github.com/spillway-live/spillway/schemas/token"
 	"github.com/spillway-live/spillway/testenv/await"
 	"github.com/spillway-live/spillway/testenv/bus/bustest"
+	"github.com/spillway-live/spillway/testenv/running"
 )
 
 type rig struct {
@@ -54,16 +54,7 @@ func newRig(t *testing.T) *rig {
 
 // run starts a counter; kill ends it as it stands.
 func (r *rig) run() (kill func()) {
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- (&Counter{JetStream: r.b.JS, Signer: r.signer}).Run(ctx) }()
-	return func() {
-		r.t.Helper()
-		cancel()
-		if err := <-done; err != nil {
-			r.t.Error(err)
-		}
-	}
+	return running.Start(r.t, (&Counter{JetStream: r.b.JS, Signer: r.signer}).Run).Stop
 }
 
 func (r *rig) send(partition int, s ...schemas.Slice) uint64 {

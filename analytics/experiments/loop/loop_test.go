@@ -1,7 +1,6 @@
 package loop_test
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -23,6 +22,7 @@ import (
 	"github.com/spillway-live/spillway/testenv/bus/bustest"
 	"github.com/spillway-live/spillway/testenv/clickhouse"
 	"github.com/spillway-live/spillway/testenv/clickhouse/tablestest"
+	"github.com/spillway-live/spillway/testenv/running"
 )
 
 // plant writes one session a viewer; the second arm stalls harm times as much as the first.
@@ -129,16 +129,7 @@ func analyst(t *testing.T, s *clickhouse.Server) driver.Conn {
 // runs starts a loop, which ends with the test at the latest.
 func runs(t *testing.T, s loop.Settings) (stop func()) {
 	t.Helper()
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- s.Run(ctx) }()
-	stop = sync.OnceFunc(func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	})
-	t.Cleanup(stop)
+	stop = running.Start(t, s.Run).Stop
 	return stop
 }
 

@@ -19,6 +19,7 @@ import (
 	"github.com/spillway-live/spillway/schemas"
 	wait "github.com/spillway-live/spillway/testenv/await"
 	"github.com/spillway-live/spillway/testenv/bus/bustest"
+	"github.com/spillway-live/spillway/testenv/running"
 )
 
 // feed publishes the telemetry of sessions that play, stall once for a known
@@ -197,7 +198,7 @@ func TestSlicesAddUp(t *testing.T) {
 	if err != nil || m.Header.Get(schemas.HeaderReason) == "" || string(m.Data) != "not arrow" {
 		t.Errorf("dead letter %+v: %v", m, err)
 	}
-	if got := counter(t, p.reg, "spillway_sessioniser_rows_total"); got < float64(f.rows) {
+	if got := running.Sum(t, p.reg, "spillway_sessioniser_rows_total"); got < float64(f.rows) {
 		t.Errorf("%v rows counted, want at least %d", got, f.rows)
 	}
 	p.stop()
@@ -272,23 +273,6 @@ func TestZombieIsFenced(t *testing.T) {
 			t.Error(err)
 		}
 	}
-}
-
-// counter sums a metric over its labels.
-func counter(t *testing.T, reg *prometheus.Registry, name string) (sum float64) {
-	t.Helper()
-	all, err := reg.Gather()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, m := range all {
-		if m.GetName() == name {
-			for _, x := range m.GetMetric() {
-				sum += x.GetCounter().GetValue()
-			}
-		}
-	}
-	return sum
 }
 
 // Once its sessions are over, an idle partition keeps nothing of them: neither its snapshot nor its last slices message.

@@ -22,6 +22,7 @@ import (
 	"github.com/spillway-live/spillway/testenv/await"
 	"github.com/spillway-live/spillway/testenv/bus"
 	"github.com/spillway-live/spillway/testenv/bus/bustest"
+	"github.com/spillway-live/spillway/testenv/running"
 )
 
 func row(sid string, seq int64) schemas.Telemetry {
@@ -40,16 +41,7 @@ func start(t testing.TB, s Settings) (k *Sink, stop func()) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- k.Run(ctx) }()
-	stop = sync.OnceFunc(func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	})
-	t.Cleanup(stop)
+	stop = running.Start(t, k.Run).Stop
 	return k, stop
 }
 

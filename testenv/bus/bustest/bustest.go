@@ -3,6 +3,7 @@ package bustest
 
 import (
 	"context"
+	"encoding/json"
 	"testing"
 	"time"
 
@@ -49,4 +50,20 @@ func StartWith(t testing.TB, s schemas.BusSettings, o bus.Options) *Bus {
 		t.Fatal(err)
 	}
 	return &Bus{Server: srv, Conn: nc, JS: js}
+}
+
+// Put stores v as JSON under a key of a bucket.
+func Put(t testing.TB, js jetstream.JetStream, bucket, key string, v any) {
+	t.Helper()
+	kv, err := js.KeyValue(t.Context(), bucket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := json.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := kv.Put(t.Context(), key, b); err != nil {
+		t.Fatal(err)
+	}
 }
