@@ -10,15 +10,21 @@ import (
 	"github.com/spillway-live/spillway/schemas"
 	"github.com/spillway-live/spillway/workers"
 	"github.com/spillway-live/spillway/workers/store"
+	"github.com/spillway-live/spillway/workers/store/storetest"
 )
 
 // Pictures of streams that want it are kept, twice delivered ones once, and go
-// when their time is over; those of others are not kept.
+// when their time is over; those of others are not kept. In a folder as in an S3 service.
 func TestPicturesAreKept(t *testing.T) {
-	o, err := store.NewFolder(t.TempDir())
+	folder, err := store.NewFolder(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Run("folder", func(t *testing.T) { keepsPictures(t, folder) })
+	t.Run("S3", func(t *testing.T) { keepsPictures(t, storetest.Start(t).Store("tenant/")) })
+}
+
+func keepsPictures(t *testing.T, o store.Objects) {
 	now := time.Date(2026, 5, 6, 12, 34, 0, 0, time.UTC)
 	keep := func(k schemas.StreamKey) time.Duration {
 		if k == key {

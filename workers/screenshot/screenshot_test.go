@@ -4,14 +4,20 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"image/jpeg"
+	"maps"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/spillway-live/spillway/schemas"
+	"github.com/spillway-live/spillway/schemas/registry"
+	"github.com/spillway-live/spillway/testenv/await"
 	"github.com/spillway-live/spillway/testenv/bus/bustest"
 	"github.com/spillway-live/spillway/testenv/running"
 	"github.com/spillway-live/spillway/workers"
@@ -115,42 +121,103 @@ func TestIntervalOfStreamTime(t *testing.T) {
 	}
 }
 
+// Two workers make one picture of each interval; interval and size are those of
+// the stream's settings, or its application's. A stream of damaged key frames
+// beside it is told of, and costs the others nothing.
 func TestTwoWorkersMakeOnePicture(t *testing.T) {
 	t.Parallel()
 	b := bustest.Start(t)
+	settings, err := registry.Open(t.Context(), b.JS, schemas.BucketApps, schemas.ParseAppSettings)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for k, p := range map[string]schemas.PictureSettings{"live": {IntervalMs: 5000, Width: 200}, "live.small": {IntervalMs: 10_000, Width: 96}, "live.off": {Off: true}} {
+		if _, err := settings.Put(t.Context(), k, &schemas.AppSettings{Pictures: &p}); err != nil {
+			t.Fatal(err)
+		}
+	}
 	for range 2 {
 		running.Start(t, func(ctx context.Context) error {
 			return Run(ctx, b.JS, Settings{Registerer: prometheus.NewRegistry()})
 		})
 	}
-	// Aligned with the interval, so that the number of pictures is certain.
-	p := &media.Publisher{Clip: media.Load(t), Key: key, Start: time.Now().Truncate(5 * time.Second)}
-	if err := p.Announce(t.Context(), b.JS); err != nil {
-		t.Fatal(err)
-	}
-	for range 100 { // 20 s
-		if err := p.Push(t.Context(), b.JS); err != nil {
+	// Aligned with the intervals, so that the number of pictures is certain.
+	clip := media.Load(t)
+	for _, name := range []string{"one", "small", "off"} {
+		p := &media.Publisher{Clip: clip, Key: schemas.StreamKey{App: "live", Stream: name}, Start: time.Now().Truncate(10 * time.Second)}
+		if err := p.Announce(t.Context(), b.JS); err != nil {
 			t.Fatal(err)
 		}
+		for range 100 { // 20 s
+			if err := p.Push(t.Context(), b.JS); err != nil {
+				t.Fatal(err)
+			}
+		}
 	}
-	count := func() uint64 {
-		s, err := b.JS.Stream(t.Context(), schemas.StreamPictures)
+	pushDamaged(t, b, schemas.StreamKey{App: "live", Stream: "damaged"})
+	pictures, err := b.JS.Stream(t.Context(), schemas.StreamPictures)
+	if err != nil {
+		t.Fatal(err)
+	}
+	counts := func() map[string]uint64 {
+		i, err := pictures.Info(t.Context(), jetstream.WithSubjectFilter("pictures.>"))
 		if err != nil {
 			t.Fatal(err)
 		}
-		return s.CachedInfo().State.Msgs
+		return i.State.Subjects
 	}
-	for end := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+	want := map[string]uint64{"pictures.live.one": 4, "pictures.live.small": 2}
+	await.Text(t, "all chunks are looked at", func() string {
 		c, err := b.JS.Consumer(t.Context(), schemas.StreamMedia, Role)
-		if err == nil && c.CachedInfo().NumPending == 0 && c.CachedInfo().NumAckPending == 0 && count() >= 4 {
-			break
+		if err != nil {
+			return err.Error()
 		}
-		if time.Now().After(end) {
-			t.Fatalf("%d pictures after 20 s", count())
+		if i := c.CachedInfo(); i.NumPending > 0 || i.NumAckPending > 0 || i.Delivered.Consumer == 0 {
+			return fmt.Sprintf("%d chunks to look at, %d at work", i.NumPending, i.NumAckPending)
+		}
+		return ""
+	})
+	if got := counts(); !maps.Equal(got, want) {
+		t.Errorf("pictures of 20 s: %v, want %v", got, want)
+	}
+	for subject, width := range map[string]int{"pictures.live.one": 200, "pictures.live.small": 96} {
+		m, err := pictures.GetLastMsgForSubject(t.Context(), subject)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if img, err := jpeg.DecodeConfig(bytes.NewReader(m.Data)); err != nil || img.Width != width {
+			t.Errorf("%s: %d pixels wide, want %d (%v)", subject, img.Width, width, err)
 		}
 	}
-	if n := count(); n != 4 {
-		t.Errorf("%d pictures of 20 s", n)
+	events, err := b.JS.Stream(t.Context(), schemas.StreamEvents)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m, err := events.GetLastMsgForSubject(t.Context(), "events.picture_failed.live.damaged"); err != nil || !strings.Contains(string(m.Data), "reason") {
+		t.Errorf("nobody was told of the damaged key frame: %v", err)
+	}
+}
+
+// pushDamaged publishes one chunk whose key frame is noise.
+func pushDamaged(t *testing.T, b *bustest.Bus, k schemas.StreamKey) {
+	t.Helper()
+	p := &media.Publisher{Clip: media.Load(t), Key: k}
+	if err := p.Announce(t.Context(), b.JS); err != nil {
+		t.Fatal(err)
+	}
+	c, payload := p.Chunk()
+	f := c.Fragments[0]
+	data := bytes.Clone(payload[f.Offset : f.Offset+f.Size])
+	for i := 16 + bytes.Index(data, []byte("mdat")); i < len(data); i++ {
+		data[i] = byte(i * 7)
+	}
+	c.Fragments = c.Fragments[:1]
+	m, err := media.Message(c, data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.JS.PublishMsg(t.Context(), &nats.Msg{Subject: m.Subject, Header: m.Header, Data: m.Data}); err != nil {
+		t.Fatal(err)
 	}
 }
 

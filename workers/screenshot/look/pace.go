@@ -20,8 +20,8 @@ func Pace(interval, keyFrames time.Duration) time.Duration {
 		return interval
 	}
 	n := (2*interval + paceSlack) / keyFrames // key frames from the first to the last of three
-	if n < 2 {
+	if n < 2 || n*keyFrames >= 2*interval {
 		return interval
 	}
-	return min(interval, (n*keyFrames-paceMargin)/2).Truncate(time.Millisecond)
+	return ((n*keyFrames - paceMargin) / 2).Truncate(time.Millisecond)
 }
