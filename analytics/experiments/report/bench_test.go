@@ -40,7 +40,7 @@ func BenchmarkReport(b *testing.B) {
 			b.ReportMetric(float64(ours.Microseconds())/1000, "go-ms")
 			b.ReportMetric(0, "ns/op")
 			n := r.Arms[0].Sessions + r.Arms[1].Sessions
-			if n < int64(sessions)*99/100 || r.primary().Comparisons[0].Difference.Undefined != "" || len(r.Segments) != 4 || len(r.Health.Problems) > 0 {
+			if n < int64(sessions)*99/100 || r.primary().Comparisons[0].Difference.Undefined != "" || r.primary().PlannedEnd == nil || len(r.Segments) != 4 || len(r.Health.Problems) > 0 {
 				b.Fatalf("%d sessions in the report, primary %+v, health %+v", n, r.primary(), r.Health)
 			}
 			for i, q := range r.Queries {

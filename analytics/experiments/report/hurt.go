@@ -1,7 +1,9 @@
 package report
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 
 	"github.com/spillway-live/spillway/schemas"
 )
@@ -20,7 +22,7 @@ type Finding struct {
 	Text string `json:"text"`
 }
 
-// findings lists the segments in which an arm is shown to be worse or better, those that are hurt first, and says how
+// findings lists the segments in which an arm is shown to be worse or better, those that are hurt first and the surest of each before the others, and says how
 // many comparisons were made.
 func (r *Report) findings() (found []Finding, compared int) {
 	var helped []Finding
@@ -49,6 +51,9 @@ func (r *Report) findings() (found []Finding, compared int) {
 				}
 			}
 		}
+	}
+	for _, f := range [][]Finding{found, helped} {
+		slices.SortStableFunc(f, func(a, b Finding) int { return cmp.Compare(a.P, b.P) })
 	}
 	return append(found, helped...), compared
 }

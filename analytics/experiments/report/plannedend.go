@@ -2,6 +2,7 @@ package report
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/spillway-live/spillway/analytics/stats"
@@ -24,6 +25,8 @@ func (q *queries) atPlannedEnd(ctx context.Context, metric string, o Options) (*
 		return nil, nil
 	}
 	then := &queries{conn: q.conn, x: q.x, db: q.db, from: q.from, until: end, rolled: q.rolled, steps: newSteps(q.from, end)}
+	f := formulas[metric]
+	then.only = slices.Concat([]string{"sessions", f.hist}, f.num, f.den)
 	u, err := then.units(ctx)
 	if err != nil {
 		return nil, err

@@ -23,6 +23,8 @@ type queries struct {
 	steps       steps
 	// rolled: experiment_units and the segments hold everything since the experiment began.
 	rolled bool
+	// only are the columns and histograms that are read; nil: all.
+	only []string
 	// asked are the statements, for readers who want to check.
 	asked []Query
 }

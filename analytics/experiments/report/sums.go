@@ -66,8 +66,8 @@ func (q *queries) byBucket(ctx context.Context, u *units, brief bool) (all, peak
 	if brief {
 		flag = "0"
 	}
-	text := `SELECT arm, toUInt64(bucket), toInt64(` + flag + `) AS peak, ` + sumsSQL + `, ` + histSQL("sumMap(first_screen)") + `, ` + histSQL("sumMap(latency)") + `
-		FROM ` + q.rollups(strings.Join(columns, ", ")+", first_screen, latency") + ` GROUP BY arm, bucket, peak`
+	text := `SELECT arm, toUInt64(bucket), toInt64(` + flag + `) AS peak, ` + q.sums("sumMap(first_screen)", "sumMap(latency)") + `
+		FROM ` + q.rollups(q.list()) + ` GROUP BY arm, bucket, peak`
 	sums := map[string]*[buckets][2]*cluster{}
 	for _, a := range q.x.Arms {
 		sums[a.Name] = &[buckets][2]*cluster{}
@@ -113,8 +113,8 @@ func (q *queries) byBucket(ctx context.Context, u *units, brief bool) (all, peak
 
 // overTime gives the sums up to the end of each step, by groups of buckets.
 func (q *queries) overTime(ctx context.Context, u *units) (func(func(int, arms)), error) {
-	text := fmt.Sprintf(`SELECT arm, toUInt64(bucket %% %d) AS cluster, %s AS step, `, groups, q.steps.sql("at")) + sumsSQL + `, ` + histSQL("sumMap(first_screen)") + `, ` + histSQL("sumMap(latency)") + `
-		FROM ` + q.rollups(strings.Join(columns, ", ")+", first_screen, latency") + ` GROUP BY arm, cluster, step`
+	text := fmt.Sprintf(`SELECT arm, toUInt64(bucket %% %d) AS cluster, %s AS step, `, groups, q.steps.sql("at")) + q.sums("sumMap(first_screen)", "sumMap(latency)") + `
+		FROM ` + q.rollups(q.list()) + ` GROUP BY arm, cluster, step`
 	parts := map[string][][]*cluster{}
 	for _, a := range q.x.Arms {
 		parts[a.Name] = make([][]*cluster, q.steps.n)
@@ -167,7 +167,7 @@ func (q *queries) byUnit(ctx context.Context, brief bool) (all, peak arms, over 
 	if brief {
 		step, flag = "toInt64(0)", "0"
 	}
-	text := `SELECT arm, unit, ` + step + ` AS step, toInt64(` + flag + `) AS peak, ` + sumsSQL + `, ` + histSQL("CAST(sumMap(first_screen_bins, first_screen_counts), 'Map(Int64, Int64)')") + `, ` + histSQL("CAST(sumMap(latency_bins, latency_counts), 'Map(Int64, Int64)')") + `
+	text := `SELECT arm, unit, ` + step + ` AS step, toInt64(` + flag + `) AS peak, ` + q.sums("CAST(sumMap(first_screen_bins, first_screen_counts), 'Map(Int64, Int64)')", "CAST(sumMap(latency_bins, latency_counts), 'Map(Int64, Int64)')") + `
 		FROM ` + q.slices() + ` GROUP BY arm, unit, step, peak`
 	steps := make([]map[[2]string]cluster, q.steps.n) // by arm and unit
 	busy := map[[2]string]cluster{}
@@ -231,8 +231,31 @@ func byArm(m map[[2]string]cluster) arms {
 	return out
 }
 
-// sumsSQL are the sums of all columns, as scanCluster reads them.
-var sumsSQL = "sum(" + strings.Join(columns, "), sum(") + ")"
+// sums are those of all columns and the two histograms, as scanCluster reads them; what is not asked for is 0.
+func (q *queries) sums(firstScreen, latency string) string {
+	out := make([]string, len(columns), len(columns)+2)
+	for i, c := range columns {
+		if out[i] = "sum(" + c + ")"; !q.wants(c) {
+			out[i] = "toInt64(0)"
+		}
+	}
+	for _, h := range [][2]string{{"first_screen", firstScreen}, {"latency", latency}} {
+		m := "''"
+		if q.wants(h[0]) {
+			m = histSQL(h[1])
+		}
+		out = append(out, m)
+	}
+	return strings.Join(out, ", ")
+}
+
+// list are the columns of the roll-ups that sums reads.
+func (q *queries) list() string {
+	return strings.Join(slices.DeleteFunc(append(slices.Clone(columns), "first_screen", "latency"), func(c string) bool { return !q.wants(c) }), ", ")
+}
+
+// wants tells whether a column or histogram is asked for.
+func (q *queries) wants(name string) bool { return q.only == nil || slices.Contains(q.only, name) }
 
 // scanCluster reads a row of keys, sums and the two histograms.
 func scanCluster(scan func(...any) error, keys ...any) (*cluster, error) {

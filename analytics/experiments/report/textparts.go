@@ -45,7 +45,7 @@ func (r *Report) writeParts(w io.Writer) {
 	t.Flush()
 	r.writeCurves(w)
 	if len(r.Segments) > 0 {
-		fmt.Fprintf(w, "\nWHO IT IS DIFFERENT FOR\n%s.\n", r.SegmentsText())
+		fmt.Fprintf(w, "\nWHO IS HURT, AND WHO GAINS\n%s.\n", r.SegmentsText())
 		for _, f := range r.Findings {
 			mark := "better"
 			if f.Hurt {
