@@ -1,3 +1,5 @@
+//go:build quiet
+
 package main
 
 import (
@@ -49,10 +51,8 @@ var steeredViews = []struct{ name, player, manifest string }{
 // edge becomes too slow to play from. None of their requests fails, so that
 // they would stay; steering takes them to another. Then a CDN that is in no
 // manifest is the only one left that serves: hls.js goes there by its clone.
+// Three players at a time want a machine that is not busy: ./dev test:steering runs it.
 func TestPlayersAreSteered(t *testing.T) {
-	if os.Getenv("SPILLWAY_STEERING") == "" {
-		t.Skip("three players at a time need a machine that is not busy: ./dev test:steering runs it")
-	}
 	env, dir := environment(t), t.TempDir()
 	// Simulated viewers are on both CDNs: what they report tells the router which one fails.
 	u := up(t, env, dir, "--only", "collector,ingest,packager,origin,router,edge,demo", "--viewers", "3", "--steering-ttl", "2s", "--cdns", "a,b")

@@ -1,3 +1,5 @@
+//go:build quiet
+
 package main
 
 import (
