@@ -24,10 +24,11 @@ import (
 	"github.com/spillway-live/spillway/schemas"
 	"github.com/spillway-live/spillway/testenv/browser"
 	"github.com/spillway-live/spillway/testenv/browser/browsertest"
+	"github.com/spillway-live/spillway/testenv/viewer"
 )
 
 // maxPicture is how many bytes a picture of the documentation may have.
-const maxPicture = 150_000
+const maxPicture = 80_000
 
 // shot is one picture of the documentation.
 type shot struct {
@@ -37,13 +38,21 @@ type shot struct {
 	// width and height are of the window, in pixels; of is the element that is left of it, all of it if empty.
 	width, height int64
 	of            string
+	// whole is a page that is taken down to its end, at a scale at which it stays small.
+	whole bool
 }
 
-// panelsDrawn holds once every panel of a wall that the window shows has its answer, and at least one has rows.
+// panelsDrawn holds once every panel of a wall has its answer, none is an error, and most have rows.
 const panelsDrawn = `(() => {
-  const seen = [...document.querySelectorAll(".panel")].filter((p) => p.getBoundingClientRect().top < innerHeight);
-  return seen.length > 0 && seen.every((p) => p.querySelector(".said").hidden || p.querySelector(".said").textContent !== "Reading…") && seen.some((p) => p.querySelector(".body").childElementCount);
+  const all = [...document.querySelectorAll(".panel")], full = all.filter((p) => p.querySelector(".body").childElementCount);
+  return all.length > 0 && all.every((p) => !p.matches(".stale") && (p.querySelector(".said").hidden || p.querySelector(".said").textContent !== "Reading…")) && 2 * full.length >= all.length;
 })()`
+
+// emptyPanels names the panels of a wall that have no rows.
+const emptyPanels = `[...document.querySelectorAll(".panel")].filter((p) => !p.querySelector(".body").childElementCount).map((p) => p.querySelector("h3").textContent)`
+
+// wholeScale is that of pages that are taken down to their end.
+const wholeScale = 0.6
 
 // imagesDrawn holds once the images that the window shows are there; the others are fetched when one scrolls.
 const imagesDrawn = `[...document.images].every((i) => {
@@ -61,6 +70,7 @@ func shots(session string) []shot {
 		{file: "console-stream", path: "/streams/" + demoApp + "/" + demoStream, ready: `document.querySelectorAll(".strip img").length > 3 && document.querySelectorAll("#part-sessions a").length > 0`, height: 1100},
 		{file: "console-session", path: "/sessions/" + url.PathEscape(session), ready: `document.querySelector(".timeline")`, height: 900},
 		{file: "console-alerts", path: "/alerts", ready: `document.querySelector(".alerts li")`, height: 500},
+		{file: "console-walls", path: "/walls", ready: `document.querySelectorAll("main a[href^='/walls/']").length >= 5`, height: 640},
 		{file: "console-pushes", path: "/pushes", ready: `document.querySelector("table.pushes tbody tr")`, height: 420},
 		{file: "console-settings", path: "/settings", ready: `document.querySelectorAll("form.fields").length === 3`, height: 820},
 		{file: "picture-wall", path: "/pictures", ready: `[...document.querySelectorAll(".pictures img")].filter((i) => i.naturalWidth > 0).length >= 6`, height: 760},
@@ -69,7 +79,7 @@ func shots(session string) []shot {
 		{file: "experiment-cdf", path: one, ready: `document.querySelector("#distributions [data-distribution=first_screen] svg[role=img]")`, of: "#distributions [data-distribution=first_screen]", width: 1000, height: 2400},
 	}
 	for _, wall := range []string{"cdn-health", "streams", "qoe", "experiments", "pipeline", "session"} {
-		s := shot{file: "wall-" + wall, path: "/walls/spillway-" + wall + "?range=15m", ready: panelsDrawn, height: 1050}
+		s := shot{file: "wall-" + wall, path: "/walls/spillway-" + wall + "?range=15m", ready: panelsDrawn, height: 1050, whole: true}
 		if wall == "session" {
 			s.path += "&session=" + url.QueryEscape(session)
 		}
@@ -85,10 +95,16 @@ func TestPicturesOfPages(t *testing.T) {
 	if dir == "" {
 		t.Fatal("SPILLWAY_PICTURES does not name a folder for the pictures: ./dev screenshots does")
 	}
-	u := up(t, environment(t), t.TempDir(), "--viewers", "25")
+	u := up(t, environment(t), t.TempDir(), "--viewers", "8")
 	publishVariety(t, u)
-	awaitViewers(t, u, 90*time.Second)
-	if code, _, stderr := command(t, u.env, nil, "cdn", "fault", "b", "--rate", "300kbps"); code != 0 {
+	// Those of the demonstration stay; these come and go, so that the experiment has its sessions soon.
+	crowd := &viewer.Pool{
+		Config:  viewer.Config{Dispatch: u.Router, App: demoApp, Stream: demoStream},
+		Steered: 24, StayMin: 6 * time.Second, StayMax: 12 * time.Second, Regions: []string{"eu", "us", "asia"}, ISPs: []string{"north-net", "south-net"},
+	}
+	background(t, "viewers who come and go", crowd.Run)
+	awaitViewers(t, u, 45*time.Second)
+	if code, _, stderr := command(t, u.env, nil, "cdn", "fault", "b", "--rate", "150kbps"); code != 0 {
 		t.Fatal(stderr)
 	}
 	awaitVerdicts(t, u)
@@ -224,6 +240,22 @@ func askConsole(u *upProgram, path string, v any) error {
 	return err
 }
 
+// maxHeight bounds a page that is taken down to its end, pixels.
+const maxHeight = 6000
+
+// grow makes the window as high as the page, so that all of it is drawn; an error says that it was not.
+func (s *shot) grow(tab context.Context) error {
+	end, err := browser.Evaluate[int64](tab, `Math.ceil(document.querySelector("main").getBoundingClientRect().bottom + scrollY)`)
+	if err != nil || end <= s.height || s.height == maxHeight {
+		return err
+	}
+	s.height = min(end, maxHeight)
+	if err := chromedp.Run(tab, chromedp.EmulateViewport(s.width, s.height)); err != nil {
+		return err
+	}
+	return fmt.Errorf("the page is %d pixels high", end)
+}
+
 // take makes one picture.
 func take(t *testing.T, tab context.Context, u *upProgram, s shot, dir string) {
 	if s.width == 0 {
@@ -238,9 +270,22 @@ func take(t *testing.T, tab context.Context, u *upProgram, s shot, dir string) {
 			text, _ := browser.Evaluate[string](tab, "document.body.innerText")
 			err = errors.New(text)
 		}
+		if err == nil && s.whole {
+			err = s.grow(tab)
+		}
 		return err
 	})
+	if s.whole {
+		empty, err := browser.Evaluate[[]string](tab, emptyPanels)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Logf("panels without rows: %q", empty)
+	}
 	area := page.Viewport{Width: float64(s.width), Height: float64(s.height), Scale: 1}
+	if s.whole {
+		area.Scale = wholeScale
+	}
 	if s.of != "" {
 		// What several elements cover, with a margin.
 		box, err := browser.Evaluate[[4]float64](tab, fmt.Sprintf(`(() => {
