@@ -241,6 +241,11 @@ func ParseCDN(key string, value []byte) (*CDN, error) {
 type Fault struct {
 	// RateBps limits the whole edge's downstream, bits per second; 0 is unlimited.
 	RateBps int64 `json:"rate_bps,omitempty"`
+	// ConnectionRateBps limits each answer by itself, bits per second, as a long or lossy way does; 0 is unlimited.
+	ConnectionRateBps int64 `json:"connection_rate_bps,omitempty"`
+	// Region is the only one whose viewers meet ConnectionRateBps, LatencyMs and ErrorRate; empty: all. It goes with
+	// none of the others, which are of the edge itself.
+	Region string `json:"region,omitempty"`
 	// LatencyMs is added before each answer.
 	LatencyMs int64 `json:"latency_ms,omitempty"`
 	// ErrorRate is the share of requests answered 503, 0 to 1.

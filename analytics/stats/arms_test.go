@@ -101,6 +101,33 @@ func TestUndefinedSaysWhy(t *testing.T) {
 	}
 }
 
+// TestLevelInterval: an arm's own interval holds a value above 0 on both sides by the same factor and stays above 0; what
+// is not above 0 has one of equal distances.
+func TestLevelInterval(t *testing.T) {
+	for _, c := range []struct {
+		e            Estimate
+		lower, upper float64
+	}{
+		{Estimate{Value: 2, Var: 0.04, Units: 1e9}, 2 * math.Exp(-0.1959963984540054), 2 * math.Exp(0.1959963984540054)},
+		{Estimate{Value: 0.0004, Var: 1.6e-7, Units: 30}, 0.0004 * math.Exp(-2.045229642), 0.0004 * math.Exp(2.045229642)},
+		{Estimate{Value: -1, Var: 0.04, Units: 1e9}, -1 - 0.3919927969, -1 + 0.3919927969},
+		{Estimate{Value: 1e-12, Var: 1, Units: 1e9}, -1.959963984, 1.959963984},
+	} {
+		iv, err := c.e.Interval(0.05)
+		if err != nil || math.Abs(iv.Lower-c.lower) > 1e-7*math.Abs(c.lower) || math.Abs(iv.Upper-c.upper) > 1e-7*math.Abs(c.upper) {
+			t.Errorf("%+v: %+v, %v, want %v to %v", c.e, iv, err, c.lower, c.upper)
+		}
+	}
+	for _, e := range []Estimate{{}, {Value: 1, Units: 9}, {Value: 1, Var: 1, Units: 1}, {Value: math.NaN(), Var: 1, Units: 9}, {Value: 1, Var: -1, Units: 9}} {
+		if iv, err := e.Interval(0.05); err == nil {
+			t.Errorf("%+v has %+v", e, iv)
+		}
+	}
+	if _, err := (Estimate{Value: 1, Var: 1, Units: 9}).Interval(1); err == nil {
+		t.Error("alpha 1")
+	}
+}
+
 func TestNonInferiority(t *testing.T) {
 	c, tr := Estimate{1, 0.0004, 1000}, Estimate{1.02, 0.0005, 1000}
 	// Lower is better: 2 % worse passes a margin of 10 %, not one of 3 %.

@@ -14,6 +14,31 @@ type Estimate struct {
 // SE is the standard error of the value.
 func (e Estimate) SE() float64 { return math.Sqrt(e.Var) }
 
+// Interval is the two-sided interval of one arm's value at 1-alpha, with Units-1
+// degrees of freedom. For a value above 0 it is that of the logarithm (standard
+// error SE/Value, by the delta method): sums of stalls and the like are skewed to
+// the right, so that Student's interval around the value misses the truth above it
+// far more often than below, and may begin below 0. Comparisons of arms do not use
+// it: the skews of both cancel. Undefined where check refuses the estimate.
+func (e Estimate) Interval(alpha float64) (Interval, error) {
+	if err := first(probability(alpha, InvalidAlpha, "alpha"), e.check()); err != nil {
+		return Interval{}, err
+	}
+	return e.Within(studentQuantileSF(alpha/2, e.Units-1))
+}
+
+// Within is Interval with its critical value given, for those who ask for many.
+func (e Estimate) Within(critical float64) (Interval, error) {
+	if err := first(positive(critical, "critical value"), e.check()); err != nil {
+		return Interval{}, err
+	}
+	h := critical * e.SE()
+	if up := e.Value * math.Exp(h/e.Value); e.Value > 0 && !math.IsInf(up, 1) {
+		return Interval{e.Value * math.Exp(-h/e.Value), up}, nil
+	}
+	return Interval{e.Value - h, e.Value + h}, nil
+}
+
 // check refuses an estimate that cannot be compared.
 func (e Estimate) check() error {
 	if err := finite(e.Value, e.Var, e.Units); err != nil {

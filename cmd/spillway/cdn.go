@@ -171,31 +171,42 @@ func (c *commands) cdnSet(b *base) *ffcli.Command {
 }
 
 func (c *commands) cdnFault(b *base) *ffcli.Command {
-	var rate string
+	var rate, connection, region string
 	var latency time.Duration
 	var errorRate float64
 	var down, freeze bool
 	return c.command("cdn fault", "NAME", "make a CDN's test edge bad: at least one of the flags", 1, func(fs *flag.FlagSet) {
 		b.register(fs)
 		fs.StringVar(&rate, "rate", "", "limit the whole edge's downstream, e.g. 300kbps, 2Mbps")
+		fs.StringVar(&connection, "connection-rate", "", "limit each answer by itself, e.g. 300kbps")
+		fs.StringVar(&region, "region", "", "only for viewers of this `region`; with --connection-rate, --latency and --error-rate")
 		fs.DurationVar(&latency, "latency", 0, "add this before each answer, e.g. 200ms")
 		fs.Float64Var(&errorRate, "error-rate", 0, "answer this share of requests with 503, 0 to 1")
 		fs.BoolVar(&freeze, "freeze-playlists", false, "answer playlists as they were when first asked for")
 		fs.BoolVar(&down, "down", false, "close every connection without an answer")
 	}, func(ctx ctx, a []string) error {
 		f := schemas.Fault{LatencyMs: latency.Milliseconds(), ErrorRate: errorRate, FreezePlaylists: freeze, Down: down}
-		if rate != "" {
-			bps, err := parseRate(rate)
-			if err != nil || bps <= 0 {
-				return fmt.Errorf("--rate %q: give a rate above 0 such as 300kbps or 2Mbps", rate)
+		for _, x := range []struct {
+			flag, value string
+			to          *int64
+		}{{"--rate", rate, &f.RateBps}, {"--connection-rate", connection, &f.ConnectionRateBps}} {
+			if x.value == "" {
+				continue
 			}
-			f.RateBps = bps
+			bps, err := parseRate(x.value)
+			if err != nil || bps <= 0 {
+				return fmt.Errorf("%s %q: give a rate above 0 such as 300kbps or 2Mbps", x.flag, x.value)
+			}
+			*x.to = bps
 		}
 		if !(errorRate >= 0 && errorRate <= 1) || latency < 0 {
 			return fmt.Errorf("--error-rate must be 0 to 1 and --latency not negative; got %v and %s", errorRate, latency)
 		}
 		if f == (schemas.Fault{}) {
-			return errors.New("say what is wrong with it: --rate, --latency, --error-rate, --freeze-playlists or --down; spillway cdn heal NAME ends a fault")
+			return errors.New("say what is wrong with it: --rate, --connection-rate, --latency, --error-rate, --freeze-playlists or --down; spillway cdn heal NAME ends a fault")
+		}
+		if f.Region = region; region != "" && (f.RateBps > 0 || freeze || down || latency == 0 && errorRate == 0 && f.ConnectionRateBps == 0) {
+			return errors.New("--region goes with --connection-rate, --latency and --error-rate: the other faults are of the edge itself")
 		}
 		return c.setFault(ctx, b, a[0], f)
 	})

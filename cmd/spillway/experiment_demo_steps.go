@@ -1,11 +1,14 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/spillway-live/spillway/analytics/experiments/loop"
+	"github.com/spillway-live/spillway/analytics/experiments/report"
 	"github.com/spillway-live/spillway/analytics/sandbox"
 	"github.com/spillway-live/spillway/analytics/sandbox/predict"
 	"github.com/spillway-live/spillway/analytics/sandbox/source"
@@ -18,30 +21,32 @@ const demoSessions, demoStalled = 300, 40
 
 // record lets the system run until enough sessions have closed, and reads them.
 func (d *demoRun) record(ctx ctx) (*predict.Recording, error) {
-	began := time.Now()
+	began, told := time.Now(), time.Now()
 	for {
 		if err := pause(ctx, 5*time.Second); err != nil {
 			return nil, err
 		}
 		now := time.Now()
-		if now.Sub(began) < d.f.record {
-			continue
-		}
 		rec, err := source.ClickHouse(ctx, d.ch, "spillway", began, now)
 		if err != nil {
 			return nil, err
 		}
-		stalled := 0
+		sessions, stalled := len(rec.Sessions), 0
 		for _, s := range rec.Sessions {
 			if s.StalledSec > 0 {
 				stalled++
 			}
 		}
-		if len(rec.Sessions) >= demoSessions && stalled >= demoStalled {
+		ready := now.Sub(began) >= d.f.record && sessions >= demoSessions && stalled >= demoStalled
+		if ready || now.Sub(told) > 20*time.Second {
+			told = now
+			d.say("%d sessions have closed, %d of them stalled (%d and %d are needed)", sessions, stalled, demoSessions, demoStalled)
+		}
+		if ready {
 			return rec, nil
 		}
 		if now.Sub(began) > d.f.record+d.f.limit {
-			return nil, fmt.Errorf("%d sessions have closed within %v, %d of them stalled: %d and %d are needed; give more --viewers", len(rec.Sessions), now.Sub(began).Round(time.Second), stalled, demoSessions, demoStalled)
+			return nil, fmt.Errorf("%d sessions have closed within %v, %d of them stalled: %d and %d are needed; give more --viewers", sessions, now.Sub(began).Round(time.Second), stalled, demoSessions, demoStalled)
 		}
 	}
 }
@@ -49,12 +54,9 @@ func (d *demoRun) record(ctx ctx) (*predict.Recording, error) {
 // predict asks the sandbox about both arms, from what the running system has recorded.
 func (d *demoRun) predict(rec *predict.Recording) (map[string]*predict.Prediction, error) {
 	rec.CDNs, rec.SteeringTTLSec = d.cdns, 10
-	bps, seconds := 0.0, 0.0
-	for _, s := range rec.Sessions {
-		bps, seconds = bps+8*s.Bytes, seconds+s.PlayedSec
-	}
-	rec.Player = sandbox.Player{SegmentSec: 2, Levels: []float64{max(bps/max(seconds, 1), 100_000)}, StartBehind: 3}
-	fmt.Fprintf(d.c.stdout, "\n2. the sandbox, from %d recorded sessions\n", len(rec.Sessions))
+	// The viewers load whole segments, and sound beside the video on a connection of its own: the video is what may be late.
+	rec.Player = sandbox.Player{SegmentSec: 2, Levels: []float64{float64(d.videoBps)}, StartBehind: 3, StartSec: 2}
+	d.step("3. the sandbox, from %d recorded sessions; nothing is live yet", len(rec.Sessions))
 	out := map[string]*predict.Prediction{}
 	for _, p := range demoPolicies[1:] {
 		tried, err := policy.Compile(p)
@@ -65,13 +67,17 @@ func (d *demoRun) predict(rec *predict.Recording) (map[string]*predict.Predictio
 			return nil, fmt.Errorf("sandbox, %s: %w", p.Name, err)
 		}
 		i := out[p.Name].StallRatio
-		fmt.Fprintf(d.c.stdout, "%s: stall ratio %.2f %% (%.2f to %.2f), recorded %.2f %%", p.Name, 100*i.Value, 100*i.Low, 100*i.High, 100*i.Recorded)
+		line := fmt.Sprintf("%s: stall ratio %s where %.2f %% was recorded, %.0f %% of viewers on b", p.Name, percents(i), 100*i.Recorded, 100*out[p.Name].Share["b"])
 		if off := out[p.Name].OffPolicy; off != nil {
-			fmt.Fprintf(d.c.stdout, "; from logged probabilities alone %.2f %% (%.2f to %.2f)", 100*off.Value, 100*off.Low, 100*off.High)
+			line += "; from logged probabilities alone " + percents(*off)
 		}
-		fmt.Fprintln(d.c.stdout)
+		d.say("%s", line)
 	}
 	return out, nil
+}
+
+func percents(i predict.Interval) string {
+	return fmt.Sprintf("%.2f %% (%.2f to %.2f)", 100*i.Value, 100*i.Low, 100*i.High)
 }
 
 // live starts the experiment and waits until its guardrail has stopped it.
@@ -84,7 +90,7 @@ func (d *demoRun) live(ctx ctx) (*schemas.Experiment, error) {
 	if _, err := d.ctl.Start(ctx, x.Name, "demonstration"); err != nil {
 		return nil, err
 	}
-	fmt.Fprintf(d.c.stdout, "\n3. the same two policies live, as experiment %s; nobody watches it but its guardrails\n", x.Name)
+	d.step("4. the same two policies live, as experiment %s; nobody watches it but its guardrails, once a minute on data a minute old", x.Name)
 	began, told := time.Now(), ""
 	kv, err := d.js.KeyValue(ctx, schemas.BucketChecks)
 	if err != nil {
@@ -101,8 +107,7 @@ func (d *demoRun) live(ctx ctx) (*schemas.Experiment, error) {
 			}
 			if line := strings.Join(append(append([]string{c.Held}, c.Guardrails...), c.Next), " | "); line != told {
 				told = line
-				routers, _ := d.routersSay(ctx)
-				fmt.Fprintf(d.c.stdout, "after %3.0f s: %s; %s\n", time.Since(began).Seconds(), strings.Trim(line, " |"), routers)
+				d.say("%s; %s", strings.Trim(line, " |"), d.routersSay(ctx))
 			}
 		}
 		now, err := d.ctl.Get(ctx, x.Name)
@@ -113,9 +118,37 @@ func (d *demoRun) live(ctx ctx) (*schemas.Experiment, error) {
 			if now.ChangedBy != loop.By {
 				return nil, fmt.Errorf("experiment %s was stopped by %s", x.Name, now.ChangedBy)
 			}
-			fmt.Fprintf(d.c.stdout, "after %3.0f s: stopped by %s: %s\n", time.Since(began).Seconds(), now.ChangedBy, now.ChangeReason)
+			d.say("stopped by %s after %.0f s: %s", now.ChangedBy, time.Since(began).Seconds(), now.ChangeReason)
 			return now, nil
 		}
 	}
 	return nil, fmt.Errorf("no guardrail has stopped experiment %s within %v; the last look: %s", x.Name, d.f.limit, told)
+}
+
+// compare prints what was predicted beside what happened, and fails when the
+// experiment has not ended as it must.
+func (d *demoRun) compare(r *report.Report, predicted map[string]*predict.Prediction) error {
+	d.step("6. predicted, and what then happened: stall ratio")
+	i := slices.IndexFunc(r.Metrics, func(m report.MetricReport) bool { return m.Key == "stall_ratio" })
+	if i < 0 {
+		return errors.New("the report has no stall ratio")
+	}
+	for k, a := range r.Arms {
+		p, happened := predicted[a.Arm].StallRatio, r.Metrics[i].Arms[k]
+		if happened.Undefined != "" {
+			return fmt.Errorf("stall ratio of arm %s: %s", a.Arm, happened.Undefined)
+		}
+		in := "inside"
+		if v := happened.Estimate / 100; v < p.Low || v > p.High {
+			in = "outside"
+		}
+		d.say("%s: predicted %s, happened %.2f %% (%.2f to %.2f): %s", a.Arm, percents(p), happened.Estimate, happened.Lower, happened.Upper, in)
+	}
+	if good, bad := predicted["mostly-a"].StallRatio, predicted["mostly-b"].StallRatio; bad.Low <= good.High {
+		return fmt.Errorf("the sandbox does not tell the arms apart: it says %s of mostly-a and %s of mostly-b", percents(good), percents(bad))
+	}
+	if r.Decision.Verdict != report.Stop || r.Decision.Arm != "mostly-b" {
+		return fmt.Errorf("the report says %q of arm %q: it must say stop, of the arm on the bad CDN", r.Decision.Verdict, r.Decision.Arm)
+	}
+	return nil
 }

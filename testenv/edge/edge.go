@@ -234,8 +234,11 @@ func newState(f schemas.Fault) *state {
 // SetFault makes the edge misbehave from now on; the zero Fault heals it.
 // Going down ends the requests being served.
 func (e *Edge) SetFault(f schemas.Fault) error {
-	if f.RateBps < 0 || f.LatencyMs < 0 || !(f.ErrorRate >= 0 && f.ErrorRate <= 1) {
-		return fmt.Errorf("fault of edge %s: rate and latency cannot be negative and the error rate is 0 to 1: got %+v", e.s.Name, f)
+	if f.RateBps < 0 || f.ConnectionRateBps < 0 || f.LatencyMs < 0 || !(f.ErrorRate >= 0 && f.ErrorRate <= 1) {
+		return fmt.Errorf("fault of edge %s: rates and latency cannot be negative and the error rate is 0 to 1: got %+v", e.s.Name, f)
+	}
+	if f.Region != "" && (f.RateBps > 0 || f.FreezePlaylists || f.Down) {
+		return fmt.Errorf("fault of edge %s: only the connection rate, latency and error rate can be those of one region: got %+v", e.s.Name, f)
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -256,7 +259,7 @@ func (e *Edge) SetFault(f schemas.Fault) error {
 	if f.Down {
 		old.cancel()
 	}
-	e.s.Logger.Info("edge fault set", "rate_bps", f.RateBps, "latency_ms", f.LatencyMs, "error_rate", f.ErrorRate, "down", f.Down)
+	e.s.Logger.Info("edge fault set", "rate_bps", f.RateBps, "connection_rate_bps", f.ConnectionRateBps, "region", f.Region, "latency_ms", f.LatencyMs, "error_rate", f.ErrorRate, "down", f.Down)
 	return nil
 }
 

@@ -80,6 +80,51 @@ func TestRateIsSharedFairly(t *testing.T) {
 	}
 }
 
+// TestWayToOneRegion: a connection's rate of one region is met by its viewers, each
+// for himself, and by nobody else. Only the lower bound of the time is a promise.
+func TestWayToOneRegion(t *testing.T) {
+	const size, bps = 20_000, 400_000 // 0.4 s
+	body := bytes.Repeat([]byte("m"), size)
+	o := server(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Cache-Control", "max-age=60")
+		_, _ = w.Write(body)
+	})
+	e := start(t, edge.Settings{Origins: []string{o.URL}})
+	if err := e.SetFault(schemas.Fault{ConnectionRateBps: bps, Region: "us"}); err != nil {
+		t.Fatal(err)
+	}
+	took := func(session, region string) time.Duration {
+		tok := sign(t, token.Session{SessionID: session, App: "live", Stream: "x", Region: region})
+		begin := time.Now()
+		if a := get(e.URL() + "/t/" + tok + "/live/x/big"); len(a.body) != size {
+			t.Errorf("%s: %d bytes, %v", region, len(a.body), a.err)
+		}
+		return time.Since(begin)
+	}
+	least := time.Duration(float64(size*8) / bps * float64(time.Second))
+	var wg sync.WaitGroup
+	for _, session := range []string{"s1", "s2", "s3", "s4"} {
+		wg.Go(func() {
+			if d := took(session, "us"); d < least*9/10 {
+				t.Errorf("%d bytes came in %v at %d bit/s", size, d, bps)
+			}
+		})
+	}
+	wg.Wait()
+	// An answer that is late beyond any rate would be the fault's: of hundreds of seconds at least.
+	if err := e.SetFault(schemas.Fault{ConnectionRateBps: 800, Region: "us"}); err != nil {
+		t.Fatal(err)
+	}
+	if d := took("s5", "eu"); d > time.Minute {
+		t.Errorf("another region's viewer waited %v", d)
+	}
+	for _, f := range []schemas.Fault{{ConnectionRateBps: -1}, {Region: "us", Down: true}, {Region: "us", RateBps: 1000}, {Region: "us", FreezePlaylists: true}} {
+		if e.SetFault(f) == nil {
+			t.Errorf("fault %+v is accepted", f)
+		}
+	}
+}
+
 func TestHealingEndsTheQueue(t *testing.T) {
 	body := bytes.Repeat([]byte("m"), 1<<20)
 	o := server(t, func(w http.ResponseWriter, r *http.Request) { _, _ = w.Write(body) })

@@ -35,6 +35,7 @@ type exchange struct {
 	http.ResponseWriter
 	e     *Edge
 	ctx   context.Context
+	pace  *shaper // of this answer alone; nil: none
 	start time.Time
 	first time.Time
 	line  schemas.CDNLogLine
@@ -110,6 +111,12 @@ func (e *Edge) answer(x *exchange, r *http.Request, f schemas.Fault) {
 		}
 	} else {
 		x.claim(claims, r)
+	}
+	if f.Region != "" && f.Region != x.line.Region {
+		f = schemas.Fault{} // it is of the way to others
+	}
+	if f.ConnectionRateBps > 0 {
+		x.pace = newShaper(f.ConnectionRateBps)
 	}
 	if f.LatencyMs > 0 && !x.sleep(time.Duration(f.LatencyMs)*time.Millisecond) {
 		return
@@ -382,11 +389,19 @@ func (x *exchange) Write(p []byte) (int, error) {
 	for x.err == nil && sent < len(p) {
 		n := len(p) - sent
 		piece := x.e.shaper.piece()
+		if x.pace != nil && (piece == 0 || x.pace.piece() < piece) {
+			piece = x.pace.piece()
+		}
 		if piece > 0 {
 			n = min(n, piece)
 		}
 		if x.err = x.e.shaper.wait(x.ctx, n); x.err != nil {
 			break
+		}
+		if x.pace != nil {
+			if x.err = x.pace.wait(x.ctx, n); x.err != nil {
+				break
+			}
 		}
 		var m int
 		m, x.err = x.ResponseWriter.Write(p[sent : sent+n])

@@ -341,7 +341,7 @@ func (v *view) get(ctx context.Context, u string, timeout time.Duration, keep bo
 	} else {
 		buf := buffers.Get().(*[]byte)
 		// The wrapper hides io.Discard's own, smaller buffer.
-		n, err = io.CopyBuffer(struct{ io.Writer }{io.Discard}, res.Body, *buf)
+		n, err = io.CopyBuffer(struct{ io.Writer }{io.Discard}, v.access(ctx, res.Body), *buf)
 		buffers.Put(buf)
 	}
 	took := time.Since(begin)

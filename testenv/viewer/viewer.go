@@ -46,6 +46,8 @@ type Config struct {
 	NoSteering bool
 	// Region and ISP are claimed by trusted headers (loopback only).
 	Region, ISP string
+	// AccessBps is what the viewer's own network carries for each request of media, bits per second; 0 is unlimited.
+	AccessBps int64
 	// Device, OS and Network go into the beacon.
 	Device, OS, Network string
 	// Telemetry and Beacon override the targets of the dispatch answer.

@@ -184,7 +184,7 @@ func student(alpha, df float64) float64 {
 	return q
 }
 
-// armSpan is one arm's value with its interval: the given one, or Student's.
+// armSpan is one arm's value with its interval: the given one, or its own.
 func armSpan(e stats.Estimate, iv *stats.Interval, err error, scale, alpha float64) Span {
 	if err != nil {
 		return Span{Undefined: why(err)}
@@ -192,8 +192,11 @@ func armSpan(e stats.Estimate, iv *stats.Interval, err error, scale, alpha float
 	if iv != nil {
 		return span(e.Value, iv.Lower, iv.Upper, scale, nil)
 	}
-	h := student(alpha, e.Units-1) * e.SE()
-	return span(e.Value, e.Value-h, e.Value+h, scale, nil)
+	own, err := e.Within(student(alpha, e.Units-1))
+	if r, _ := stats.ReasonOf(err); r == stats.ZeroVariance { // told as "no spread"
+		return span(e.Value, e.Value, e.Value, scale, nil)
+	}
+	return span(e.Value, own.Lower, own.Upper, scale, err)
 }
 
 func span(v, lower, upper, scale float64, err error) Span {

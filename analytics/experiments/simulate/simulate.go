@@ -211,8 +211,11 @@ func (c *counts) cover(t *truth, r *rand.Rand, units int) error {
 			return err
 		}
 	}
-	half := stats.StudentQuantile(1-alpha/2, e[0].Units-1) * e[0].SE()
-	if math.Abs(e[0].Value-t.ratio) <= half {
+	level, err := e[0].Interval(alpha)
+	if err != nil {
+		return err
+	}
+	if level.Lower <= t.ratio && t.ratio <= level.Upper {
 		c.ratioIn++
 	}
 	l, err := stats.LiftFieller(e[0], e[1], stats.Test{Alpha: alpha})

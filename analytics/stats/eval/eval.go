@@ -3,14 +3,14 @@
 //
 // It promises one JSON line a case, in order, whatever the case holds: the
 // result, {"undefined":true,"reason":...} where no number exists or the input
-// is wrong, {"unsupported":true} for a method it lacks. Infinite values are the
+// is wrong, {"unsupported":true} for a method it lacks. A line that is no case
+// has an answer, too, and keeps none of the others from theirs. Infinite values are the
 // strings "+inf" and "-inf", as in the input; NaN is never written. Only id,
 // method and input of a case are read, never what it expects.
 package eval
 
 import (
 	"bufio"
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -20,14 +20,13 @@ import (
 	"github.com/spillway-live/spillway/analytics/stats"
 )
 
-// MaxBytes is the largest input Eval reads.
-const MaxBytes = 256 << 20
-
 // Case is one question.
 type Case struct {
 	ID     string
 	Method string
 	Input  json.RawMessage
+	// Wrong says why it cannot be read; empty: it can.
+	Wrong string
 }
 
 // line is one answer.
@@ -39,87 +38,30 @@ type line struct {
 
 // Eval reads cases from r and writes one JSON line each to w. r holds an object
 // with the member cases, an array of cases, or cases one after the other (JSON
-// lines). Errors: unreadable or malformed JSON (answers to the cases before it
-// are written), input beyond MaxBytes, a failing writer.
+// lines). NaN, Infinity and -Infinity are read as numbers, as some languages write them. Errors: unreadable input, an
+// object or array of cases that ends too soon or breaks off (answers to the cases before it are written), input beyond
+// MaxBytes, a failing writer.
 func Eval(r io.Reader, w io.Writer) error {
 	out := bufio.NewWriter(w)
 	enc := json.NewEncoder(out)
 	enc.SetEscapeHTML(false)
-	limited := &io.LimitedReader{R: r, N: MaxBytes + 1}
-	dec := json.NewDecoder(limited)
-	for {
-		var raw json.RawMessage
-		err := dec.Decode(&raw)
-		if errors.Is(err, io.EOF) {
-			break
+	err := read(r, func(c Case) error {
+		if err := enc.Encode(line{c.ID, c.Method, Run(c)}); err != nil {
+			return fmt.Errorf("write result of case %q: %w", c.ID, err)
 		}
-		if limited.N <= 0 {
-			err = fmt.Errorf("input is larger than %d bytes", MaxBytes)
-		}
-		if err != nil {
-			return errors.Join(fmt.Errorf("read cases: %w", err), out.Flush())
-		}
-		cases, err := split(raw)
-		if err != nil {
-			return errors.Join(fmt.Errorf("read cases: %w", err), out.Flush())
-		}
-		for _, c := range cases {
-			if err := enc.Encode(line{c.ID, c.Method, Run(c)}); err != nil {
-				return fmt.Errorf("write result of case %q: %w", c.ID, err)
-			}
-		}
+		return nil
+	})
+	if flushed := out.Flush(); flushed != nil {
+		err = errors.Join(err, fmt.Errorf("write results: %w", flushed))
 	}
-	if err := out.Flush(); err != nil {
-		return fmt.Errorf("write results: %w", err)
-	}
-	return nil
-}
-
-// split finds the cases in one JSON value.
-func split(raw json.RawMessage) ([]Case, error) {
-	raw = bytes.TrimSpace(raw)
-	var list []json.RawMessage
-	switch {
-	case raw[0] == '[':
-		if err := json.Unmarshal(raw, &list); err != nil {
-			return nil, err
-		}
-	case raw[0] == '{':
-		var file struct {
-			Cases  *[]json.RawMessage `json:"cases"`
-			Method json.RawMessage    `json:"method"`
-		}
-		if err := json.Unmarshal(raw, &file); err != nil {
-			return nil, err
-		}
-		if file.Cases != nil && file.Method == nil {
-			list = *file.Cases
-		} else {
-			list = []json.RawMessage{raw}
-		}
-	default:
-		return nil, fmt.Errorf("expected a case, a list of cases or an object with cases, got %.40s", raw)
-	}
-	cases := make([]Case, len(list))
-	for i, item := range list {
-		var c struct {
-			ID     json.RawMessage `json:"id"`
-			Method string          `json:"method"`
-			Input  json.RawMessage `json:"input"`
-		}
-		if err := json.Unmarshal(item, &c); err != nil {
-			return nil, fmt.Errorf("case %d: %w", i, err)
-		}
-		cases[i] = Case{Method: c.Method, Input: c.Input}
-		if json.Unmarshal(c.ID, &cases[i].ID) != nil {
-			cases[i].ID = string(c.ID) // an id that is a number keeps its digits
-		}
-	}
-	return cases, nil
+	return err
 }
 
 // Run answers one case. The map holds only what JSON can carry.
 func Run(c Case) map[string]any {
+	if c.Wrong != "" {
+		return undefinedResult(bad(stats.InvalidParameter, "%s", c.Wrong))
+	}
 	method, ok := methods()[c.Method]
 	if !ok {
 		return map[string]any{"unsupported": true}

@@ -162,13 +162,11 @@ func TestForms(t *testing.T) {
 		}
 	}
 	for name, in := range map[string]string{
-		"broken":     a + `{"id":`,
-		"not a case": a + ` 17`,
-		"wrong kind": a + ` [3]`,
+		"list":   `[` + a + `,{"id":`,
+		"object": `{"header":{},"cases":[` + a + `,{"id"}]}`,
 	} {
-		lines, err := evalString(t, in)
-		if err == nil || len(lines) != 1 {
-			t.Errorf("%s: error %v after %d answers", name, err, len(lines))
+		if lines, err := evalString(t, in); err == nil || len(lines) != 1 {
+			t.Errorf("%s that breaks off: error %v after %d answers", name, err, len(lines))
 		}
 	}
 	if lines, err := evalString(t, ""); err != nil || len(lines) != 0 {
@@ -184,6 +182,43 @@ func TestForms(t *testing.T) {
 				t.Errorf("%s without input: %v", m, r)
 			}
 		}
+	}
+}
+
+// What cannot be read as a case has an answer that says so, and the cases after it have theirs.
+func TestUnreadableCases(t *testing.T) {
+	const good = `{"id":"good","method":"design_effect","input":{"mean_cluster_size":4,"cv":0.5,"icc":0.1}}`
+	for _, c := range []struct{ bad, id, method string }{
+		{`{"id":"x","method":"msprt","input":{"estimate":0.1,}}`, "x", "msprt"},
+		{`{"method":"msprt", "id" : 12, "input":{`, "12", "msprt"},
+		{`{"id":`, "", ""},
+		{`{"id":"x","id`, "x", ""},
+		{`{"id":{"a":`, "", ""},
+		{`"`, "", ""},
+		{`[1,2`, "", ""},
+		{`}`, "", ""},
+		{`17`, "", ""},
+		{`null`, "", ""},
+		{`{"id":"x","method":3,"input":{}}`, "x", ""},
+		{`{"id":"x","input":{}}`, "x", ""},
+		{`{"id":null,"method":"msprt"}`, "", "msprt"},
+		{`{"id":"x","method":"msprt","input":{"estimate":NaN,"variance":Infinity,"tau2":-Infinity}}`, "x", "msprt"},
+		{`{"id":"NaN -Infinity \"","method":"msprt"}`, `NaN -Infinity "`, "msprt"},
+		{`{"id":"x","method":"msprt","input":{"estimate":1e999,"variance":1,"tau2":1}}`, "x", "msprt"},
+	} {
+		lines, err := evalString(t, good+"\n"+c.bad+"\n"+good+"\n")
+		if err != nil || len(lines) != 3 || lines[2]["id"] != "good" || lines[2]["result"].(map[string]any)["design_effect"] != 1.4 {
+			t.Errorf("%s: %v, %v", c.bad, lines, err)
+			continue
+		}
+		r := lines[1]["result"].(map[string]any)
+		if r["undefined"] != true || r["reason"] == "" || lines[1]["id"] != c.id || lines[1]["method"] != c.method {
+			t.Errorf("%s: %v", c.bad, lines[1])
+		}
+	}
+	lines, err := evalString(t, `{"cases":[`+good+`,3,`+good+`,{"id":"m","method":["x"]},null]}`)
+	if err != nil || len(lines) != 5 || lines[4]["result"].(map[string]any)["undefined"] != true || lines[2]["id"] != "good" {
+		t.Errorf("in a list: %v, %v", lines, err)
 	}
 }
 
