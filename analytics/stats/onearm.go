@@ -29,7 +29,7 @@ func (e Estimate) Interval(alpha float64) (Interval, error) {
 
 // Within is Interval with its critical value given, for those who ask for many.
 func (e Estimate) Within(critical float64) (Interval, error) {
-	if err := first(positive(critical, "critical value"), e.check()); err != nil {
+	if err := first(e.check(), positive(critical, "critical value")); err != nil {
 		return Interval{}, err
 	}
 	h := critical * e.SE()
