@@ -296,7 +296,11 @@ func (n natsLog) Warnf(f string, a ...any) {
 }
 func (n natsLog) Fatalf(f string, a ...any) { n.l.Error("nats: " + clean(f, a)) }
 func (n natsLog) Errorf(f string, a ...any) {
-	n.l.Error("nats: " + clean(f, a))
+	text := clean(f, a)
+	if strings.Contains(text, "x509: ") { // only links to other regions are encrypted
+		text += ": the other region's certificate is not trusted and there is no link to it; name the authority that signed it as tls_ca in --region-config"
+	}
+	n.l.Error("nats: " + text)
 	n.hurt(f)
 }
 func (n natsLog) Debugf(string, ...any) {}
