@@ -154,7 +154,7 @@ func records(t testing.TB, js jetstream.JetStream, filter string) []jetstream.Ms
 	}
 	var out []jetstream.Msg
 	for range info.NumPending {
-		m, err := c.Next(jetstream.FetchMaxWait(5 * time.Second))
+		m, err := c.Next(jetstream.FetchMaxWait(time.Minute))
 		if err != nil {
 			t.Fatal(err)
 		}

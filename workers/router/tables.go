@@ -140,7 +140,7 @@ func (t *tables) run(ctx context.Context, js jetstream.JetStream, loaded func())
 		g.Go(func() error { return follow(ctx, js) })
 	}
 	g.Go(func() error {
-		for _, ready := range []<-chan struct{}{t.registry.Ready(), t.experiments.Ready(), t.streams.Ready(), t.sources.Ready(), t.hot.Ready()} {
+		for _, ready := range []<-chan struct{}{t.registry.Ready(), t.experiments.Ready(), t.streams.Ready(), t.sources.Ready(), t.hot.Ready(), t.apps.Ready(), t.made.Ready()} {
 			select {
 			case <-ready:
 			case <-ctx.Done():
