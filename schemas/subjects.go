@@ -35,6 +35,7 @@ const (
 	HeaderInputSeq = "Spillway-Input-Seq"
 	// HeaderWaitedMs is how long a decision had waited for the bus when it was
 	// published, milliseconds by its router's clock: readers that order decisions take it off the time of storing.
+	// On a slices message from another region it is how long ago it was stored where it was made, by the clocks that relays compare.
 	HeaderWaitedMs = "Spillway-Waited-Ms"
 	// HeaderReason and HeaderOrigin describe a dead letter: why it was rejected and the subject and sequence it came from.
 	HeaderReason = "Spillway-Reason"

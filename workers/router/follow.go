@@ -204,7 +204,8 @@ func factOf(w *schemas.Where) *load.Fact {
 }
 
 // waited is how long a decision waited for the bus, by its router's clock: one
-// that was published again does not come after what was decided meanwhile.
+// that was published again does not come after what was decided meanwhile. Of a
+// message from another region it is how old it was when it came.
 func waited(m jetstream.Msg) time.Duration {
 	ms, err := strconv.ParseInt(m.Headers().Get(schemas.HeaderWaitedMs), 10, 64)
 	if err != nil || ms < 0 || ms > time.Hour.Milliseconds() {
@@ -221,16 +222,16 @@ func (l *follower) onSlices(m jetstream.Msg) error {
 	if l.rows, err = schemas.SliceTable().DecodeColumns(m.Data(), sliceColumns, l.rows[:0]); err != nil {
 		return nil // the loader tells about it
 	}
-	slices := l.rows
+	slices, at := l.rows, md.Timestamp.Add(-waited(m)) // from another region they are older than this bus has them
 	for i := range slices {
 		s := &slices[i]
 		switch {
 		case !l.Knows(s.SessionID) && !l.signer.IsSessionID(s.SessionID):
 			// A foreign player's own, whose session counts under the id in its token, or one that is made up.
 		case s.Kind == schemas.SliceFinal:
-			l.Ended(s, md.Timestamp)
+			l.Ended(s, at)
 		default:
-			l.Served(s, md.Timestamp)
+			l.Served(s, at)
 		}
 	}
 	return nil

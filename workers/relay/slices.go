@@ -1,0 +1,192 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/spillway-live/spillway/schemas"
+)
+
+const (
+	// slicesReach is how far back slices of the parent are taken that are not here
+	// yet: more than routers look back when they start.
+	slicesReach = 2 * time.Minute
+	// slicesKept is how long this region keeps them, and maxSlicesKept how many
+	// bytes: routers read them as they come.
+	slicesKept    = 5 * time.Minute
+	maxSlicesKept = 1 << 30
+	// slicesTimeout bounds the storing of one message.
+	slicesTimeout = 3 * time.Second
+)
+
+// takeSlices brings the parent's session slices, until ctx ends: telemetry goes
+// up to where it is made into sessions, and this is what comes of it, so that
+// routers here see how CDNs serve.
+func (n *node) takeSlices(ctx context.Context) error {
+	octx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	stream, err := n.js.Stream(octx, schemas.StreamSlices)
+	cancel()
+	if err != nil {
+		return fmt.Errorf("open stream %s: %w", schemas.StreamSlices, err)
+	}
+	var last string
+	var kept marks
+	for ctx.Err() == nil {
+		err := n.followSlices(ctx, stream, &kept)
+		if err != nil && ctx.Err() == nil && err.Error() != last {
+			last = err.Error()
+			n.Logger.Warn("session slices of the parent are not coming; trying again", "err", err)
+		}
+		pause(ctx, again)
+	}
+	return nil
+}
+
+// followSlices reads on from the last message that is here.
+func (n *node) followSlices(ctx context.Context, stream jetstream.Stream, kept *marks) error {
+	l := n.links[n.Parent]
+	at, err := n.lastSlices(ctx, stream)
+	if err != nil {
+		return err
+	}
+	// By time, since a parent that has lost its bus counts from 1 again.
+	since := time.Now().Add(-slicesReach)
+	if from := at.stored.Add(-overlap); from.After(since) {
+		since = from
+	}
+	since = since.Add(l.clock())
+	r, err := openRemote(ctx, l.js, n.Region, schemas.StreamSlices, jetstream.ConsumerConfig{
+		FilterSubject: "slices.*", DeliverPolicy: jetstream.DeliverByStartTimePolicy, OptStartTime: &since,
+	})
+	if err != nil {
+		return err
+	}
+	defer r.close()
+	for {
+		rctx, cancel := context.WithTimeout(ctx, silence)
+		m, md, err := r.read(rctx)
+		cancel()
+		if errors.Is(err, context.DeadlineExceeded) {
+			return nil // what was lost when the link was cut for a moment is missed when the next comes, or by looking again
+		}
+		if err != nil {
+			return err
+		}
+		if md.Sequence.Stream <= at.via && md.Timestamp.Add(-l.clock()).Before(at.stored) {
+			n.m.repeated.WithLabelValues(n.Parent).Inc()
+			continue
+		}
+		if at.seq, err = n.putSlices(ctx, m, md, at.seq); err != nil {
+			return err
+		}
+		if seq := kept.passed(at.seq, len(m.Data()), time.Now()); seq > 0 {
+			pctx, cancel := context.WithTimeout(ctx, slicesTimeout)
+			err := stream.Purge(pctx, jetstream.WithPurgeSequence(seq))
+			cancel()
+			if err != nil && ctx.Err() == nil {
+				n.Logger.Debug("delete old session slices", "err", err)
+			}
+		}
+	}
+}
+
+// slicesAt is the last message of this region's SLICES: its sequence, that in the
+// parent's, and when it was stored here; zero where nothing is there.
+type slicesAt struct {
+	seq, via uint64
+	stored   time.Time
+}
+
+func (n *node) lastSlices(ctx context.Context, stream jetstream.Stream) (slicesAt, error) {
+	ctx, cancel := context.WithTimeout(ctx, slicesTimeout)
+	defer cancel()
+	info, err := stream.Info(ctx)
+	if err != nil {
+		return slicesAt{}, fmt.Errorf("read %s: %w", schemas.StreamSlices, err)
+	}
+	at := slicesAt{seq: info.State.LastSeq}
+	if info.State.Msgs == 0 {
+		return at, nil
+	}
+	m, err := stream.GetMsg(ctx, at.seq)
+	if err != nil {
+		return at, fmt.Errorf("read the last message of %s: %w", schemas.StreamSlices, err)
+	}
+	if region, seq, err := parseRef(m.Header.Get(schemas.HeaderVia)); err == nil && region == n.Parent {
+		at.via, at.stored = seq, m.Time
+	}
+	return at, nil
+}
+
+// putSlices stores a message behind the last one that is known here, and gives
+// its sequence. Whoever else writes, another relay that has taken over, is refused by the bus, or this one.
+func (n *node) putSlices(ctx context.Context, m jetstream.Msg, md *jetstream.MsgMetadata, last uint64) (uint64, error) {
+	out := &nats.Msg{Subject: m.Subject(), Data: m.Data(), Header: nats.Header{}}
+	if _, err := schemas.ParsePartitionSubject("slices", m.Subject()); err != nil {
+		n.m.refused.WithLabelValues(n.Parent).Inc()
+		return last, nil
+	}
+	for name, v := range m.Headers() {
+		if !strings.HasPrefix(name, "Nats-") {
+			out.Header[name] = v
+		}
+	}
+	out.Header.Set(schemas.HeaderVia, n.Parent+"/"+strconv.FormatUint(md.Sequence.Stream, 10))
+	// How old it is, by this region's clock, over all hops.
+	before, _ := strconv.ParseInt(out.Header.Get(schemas.HeaderWaitedMs), 10, 64)
+	lag := time.Since(md.Timestamp) + n.links[n.Parent].clock()
+	out.Header.Set(schemas.HeaderWaitedMs, strconv.FormatInt(max(before, 0)+max(lag.Milliseconds(), 0), 10))
+	ctx, cancel := context.WithTimeout(ctx, slicesTimeout)
+	defer cancel()
+	ack, err := n.js.PublishMsg(ctx, out, jetstream.WithExpectLastSequence(last), jetstream.WithRetryAttempts(0))
+	if err != nil {
+		return last, fmt.Errorf("store session slices: %w", err)
+	}
+	n.m.messages.WithLabelValues(n.Parent).Inc()
+	n.m.bytes.WithLabelValues(n.Parent).Add(float64(len(m.Data())))
+	n.m.lag.WithLabelValues(n.Parent).Observe(max(lag.Seconds(), 0))
+	return ack.Sequence, nil
+}
+
+// marks remembers which messages are how old, so that old ones are deleted.
+type marks struct {
+	list  []mark
+	bytes int // since the last mark
+	held  int // of list
+}
+
+type mark struct {
+	seq   uint64
+	at    time.Time
+	bytes int // up to seq, from the mark before
+}
+
+const (
+	markEvery = 10 * time.Second
+	markBytes = 16 << 20
+)
+
+// passed notes a message that was stored and gives the sequence before which all
+// may be deleted; 0: none more than before.
+func (k *marks) passed(seq uint64, size int, now time.Time) (below uint64) {
+	k.bytes += size
+	if n := len(k.list); n > 0 && now.Sub(k.list[n-1].at) < markEvery && k.bytes < markBytes {
+		return 0
+	}
+	k.list = append(k.list, mark{seq, now, k.bytes})
+	k.held += k.bytes
+	k.bytes = 0
+	for len(k.list) > 1 && (now.Sub(k.list[0].at) > slicesKept || k.held > maxSlicesKept) {
+		below = k.list[0].seq
+		k.held -= k.list[0].bytes
+		k.list = k.list[1:]
+	}
+	return below
+}

@@ -1,0 +1,162 @@
+package relay_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/spillway-live/spillway/schemas"
+	"github.com/spillway-live/spillway/schemas/token"
+	"github.com/spillway-live/spillway/testenv/await"
+	"github.com/spillway-live/spillway/testenv/regions"
+	"github.com/spillway-live/spillway/workers/router"
+)
+
+// sliced publishes a slice in a region as its sessioniser would: a session that plays from a CDN.
+func sliced(t *testing.T, r *regions.Region, session, cdn string) {
+	t.Helper()
+	data, err := schemas.EncodeSlices([]schemas.Slice{{Kind: schemas.SliceDelta, SessionID: session, CDN: cdn, Region: "eu", PlayedMs: 5000, StalledMs: 5000}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.JS.Publish(t.Context(), schemas.SlicesSubject(0), data); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// slicesOf gives what a region's SLICES holds, in order.
+func slicesOf(t *testing.T, r *regions.Region) (all []*jetstream.RawStreamMsg) {
+	t.Helper()
+	s, err := r.JS.Stream(t.Context(), schemas.StreamSlices)
+	if err != nil {
+		t.Fatal(err)
+	}
+	info, err := s.Info(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for seq := max(1, info.State.FirstSeq); seq <= info.State.LastSeq; seq++ {
+		m, err := s.GetMsg(t.Context(), seq)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, m)
+	}
+	return all
+}
+
+// runRouter runs a router of the region.
+func runRouter(t *testing.T, r *regions.Region, signer *token.Signer) *router.Router {
+	t.Helper()
+	x, err := router.New(router.Settings{JS: r.JS, Signer: signer, ViewerSalt: []byte("salt of 16 bytes"), Collector: "http://collector.example"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- x.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	await.True(t, "the router is ready", func() bool {
+		select {
+		case <-x.Ready():
+			return true
+		default:
+			return false
+		}
+	})
+	return x
+}
+
+// Sessions are made of telemetry in region a, and routers two regions away see
+// how they are served: once each and in order, also after the relay was killed and
+// the link was cut.
+func TestSlicesComeFromTheParent(t *testing.T) {
+	c, links := chain(t)
+	a, b, far := c.Regions[0], c.Regions[1], c.Regions[2]
+	runRelay(t, a, "", nil)
+	runRelay(t, b, "a", nil)
+	kill := runRelay(t, far, "b", nil)
+	signer, err := token.NewSigner([]byte("0123456789abcdef"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, name := range []string{"x", "y"} {
+		putIn(t, far, schemas.BucketCDNs, name, schemas.CDN{Name: name, BaseURL: "http://" + name + ".example", State: schemas.CDNActive, Order: i})
+	}
+	k := schemas.StreamKey{App: "live", Stream: "demo"}
+	putIn(t, far, schemas.BucketStreams, k.KVKey(), schemas.StreamState{App: k.App, Stream: k.Stream, Live: true, UpdatedUnixUs: time.Now().Add(time.Hour).UnixMicro(), Epoch: schemas.EpochOpen{
+		Version: 1, App: k.App, Stream: k.Stream, Rendition: schemas.SourceRendition, Epoch: 1, Protocol: "rtmp",
+		Tracks: []schemas.TrackInfo{{Track: schemas.Video, Codec: "avc1.64001f", InitID: fmt.Sprintf("%032d", 0), PartTargetUs: 200_000, Timescale: 90000, Width: 1280, Height: 720, FPS: 30}},
+	}})
+	r := runRouter(t, far, signer)
+	var d schemas.Dispatch
+	await.True(t, "region c dispatches", func() bool {
+		body := get(t, r.URL()+"/v1/dispatch?app=live&stream=demo")
+		return body != "" && json.Unmarshal([]byte(body), &d) == nil
+	})
+	if v := r.Viewers(); v["x"] == 0 || v["y"] != 0 {
+		t.Fatalf("viewers %v after a dispatch", v)
+	}
+	sliced(t, a, signer.NewSessionID(), "y")
+	await.True(t, "the router of region c knows where another region's viewer is", func() bool { return r.Viewers()["y"] == 1 })
+	// Its player went to the other CDN by itself. What was seen about when it was sent says nothing: clocks of two regions are compared to some milliseconds.
+	await.True(t, "the router of region c knows where its own viewer is", func() bool {
+		sliced(t, a, d.SessionID, "y")
+		return r.Viewers()["y"] == 2
+	})
+	await.True(t, "it says how old what it knows is", func() bool {
+		q, err := json.Marshal(schemas.HealthQuery{CDN: "y", Region: "eu"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		m, err := far.Conn.Request(schemas.SubjectRouterHealth, q, 5*time.Second)
+		var h schemas.CDNHealth
+		return err == nil && json.Unmarshal(m.Data, &h) == nil && h.InputAgeMs >= 0 && h.StallRatio.Value > 0.4
+	})
+
+	kill()
+	for range 5 {
+		sliced(t, a, signer.NewSessionID(), "y")
+	}
+	runRelay(t, far, "b", nil)
+	await.True(t, "what was said meanwhile is in region c", func() bool { return r.Viewers()["y"] == 7 })
+	links[1].Cut()
+	for range 5 {
+		sliced(t, a, signer.NewSessionID(), "x")
+	}
+	want := slicesOf(t, a)
+	await.True(t, "region b has them", func() bool { return len(slicesOf(t, b)) >= len(want) })
+	links[1].Pass()
+	await.True(t, "region c has them, too", func() bool { return len(slicesOf(t, far)) >= len(want) })
+	got := slicesOf(t, far)
+	if len(got) != len(want) {
+		t.Fatalf("region c has %d messages, want %d", len(got), len(want))
+	}
+	for i, m := range got {
+		if string(m.Data) != string(want[i].Data) || m.Subject != want[i].Subject {
+			t.Errorf("message %d differs", i)
+		}
+		if ms, err := strconv.Atoi(m.Header.Get(schemas.HeaderWaitedMs)); err != nil || ms < 0 || m.Header.Get(schemas.HeaderVia) != "b/"+strconv.Itoa(i+1) {
+			t.Errorf("message %d: headers %v", i, m.Header)
+		}
+	}
+}
+
+func putIn(t *testing.T, r *regions.Region, bucket, key string, v any) {
+	t.Helper()
+	kv, err := r.JS.KeyValue(t.Context(), bucket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	put(t, kv, key, v)
+}
