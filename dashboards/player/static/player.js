@@ -79,12 +79,14 @@ function keepTicket(name, t) {
 async function place(name, wait) {
   state.waiting = wait;
   const until = Date.now() + 1000 * wait.retry_after_s;
-  while (Date.now() < until) {
-    const left = Math.ceil((until - Date.now()) / 1000);
-    say('Many want to watch ' + app + '/' + name + ' right now. You are number ' + wait.position +
-      ' in the queue and come in by yourself. Next look in ' + left + ' s.');
-    await new Promise((done) => setTimeout(done, 250));
-  }
+  const tell = () => say('Many want to watch ' + app + '/' + name + ' right now. You are number ' + wait.position +
+    ' in the queue and come in by yourself. Next look in ' + Math.max(0, Math.ceil((until - Date.now()) / 1000)) + ' s.');
+  tell();
+  const telling = setInterval(tell, 250);
+  // One timer, begun by an answer: a row of timers is held back for up to a minute in a tab that nobody sees, and a
+  // place that is not asked for is lost after 30 s.
+  await new Promise((done) => setTimeout(done, until - Date.now()));
+  clearInterval(telling);
   state.waiting = null;
 }
 
