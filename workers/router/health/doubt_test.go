@@ -75,18 +75,22 @@ func TestAlone(t *testing.T) {
 }
 
 // TestLiarsBeyondTheBound: what docs/routing.md says of how many groups may lie:
-// four of sixteen move nothing, half of them decide.
+// four of sixteen move nothing, and six do not where many report; half of them decide.
 func TestLiarsBeyondTheBound(t *testing.T) {
-	for liars, moved := range map[int]bool{4: false, 8: true} {
+	for _, x := range []struct {
+		liars, reports int // groups; reports a second
+		moved          bool
+	}{{4, 16, false}, {6, 16, true}, {4, 64, false}, {6, 64, false}, {7, 64, true}, {8, 64, true}} {
+		liars, moved := x.liars, x.moved
 		h := health.New()
-		now := fill(h, 60, 64, start, func(i int) *schemas.Slice {
+		now := fill(h, 60, x.reports, start, func(i int) *schemas.Slice {
 			if i%health.Groups < liars {
 				return report("a", "eu", "x", 10_000)
 			}
 			return report("a", "eu", "x", 100)
 		})
 		if e := h.Estimate("a", "eu", "x", now); e.StallRatio > 0.02 != moved {
-			t.Errorf("%d groups lie: stall ratio %v", liars, e.StallRatio)
+			t.Errorf("%d groups lie, %d reports a second: stall ratio %v", liars, x.reports, e.StallRatio)
 		}
 	}
 }

@@ -4,9 +4,9 @@
 // It promises: a fold without I/O, so that routers which read the same slices
 // come to the same estimates; estimates of thin cells drawn towards those of the
 // coarser cell around them; that a session counts for no more time than can have
-// passed, and that players of a quarter of the groups of addresses may lie
-// without moving an estimate beyond what the others report. It leaves out who is
-// watching where (the router's load).
+// passed, and that players of a quarter of the groups of addresses, and of six of
+// sixteen where many report, may lie without moving an estimate beyond what the
+// others report. It leaves out who is watching where (the router's load).
 package health
 
 import (
@@ -17,7 +17,8 @@ import (
 )
 
 // Groups is the number of groups that sessions are put in by their address
-// prefix; estimates leave out the worst and the best quarter of the groups.
+// prefix; estimates leave out the worst and the best of the groups: six of sixteen
+// each where many report, four where few do.
 const Groups = 16
 
 const (
@@ -40,9 +41,13 @@ const (
 	// maxCells bounds the cells held, about 3 kB each; beyond, a new region or
 	// provider has the estimate of its CDN.
 	maxCells = 20_000
-	// trim is the share of groups left out at either end, from minGroups on.
-	trim      = 0.25
-	minGroups = 8
+	// trim is the share of groups left out at either end, from minGroups on, and
+	// trimMany that where manyReports a group tell: of fewer so much would be left
+	// out that what seldom happens were not seen at all.
+	trim        = 0.25
+	trimMany    = 0.375
+	minGroups   = 8
+	manyReports = 64
 )
 
 // sums are what sessions add up to, with old ones fading.
@@ -210,7 +215,7 @@ type part struct {
 	f, lost float64
 }
 
-// total sums the groups at a moment, without the worst and the best quarter.
+// total sums the groups at a moment, without the worst and the best.
 func (c *cell) total(now time.Time, quick bool) sums {
 	var have [Groups]part
 	return add(c.kept(&have, now, quick))
@@ -225,7 +230,7 @@ func add(list []part) (all sums) {
 
 // kept gives the groups that count, as they are at a moment, in the memory of have.
 func (c *cell) kept(have *[Groups]part, now time.Time, quick bool) []part {
-	n := 0
+	n, reports := 0, 0.0
 	for i := range c.group {
 		g := &c.group[i]
 		if g.at.IsZero() {
@@ -245,11 +250,16 @@ func (c *cell) kept(have *[Groups]part, now time.Time, quick bool) []part {
 			have[at] = have[at-1]
 		}
 		have[at] = x
+		reports += f * s.sessions
 		n++
 	}
 	list := have[:n]
 	if n >= minGroups {
-		cut := int(trim * float64(n))
+		share := trim
+		if reports >= manyReports*float64(n) {
+			share = trimMany
+		}
+		cut := int(share * float64(n))
 		list = list[cut : n-cut]
 	}
 	return list
