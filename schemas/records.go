@@ -219,3 +219,34 @@ func DecodeRecord(data []byte, r checker) error {
 	}
 	return r.Check()
 }
+
+// MaxRecords bounds the records of one message.
+const MaxRecords = 1000
+
+// DecodeRecords parses a message of decisions or exposures: one record, or a JSON
+// array of up to MaxRecords. One that is wrong makes the message wrong.
+func DecodeRecords[T any, P interface {
+	*T
+	checker
+}](data []byte) ([]T, error) {
+	if len(data) == 0 || data[0] != '[' {
+		var one T
+		if err := DecodeRecord(data, P(&one)); err != nil {
+			return nil, err
+		}
+		return []T{one}, nil
+	}
+	var all []T
+	if err := json.Unmarshal(data, &all); err != nil {
+		return nil, fmt.Errorf("decode records: %w", err)
+	}
+	if len(all) > MaxRecords {
+		return nil, fmt.Errorf("decode records: %d in one message: at most %d are allowed", len(all), MaxRecords)
+	}
+	for i := range all {
+		if err := P(&all[i]).Check(); err != nil {
+			return nil, fmt.Errorf("decode records: record %d: %w", i, err)
+		}
+	}
+	return all, nil
+}

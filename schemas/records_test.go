@@ -1,8 +1,10 @@
 package schemas
 
 import (
+	"bytes"
 	"encoding/json"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -44,6 +46,29 @@ func TestRecordsGoldenAndRoundTrip(t *testing.T) {
 		}
 		if !reflect.DeepEqual(tc.rec, tc.into) {
 			t.Errorf("%s: got %+v, want %+v", tc.file, tc.into, tc.rec)
+		}
+	}
+}
+
+// Several decisions are in one message as a JSON array.
+func TestManyRecordsInOneMessage(t *testing.T) {
+	one, err := EncodeRecord(sampleDecision())
+	if err != nil {
+		t.Fatal(err)
+	}
+	many := func(n int) []byte {
+		return append(append([]byte{'['}, bytes.Join(slices.Repeat([][]byte{one}, n), []byte{','})...), ']')
+	}
+	golden(t, "decisions_v1.json", many(2))
+	for n, data := range map[int][]byte{0: many(0), 1: one, 2: many(2), MaxRecords: many(MaxRecords)} {
+		all, err := DecodeRecords[Decision](data)
+		if err != nil || len(all) != n || n > 0 && !reflect.DeepEqual(&all[n-1], sampleDecision()) {
+			t.Errorf("%d records: %d, %v", n, len(all), err)
+		}
+	}
+	for _, bad := range []string{"", "[", string(many(MaxRecords + 1)), `[` + string(one) + `,{"id":"x"}]`, `[null]`} {
+		if all, err := DecodeRecords[Decision]([]byte(bad)); err == nil || all != nil {
+			t.Errorf("%.40q was taken", bad)
 		}
 	}
 }
@@ -130,7 +155,15 @@ func FuzzDecodeRecord(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add(b)
+	f.Add([]byte("[" + string(b) + "," + string(b) + "]"))
 	f.Fuzz(func(t *testing.T, data []byte) {
+		if all, err := DecodeRecords[Decision](data); err == nil {
+			for i := range all {
+				if _, err := EncodeRecord(&all[i]); err != nil {
+					t.Errorf("accepted record does not encode: %v", err)
+				}
+			}
+		}
 		for _, r := range []checker{&Decision{}, &Exposure{}, &Event{}} {
 			if DecodeRecord(data, r) == nil {
 				if _, err := EncodeRecord(r); err != nil {

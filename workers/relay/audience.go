@@ -42,17 +42,26 @@ func newAudience() *audience {
 	return &audience{seed: maphash.MakeSeed(), now: map[schemas.StreamKey]*crowd{}}
 }
 
-// heard takes a decision on decisions.<kind>.<app>.<stream>.
+// heard takes decisions on decisions.<kind>.<app>.<stream>.
 func (a *audience) heard(m *nats.Msg, now time.Time) {
 	f := strings.Split(m.Subject, ".")
 	if len(f) != 4 || f[1] == string(schemas.DecisionPublish) {
 		return
 	}
-	var d struct {
+	k := schemas.StreamKey{App: f[2], Stream: f[3]}
+	if told := m.Header[schemas.HeaderWhere]; len(told) > 0 {
+		for _, v := range told {
+			if w, err := schemas.ParseWhere(v); err == nil { // else it sends nobody
+				a.watches(k, w.SessionID, now)
+			}
+		}
+		return
+	}
+	var d struct { // of a router before that header
 		SessionID string `json:"session_id"`
 	}
 	if json.Unmarshal(m.Data, &d) == nil && d.SessionID != "" {
-		a.watches(schemas.StreamKey{App: f[2], Stream: f[3]}, d.SessionID, now)
+		a.watches(k, d.SessionID, now)
 	}
 }
 

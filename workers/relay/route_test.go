@@ -118,6 +118,14 @@ func TestAudience(t *testing.T) {
 	say := func(n int) {
 		for i := range n {
 			d := fmt.Appendf(nil, `{"id":"%d","session_id":"s%d"}`, i, i)
+			if i%2 == 0 { // two in one message, which its header tells
+				w := schemas.Where{TimeUs: 1, SessionID: fmt.Sprint("s", i), CDN: "a"}
+				next := w
+				next.SessionID = fmt.Sprint("s", i+1)
+				h := nats.Header{schemas.HeaderWhere: {w.String(), schemas.WhereNowhere, next.String()}}
+				a.heard(&nats.Msg{Subject: "decisions.steering.live.x", Data: []byte("[]"), Header: h}, now)
+				continue
+			}
 			a.heard(&nats.Msg{Subject: "decisions.steering.live.x", Data: d}, now)
 			a.heard(&nats.Msg{Subject: "decisions.publish.live.y", Data: d}, now)
 		}

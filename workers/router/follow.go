@@ -27,6 +27,7 @@ type follower struct {
 	logger *slog.Logger
 	signer *token.Signer
 	rows   []schemas.Slice // memory of the last message's
+	wheres []schemas.Where // likewise
 	// bare is when the newest decision without HeaderWhere was stored, Unix nanoseconds: a router before that header
 	// made it. As long as one is in the window the bodies are read, too; 0: there was none.
 	bare atomic.Int64
@@ -161,17 +162,34 @@ func (l *follower) onDecision(m jetstream.Msg) error {
 	if err != nil || strings.HasPrefix(m.Subject(), publishers) {
 		return nil
 	}
-	value, told := m.Headers()[schemas.HeaderWhere]
+	values, told := m.Headers()[schemas.HeaderWhere]
 	if !told {
 		return l.onBare(m, md.Timestamp)
 	}
-	if w, err := schemas.ParseWhere(value[0]); err == nil { // else it sends nobody
-		l.Decided(factOf(&w), md.Timestamp.Add(-waited(m)))
-	}
+	l.onWheres(values, md.Timestamp.Add(-waited(m)))
 	if !l.bodies(time.Now()) && l.bare.Swap(0) != 0 {
 		return errOther
 	}
 	return nil
+}
+
+// onWheres notes where sessions were sent by the decisions of one message. at is
+// when the newest of them was made, by the bus's clock: the others are as much older
+// as their router says.
+func (l *follower) onWheres(values []string, at time.Time) {
+	newest := int64(0)
+	l.wheres = l.wheres[:0]
+	for _, v := range values {
+		if w, err := schemas.ParseWhere(v); err == nil { // else it sends nobody
+			l.wheres = append(l.wheres, w)
+			newest = max(newest, w.TimeUs)
+		}
+	}
+	for i := range l.wheres {
+		w := &l.wheres[i]
+		older := min(time.Duration(newest-w.TimeUs)*time.Microsecond, time.Hour)
+		l.Decided(factOf(w), at.Add(-older))
+	}
 }
 
 // publishers is what subjects of publishers' decisions begin with; those send no session.

@@ -323,11 +323,11 @@ func TestTargetingAndStop(t *testing.T) {
 	await.True(t, "new sessions are in no experiment", func() bool { return r.dispatch(t, "&viewer=alice").Arms == "" })
 	r.get(t, d.URL)
 	r.stop()
-	for _, m := range records(t, b.JS, "decisions.*") {
-		var x schemas.Decision
-		if err := schemas.DecodeRecord(m.Data(), &x); err != nil {
-			t.Fatal(err)
-		}
+	all := append(decisions(t, b.JS, schemas.DecisionDispatch), decisions(t, b.JS, schemas.DecisionMultivariant)...)
+	if len(all) < 3 {
+		t.Errorf("%d decisions", len(all))
+	}
+	for _, x := range all {
 		if want := map[bool]string{true: "cost", false: "affinity"}[x.SessionID == d.SessionID]; x.Policy != want {
 			t.Errorf("%s of session %s by policy %s, want %s", x.Kind, x.SessionID, x.Policy, want)
 		}

@@ -15,8 +15,12 @@ import (
 
 const (
 	maxQueued    = 50_000 // records waiting for the bus; about 1 KB each
-	publishBatch = 512
-	ackTimeout   = 5 * time.Second
+	publishBatch = 1000
+	maxTogether  = 100 // decisions in one message: their headers may have 64 KiB in all
+	// From manyRecords in a batch on the next one is gathered for as long: fewer and larger messages.
+	manyRecords = 8
+	gather      = 5 * time.Millisecond
+	ackTimeout  = 5 * time.Second
 	// lastPublish bounds the publishing of what is left when the router stops.
 	lastPublish = 2 * time.Second
 )
@@ -30,22 +34,67 @@ type publisher struct {
 	queue  chan *record
 }
 
-// record is a message on its way to the bus.
+// record is a decision or exposure on its way to the bus.
 type record struct {
 	subject, id string
-	where       string // schemas.HeaderWhere; empty: none
+	where       string // schemas.HeaderWhere; empty: an exposure
 	data        []byte
 	made        time.Time
 }
 
-// msg is the message of one try. A router that hears of a decision late orders it by how long it waited.
-func (r *record) msg(now time.Time) *nats.Msg {
-	v := []string{r.id, strconv.FormatInt(max(now.Sub(r.made).Milliseconds(), 0), 10), r.where}
-	h := nats.Header{jetstream.MsgIDHeader: v[:1:1], schemas.HeaderWaitedMs: v[1:2:2]}
-	if r.where != "" {
-		h[schemas.HeaderWhere] = v[2:]
+// message is what is published at once: one record, or decisions of one subject. It
+// stays as it is until the bus has it, so that a repeat is known by its id.
+type message []*record
+
+// together groups decisions by subject, in their order.
+func together(records []*record) (out []message) {
+	at := map[string]int{} // in out, while the message takes more
+	for _, r := range records {
+		i, begun := at[r.subject]
+		if begun && len(out[i]) < maxTogether {
+			out[i] = append(out[i], r)
+			continue
+		}
+		if r.where != "" { // exposures are known by their own ids
+			at[r.subject] = len(out)
+		}
+		out = append(out, message{r})
 	}
-	return &nats.Msg{Subject: r.subject, Data: r.data, Header: h}
+	return out
+}
+
+// msg is the message of one try. A router that hears of decisions late orders them by how long they waited.
+func (m message) msg(now time.Time) *nats.Msg {
+	first, last := m[0], m[len(m)-1]
+	v := []string{first.id, strconv.FormatInt(max(now.Sub(last.made).Milliseconds(), 0), 10)}
+	h := nats.Header{jetstream.MsgIDHeader: v[:1:1], schemas.HeaderWaitedMs: v[1:]}
+	if first.where != "" {
+		wheres := make([]string, len(m))
+		for i, r := range m {
+			wheres[i] = r.where
+		}
+		h[schemas.HeaderWhere] = wheres
+	}
+	data := first.data
+	if len(m) > 1 {
+		size := 1
+		for _, r := range m {
+			size += len(r.data) + 1
+		}
+		data = make([]byte, 0, size)
+		for i, r := range m {
+			data = append(append(data, "[,"[min(i, 1)]), r.data...)
+		}
+		data = append(data, ']')
+	}
+	return &nats.Msg{Subject: first.subject, Data: data, Header: h}
+}
+
+func count(all []message) (n int) {
+	for _, m := range all {
+		n += len(m)
+	}
+	return n
 }
 
 func newPublisher(js jetstream.JetStream, logger *slog.Logger, m *metrics) *publisher {
@@ -62,46 +111,52 @@ func (p *publisher) add(subject, id, where string, data []byte) {
 }
 
 func (p *publisher) run(ctx context.Context) {
+	busy := false
 	for {
 		var batch []*record
 		select {
 		case <-ctx.Done():
-			p.drain()
+			p.drain(nil)
 			return
 		case m := <-p.queue:
 			batch = p.fill(append(batch, m))
 		}
-		failing := false
-		for len(batch) > 0 {
-			left, err := p.publish(ctx, batch)
-			if len(left) > 0 {
-				if !failing {
-					p.logger.Warn("decisions are not published: they are kept", "waiting", len(left)+len(p.queue), "err", err)
-				}
-				failing = true
-				select {
-				case <-ctx.Done():
-					for _, m := range left {
-						p.requeue(m)
-					}
-					p.drain()
-					return
-				case <-time.After(250 * time.Millisecond):
-				}
-			} else if failing {
-				p.logger.Info("decisions are published again")
+		if busy && len(batch) < publishBatch {
+			select {
+			case <-ctx.Done():
+			case <-time.After(gather):
 			}
-			batch = left
+			batch = p.fill(batch)
+		}
+		busy = len(batch) >= manyRecords
+		if left := p.send(ctx, together(batch)); left != nil {
+			p.drain(left)
+			return
 		}
 	}
 }
 
-func (p *publisher) requeue(m *record) {
-	select {
-	case p.queue <- m:
-	default:
-		p.m.dropped.Inc()
+// send publishes until the bus has all, or ctx ends with what is left.
+func (p *publisher) send(ctx context.Context, batch []message) (left []message) {
+	failing := false
+	for len(batch) > 0 {
+		left, err := p.publish(ctx, batch)
+		if len(left) > 0 {
+			if !failing {
+				p.logger.Warn("decisions are not published: they are kept", "waiting", count(left)+len(p.queue), "err", err)
+			}
+			failing = true
+			select {
+			case <-ctx.Done():
+				return left
+			case <-time.After(250 * time.Millisecond):
+			}
+		} else if failing {
+			p.logger.Info("decisions are published again")
+		}
+		batch = left
 	}
+	return nil
 }
 
 func (p *publisher) fill(batch []*record) []*record {
@@ -117,17 +172,17 @@ func (p *publisher) fill(batch []*record) []*record {
 }
 
 // drain publishes what is left once, within lastPublish.
-func (p *publisher) drain() {
+func (p *publisher) drain(left []message) {
 	ctx, cancel := context.WithTimeout(context.Background(), lastPublish)
 	defer cancel()
 	for {
-		batch := p.fill(nil)
-		if len(batch) == 0 {
+		left = append(left, together(p.fill(nil))...)
+		if len(left) == 0 {
 			return
 		}
-		left, err := p.publish(ctx, batch)
-		if len(left) > 0 {
-			n := len(left) + len(p.queue)
+		var err error
+		if left, err = p.publish(ctx, left); len(left) > 0 {
+			n := count(left) + len(p.queue)
 			p.m.dropped.Add(float64(n))
 			p.logger.Error("router stops with decisions that the bus has not taken", "decisions", n, "err", err)
 			return
@@ -136,7 +191,7 @@ func (p *publisher) drain() {
 }
 
 // publish sends a batch at once and gives back what was not acknowledged.
-func (p *publisher) publish(ctx context.Context, batch []*record) (left []*record, err error) {
+func (p *publisher) publish(ctx context.Context, batch []message) (left []message, err error) {
 	futures := make([]jetstream.PubAckFuture, len(batch))
 	now := time.Now()
 	for i, m := range batch {
@@ -157,7 +212,7 @@ func (p *publisher) publish(ctx context.Context, batch []*record) (left []*recor
 		if late { // only what is there already
 			select {
 			case <-f.Ok():
-				p.m.published.Inc()
+				p.m.published.Add(float64(len(batch[i])))
 			default:
 				left = append(left, batch[i])
 			}
@@ -165,7 +220,7 @@ func (p *publisher) publish(ctx context.Context, batch []*record) (left []*recor
 		}
 		select {
 		case <-f.Ok():
-			p.m.published.Inc()
+			p.m.published.Add(float64(len(batch[i])))
 		case e := <-f.Err():
 			err = e
 			left = append(left, batch[i])

@@ -167,14 +167,16 @@ func decisions(t testing.TB, js jetstream.JetStream, kind schemas.DecisionKind) 
 	t.Helper()
 	var out []schemas.Decision
 	for _, m := range records(t, js, "decisions."+string(kind)+".>") {
-		var d schemas.Decision
-		if err := schemas.DecodeRecord(m.Data(), &d); err != nil {
+		all, err := schemas.DecodeRecords[schemas.Decision](m.Data())
+		if err != nil {
 			t.Fatal(err)
 		}
-		if m.Subject() != schemas.DecisionSubject(&d) {
-			t.Errorf("decision on subject %s", m.Subject())
+		for _, d := range all {
+			if m.Subject() != schemas.DecisionSubject(&d) {
+				t.Errorf("decision on subject %s", m.Subject())
+			}
 		}
-		out = append(out, d)
+		out = append(out, all...)
 	}
 	return out
 }

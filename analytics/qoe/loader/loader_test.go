@@ -311,6 +311,13 @@ func TestEveryTable(t *testing.T) {
 		CapBps: 1_000_000, QueuedMs: 1500,
 	}
 	r.record(schemas.DecisionSubject(d), d)
+	// Two in one message, as routers under load write them; one that is wrong makes the message wrong.
+	d2 := d.AppendJSON(nil)
+	for _, many := range []string{fmt.Sprintf("[%s,%s]", d2, d2), fmt.Sprintf(`[%s,{"id":"d4"}]`, d2)} {
+		if _, err := r.js.Publish(t.Context(), schemas.DecisionSubject(d), []byte(many)); err != nil {
+			t.Fatal(err)
+		}
+	}
 	x := &schemas.Exposure{ID: "x1", TimeUs: now.UnixMicro(), Experiment: "exp", Salt: "1", Unit: "s1", UnitKind: "session", SessionID: "s1", App: "live", Stream: "show", Arm: "treat", Propensity: 0.5, Reason: "assigned"}
 	r.record(schemas.ExposureSubject(x), x)
 	e := &schemas.Event{ID: "e1", TimeUs: now.UnixMicro(), Kind: schemas.EventCDNFault, CDN: "b", Reason: "rate limited", Detail: map[string]string{"rate": "300kbps", "by": "test"}}
@@ -327,7 +334,7 @@ func TestEveryTable(t *testing.T) {
 	// What the lanes of before recorded and what is behind it is there once, what they had loaded is not loaded again.
 	r.equal(conn, "SELECT toInt64(if(arraySort(groupArray(session_id)) = ['old-2','old-4','old-5','old-6'], 1, 0)) FROM spillway.session_slices WHERE startsWith(session_id, 'old-')", 1)
 	r.await(conn, "SELECT toInt64(count()) FROM spillway.telemetry", r.sent)
-	r.await(conn, "SELECT toInt64(count()) FROM spillway.decisions WHERE candidate_cdns = ['a','b'] AND candidate_viewers[1] = 7 AND candidate_excluded[2] = 'draining' AND candidate_tiers = ['room',''] AND candidate_loads[1] = 0.5 AND candidate_harms[1] = 0.25 AND cap_bps = 1000000 AND queued_ms = 1500 AND probability = 1 AND abs(time - now()) < 100", 1)
+	r.await(conn, "SELECT toInt64(count()) FROM spillway.decisions WHERE candidate_cdns = ['a','b'] AND candidate_viewers[1] = 7 AND candidate_excluded[2] = 'draining' AND candidate_tiers = ['room',''] AND candidate_loads[1] = 0.5 AND candidate_harms[1] = 0.25 AND cap_bps = 1000000 AND queued_ms = 1500 AND probability = 1 AND abs(time - now()) < 100", 3)
 	r.await(conn, "SELECT toInt64(count()) FROM spillway.exposures WHERE arm = 'treat' AND propensity = 0.5 AND unit = 's1'", 1)
 	r.await(conn, "SELECT toInt64(count()) FROM spillway.events WHERE cdn = 'b' AND detail['rate'] = '300kbps'", 1)
 	r.equal(conn, "SELECT toInt64(count()) FROM spillway.telemetry WHERE abs(received_at - now()) < 100 AND abs(ts - now()) < 100", r.sent)

@@ -103,24 +103,37 @@ func (c *tableColumns) take(read func([]byte) ([]*columnar.Batch, error), data [
 	return c.rows() - from, mend(from), nil
 }
 
-// recordBlock collects JSON records, one a message.
+// recordBlock collects JSON records, one or several a message.
 type recordBlock struct {
 	cols   proto.Input
 	resets []proto.Resettable
 	seq    *proto.ColUInt64
-	read   func(data []byte, atMs int64) (mended bool, err error)
+	read   func(data []byte, atMs int64) (n, mended int, err error)
+}
+
+// rowsOf reads messages of records with what makes a row of one, and says whether it was mended.
+func rowsOf[T any, P interface {
+	*T
+	Check() error
+}](b *recordBlock, row func(x *T, atMs int64) (mended bool)) builder {
+	b.read = func(data []byte, atMs int64) (n, mended int, err error) {
+		all, err := schemas.DecodeRecords[T, P](data)
+		for i := range all {
+			if row(&all[i], atMs) {
+				mended++
+			}
+		}
+		return len(all), mended, err
+	}
+	return b.end()
 }
 
 func (b *recordBlock) add(data []byte, _ int, seq uint64, atMs int64) (int, int, error) {
-	mended, err := b.read(data, atMs)
-	if err != nil {
-		return 0, 0, err
+	n, mended, err := b.read(data, atMs)
+	for range n {
+		*b.seq = append(*b.seq, seq)
 	}
-	*b.seq = append(*b.seq, seq)
-	if mended {
-		return 1, 1, nil
-	}
-	return 1, 0, nil
+	return n, mended, err
 }
 
 func (b *recordBlock) input() proto.Input { return b.cols }
@@ -198,11 +211,7 @@ func newDecisions() builder {
 	b.put("candidate_harms", harms)
 	b.put("cap_bps", capBps)
 	b.put("queued_ms", queued)
-	b.read = func(data []byte, atMs int64) (bool, error) {
-		var d schemas.Decision
-		if err := schemas.DecodeRecord(data, &d); err != nil {
-			return false, err
-		}
+	return rowsOf(b, func(d *schemas.Decision, atMs int64) bool {
 		mended := at(d.TimeUs, atMs)
 		kind.add(string(d.Kind))
 		id.Append(d.ID)
@@ -236,9 +245,8 @@ func newDecisions() builder {
 		harms.Append(hs)
 		capBps.Append(d.CapBps)
 		queued.Append(d.QueuedMs)
-		return mended, nil
-	}
-	return b.end()
+		return mended
+	})
 }
 
 func newExposures() builder {
@@ -247,11 +255,7 @@ func newExposures() builder {
 	id, exp, salt, unit, kind := b.str("id"), b.dict("experiment"), b.dict("salt"), b.str("unit"), b.dict("unit_kind")
 	sid, vid, app, stream := b.str("session_id"), b.str("viewer_id"), b.dict("app"), b.dict("stream")
 	arm, propensity, reason := b.dict("arm"), b.f64("propensity"), b.dict("reason")
-	b.read = func(data []byte, atMs int64) (bool, error) {
-		var x schemas.Exposure
-		if err := schemas.DecodeRecord(data, &x); err != nil {
-			return false, err
-		}
+	return rowsOf(b, func(x *schemas.Exposure, atMs int64) bool {
 		mended := at(x.TimeUs, atMs)
 		id.Append(x.ID)
 		exp.add(x.Experiment)
@@ -265,9 +269,8 @@ func newExposures() builder {
 		arm.add(x.Arm)
 		propensity.Append(x.Propensity)
 		reason.add(x.Reason)
-		return mended, nil
-	}
-	return b.end()
+		return mended
+	})
 }
 
 func newEvents() builder {
@@ -276,11 +279,7 @@ func newEvents() builder {
 	kind, id, app, stream, cdn, reason := b.dict("kind"), b.str("id"), b.dict("app"), b.dict("stream"), b.dict("cdn"), b.str("reason")
 	detail := proto.NewMap[string, string](proto.NewLowCardinality[string](new(proto.ColStr)), new(proto.ColStr))
 	b.put("detail", detail)
-	b.read = func(data []byte, atMs int64) (bool, error) {
-		var e schemas.Event
-		if err := schemas.DecodeRecord(data, &e); err != nil {
-			return false, err
-		}
+	return rowsOf(b, func(e *schemas.Event, atMs int64) bool {
 		mended := at(e.TimeUs, atMs)
 		kind.add(string(e.Kind))
 		id.Append(e.ID)
@@ -293,7 +292,6 @@ func newEvents() builder {
 			kv = append(kv, proto.KV[string, string]{Key: k, Value: e.Detail[k]})
 		}
 		detail.AppendKV(kv)
-		return mended, nil
-	}
-	return b.end()
+		return mended
+	})
 }
