@@ -57,6 +57,11 @@ func Float(b []byte, f float64) []byte {
 	if math.IsNaN(f) || math.IsInf(f, 0) {
 		return append(b, '0')
 	}
+	// One of at most nine decimals and fifteen digits: those digits are the shortest that
+	// are read as the same number, since each such decimal is another one.
+	if k := math.Round(f * 1e9); k/1e9 == f && math.Abs(k) < 1e15 && math.Abs(k) >= 1000 {
+		return decimals(b, int64(k))
+	}
 	if abs := math.Abs(f); abs != 0 && (abs < 1e-6 || abs >= 1e21) {
 		b = strconv.AppendFloat(b, f, 'e', -1, 64)
 		// 1e-09 is 1e-9, as in ECMAScript.
@@ -67,6 +72,28 @@ func Float(b []byte, f float64) []byte {
 		return b
 	}
 	return strconv.AppendFloat(b, f, 'f', -1, 64)
+}
+
+// decimals appends a billionth of n.
+func decimals(b []byte, n int64) []byte {
+	if n < 0 {
+		b, n = append(b, '-'), -n
+	}
+	const one = 1_000_000_000
+	b = strconv.AppendInt(b, n/one, 10)
+	if n %= one; n == 0 {
+		return b
+	}
+	digits := [10]byte{'.'}
+	for i := 9; i > 0; i-- {
+		digits[i] = '0' + byte(n%10)
+		n /= 10
+	}
+	last := 9
+	for digits[last] == '0' {
+		last--
+	}
+	return append(b, digits[:last+1]...)
 }
 
 // Open begins an object with a string member.

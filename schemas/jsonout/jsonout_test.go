@@ -37,8 +37,14 @@ func FuzzAsEncodingJSON(f *testing.F) {
 
 func TestFloats(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
-	for range 20_000 {
+	for i := range 60_000 {
 		x := math.Float64frombits(r.Uint64())
+		if i%3 > 0 { // with few decimals, and next to such a one
+			x = math.Trunc(r.NormFloat64()*math.Pow10(r.IntN(17))) / math.Pow10(r.IntN(13))
+			if i%3 > 1 {
+				x = math.Nextafter(x, r.NormFloat64()*1e18)
+			}
+		}
 		want, err := json.Marshal(x)
 		if err != nil {
 			want = []byte("0")

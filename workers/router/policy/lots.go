@@ -24,7 +24,7 @@ func lot(session, purpose string) float64 {
 // draw lets a few new sessions go elsewhere: to a failing CDN, to see whether it
 // is back, or to any with room, to know them all. It gives the reason code of a
 // choice made by lot, and sets the probability of the choice.
-func (p *Policy) draw(in *Input, open []candidate, a *Answer) string {
+func (p *Policy) draw(in *Input, open []*candidate, a *Answer) string {
 	if len(open) == 0 || open[0].tier != tierRoom || in.Current != "" {
 		return ""
 	}
@@ -75,13 +75,13 @@ func (p *Policy) draw(in *Input, open []candidate, a *Answer) string {
 // that can afford it (Input.Test), that has not moved lately, and whose player
 // does not hold the CDN in its penalty box. Each round others are drawn: those of
 // the last are back, or hold the CDN in that box now.
-func (p *Policy) try(in *Input, open []candidate) string {
+func (p *Policy) try(in *Input, open []*candidate) string {
 	if in.Test <= 0 || in.Current == "" || in.SinceMoveSec < p.dwell || len(open) == 0 || open[0].tier != tierCurrent {
 		return ""
 	}
 	round := strconv.FormatInt(in.Round, 10)
 	for i := len(open) - 1; i >= 0 && open[i].tier <= tierFailing; i-- {
-		c := &open[i]
+		c := open[i]
 		if c.tier == tierFailing && c.facts.Probe > 0 && lot(in.Session, "try "+c.cdn.Name+" "+round) < in.Test {
 			first(open, i)
 			return ReasonProbe
@@ -91,10 +91,10 @@ func (p *Policy) try(in *Input, open []candidate) string {
 }
 
 // share is the probability with which a candidate is drawn first by weight.
-func (p *Policy) share(room []candidate, i int) float64 {
+func (p *Policy) share(room []*candidate, i int) float64 {
 	sum := 0.0
 	for j := range room {
-		sum += p.weight(&room[j])
+		sum += p.weight(room[j])
 	}
 	switch {
 	case sum > 0:
@@ -103,11 +103,11 @@ func (p *Policy) share(room []candidate, i int) float64 {
 	default:
 		return 0
 	}
-	return p.weight(&room[i]) / sum
+	return p.weight(room[i]) / sum
 }
 
 // first puts the candidate i before the others, whose order stays.
-func first(open []candidate, i int) {
+func first(open []*candidate, i int) {
 	c := open[i]
 	copy(open[1:i+1], open[:i])
 	open[0] = c

@@ -19,6 +19,7 @@ import (
 	"math"
 	"slices"
 	"strconv"
+	"sync"
 
 	"github.com/google/cel-go/cel"
 
@@ -182,28 +183,30 @@ func (p *Policy) Value() schemas.Policy { return p.s }
 // expression fails.
 func (p *Policy) Decide(in *Input) (Answer, error) {
 	a := Answer{Probability: 1, Policy: p.s.Name, Version: p.s.Version}
-	open, excluded, err := p.open(in)
+	w := works.Get().(*work)
+	defer w.free()
+	open, excluded, err := p.open(in, w)
 	if err != nil {
 		return a, err
 	}
-	p.ranks(in, open)
+	p.ranks(in, w)
 	for i := range open {
-		if err := p.rate(in, &open[i]); err != nil {
+		if err := p.rate(in, open[i]); err != nil {
 			return a, err
 		}
-		open[i].tier = in.tier(&open[i])
+		open[i].tier = in.tier(open[i])
 	}
 	left := p.leave(in, open)
-	slices.SortFunc(open, func(x, y candidate) int { return better(&x, &y) })
+	slices.SortFunc(open, better)
 	p.preferWarm(open)
 	a.Spills = in.spills(open)
 	drawn := cmp.Or(p.draw(in, open, &a), p.try(in, open))
 	a.Candidates = make([]schemas.Candidate, 0, len(open)+len(excluded))
 	for i := range open {
-		c := &open[i]
+		c := open[i]
 		a.Candidates = append(a.Candidates, schemas.Candidate{
-			CDN: c.cdn.Name, Tier: c.tier.String(), Score: finite(c.score), Viewers: c.facts.Viewers,
-			Load: c.load, Harm: c.facts.Harm(),
+			CDN: c.cdn.Name, Tier: c.tier.String(), Score: told(c.score), Viewers: c.facts.Viewers,
+			Load: toldShare(c.load), Harm: toldShare(c.facts.Harm()),
 		})
 	}
 	a.Eligible = len(open)
@@ -219,18 +222,48 @@ func (p *Policy) Decide(in *Input) (Answer, error) {
 	return a, nil
 }
 
-// finite keeps scores storable: JSON knows no infinity.
-func finite(x float64) float64 { return max(min(x, math.MaxFloat64), -math.MaxFloat64) }
+// told is a score as answers and decisions tell it: storable, since JSON knows no
+// infinity, and of the usual size to nine decimals, which are enough to tell and
+// quick to write. What decides is not rounded.
+func told(x float64) float64 {
+	if size := math.Abs(x); size >= 1e-3 && size < 1e6 {
+		return math.Round(x*1e9) / 1e9
+	}
+	return max(min(x, math.MaxFloat64), -math.MaxFloat64)
+}
+
+// toldShare is told of load and harm: to six decimals.
+func toldShare(x float64) float64 {
+	if x < 1e6 {
+		return math.Round(x*1e6) / 1e6
+	}
+	return min(x, math.MaxFloat64)
+}
+
+// work is memory of a decision, which the next one uses again.
+type work struct {
+	all          []candidate
+	open, ranked []*candidate
+}
+
+var works = sync.Pool{New: func() any { return &work{} }}
+
+func (w *work) free() {
+	clear(w.all)
+	works.Put(w)
+}
 
 // open sorts out the CDNs that may not take the session.
-func (p *Policy) open(in *Input) (open []candidate, excluded []schemas.Candidate, err error) {
-	open = make([]candidate, 0, len(in.CDNs))
+func (p *Policy) open(in *Input, w *work) (open []*candidate, excluded []schemas.Candidate, err error) {
+	w.all = slices.Grow(w.all[:0], len(in.CDNs))[:len(in.CDNs)]
+	open = w.open[:0]
 	for i := range in.CDNs {
-		c := candidate{cdn: &in.CDNs[i], facts: in.facts(i)}
+		c := &w.all[i]
+		*c = candidate{cdn: &in.CDNs[i], facts: in.facts(i)}
 		if in.Region != "" && len(c.cdn.RegionCapacity) > 0 {
 			c.here = c.cdn.RegionCapacity[in.Region]
 		}
-		c.load = in.load(&c)
+		c.load = in.load(c)
 		here := c.cdn.Name == in.Current || c.cdn.Name == in.Pinned
 		why := ""
 		switch {
@@ -239,7 +272,7 @@ func (p *Policy) open(in *Input) (open []candidate, excluded []schemas.Candidate
 		case c.cdn.State != schemas.CDNActive && c.cdn.State != schemas.CDNDraining:
 			why = ExcludedOff
 		default:
-			if why, err = p.allowed(in, &c); err != nil {
+			if why, err = p.allowed(in, c); err != nil {
 				return nil, nil, err
 			}
 		}
@@ -247,8 +280,9 @@ func (p *Policy) open(in *Input) (open []candidate, excluded []schemas.Candidate
 			open = append(open, c)
 			continue
 		}
-		excluded = append(excluded, schemas.Candidate{CDN: c.cdn.Name, Viewers: c.facts.Viewers, Load: c.load, Harm: c.facts.Harm(), Excluded: why})
+		excluded = append(excluded, schemas.Candidate{CDN: c.cdn.Name, Viewers: c.facts.Viewers, Load: toldShare(c.load), Harm: toldShare(c.facts.Harm()), Excluded: why})
 	}
+	w.open = open
 	slices.SortFunc(excluded, func(x, y schemas.Candidate) int { return cmp.Compare(x.CDN, y.CDN) })
 	return open, excluded, nil
 }
@@ -289,16 +323,16 @@ func (in *Input) probes() bool {
 // leave it, and says why: the CDN is over its capacity and the session's lot is
 // among those to go, or another is better by more than the hysteresis. Neither
 // moves a session that has moved within the dwell.
-func (p *Policy) leave(in *Input, open []candidate) string {
-	i := slices.IndexFunc(open, func(c candidate) bool { return c.tier == tierCurrent })
+func (p *Policy) leave(in *Input, open []*candidate) string {
+	i := slices.IndexFunc(open, func(c *candidate) bool { return c.tier == tierCurrent })
 	if i < 0 || in.SinceMoveSec < p.dwell {
 		return ""
 	}
-	cur := &open[i]
+	cur := open[i]
 	best := math.Inf(-1)
 	room := false
 	for j := range open {
-		if c := &open[j]; c.tier == tierRoom {
+		if c := open[j]; c.tier == tierRoom {
 			room, best = true, max(best, c.score)
 		}
 	}

@@ -42,8 +42,8 @@ const (
 )
 
 // reason says why the first candidate is first where no lot and no move did.
-func (p *Policy) reason(in *Input, open []candidate, excluded []schemas.Candidate) string {
-	top := &open[0]
+func (p *Policy) reason(in *Input, open []*candidate, excluded []schemas.Candidate) string {
+	top := open[0]
 	switch top.tier {
 	case tierPinned:
 		return ReasonPinned
@@ -59,7 +59,7 @@ func (p *Policy) reason(in *Input, open []candidate, excluded []schemas.Candidat
 	case tierFailing, tierPenalised:
 		return ReasonAllFailing
 	}
-	if in.Current != "" && slices.ContainsFunc(open, func(c candidate) bool { return c.cdn.Name == in.Current && c.tier == tierFailing }) {
+	if in.Current != "" && slices.ContainsFunc(open, func(c *candidate) bool { return c.cdn.Name == in.Current && c.tier == tierFailing }) {
 		return ReasonFailing
 	}
 	switch p.s.Kind {
@@ -74,7 +74,7 @@ func (p *Policy) reason(in *Input, open []candidate, excluded []schemas.Candidat
 }
 
 // affinityReason says why the publisher's CDN was or was not taken.
-func (in *Input) affinityReason(top *candidate, open []candidate, excluded []schemas.Candidate) string {
+func (in *Input) affinityReason(top *candidate, open []*candidate, excluded []schemas.Candidate) string {
 	if top.cdn.Name == in.PublishCDN {
 		return ReasonAffinity
 	}

@@ -14,10 +14,10 @@ const unknownBps = 3e6
 
 // squeeze says how full the CDNs are that may take the session. One that fails
 // has room for nobody.
-func (a *Answer) squeeze(open []candidate) {
+func (a *Answer) squeeze(open []*candidate) {
 	first := true
 	for i := range open {
-		c := &open[i]
+		c := open[i]
 		if c.facts.Failing || c.cdn.State != schemas.CDNActive {
 			continue
 		}

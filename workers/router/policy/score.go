@@ -101,11 +101,9 @@ func (p *Policy) weight(c *candidate) float64 {
 
 // ranks gives each candidate its place: under affinity by the publisher's CDN,
 // strength, region and order; elsewhere, where it decides between equal scores, by order.
-func (p *Policy) ranks(in *Input, list []candidate) {
-	idx := make([]*candidate, len(list))
-	for i := range list {
-		c := &list[i]
-		idx[i] = c
+func (p *Policy) ranks(in *Input, w *work) {
+	w.ranked = append(w.ranked[:0], w.open...)
+	for _, c := range w.ranked {
 		switch {
 		case p.s.Kind != schemas.PolicyAffinity:
 		case in.PublishCDN != "" && c.cdn.Name == in.PublishCDN:
@@ -117,13 +115,13 @@ func (p *Policy) ranks(in *Input, list []candidate) {
 			c.class = 3
 		}
 	}
-	slices.SortFunc(idx, func(x, y *candidate) int {
+	slices.SortFunc(w.ranked, func(x, y *candidate) int {
 		if x.class != y.class || x.cdn.Order != y.cdn.Order {
 			return cmp.Or(cmp.Compare(x.class, y.class), cmp.Compare(x.cdn.Order, y.cdn.Order))
 		}
 		return strings.Compare(x.cdn.Name, y.cdn.Name)
 	})
-	for rank, c := range idx {
+	for rank, c := range w.ranked {
 		c.order = rank
 	}
 }

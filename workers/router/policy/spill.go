@@ -8,11 +8,11 @@ const nearlyFull = 0.9
 
 // spills names the next CDN with room where the one that the session goes to is
 // about to be full.
-func (in *Input) spills(open []candidate) string {
+func (in *Input) spills(open []*candidate) string {
 	if len(open) < 2 || open[0].tier < tierRoom || open[0].tier == tierPinned {
 		return ""
 	}
-	c := &open[0]
+	c := open[0]
 	all, here := used(c.cdn, c.facts, c.here, Limit(c.cdn))
 	now := max(all, here)
 	if now == 0 || now < nearlyFull && max(all*factor(c.facts.Soon), here*factor(c.facts.RegionSoon)) < 1 {
@@ -29,7 +29,7 @@ func (in *Input) spills(open []candidate) string {
 // preferWarm puts a CDN whose caches hold the stream first where the session would
 // have gone to one that is full, and the policy holds both for about as good. The
 // order is otherwise the policy's: a cold CDN is used as well.
-func (p *Policy) preferWarm(open []candidate) {
+func (p *Policy) preferWarm(open []*candidate) {
 	if len(open) == 0 || open[0].tier != tierRoom || open[0].facts.Warm || p.s.Kind == schemas.PolicyWeighted {
 		return
 	}
