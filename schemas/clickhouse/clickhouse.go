@@ -1,35 +1,31 @@
-// Package clickhouse holds the ClickHouse tables and views of Spillway as
-// numbered SQL files and brings a database up to them.
+// Package clickhouse holds the ClickHouse tables and views of Spillway as SQL
+// files and brings a database up to them: tables and their materialized views
+// by numbered files, each applied once, and the views that analysts read by one
+// file a subject, applied anew whenever it has changed.
 //
-// It promises: files only ever go forward; what was applied is recorded with
-// its hash, and a file that was changed, or is missing in the middle, is
-// refused before anything is touched; two processes may migrate at once and a
-// migration that was cut off is completed by the next, because every statement
-// may be repeated. It never drops anything. What the columns mean is said in
+// It promises: numbered files only ever go forward; what was applied is recorded
+// with its hash, and a numbered file that was changed, or is missing in the
+// middle, is refused before anything is touched; two processes may migrate at
+// once and a migration that was cut off is completed by the next, because every
+// statement may be repeated. It never drops anything. Views of a database that a
+// newer program has migrated are left alone. What the columns mean is said in
 // their comments; what the metrics mean, in docs/metrics.md.
 package clickhouse
 
 import (
 	"cmp"
 	"context"
-	"crypto/sha256"
-	"embed"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"regexp"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 )
-
-//go:embed *.sql
-var files embed.FS
 
 // Tables and views that other parts of Spillway read or write by name.
 const (
@@ -49,13 +45,10 @@ const (
 	ExposuresKeptDays = 400 // exposures; experiment_units and rollups by minute are kept as long
 )
 
-// Errors that Migrate wraps.
-var (
-	// ErrChanged says that a file applied earlier has other content now.
-	ErrChanged = errors.New("applied schema file was changed")
-	// ErrGap says that files applied and files known do not line up.
-	ErrGap = errors.New("schema files have a gap")
-)
+// FileUnits ends the name of the file that makes experiment_units and
+// rollup_arm_segment_hour. schema_migrations.applied_at of the first file whose
+// name ends so is the time since which they are filled.
+const FileUnits = "_experiment_report.sql"
 
 // Options of Migrate. The zero value is usable.
 type Options struct {
@@ -64,61 +57,20 @@ type Options struct {
 	Cluster  *Cluster     // make the tables on all its servers; nil: on conn's alone
 }
 
-// File is one schema file.
-type File struct {
-	Name string // 0001_telemetry.sql
-	SQL  string // ${database} stands for the database's name
-}
-
-// SHA256 is the hash that is recorded when the file is applied, in hex.
-func (f File) SHA256() string {
-	h := sha256.Sum256([]byte(f.SQL))
-	return hex.EncodeToString(h[:])
-}
-
-// Statements are the file's statements with the database's name put in.
-func (f File) Statements(database string) []string {
-	var out []string
-	for _, s := range strings.SplitAfter(strings.ReplaceAll(f.SQL, "${database}", database), ";\n") {
-		if s = strings.TrimSuffix(strings.TrimSpace(s), ";"); s != "" {
-			out = append(out, s)
-		}
-	}
-	return out
-}
-
-// Files gives every schema file in the order in which they are applied.
-func Files() ([]File, error) {
-	entries, err := files.ReadDir(".")
-	if err != nil {
-		return nil, fmt.Errorf("list schema files: %w", err)
-	}
-	var out []File
-	for _, e := range entries {
-		b, err := files.ReadFile(e.Name())
-		if err != nil {
-			return nil, fmt.Errorf("read schema file: %w", err)
-		}
-		out = append(out, File{Name: e.Name(), SQL: string(b)})
-	}
-	slices.SortFunc(out, func(a, b File) int { return cmp.Compare(a.Name, b.Name) })
-	return out, nil
-}
-
 var databaseName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]{0,63}$`)
 
 // Migrate applies every file that the database has not seen yet. conn needs the
-// right to create databases, tables and views. Errors: ErrChanged, ErrGap,
-// both naming the file and what to do; and those of the server.
+// right to create databases, tables and views. Errors: ErrChanged, ErrGap and
+// ErrEarlier, naming the file and what to do; and those of the server.
 func Migrate(ctx context.Context, conn driver.Conn, o Options) error {
-	all, err := Files()
+	s, err := load()
 	if err != nil {
 		return err
 	}
-	return migrate(ctx, conn, o, all)
+	return migrate(ctx, conn, o, s)
 }
 
-func migrate(ctx context.Context, conn driver.Conn, o Options, all []File) error {
+func migrate(ctx context.Context, conn driver.Conn, o Options, all schema) error {
 	db := cmp.Or(o.Database, "spillway")
 	if !databaseName.MatchString(db) {
 		return fmt.Errorf("database name %q: only letters, digits and _ are allowed, at most 64", db)
@@ -138,7 +90,7 @@ func migrate(ctx context.Context, conn driver.Conn, o Options, all []File) error
 }
 
 // migrateServer applies files over one connection.
-func migrateServer(ctx context.Context, conn driver.Conn, o Options, db string, all []File) error {
+func migrateServer(ctx context.Context, conn driver.Conn, o Options, db string, all schema) error {
 	for _, s := range preparing(db, o.Cluster) {
 		if err := conn.Exec(ctx, s); err != nil {
 			return fmt.Errorf("prepare database %s: %w", db, err)
@@ -155,7 +107,7 @@ func migrateServer(ctx context.Context, conn driver.Conn, o Options, db string, 
 	if err != nil {
 		return fmt.Errorf("migrate database %s: %w", db, err)
 	}
-	statements, err := rendered(all, db, o.Cluster)
+	statements, err := rendered(all.all(), db, o.Cluster)
 	if err != nil {
 		return err
 	}
@@ -259,61 +211,4 @@ func rendered(all []File, db string, c *Cluster) (map[string][]string, error) {
 		out[f.Name] = s
 	}
 	return out, nil
-}
-
-type appliedFile struct{ name, sha256 string }
-
-func appliedFiles(ctx context.Context, conn driver.Conn, db string) ([]appliedFile, error) {
-	rows, err := conn.Query(ctx, "SELECT DISTINCT name, sha256 FROM "+db+".schema_migrations ORDER BY name, sha256")
-	if err != nil {
-		return nil, fmt.Errorf("read applied schema files: %w", err)
-	}
-	defer rows.Close()
-	var out []appliedFile
-	for rows.Next() {
-		var a appliedFile
-		if err := rows.Scan(&a.name, &a.sha256); err != nil {
-			return nil, fmt.Errorf("read applied schema files: %w", err)
-		}
-		out = append(out, a)
-	}
-	return out, rows.Err()
-}
-
-// plan checks what was applied against the files and gives those to apply.
-// Files applied beyond the last one known are those of a newer program; they
-// are left alone, because files only add.
-func plan(all []File, applied []appliedFile) ([]File, error) {
-	known := make(map[string]File, len(all))
-	for i, f := range all {
-		if want := fmt.Sprintf("%04d_", i+1); !strings.HasPrefix(f.Name, want) {
-			return nil, fmt.Errorf("%w: file %s stands where one named %s... belongs: number the files without holes", ErrGap, f.Name, want)
-		}
-		known[f.Name] = f
-	}
-	done := make(map[string]bool, len(applied))
-	lastApplied := ""
-	for _, a := range applied {
-		f, ok := known[a.name]
-		switch {
-		case ok && f.SHA256() != a.sha256:
-			return nil, fmt.Errorf("%w: %s was applied with hash %.12s and now has %.12s: restore the file and put the change into a new one with the next number",
-				ErrChanged, a.name, a.sha256, f.SHA256())
-		case !ok && len(all) > 0 && a.name < all[len(all)-1].Name:
-			return nil, fmt.Errorf("%w: %s was applied to the database but this program does not have it: restore the file, or use the program that belongs to the database", ErrGap, a.name)
-		}
-		done[a.name] = true
-		lastApplied = max(lastApplied, a.name)
-	}
-	var todo []File
-	for _, f := range all {
-		if done[f.Name] {
-			continue
-		}
-		if f.Name < lastApplied {
-			return nil, fmt.Errorf("%w: %s was never applied although the later %s was: give it a number after the last", ErrGap, f.Name, lastApplied)
-		}
-		todo = append(todo, f)
-	}
-	return todo, nil
 }

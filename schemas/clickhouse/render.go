@@ -27,6 +27,12 @@ var (
 	after  = regexp.MustCompile(`(?m)^COMMENT '(?:[^'\\]|\\.)*'$`)
 )
 
+// What the columns of a Distributed table have not.
+var (
+	codec   = regexp.MustCompile(`(?m) CODEC\(.*\)(,?)$`)
+	indexes = regexp.MustCompile(`(?:,\n +INDEX (?:[^,\n]|,[^\n])*)+`)
+)
+
 // dedupSeconds is how long replicated tables remember blocks: a loader that was down for a week may repeat one.
 const dedupSeconds = 604800
 
@@ -104,7 +110,7 @@ func (r *renderer) table(verb, name, rest string) ([]string, error) {
 	if k := shardKeys()[name]; k != "" {
 		key = ", " + k
 	}
-	all := rest[:m[0]] + fmt.Sprintf("ENGINE = Distributed('%s', '%s', '%s'%s)", r.c.Name, r.database, Local(name), key)
+	all := indexes.ReplaceAllString(codec.ReplaceAllString(rest[:m[0]], "$1"), "") + fmt.Sprintf("ENGINE = Distributed('%s', '%s', '%s'%s)", r.c.Name, r.database, Local(name), key)
 	if says := after.FindString(rest[m[1]:]); says != "" {
 		all += "\n" + says
 	}

@@ -2,9 +2,12 @@ package clickhouse
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
+	"regexp"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -125,6 +128,26 @@ func TestRollupsOfRepeatedBlocks(t *testing.T) {
 	}
 }
 
+// changedQueries is a next file that gives each materialized view of others its own query again, which is a change to the server.
+func changedQueries(t *testing.T, others []File) File {
+	t.Helper()
+	f := File{Name: fmt.Sprintf("tables/%04d_queries.sql", len(others)+1)}
+	create := regexp.MustCompile(`(?s)CREATE MATERIALIZED VIEW IF NOT EXISTS (\S+) TO \S+ AS\n(.*)`)
+	n := 0
+	for _, o := range others {
+		for _, s := range o.Statements("${database}") {
+			if m := create.FindStringSubmatch(s); m != nil {
+				f.SQL += "ALTER TABLE " + m[1] + " MODIFY QUERY\n" + m[2] + ";\n"
+				n++
+			}
+		}
+	}
+	if n < 19 {
+		t.Fatalf("only %d materialized views", n)
+	}
+	return f
+}
+
 // TestBlocksCutShort: a block whose roll-ups were written and whose own part was
 // not, because the server was killed in between, is in every roll-up once when
 // it is repeated after the server's next start. This holds for a server that
@@ -134,6 +157,18 @@ func TestBlocksCutShort(t *testing.T) {
 	srv := clickhousetest.Start(t)
 	conn := connect(t, srv)
 	if err := Migrate(testContext(t), conn, Options{}); err != nil {
+		t.Fatal(err)
+	}
+	// A file that changes the query of every materialized view, applied by several processes at once.
+	all := mustLoad(t)
+	all.tables = append(all.tables, changedQueries(t, all.tables))
+	var wg sync.WaitGroup
+	errs := make([]error, 3)
+	for i := range errs {
+		wg.Go(func() { errs[i] = migrate(testContext(t), conn, Options{}, all) })
+	}
+	wg.Wait()
+	if err := errors.Join(errs...); err != nil {
 		t.Fatal(err)
 	}
 	insert := func() {

@@ -11,6 +11,7 @@ import (
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 
 	"github.com/spillway-live/spillway/schemas"
+	schema "github.com/spillway-live/spillway/schemas/clickhouse"
 )
 
 // queries read one experiment's data.
@@ -122,12 +123,9 @@ func (q *queries) run(ctx context.Context, purpose, text string, row func(scan f
 
 func stamp(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05.000") }
 
-// schemaFile is the file that made the tables which hold units and segments from its day on.
-const schemaFile = "_experiment_report.sql"
-
 // findRolled tells whether those tables were there when the experiment began.
 func (q *queries) findRolled(ctx context.Context) error {
-	return q.run(ctx, "", `SELECT toInt64(count()) FROM `+q.db+`.schema_migrations WHERE endsWith(name, '`+schemaFile+`') AND applied_at <= {from:DateTime64(3, 'UTC')}`, func(scan func(...any) error) error {
+	return q.run(ctx, "", `SELECT toInt64(count()) FROM `+q.db+`.schema_migrations WHERE endsWith(name, '`+schema.FileUnits+`') AND applied_at <= {from:DateTime64(3, 'UTC')}`, func(scan func(...any) error) error {
 		var n int64
 		err := scan(&n)
 		q.rolled = n > 0

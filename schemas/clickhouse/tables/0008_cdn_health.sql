@@ -1,6 +1,6 @@
--- Health of CDNs as their edges logged it, and of publishers as ingest measured it: by minute, and by hour from the
--- minutes. Filled from raw telemetry by the same insert. Times to first and last byte are DD-sketches of 1 % relative
--- error, which merge over any grouping; v_cdn_health_* and v_publisher_* read them.
+-- Health of CDNs as their edges logged it, by minute from raw telemetry and by hour from the minutes, in the same insert.
+-- Times to first and last byte are DD-sketches of 1 % relative error, which merge over any grouping; v_cdn_health_* reads
+-- them.
 CREATE TABLE IF NOT EXISTS ${database}.rollup_cdn_minute
 (
     minute                 DateTime('UTC')          COMMENT 'start of the minute in which the collector got the log line, UTC; from telemetry',
@@ -103,78 +103,3 @@ SELECT
     quantilesDDMergeState(0.01, 0.5, 0.9, 0.99)(m.last_byte_sketch) AS last_byte_sketch
 FROM ${database}.rollup_cdn_minute AS m
 GROUP BY hour, app, cdn, server, region, isp, object_type;
-
-CREATE TABLE IF NOT EXISTS ${database}.rollup_publisher_minute
-(
-    minute                 DateTime('UTC')          COMMENT 'start of the minute of the report, UTC; from telemetry',
-    app                    LowCardinality(String)   COMMENT 'application; from telemetry',
-    stream                 LowCardinality(String)   COMMENT 'stream name; from telemetry',
-    reports                SimpleAggregateFunction(sum, Int64) COMMENT 'sum: reports of ingest about the publisher; from telemetry',
-    fps_sum                SimpleAggregateFunction(sum, Float64) COMMENT 'sum: frame rate, 1/s; from telemetry',
-    fps_count              SimpleAggregateFunction(sum, Int64) COMMENT 'sum: reports with a frame rate; from telemetry',
-    publish_bps_sum        SimpleAggregateFunction(sum, Int64) COMMENT 'sum: bitrate, bit/s; from telemetry',
-    publish_bps_count      SimpleAggregateFunction(sum, Int64) COMMENT 'sum: reports with a bitrate; from telemetry',
-    publish_stall_ms       SimpleAggregateFunction(sum, Int64) COMMENT 'sum: how far the publisher fell behind real time, ms; from telemetry',
-    fps_sketch             AggregateFunction(quantilesDD(0.01, 0.05, 0.5), Float64) COMMENT 'DD-sketch of the frame rate, 1/s; from telemetry',
-    publish_bps_sketch     AggregateFunction(quantilesDD(0.01, 0.05, 0.5), Float64) COMMENT 'DD-sketch of the bitrate, bit/s; from telemetry'
-)
-ENGINE = AggregatingMergeTree
-PARTITION BY toYYYYMM(minute)
-ORDER BY (app, stream, minute)
-TTL minute + INTERVAL 90 DAY
-SETTINGS non_replicated_deduplication_window = 20000
-COMMENT 'what ingest measured of publishers, by minute and stream';
-
-CREATE MATERIALIZED VIEW IF NOT EXISTS ${database}.rollup_publisher_minute_mv TO ${database}.rollup_publisher_minute AS
-SELECT
-    toStartOfMinute(toDateTime(received_at)) AS minute,
-    app,
-    stream,
-    toInt64(count()) AS reports,
-    sum(ifNull(t.fps, 0)) AS fps_sum,
-    toInt64(countIf(isNotNull(t.fps))) AS fps_count,
-    toInt64(sum(ifNull(t.publish_bps, 0))) AS publish_bps_sum,
-    toInt64(countIf(isNotNull(t.publish_bps))) AS publish_bps_count,
-    toInt64(sum(ifNull(t.publish_stall_ms, 0))) AS publish_stall_ms,
-    quantilesDDStateIf(0.01, 0.05, 0.5)(ifNull(t.fps, 0), isNotNull(t.fps)) AS fps_sketch,
-    quantilesDDStateIf(0.01, 0.05, 0.5)(toFloat64(ifNull(t.publish_bps, 0)), isNotNull(t.publish_bps)) AS publish_bps_sketch
-FROM ${database}.telemetry AS t
-WHERE source = 'publisher'
-GROUP BY minute, app, stream;
-
-CREATE TABLE IF NOT EXISTS ${database}.rollup_publisher_hour
-(
-    hour                   DateTime('UTC')          COMMENT 'start of the hour of the report, UTC; from rollup_publisher_minute',
-    app                    LowCardinality(String)   COMMENT 'application; from rollup_publisher_minute',
-    stream                 LowCardinality(String)   COMMENT 'stream name; from rollup_publisher_minute',
-    reports                SimpleAggregateFunction(sum, Int64) COMMENT 'sum: reports of ingest about the publisher; from rollup_publisher_minute',
-    fps_sum                SimpleAggregateFunction(sum, Float64) COMMENT 'sum: frame rate, 1/s; from rollup_publisher_minute',
-    fps_count              SimpleAggregateFunction(sum, Int64) COMMENT 'sum: reports with a frame rate; from rollup_publisher_minute',
-    publish_bps_sum        SimpleAggregateFunction(sum, Int64) COMMENT 'sum: bitrate, bit/s; from rollup_publisher_minute',
-    publish_bps_count      SimpleAggregateFunction(sum, Int64) COMMENT 'sum: reports with a bitrate; from rollup_publisher_minute',
-    publish_stall_ms       SimpleAggregateFunction(sum, Int64) COMMENT 'sum: how far the publisher fell behind real time, ms; from rollup_publisher_minute',
-    fps_sketch             AggregateFunction(quantilesDD(0.01, 0.05, 0.5), Float64) COMMENT 'DD-sketch of the frame rate, 1/s; from rollup_publisher_minute',
-    publish_bps_sketch     AggregateFunction(quantilesDD(0.01, 0.05, 0.5), Float64) COMMENT 'DD-sketch of the bitrate, bit/s; from rollup_publisher_minute'
-)
-ENGINE = AggregatingMergeTree
-PARTITION BY toYYYYMM(hour)
-ORDER BY (app, stream, hour)
-TTL hour + INTERVAL 1100 DAY
-SETTINGS non_replicated_deduplication_window = 20000
-COMMENT 'what ingest measured of publishers, by hour and stream';
-
-CREATE MATERIALIZED VIEW IF NOT EXISTS ${database}.rollup_publisher_hour_mv TO ${database}.rollup_publisher_hour AS
-SELECT
-    toStartOfHour(minute) AS hour,
-    app,
-    stream,
-    sum(m.reports) AS reports,
-    sum(m.fps_sum) AS fps_sum,
-    sum(m.fps_count) AS fps_count,
-    sum(m.publish_bps_sum) AS publish_bps_sum,
-    sum(m.publish_bps_count) AS publish_bps_count,
-    sum(m.publish_stall_ms) AS publish_stall_ms,
-    quantilesDDMergeState(0.01, 0.05, 0.5)(m.fps_sketch) AS fps_sketch,
-    quantilesDDMergeState(0.01, 0.05, 0.5)(m.publish_bps_sketch) AS publish_bps_sketch
-FROM ${database}.rollup_publisher_minute AS m
-GROUP BY hour, app, stream;

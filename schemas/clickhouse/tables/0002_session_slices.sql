@@ -1,4 +1,6 @@
--- Session slices: signed additive deltas of playback sessions. Columns and comments equal schemas.SliceTable.
+-- Session slices: signed additive deltas of playback sessions. Columns and comments equal schemas.SliceTable. Sums over
+-- them are sessions and roll-ups, which materialized views keep up to date by the same insert. Indexes and the form of
+-- parts are chosen as for telemetry.
 CREATE TABLE IF NOT EXISTS ${database}.session_slices
 (
     time_ms                Int64                    COMMENT 'stream time the slice is attributed to, Unix milliseconds',
@@ -45,6 +47,13 @@ CREATE TABLE IF NOT EXISTS ${database}.session_slices
     request_bytes          Int64                    COMMENT 'bytes edges sent',
     reports                Int64                    COMMENT 'telemetry rows accounted for',
     lost_reports           Int64                    COMMENT 'reports missing by sequence number',
+    stalled_network_ms     Int64                    COMMENT 'of the stalled time, what slow answers or throughput below the bitrate explain, ms',
+    stalled_cdn_ms         Int64                    COMMENT 'of the stalled time, what failed requests explain, ms',
+    stalled_background_ms  Int64                    COMMENT 'of the stalled time, that of pages in the background, ms',
+    frames_weight_ms       Int64                    COMMENT 'played time of sessions that tell their dropped frames, ms',
+    numbered_reports       Int64                    COMMENT 'telemetry rows that carry a sequence number, repeats apart',
+    throughput_kbps_sum    Int64                    COMMENT 'throughput that players measured, summed over the reports that tell it, each at most 100 Mbit/s; kbit/s',
+    throughput_reports     Int64                    COMMENT 'reports that tell a measured throughput',
     first_screen_bins      Array(Int64)             COMMENT 'log-histogram bins of start-up times (failed starts in bin 1073741824)',
     first_screen_counts    Array(Int64)             COMMENT 'counts of those bins',
     latency_bins           Array(Int64)             COMMENT 'log-histogram bins of live latency',
@@ -52,11 +61,13 @@ CREATE TABLE IF NOT EXISTS ${database}.session_slices
     bus_partition          UInt16                   COMMENT 'partition of the bus subject the row came by',
     bus_seq                UInt64                   COMMENT 'stream sequence of the bus message the row came by',
     bus_row                UInt32                   COMMENT 'row number inside that message, from 0',
-    time                   DateTime64(3, 'UTC') MATERIALIZED fromUnixTimestamp64Milli(time_ms) COMMENT 'time_ms as a time, UTC'
+    time                   DateTime64(3, 'UTC') MATERIALIZED fromUnixTimestamp64Milli(time_ms) COMMENT 'time_ms as a time, UTC',
+    INDEX by_session session_id TYPE bloom_filter(0.01) GRANULARITY 1,
+    INDEX by_viewer viewer_id TYPE bloom_filter(0.01) GRANULARITY 1
 )
 ENGINE = MergeTree
 PARTITION BY toDate(time)
 ORDER BY (app, stream, session_id, time_ms)
 TTL toDateTime(time) + INTERVAL 90 DAY
-SETTINGS non_replicated_deduplication_window = 20000, ttl_only_drop_parts = 1
+SETTINGS non_replicated_deduplication_window = 20000, ttl_only_drop_parts = 1, index_granularity = 8192, min_bytes_for_wide_part = 134217728
 COMMENT 'signed additive pieces of playback sessions; sums over them are sessions; written by the loader from the bus stream SLICES';

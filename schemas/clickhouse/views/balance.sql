@@ -1,7 +1,9 @@
 -- v_balance_minute: what was accepted, refused, stored and accounted for, side by side; sums over any range of minutes.
 -- Collectors tell their counts in events of kind collector_counts (a minute each, at its end), the loader what it left
 -- out in events of kind loader_left_out; the rest is counted here.
-CREATE VIEW IF NOT EXISTS ${database}.v_balance_minute
+-- Raw rows are counted from rollup_rows: a minute's are few rows then, not millions. Rows about hops and of probes are made
+-- by our own processes, as those about publishers are: no collector accepted them.
+CREATE OR REPLACE VIEW ${database}.v_balance_minute
 (
     minute               DateTime('UTC')      COMMENT 'minute of reception, UTC; counts of collectors are in the minute in which they were told',
     accepted             Int64                COMMENT 'rows that collectors accepted (answered 204)',
@@ -10,7 +12,7 @@ CREATE VIEW IF NOT EXISTS ${database}.v_balance_minute
     shed                 Int64                COMMENT 'rows not accepted for lack of room',
     repeated_lines       Int64                COMMENT 'log lines of edges that had been accepted before, and are not in accepted again',
     raw_rows             Int64                COMMENT 'rows in telemetry that came by collectors',
-    publisher_rows       Int64                COMMENT 'rows in telemetry about publishers, which ingest writes itself',
+    publisher_rows       Int64                COMMENT 'rows in telemetry about publishers, hops and probes, which our own processes write',
     session_rows         Int64                COMMENT 'of raw_rows, those with a session: what slices must account for',
     duplicate_rows       Int64                COMMENT 'rows that the loader left out of telemetry because their batch had been taken before',
     dead_messages        Int64                COMMENT 'messages that the loader could not read; they are in the stream DEAD',
@@ -50,9 +52,9 @@ FROM
     FROM (SELECT * FROM ${database}.events WHERE kind IN ('collector_counts', 'loader_left_out') ORDER BY time LIMIT 1 BY id)
     UNION ALL
     SELECT
-        toStartOfMinute(toDateTime(received_at, 'UTC')) AS minute, 0, 0, CAST(map(), 'Map(String, Int64)'), 0, 0,
-        toInt64(countIf(source != 'publisher')), toInt64(countIf(source = 'publisher')), toInt64(countIf(source != 'publisher' AND session_id != '')), 0, 0, 0, 0, 0
-    FROM ${database}.telemetry
+        toStartOfMinute(t.time) AS minute, 0, 0, CAST(map(), 'Map(String, Int64)'), 0, 0,
+        sumIf(t.rows, t.source NOT IN ('publisher', 'hop', 'probe')), sumIf(t.rows, t.source IN ('publisher', 'hop', 'probe')), sum(t.session_rows), 0, 0, 0, 0, 0
+    FROM ${database}.rollup_rows AS t
     GROUP BY minute
     UNION ALL
     SELECT
