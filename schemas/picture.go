@@ -95,8 +95,9 @@ type PictureSettings struct {
 	Width int `json:"width,omitempty"`
 	// KeepSec is how long they are kept in the object store; 0: on the bus only.
 	KeepSec int64 `json:"keep_sec,omitempty"`
-	// FrozenMs is for how long a picture may stand still before the stream counts
-	// as frozen; 0: two equal pictures in a row are enough; -1: it never does.
+	// FrozenMs is for how long a picture may stand still, or no video may come, before
+	// the stream counts as frozen; 0: two equal pictures in a row, or a second without
+	// video, are enough; -1: it never does.
 	FrozenMs int64 `json:"frozen_ms,omitempty"`
 	// BlackMs is the same for black pictures.
 	BlackMs int64 `json:"black_ms,omitempty"`
