@@ -119,7 +119,7 @@ func BenchmarkPicture(b *testing.B) {
 func BenchmarkHundredStreams(b *testing.B) {
 	init, fragment := keyFrame720(b)
 	const streams, chunks = 100, 25 // of 5 s
-	src := &memory{map[string][]byte{schemas.InitID(init): init}}
+	src := &memory{inits: map[string][]byte{schemas.InitID(init): init}}
 	var msgs []workers.Message
 	for s := range streams {
 		for i := range chunks {

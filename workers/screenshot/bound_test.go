@@ -101,6 +101,21 @@ func untilOff(t *testing.T, r *rand.Rand, interval, key time.Duration, what stri
 	}
 }
 
+// A picture that another worker made long ago is found on the bus, where ids are forgotten.
+func TestLongIntervals(t *testing.T) {
+	src := &memory{last: &schemas.Picture{App: key.App, Stream: key.Stream, WallUnixUs: 100_000_000}}
+	h, err := New(src, Settings{Interval: time.Minute})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.remember(key, done{50_000_000, "a"})
+	for wallUs, want := range map[int64]bool{119_000_000: false, 121_000_000: true} {
+		if got := h.due(t.Context(), &due{key: key, chunk: "b", wallUs: wallUs}); got != want {
+			t.Errorf("at %d us: due %t", wallUs, got)
+		}
+	}
+}
+
 // A stream that costs decoders twice in a row is left alone for a while, and only it.
 func TestHostileStreamIsLeftAlone(t *testing.T) {
 	h, err := New(&memory{}, Settings{})

@@ -135,6 +135,9 @@ type done struct {
 	chunk  string
 }
 
+// rememberedIDs is a time for which the stream PICTURES certainly knows a message id again.
+const rememberedIDs = 20 * time.Second
+
 // maxStreams bounds the memory of each of two generations.
 const maxStreams = 4096
 
@@ -291,10 +294,16 @@ func (h *Handler) due(ctx context.Context, d *due) bool {
 		last, known = h.old[d.key]
 	}
 	h.mu.Unlock()
-	if known {
-		return d.interval > grid(last.wallUs) || d.chunk == last.chunk
+	switch {
+	case known && d.chunk == last.chunk:
+		return true
+	case known && d.interval <= grid(last.wallUs):
+		return false
+	case known && d.every < rememberedIDs:
+		return true
 	}
-	// After a restart the bus knows. If it does not answer, a picture too many is
+	// After a restart, and of what another worker did longer ago than ids are
+	// remembered, the bus knows. If it does not answer, a picture too many is
 	// recognised by its id.
 	if p, err := h.src.Last(ctx, d.key); err == nil && p != nil && p.WallUnixUs != d.wallUs && grid(p.WallUnixUs) >= d.interval {
 		return false

@@ -30,6 +30,7 @@ var key = schemas.StreamKey{App: "live", Stream: "one"}
 // memory is a Source over prepared messages.
 type memory struct {
 	inits map[string][]byte
+	last  *schemas.Picture
 }
 
 func (m *memory) Chunk(context.Context, uint64) (workers.Message, error) {
@@ -41,7 +42,9 @@ func (m *memory) Init(_ context.Context, id string) ([]byte, error) {
 	}
 	return nil, ErrGone
 }
-func (m *memory) Last(context.Context, schemas.StreamKey) (*schemas.Picture, error) { return nil, nil }
+func (m *memory) Last(context.Context, schemas.StreamKey) (*schemas.Picture, error) {
+	return m.last, nil
+}
 
 func handler(t testing.TB, src Source, s Settings) *Handler {
 	t.Helper()
@@ -70,7 +73,7 @@ func chunks(t *testing.T, n int) ([]workers.Message, *memory) {
 		msgs = append(msgs, m)
 	}
 	init := clip.Init(schemas.Video)
-	return msgs, &memory{map[string][]byte{schemas.InitID(init): init}}
+	return msgs, &memory{inits: map[string][]byte{schemas.InitID(init): init}}
 }
 
 func TestContract(t *testing.T) {
