@@ -1,6 +1,12 @@
 package report
 
-import "strings"
+import (
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/spillway-live/spillway/schemas"
+)
 
 // columns are the sums that metrics are made of, as session_slices and the roll-ups name them.
 var columns = []string{
@@ -17,6 +23,22 @@ type formula struct {
 	scale    float64
 	// hist is the histogram of a quantile metric: first_screen or latency.
 	hist string
+}
+
+// text is the formula in the words of the statements' columns.
+func (f formula) text(m schemas.Metric) string {
+	if f.hist != "" {
+		return fmt.Sprintf("quantile %g of the histogram %s, interpolated within its bin", m.Quantile, f.hist)
+	}
+	den := "exposed units"
+	if f.den != nil {
+		den = "sum(" + sql(f.den) + ")"
+	}
+	out := "sum(" + sql(f.num) + ") / " + den
+	if f.scale != 1 {
+		out = strconv.FormatFloat(f.scale, 'f', -1, 64) + " * " + out
+	}
+	return out
 }
 
 var viewed = []string{"played_ms", "stalled_ms"}

@@ -100,6 +100,8 @@ type MetricReport struct {
 	Role           string       `json:"role,omitempty"` // primary, guardrail
 	Arms           []Span       `json:"arms"`
 	Comparisons    []Comparison `json:"comparisons"`
+	// Formula is how it comes from the columns of the statements.
+	Formula string `json:"formula"`
 	// Exact: the variance is over every unit, not over hash buckets of them.
 	Exact bool `json:"exact,omitempty"`
 	// Looks are the figures as they stood at times since the start, all data until then.
@@ -209,7 +211,7 @@ func decisive(x *schemas.Experiment) []schemas.Metric {
 // metric compares the arms on one metric, from exact moments where they are given.
 func (r *Report) metric(m schemas.Metric, d data, h hists, exact map[string]stats.Moments) MetricReport {
 	x := &r.Experiment
-	mr := MetricReport{Key: m.Name, Name: m.Title, Unit: m.Unit, HigherIsBetter: m.HigherIsBetter, Role: role(x, m.Name), scale: formulas[m.Name].scale}
+	mr := MetricReport{Key: m.Name, Name: m.Title, Unit: m.Unit, HigherIsBetter: m.HigherIsBetter, Role: role(x, m.Name), Formula: formulas[m.Name].text(m), scale: formulas[m.Name].scale}
 	if exact != nil {
 		mr.Exact = true
 		mr.estimates = ratioEstimates(x, func(arm string) (stats.Moments, error) { return exact[arm], nil })

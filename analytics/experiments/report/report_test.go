@@ -106,6 +106,15 @@ func findsPlantedEffects(t *testing.T, conn driver.Conn) {
 		t.Fatal(err)
 	}
 	t.Log(text.String())
+	var statements bytes.Buffer
+	if err := r.WriteSQL(&statements); err != nil || !strings.Contains(statements.String(), "stall ratio, %: 100 * sum(stalled_ms)") {
+		t.Errorf("the statements (%v) do not say how metrics come from them: %.500s", err, statements.String())
+	}
+	for _, q := range r.Queries {
+		if !strings.Contains(statements.String(), q.SQL) || len(q.Parameters) == 0 {
+			t.Errorf("%s: not among the statements, or without parameters", q.Purpose)
+		}
+	}
 	if r.SRMP.Undefined != "" || r.SRMP.Value < 0.001 {
 		t.Errorf("split check %+v", r.SRMP)
 	}
@@ -124,6 +133,9 @@ func findsPlantedEffects(t *testing.T, conn driver.Conn) {
 		return nil
 	}
 	stall := metric("stall ratio")
+	if stall.Formula != "100 * sum(stalled_ms) / sum(played_ms + stalled_ms)" || metric("played per unit").Formula != "0.001 * sum(played_ms) / exposed units" || !strings.HasPrefix(metric("first screen, p90").Formula, "quantile 0.9 of the histogram first_screen") {
+		t.Errorf("formulas: %s; %s; %s", stall.Formula, metric("played per unit").Formula, metric("first screen, p90").Formula)
+	}
 	for i, want := range []float64{1 * mean, 2 * mean} {
 		s := stall.Arms[i]
 		if s.Undefined != "" || !(s.Lower < s.Estimate && s.Estimate < s.Upper) || math.Abs(s.Estimate-want) > 0.1*want {

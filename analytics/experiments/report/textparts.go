@@ -176,9 +176,12 @@ func plain(s string) string {
 	}, s)
 }
 
-// WriteSQL prints the statements behind the figures, each with its parameters.
+// WriteSQL prints how each metric comes from columns, and the statements that give them, each with its parameters.
 func (r *Report) WriteSQL(w io.Writer) error {
 	var b strings.Builder
+	for i := range r.Metrics {
+		fmt.Fprintf(&b, "-- %s, %s: %s\n", r.Metrics[i].Name, r.Metrics[i].Unit, r.Metrics[i].Formula)
+	}
 	for _, q := range r.Queries {
 		fmt.Fprintf(&b, "\n-- %s\n", q.Purpose)
 		for _, name := range sortedKeys(q.Parameters) {
