@@ -188,7 +188,7 @@ func fillBlock(b *testing.B, conn driver.Conn, sessions, first, n int, until tim
 			'week=' || arm, 1, 1, 1, 1 - failed, (1 - failed) * first, failed, (1 - failed) * (600000 - stalled), (1 - failed) * stalled, (1 - failed) * (number % 3), number % 4,
 			1500 * 600000, 600000, 3000 * 600000, 600000, 600000, number % 7, 300, number % 5, 200000000, 60, number % 97 = 0,
 			[if(failed = 1, 1073741824, toInt64(floor(log(first) / 0.01980262729617973)))], [1], [toInt64(floor(log(1200 + 600 * level + number % 400) / 0.01980262729617973)), toInt64(floor(log(1300 + 600 * level) / 0.01980262729617973))], [8, 2]
-			FROM (SELECT *, toInt64(number % 199 = 0) AS failed, toInt64((300 + number % 300) * level) AS first, toInt64(6000 * level * (1 + (arm = 'low') * 0.02)) AS stalled FROM ` + source + `)`,
+			FROM (SELECT *, toInt64(number % 199 = 0) AS failed, toInt64((300 + number % 300) * level * if(arm = 'low', 0.85, 1)) AS first, toInt64(6000 * level * (1 + (arm = 'low') * 0.02)) AS stalled FROM ` + source + `)`,
 	} {
 		if err := conn.Exec(chgo.Context(b.Context(), chgo.WithSettings(settings)), insert); err != nil {
 			b.Fatal(err)

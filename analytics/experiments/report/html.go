@@ -277,9 +277,9 @@ func (s GuardrailState) HarmText() string {
 		return cmp.Or(s.Reason, s.Harm.Undefined)
 	}
 	m, _ := schemas.MetricNamed(s.Metric)
-	text := "worse by " + num(s.Harm.Estimate) + " " + m.Unit
+	text := "worse by " + num(s.Harm.Estimate) + " " + apart(m.Unit)
 	if s.Harm.Estimate < 0 {
-		text = "better by " + num(-s.Harm.Estimate) + " " + m.Unit
+		text = "better by " + num(-s.Harm.Estimate) + " " + apart(m.Unit)
 	}
 	if s.Harm.Lower > 0 {
 		return text + ", at every look at least " + num(s.Harm.Lower)

@@ -82,7 +82,7 @@ func (r *Report) decide() Decision {
 	for _, g := range d.Guardrails {
 		if g.State == GuardHarmed {
 			d.Verdict, d.Arm = Stop, g.Arm
-			d.Why = append(d.Why, fmt.Sprintf("arm %s harms %s: worse by %s, at least %s", g.Arm, title(g.Metric), num(g.Harm.Estimate), num(g.Harm.Lower)))
+			d.Why = append(d.Why, fmt.Sprintf("arm %s harms %s: %s", g.Arm, title(g.Metric), g.HarmText()))
 		}
 	}
 	if d.Verdict != "" {
@@ -223,11 +223,19 @@ func sign(m *MetricReport) float64 {
 
 // describe says a comparison in words.
 func describe(m *MetricReport, c *Comparison) string {
-	s := fmt.Sprintf("%s %s [%s, %s]", num(c.Difference.Estimate), m.Unit, num(c.Difference.Lower), num(c.Difference.Upper))
+	s := fmt.Sprintf("%s %s [%s, %s]", num(c.Difference.Estimate), apart(m.Unit), num(c.Difference.Lower), num(c.Difference.Upper))
 	if c.Lift.Undefined == "" {
 		s += fmt.Sprintf(", %+.3g %%", 100*c.Lift.Estimate)
 	}
 	return s
+}
+
+// apart is the unit of a difference in words: of percentages, percentage points, which are not the lift.
+func apart(unit string) string {
+	if unit == "%" {
+		return "percentage points"
+	}
+	return unit
 }
 
 func hours(d time.Duration) string { return fmt.Sprintf("%.1f h", d.Hours()) }
