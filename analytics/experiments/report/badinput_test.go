@@ -26,6 +26,7 @@ func unitsKeptAgree(t *testing.T, conn driver.Conn) {
 	for _, unit := range []string{schemas.UnitViewer, schemas.UnitSession} {
 		x := experiment("kept-" + unit)
 		x.Unit, x.PrimaryMetric, x.Guardrails = unit, "stall_ratio", []schemas.Guardrail{{Metric: "played_per_unit", Margin: 0.1}}
+		x.Plan = &schemas.ExperimentPlan{Effect: 0.2, Mean: 1, Variance: 1, UnitsPerDay: 1e4, Days: 55.0 / 1440} // until five minutes ago
 		plant(t, conn, x, 1200)
 		insert := func(sql string) {
 			t.Helper()
@@ -38,6 +39,8 @@ func unitsKeptAgree(t *testing.T, conn driver.Conn) {
 		insert(fmt.Sprintf(`INSERT INTO spillway.exposures (time, experiment, salt, unit, session_id, viewer_id, arm, reason) SELECT max(time) + 60, experiment, salt, unit, 'again', viewer_id, if(any(arm) = 'low', 'control', 'low'), 'assigned'
 			FROM spillway.exposures WHERE experiment = '%[1]s' AND unit = 'viewer-7' GROUP BY experiment, salt, unit, viewer_id`, x.Name))
 		insert(fmt.Sprintf(`INSERT INTO spillway.exposures (time, experiment, salt, unit, session_id, viewer_id, arm, reason) VALUES ('%[2]s', '%[1]s', 'p1', 'silent', 's1', 'silent', 'low', 'assigned'), ('%[2]s', '%[1]s', 'p1', 'qa', 's2', 'qa', 'low', 'forced')`, x.Name, stamp(now)))
+		// Two came after the planned end.
+		insert(fmt.Sprintf(`INSERT INTO spillway.exposures (time, experiment, salt, unit, session_id, viewer_id, arm, reason) VALUES ('%[2]s', '%[1]s', 'p1', 'late1', 's8', 'late1', 'control', 'assigned'), ('%[2]s', '%[1]s', 'p1', 'late2', 's9', 'late2', 'control', 'assigned')`, x.Name, stamp(time.Now().Add(-2*time.Minute))))
 		insert(fmt.Sprintf(`INSERT INTO spillway.session_slices (time_ms, session_id, viewer_id, cdn, isp, arms, sessions, played_ms) VALUES (%[2]d, 's3', 'unknown', 'b', 'x', '%[1]s=control', 1, 1000)`, x.Name, now.UnixMilli()))
 		var got [2]*Report
 		for i := range got {
@@ -53,6 +56,9 @@ func unitsKeptAgree(t *testing.T, conn driver.Conn) {
 		rows, kept := got[0], got[1]
 		if fmt.Sprint(rows.Arms) != fmt.Sprint(kept.Arms) || rows.Health.Several != kept.Health.Several || kept.Health.Several != 1 {
 			t.Errorf("unit %s: from rows %+v, several %d; kept %+v, several %d", unit, rows.Arms, rows.Health.Several, kept.Arms, kept.Health.Several)
+		}
+		if a, b := rows.primary().PlannedEnd, kept.primary().PlannedEnd; a == nil || b == nil || a.Arms[0].Undefined != "" || fmt.Sprint(a.Comparisons) != fmt.Sprint(b.Comparisons) || kept.Arms[0].Exposed+kept.Arms[1].Exposed != 1203 {
+			t.Errorf("unit %s, at the planned end: from rows %+v, kept %+v", unit, a, b)
 		}
 		if n := kept.Arms[1]; unit == schemas.UnitViewer && (n.Silent != 1 || kept.Arms[0].Unexposed != 1) {
 			t.Errorf("one was exposed without telemetry and one reported without exposure: %+v", kept.Arms)

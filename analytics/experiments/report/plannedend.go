@@ -17,17 +17,23 @@ func plannedEnd(x *schemas.Experiment, from time.Time) (time.Time, bool) {
 	return from.Add(time.Duration(x.Plan.Days * float64(24*time.Hour))), true
 }
 
+// plannedEnd is when the planned run was over; false: it is not, or nothing was planned.
+func (q *queries) plannedEnd() (time.Time, bool) {
+	end, ok := plannedEnd(q.x, q.from)
+	return end, ok && end.Before(q.until)
+}
+
 // atPlannedEnd compares the arms on the data until the end of the planned run: the fixed test holds for that one look,
 // whoever looks how often afterwards. nil: there is no data beyond it.
-func (q *queries) atPlannedEnd(ctx context.Context, metric string, o Options) (*Look, error) {
-	end, ok := plannedEnd(q.x, q.from)
-	if !ok || !end.Before(q.until) {
+func (q *queries) atPlannedEnd(ctx context.Context, all *units, metric string, o Options) (*Look, error) {
+	end, ok := q.plannedEnd()
+	if !ok {
 		return nil, nil
 	}
 	then := &queries{conn: q.conn, x: q.x, db: q.db, from: q.from, until: end, rolled: q.rolled, steps: newSteps(q.from, end)}
 	f := formulas[metric]
 	then.only = slices.Concat([]string{"sessions", f.hist}, f.num, f.den)
-	u, err := then.units(ctx)
+	u, err := q.unitsPlanned(ctx, all, then)
 	if err != nil {
 		return nil, err
 	}

@@ -177,7 +177,7 @@ func (q *queries) build(ctx context.Context, o Options, fail func(string, error)
 	}
 	r.correct()
 	if m := r.primary(); m != nil {
-		if m.PlannedEnd, err = q.atPlannedEnd(ctx, m.Key, o); err != nil {
+		if m.PlannedEnd, err = q.atPlannedEnd(ctx, &u, m.Key, o); err != nil {
 			return nil, fail("read what there was at the planned end", err)
 		}
 	}

@@ -2,6 +2,7 @@ package report
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/spillway-live/spillway/schemas"
 )
@@ -11,6 +12,8 @@ type units struct {
 	exposed map[string]int64            // by arm
 	buckets map[string]map[uint64]int64 // exposed, by arm and hash bucket
 	groups  map[string][][]int64        // exposed, by arm, step and group of buckets
+	// planned are those exposed before the planned end, by arm and hash bucket, where that is read along.
+	planned map[string]map[uint64]int64
 	// reported are units with telemetry, silent those exposed without any, unexposed those with telemetry and no exposure.
 	reported, silent, unexposed map[string]int64
 	// several is the number of units that were exposed to more than one arm.
@@ -22,10 +25,10 @@ type units struct {
 func (q *queries) newUnits() units {
 	u := units{
 		exposed: map[string]int64{}, buckets: map[string]map[uint64]int64{}, groups: map[string][][]int64{},
-		reported: map[string]int64{}, silent: map[string]int64{}, unexposed: map[string]int64{},
+		reported: map[string]int64{}, silent: map[string]int64{}, unexposed: map[string]int64{}, planned: map[string]map[uint64]int64{},
 	}
 	for _, a := range q.x.Arms {
-		u.buckets[a.Name] = map[uint64]int64{}
+		u.buckets[a.Name], u.planned[a.Name] = map[uint64]int64{}, map[uint64]int64{}
 		u.groups[a.Name] = make([][]int64, q.steps.n)
 		for i := range u.groups[a.Name] {
 			u.groups[a.Name][i] = make([]int64, groups)
@@ -61,30 +64,57 @@ func (q *queries) unitsKept(ctx context.Context) (units, error) {
 		salts = "salt IN ({salt:String}, '')"
 		u.counted = true
 	}
-	err := q.run(ctx, "units by arm of their first exposure, and whether they reported", `SELECT if(arm = 0, '', {arms:Array(String)}[arm]) AS arm_name, toUInt64(bucket), step,
+	err := q.run(ctx, "units by arm of their first exposure, and whether they reported", `SELECT if(arm = 0, '', {arms:Array(String)}[arm]) AS arm_name, toUInt64(bucket), step, early,
 		toInt64(countIf(exposed)), toInt64(countIf(reported)), toInt64(countIf(exposed AND NOT reported)), toInt64(countIf(reported AND NOT exposed)), toInt64(countIf(several)) FROM (
-		SELECT bucket, bitAnd(met, 255) AS arm, `+q.steps.sql("toDateTime(bitAnd(bitShiftRight(met, 8), 4294967295))")+` AS step,
+		SELECT bucket, bitAnd(met, 255) AS arm, bitAnd(bitShiftRight(met, 8), 4294967295) AS met_at, `+q.steps.sql("toDateTime(met_at)")+` AS step, `+q.earlySQL("met_at")+` AS early,
 			bitAnd(seen, 2147483647) != 0 AS exposed, bitTest(seen, 31) AS reported, bitCount(bitAnd(seen, 2147483647)) > 1 AS several FROM (
 			SELECT any(u.bucket) AS bucket,
 				min(bitOr(bitOr(bitShiftLeft(toUInt64(u.salt = ''), 63), bitShiftLeft(toUInt64(toUnixTimestamp(u.first)), 8)), indexOf({arms:Array(String)}, u.arm))) AS met,
 				groupBitOr(bitShiftLeft(toUInt32(1), if(u.salt = '', 31, indexOf({arms:Array(String)}, u.arm)))) AS seen
 			FROM `+q.db+`.experiment_units AS u
 			WHERE experiment = {experiment:String} AND `+salts+` AND u.last >= toDateTime({from:DateTime64(3, 'UTC')}) AND u.first < {until:DateTime64(3, 'UTC')}
-			GROUP BY unit_hash)) GROUP BY arm, bucket, step`,
+			GROUP BY unit_hash)) GROUP BY arm, bucket, step, early`,
 		func(scan func(...any) error) error {
 			var arm string
 			var bucket uint64
-			var step, exposed, reported, silent, unexposed, several int64
-			if err := scan(&arm, &bucket, &step, &exposed, &reported, &silent, &unexposed, &several); err != nil {
+			var step, early, exposed, reported, silent, unexposed, several int64
+			if err := scan(&arm, &bucket, &step, &early, &exposed, &reported, &silent, &unexposed, &several); err != nil {
 				return err
 			}
 			u.add(q, arm, bucket, step, exposed, several)
+			if early == 1 && u.planned[arm] != nil {
+				u.planned[arm][bucket] += exposed
+			}
 			u.reported[arm] += reported
 			u.silent[arm] += silent
 			u.unexposed[arm] += unexposed
 			return nil
 		})
 	return u, err
+}
+
+// earlySQL is whether a time, in seconds, is before the planned end; 0 where there is none to look back on.
+func (q *queries) earlySQL(at string) string {
+	end, ok := q.plannedEnd()
+	if !ok {
+		return "toInt64(0)"
+	}
+	return fmt.Sprintf("toInt64(%s * 1000 < %d)", at, end.UnixMilli())
+}
+
+// unitsPlanned are the units exposed until the planned end, from what was counted with all of them where it was.
+func (q *queries) unitsPlanned(ctx context.Context, all *units, then *queries) (units, error) {
+	if !q.rolled {
+		return then.units(ctx)
+	}
+	u := then.newUnits()
+	u.counted, u.buckets = true, all.planned
+	for arm, buckets := range all.planned {
+		for _, n := range buckets {
+			u.exposed[arm] += n
+		}
+	}
+	return u, nil
 }
 
 // unitsOfRows reads exposures and slices themselves: for experiments that began before experiment_units was there.
