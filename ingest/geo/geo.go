@@ -115,23 +115,35 @@ func (l *Locator) Client(r *http.Request) netip.Addr {
 	if !l.Trusted(addr) {
 		return addr
 	}
-	hops := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")
-	for i := len(hops) - 1; i >= 0 && i >= len(hops)-maxHops; i-- {
-		a, err := netip.ParseAddr(strings.TrimSpace(hops[i]))
-		if err != nil {
-			break // what lies before a broken entry was not written by a proxy of ours
-		}
-		addr = a.Unmap().WithZone("")
-		if !l.Trusted(addr) {
-			break
+	lines := r.Header["X-Forwarded-For"]
+	hops := 0
+	for i := len(lines) - 1; i >= 0; i-- {
+		for rest, more := lines[i], true; more; hops++ {
+			var hop string
+			if at := strings.LastIndexByte(rest, ','); at >= 0 {
+				rest, hop = rest[:at], rest[at+1:]
+			} else {
+				hop, more = rest, false
+			}
+			a, err := netip.ParseAddr(strings.TrimSpace(hop))
+			if err != nil || hops == maxHops {
+				return addr // what lies before a broken entry was not written by a proxy of ours
+			}
+			addr = a.Unmap().WithZone("")
+			if !l.Trusted(addr) {
+				return addr
+			}
 		}
 	}
 	return addr
 }
 
 // Lookup says where the client of a request is.
-func (l *Locator) Lookup(r *http.Request) Place {
-	p := l.LookupAddr(l.Client(r))
+func (l *Locator) Lookup(r *http.Request) Place { return l.LookupClient(r, l.Client(r)) }
+
+// LookupClient is Lookup where the client's address is known already.
+func (l *Locator) LookupClient(r *http.Request, client netip.Addr) Place {
+	p := l.LookupAddr(client)
 	if peer, err := netip.ParseAddrPort(r.RemoteAddr); err == nil && l.Trusted(peer.Addr()) {
 		if v := clean(r.Header.Get(HeaderRegion)); v != "" {
 			p.Region = v
@@ -204,6 +216,9 @@ func (l *Locator) region(rec *record) string {
 
 // clean trims text from outside to maxText bytes of printable UTF-8, or nothing.
 func clean(s string) string {
+	if s == "" {
+		return ""
+	}
 	s = strings.TrimSpace(s)
 	if !utf8.ValidString(s) || strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) {
 		return ""

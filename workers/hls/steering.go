@@ -3,6 +3,9 @@ package hls
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
+
+	"github.com/spillway-live/spillway/schemas/jsonout"
 )
 
 // Steering is a content-steering list (draft-pantos-content-steering-05; the
@@ -55,22 +58,47 @@ type wireReplacement struct {
 
 // Encode gives the JSON. It refuses an empty or repeating priority and a TTL below one second.
 func (s *Steering) Encode() ([]byte, error) {
-	if s.TTLSec < 1 {
-		return nil, fmt.Errorf("steering list: TTL of %d s: at least 1 is needed", s.TTLSec)
+	if err := s.check(); err != nil {
+		return nil, err
 	}
-	if len(s.Priority) == 0 {
-		return nil, fmt.Errorf("steering list: no pathway in the priority")
-	}
-	seen := map[string]bool{}
-	for _, id := range s.Priority {
-		if id == "" || seen[id] {
-			return nil, fmt.Errorf("steering list: pathway %q is empty or repeated", id)
-		}
-		seen[id] = true
+	if len(s.Clones) == 0 { // nearly always
+		return s.append(make([]byte, 0, 96+len(s.ReloadURI)+24*len(s.Priority))), nil
 	}
 	w := wireSteering{Version: 1, TTL: s.TTLSec, Reload: s.ReloadURI, Priority: s.Priority}
 	for _, c := range s.Clones {
 		w.Clones = append(w.Clones, wireClone{c.BaseID, c.ID, wireReplacement{c.Host, c.Params, c.PerVariant, c.PerRendition}})
 	}
 	return json.Marshal(w)
+}
+
+func (s *Steering) check() error {
+	if s.TTLSec < 1 {
+		return fmt.Errorf("steering list: TTL of %d s: at least 1 is needed", s.TTLSec)
+	}
+	if len(s.Priority) == 0 {
+		return fmt.Errorf("steering list: no pathway in the priority")
+	}
+	const few = 64 // are compared with each other as quickly
+	var seen map[string]bool
+	if len(s.Priority) > few {
+		seen = make(map[string]bool, len(s.Priority))
+	}
+	for i, id := range s.Priority {
+		if id == "" || seen[id] || seen == nil && slices.Contains(s.Priority[:i], id) {
+			return fmt.Errorf("steering list: pathway %q is empty or repeated", id)
+		}
+		if seen != nil {
+			seen[id] = true
+		}
+	}
+	return nil
+}
+
+// append writes a list without clones as encoding/json does.
+func (s *Steering) append(b []byte) []byte {
+	b = jsonout.Raw(append(b, `{"VERSION":1,"TTL":`...), int64(s.TTLSec))
+	b = jsonout.StrIf(b, "RELOAD-URI", s.ReloadURI)
+	b = jsonout.Name(b, "PATHWAY-PRIORITY")
+	b = jsonout.List(b, s.Priority, func(id *string, b []byte) []byte { return jsonout.String(b, *id) })
+	return append(b, '}')
 }

@@ -117,7 +117,7 @@ func (r *Router) dispatchPublish(w http.ResponseWriter, in request, now time.Tim
 		return refuse(http.StatusBadRequest, "%v", err)
 	}
 	c := token.Session{App: in.k.App, Stream: in.k.Stream, ViewerID: in.viewer, Region: in.place.Region, ISP: in.place.ISP}
-	a, err := r.decide(&asked{claims: &c, pin: in.pin}, now)
+	a, err := r.decide(&asked{claims: &c, settings: r.settings(&c), pin: in.pin}, now)
 	if err != nil {
 		return err
 	}

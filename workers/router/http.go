@@ -17,6 +17,7 @@ import (
 	"github.com/spillway-live/spillway/schemas/token"
 	"github.com/spillway-live/spillway/workers/dash"
 	"github.com/spillway-live/spillway/workers/hls"
+	"github.com/spillway-live/spillway/workers/leanhttp"
 	"github.com/spillway-live/spillway/workers/router/health"
 )
 
@@ -54,8 +55,30 @@ func (r *Router) Handler() http.Handler {
 	mux.HandleFunc("/", r.answer("other", func(http.ResponseWriter, *http.Request, url.Values) error {
 		return refuse(http.StatusNotFound, "there is no such page: ask for /v1/dispatch, /v1/play/<application>/<stream>/multivariant.m3u8 or /v1/steering")
 	}))
-	return mux
+	return r.hotPaths(mux)
 }
+
+// hotPaths answers what is asked for most without looking at all patterns; the
+// answers are those of the patterns.
+func (r *Router) hotPaths(rest http.Handler) http.Handler {
+	steering, dispatch := r.answer("steering", r.steering), r.answer("dispatch", r.dispatch)
+	return http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
+		if q.Method == http.MethodGet {
+			switch q.URL.Path {
+			case "/v1/steering":
+				steering(w, q)
+				return
+			case "/v1/dispatch":
+				dispatch(w, q)
+				return
+			}
+		}
+		rest.ServeHTTP(w, q)
+	})
+}
+
+// corsLines is what cors and answer set, as leanhttp takes it.
+const corsLines = "Access-Control-Allow-Origin: *\r\nAccess-Control-Expose-Headers: Age, Date, Retry-After\r\nTiming-Allow-Origin: *\r\nCache-Control: no-store\r\n"
 
 func cors(h http.Header) {
 	h.Set("Access-Control-Allow-Origin", "*")
@@ -65,9 +88,14 @@ func cors(h http.Header) {
 
 // answer wraps a handler: limits, CORS, errors as JSON, counting.
 func (r *Router) answer(kind string, h func(http.ResponseWriter, *http.Request, url.Values) error) http.HandlerFunc {
+	good := r.m.answers.WithLabelValues(kind, strconv.Itoa(http.StatusOK))
 	return func(w http.ResponseWriter, q *http.Request) {
-		cors(w.Header())
-		w.Header().Set("Cache-Control", "no-store")
+		if lean, ok := w.(leanhttp.Liner); ok {
+			lean.Lines(corsLines)
+		} else {
+			cors(w.Header())
+			w.Header().Set("Cache-Control", "no-store")
+		}
 		status := http.StatusOK
 		if err := r.guarded(kind, w, q, h); err != nil {
 			var no *refusal
@@ -85,6 +113,10 @@ func (r *Router) answer(kind string, h func(http.ResponseWriter, *http.Request, 
 			w.Header().Set("Content-Type", "application/json")
 			w.WriteHeader(status)
 			_ = json.NewEncoder(w).Encode(schemas.ErrorAnswer{Error: no.text, Wait: no.wait}) // the asker may be gone
+		}
+		if status == http.StatusOK {
+			good.Inc()
+			return
 		}
 		r.m.answers.WithLabelValues(kind, strconv.Itoa(status)).Inc()
 	}
@@ -119,8 +151,9 @@ func (r *Router) request(q *http.Request, v url.Values, k schemas.StreamKey) (re
 			return request{}, refuse(http.StatusBadRequest, "%v", err)
 		}
 	}
-	in := request{k: k, viewer: r.hashViewer(viewer), key: playKey(q, v), pin: pin, place: r.s.Geo.Lookup(q), ticket: v.Get("ticket")}
+	in := request{k: k, viewer: r.hashViewer(viewer), key: playKey(q, v), pin: pin, ticket: v.Get("ticket")}
 	addr := r.s.Geo.Client(q)
+	in.place = r.s.Geo.LookupClient(q, addr)
 	if sum := r.prefix(addr); sum != nil {
 		in.group = sum[0] % health.Groups
 		in.network = hex.EncodeToString(sum[:16])
@@ -256,14 +289,15 @@ func (r *Router) reopen(c token.Session, tok, edge string, state *schemas.Stream
 	if c.Pinned {
 		pin = c.CDN
 	}
-	o := &opened{claims: c, token: tok, params: r.params(&c)}
+	o := &opened{claims: c, token: tok, settings: r.settings(&c)}
+	o.params = r.params(&c, o.settings)
 	var err error
 	if o.answer, err = r.decide(&asked{
-		claims: &c, params: o.params, pin: pin, current: current, moved: at.Moved, state: state, avoid: r.left(&at, now),
+		claims: &c, params: o.params, settings: o.settings, pin: pin, current: current, moved: at.Moved, state: state, avoid: r.left(&at, now),
 	}, now); err != nil {
 		return nil, err
 	}
-	o.capBps = r.capBps(&c, &o.answer, now)
+	o.capBps = r.capBps(o, now)
 	if !at.Known {
 		r.exposeAgain(&c, now)
 	}

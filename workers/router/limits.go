@@ -1,6 +1,7 @@
 package router
 
 import (
+	"hash/maphash"
 	"net/netip"
 	"sync"
 	"time"
@@ -8,21 +9,29 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// maxPeers bounds the addresses that are remembered, for a minute at most.
-const maxPeers = 100_000
+const (
+	// maxPeers bounds the addresses that are remembered, for a minute at most.
+	maxPeers = 100_000
+	// peerShards is how many parts they are in: each is looked through by itself.
+	peerShards = 64
+)
 
 // peers limits the requests of one client address (IPv6: of one /64).
 type peers struct {
-	rate  rate.Limit
-	burst int
+	rate   rate.Limit
+	burst  int
+	seed   maphash.Seed
+	shards [peerShards]peerShard
+}
 
+type peerShard struct {
 	mu      sync.Mutex
 	byAddr  map[netip.Addr]*rate.Limiter
 	cleared time.Time
 }
 
 func newPeers(r rate.Limit, burst int) *peers {
-	return &peers{rate: r, burst: burst, byAddr: map[netip.Addr]*rate.Limiter{}}
+	return &peers{rate: r, burst: burst, seed: maphash.MakeSeed()}
 }
 
 // allow reports whether a request of addr is within its limit. Loopback, and
@@ -36,23 +45,30 @@ func (p *peers) allow(addr netip.Addr, now time.Time) bool {
 			addr = n.Addr()
 		}
 	}
-	p.mu.Lock()
-	if now.Sub(p.cleared) > time.Minute || len(p.byAddr) >= maxPeers {
-		for a, l := range p.byAddr {
+	return p.shards[maphash.Comparable(p.seed, addr)%peerShards].limiter(p, addr, now).AllowN(now, 1)
+}
+
+func (s *peerShard) limiter(p *peers, addr netip.Addr, now time.Time) *rate.Limiter {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if now.Sub(s.cleared) > time.Minute || len(s.byAddr) >= maxPeers/peerShards {
+		for a, l := range s.byAddr {
 			if l.TokensAt(now) >= float64(p.burst) { // idle: a new limiter would say the same
-				delete(p.byAddr, a)
+				delete(s.byAddr, a)
 			}
 		}
-		if len(p.byAddr) >= maxPeers {
-			clear(p.byAddr)
+		if len(s.byAddr) >= maxPeers/peerShards {
+			clear(s.byAddr)
 		}
-		p.cleared = now
+		s.cleared = now
 	}
-	l := p.byAddr[addr]
+	l := s.byAddr[addr]
 	if l == nil {
+		if s.byAddr == nil {
+			s.byAddr = map[netip.Addr]*rate.Limiter{}
+		}
 		l = rate.NewLimiter(p.rate, p.burst)
-		p.byAddr[addr] = l
+		s.byAddr[addr] = l
 	}
-	p.mu.Unlock()
-	return l.AllowN(now, 1)
+	return l
 }

@@ -78,9 +78,10 @@ func (r *Router) reprobed(c token.Session, rep *schemas.ProbeReport, state *sche
 	if c.Pinned {
 		pin = c.CDN
 	}
-	o := &opened{claims: c, params: r.params(&c)}
+	o := &opened{claims: c, settings: r.settings(&c)}
+	o.params = r.params(&c, o.settings)
 	var err error
-	if o.answer, err = r.decide(&asked{claims: &c, params: o.params, pin: pin, moved: at.Moved, state: state, avoid: failed}, now); err != nil {
+	if o.answer, err = r.decide(&asked{claims: &c, params: o.params, settings: o.settings, pin: pin, moved: at.Moved, state: state, avoid: failed}, now); err != nil {
 		return nil, err
 	}
 	if !c.Pinned {

@@ -25,14 +25,9 @@ type fullness struct {
 	caps  overflow.Caps
 }
 
-// whenFull gives the settings of a session's stream.
-func (r *Router) whenFull(c *token.Session) *schemas.WhenFull {
-	return schemas.SettingsOf(schemas.StreamKey{App: c.App, Stream: c.Stream}, r.t.apps.Get).WhenFull
-}
-
 // capBps gives the bitrate that a session's renditions are held to; 0: none.
-func (r *Router) capBps(c *token.Session, a *policy.Answer, now time.Time) int64 {
-	w := r.whenFull(c)
+func (r *Router) capBps(o *opened, now time.Time) int64 {
+	c, a, w := &o.claims, &o.answer, o.settings.WhenFull
 	if a.Eligible == 0 || !w.Does(schemas.StepCap) {
 		return 0
 	}
@@ -47,7 +42,7 @@ func (r *Router) capBps(c *token.Session, a *policy.Answer, now time.Time) int64
 // free says whether a session may begin without asking the queue.
 func (r *Router) free(o *opened, now time.Time) bool {
 	a := &o.answer
-	if a.Eligible == 0 || a.NoneHealthy || !r.whenFull(&o.claims).Does(schemas.StepQueue) {
+	if a.Eligible == 0 || a.NoneHealthy || !o.settings.WhenFull.Does(schemas.StepQueue) {
 		return true
 	}
 	return a.Full < 1 && (a.Room >= policy.Unlimited || r.full.queue.Waiting(now) == 0)
@@ -57,8 +52,11 @@ func (r *Router) free(o *opened, now time.Time) bool {
 // refuses it for now with a place in the queue.
 func (r *Router) enterOrWait(q *request, o *opened, now time.Time) (time.Duration, error) {
 	a := &o.answer
-	if a.Eligible == 0 || !r.whenFull(&o.claims).Does(schemas.StepQueue) {
+	if a.Eligible == 0 || !o.settings.WhenFull.Does(schemas.StepQueue) {
 		return 0, nil
+	}
+	if q.ticket == "" && q.caller == "" && r.free(o, now) {
+		return 0, nil // nobody knows of a place that ends with this
 	}
 	t := r.ticket(q, o, now)
 	if r.free(o, now) {

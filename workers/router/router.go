@@ -32,11 +32,13 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"hash"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/netip"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -122,7 +124,8 @@ type Router struct {
 	deep  deepBuffers
 	full  fullness
 	warm  warming
-	id    string // random, of this process
+	macs  sync.Pool // of hash.Hash, keyed with the salt
+	id    string    // random, of this process
 	ready chan struct{}
 }
 
@@ -176,6 +179,7 @@ func New(s Settings) (*Router, error) {
 	}
 	r := &Router{s: s, peers: newPeers(rate.Limit(s.PeerRate), s.PeerBurst), mpds: newMPDs(s.Origins, s.EdgeKey), id: rand.Text(), ready: make(chan struct{})}
 	r.deep.round = s.SteeringTTL
+	r.macs.New = func() any { return hmac.New(sha256.New, s.ViewerSalt) }
 	r.full.queue = overflow.New(r.id)
 	if r.s.Geo == nil {
 		g, err := geo.Open(geo.Settings{})
@@ -300,8 +304,15 @@ func (r *Router) prefix(addr netip.Addr) []byte {
 	if err != nil {
 		return nil
 	}
-	h := hmac.New(sha256.New, r.s.ViewerSalt)
-	b, _ := p.Addr().MarshalBinary() // never fails
-	_, _ = h.Write(b)
+	h := r.macs.Get().(hash.Hash)
+	defer r.macs.Put(h)
+	h.Reset()
+	if a := p.Addr(); a.Is4() {
+		b := a.As4()
+		_, _ = h.Write(b[:])
+	} else {
+		b := a.As16()
+		_, _ = h.Write(b[:])
+	}
 	return h.Sum(nil)
 }

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/spillway-live/spillway/analytics/experiments/assign"
@@ -46,11 +47,15 @@ type arm struct {
 // the first by name wins.
 func (r *Router) arms(c *token.Session, now time.Time) []arm {
 	var out []arm
+	running := r.t.running.Get()
+	if len(running) == 0 {
+		return nil
+	}
 	layers := map[string]bool{}
 	who := assign.Subject{
 		Session: c.SessionID, Viewer: c.ViewerID, Stream: schemas.StreamKey{App: c.App, Stream: c.Stream}, Region: c.Region, UnixSec: now.Unix(),
 	}
-	for _, x := range r.t.running.Get() {
+	for _, x := range running {
 		if layers[x.Layer] || !x.Targeting.Match(who.Stream, c.Region, c.ISP) {
 			continue
 		}
@@ -67,6 +72,9 @@ func (r *Router) arms(c *token.Session, now time.Time) []arm {
 
 // armsText is what the token carries: experiments are sorted by name already.
 func armsText(arms []arm) string {
+	if len(arms) == 0 {
+		return ""
+	}
 	s := make([]string, len(arms))
 	for i, a := range arms {
 		s[i] = a.x.Name + "=" + a.arm.Name
@@ -78,7 +86,7 @@ func armsText(arms []arm) string {
 // stream's settings, which arms override. A session keeps its arms' when the
 // experiment stops: only new sessions are not in it any more. Where two arms
 // give the same parameter the first by name wins.
-func (r *Router) params(c *token.Session) map[string]string {
+func (r *Router) params(c *token.Session, settings *schemas.AppSettings) map[string]string {
 	var out map[string]string
 	set := func(name, value string) {
 		if out == nil {
@@ -89,6 +97,9 @@ func (r *Router) params(c *token.Session) map[string]string {
 		}
 	}
 	for pair := range strings.SplitSeq(c.Arms, ",") {
+		if pair == "" {
+			continue
+		}
 		name, armName, _ := strings.Cut(pair, "=")
 		x, ok := r.t.experiments.Get(name)
 		if !ok || !x.InForce() {
@@ -100,11 +111,15 @@ func (r *Router) params(c *token.Session) map[string]string {
 			}
 		}
 	}
-	settings := schemas.SettingsOf(schemas.StreamKey{App: c.App, Stream: c.Stream}, r.t.apps.Get)
 	for p, v := range settings.Params {
 		set(p, v)
 	}
 	return out
+}
+
+// settings are those of a session's stream.
+func (r *Router) settings(c *token.Session) *schemas.AppSettings {
+	return schemas.SettingsOf(schemas.StreamKey{App: c.App, Stream: c.Stream}, r.t.apps.Get)
 }
 
 // streamGrace is how long a stream that has ended still takes new sessions: its
@@ -155,7 +170,9 @@ type opened struct {
 	token  string
 	arms   []arm // of a session opened just now
 	params map[string]string
-	answer policy.Answer
+	// settings are those of the session's stream.
+	settings *schemas.AppSettings
+	answer   policy.Answer
 	// capBps is what renditions are held to, 0: nothing; queued how long it waited for a place.
 	capBps int64
 	queued time.Duration
@@ -197,7 +214,8 @@ func (r *Router) open(q request, g grant, state *schemas.StreamState, now time.T
 	}
 	o.arms = r.arms(&o.claims, now)
 	o.claims.Arms = armsText(o.arms)
-	o.params = r.params(&o.claims)
+	o.settings = r.settings(&o.claims)
+	o.params = r.params(&o.claims, o.settings)
 	err := r.settle(o, q.pin, state, now)
 	if err != nil && len(o.arms) > 0 && !isRefusal(err) {
 		// Too many experiments for one token: a viewer who plays outside of them is
@@ -214,11 +232,11 @@ func (r *Router) open(q request, g grant, state *schemas.StreamState, now time.T
 
 // settle decides about a new session and signs its token.
 func (r *Router) settle(o *opened, pin string, state *schemas.StreamState, now time.Time) (err error) {
-	if o.answer, err = r.decide(&asked{claims: &o.claims, params: o.params, pin: pin, state: state}, now); err != nil {
+	if o.answer, err = r.decide(&asked{claims: &o.claims, params: o.params, settings: o.settings, pin: pin, state: state}, now); err != nil {
 		return err
 	}
 	o.claims.CDN = o.answer.Chosen
-	o.capBps = r.capBps(&o.claims, &o.answer, now)
+	o.capBps = r.capBps(o, now)
 	if o.token, err = r.s.Signer.SignSession(o.claims); err != nil {
 		return fmt.Errorf("open session: %w", err)
 	}
@@ -232,8 +250,9 @@ func isRefusal(err error) bool {
 
 // asked is what a decision is about.
 type asked struct {
-	claims *token.Session
-	params map[string]string
+	claims   *token.Session
+	params   map[string]string
+	settings *schemas.AppSettings
 	// pin and current are CDNs: the one asked for and the one the session is on.
 	pin, current string
 	// moved is when the session came to current from another; zero: not that we know.
@@ -249,6 +268,9 @@ type asked struct {
 
 // fallbackBitrateBps is what a viewer is taken to need before anything is known.
 const fallbackBitrateBps = 3e6
+
+// factsMemory is used again from decision to decision: no answer holds facts.
+var factsMemory = sync.Pool{New: func() any { return new([]policy.Facts) }}
 
 // decide asks the policy: that of the session's arm, of the stream or its
 // application, or the router's.
@@ -271,11 +293,13 @@ func (r *Router) decide(q *asked, now time.Time) (policy.Answer, error) {
 			bitrate = float64(q.state.Stats.PeakBps)
 		}
 	}
-	settings := schemas.SettingsOf(schemas.StreamKey{App: c.App, Stream: c.Stream}, r.t.apps.Get)
-	in.Facts = r.load.Facts(cdns, load.Place{Region: c.Region, ISP: c.ISP}, bitrate, now)
+	facts := factsMemory.Get().(*[]policy.Facts)
+	defer factsMemory.Put(facts)
+	*facts = r.load.AppendFacts((*facts)[:0], cdns, load.Place{Region: c.Region, ISP: c.ISP}, bitrate, now)
+	in.Facts = *facts
 	r.spare(q, &in, now)
 	r.warm.mark(&in, now)
-	a, err := r.rules.decide(cmp.Or(q.params[schemas.ParamPolicy], settings.Policy, r.s.Policy), &in)
+	a, err := r.rules.decide(cmp.Or(q.params[schemas.ParamPolicy], q.settings.Policy, r.s.Policy), &in)
 	if errors.Is(err, policy.ErrNoCDN) {
 		return a, refuse(http.StatusServiceUnavailable, "%v: ask again later", err)
 	}

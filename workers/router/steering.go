@@ -90,8 +90,9 @@ func (r *Router) steering(w http.ResponseWriter, _ *http.Request, v url.Values) 
 		r.load.Measured(c.SessionID, told, load.Place{Region: c.Region, ISP: c.ISP}, bps, now)
 	}
 	next := obeyed(&st, told, &at, r.s.SteeringTTL, now)
+	settings := r.settings(c)
 	q := &asked{
-		claims: c, params: r.params(c), current: cmp.Or(told, at.CDN, st.Sent, c.CDN), moved: at.Moved,
+		claims: c, params: r.params(c, settings), settings: settings, current: cmp.Or(told, at.CDN, st.Sent, c.CDN), moved: at.Moved,
 		state: r.t.stream(access.Key), avoid: slices.Sorted(maps.Keys(next.Penalties)),
 	}
 	if c.Pinned {

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -30,6 +31,7 @@ type warming struct {
 	mu     sync.Mutex
 	wishes map[schemas.Warm]int // since the last were said: how many answers were about it
 	warm   map[schemas.Warm]time.Time
+	any    atomic.Bool // whether warm holds something
 }
 
 // wish notes, at a decision about a session, that its stream is about to spill from
@@ -76,15 +78,16 @@ func (w *warming) heard(all []schemas.Warm, now time.Time) {
 			w.warm[x] = now
 		}
 	}
+	w.any.Store(len(w.warm) > 0)
 }
 
 // mark tells a decision which CDNs have the stream in their caches.
 func (w *warming) mark(in *policy.Input, now time.Time) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if len(w.warm) == 0 {
+	if !w.any.Load() {
 		return
 	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	for i := range in.Facts {
 		at, is := w.warm[schemas.Warm{App: in.App, Stream: in.Stream, CDN: in.CDNs[i].Name, Region: in.Region}]
 		in.Facts[i].Warm = is && now.Sub(at) <= warmedFor

@@ -11,6 +11,7 @@ package health
 
 import (
 	"math"
+	"strings"
 	"time"
 
 	"github.com/spillway-live/spillway/schemas"
@@ -161,7 +162,7 @@ func (t *Table) Add(s *schemas.Slice, group uint8, at time.Time) {
 				continue
 			}
 			c = &cell{}
-			t.cells[p] = c
+			t.cells[place{p.cdn, strings.Clone(p.region), strings.Clone(p.isp)}] = c // not all they were read with
 		}
 		c.add(&x, int(group)%Groups, at)
 	}

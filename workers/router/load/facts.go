@@ -1,6 +1,7 @@
 package load
 
 import (
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -78,7 +79,7 @@ func (p *places) get(key Place) *place {
 	if at = p.by[key]; at == nil {
 		at = &place{}
 		if len(p.by) < maxPlaces {
-			p.by[key] = at
+			p.by[Place{strings.Clone(key.Region), strings.Clone(key.ISP)}] = at // not the tokens they are parts of
 		}
 	}
 	return at
