@@ -76,7 +76,7 @@ func shots(session string) []shot {
 		{file: "picture-wall", path: "/pictures", ready: `[...document.querySelectorAll(".pictures img")].filter((i) => i.naturalWidth > 0).length >= 6`, height: 760},
 		{file: "experiment-list", path: "/experiments", ready: `document.querySelector("#experiments tr[data-experiment]")`, of: "#experiments", width: 1100, height: 500},
 		{file: "experiment-report", path: one, ready: decided, of: "#decision, #primary", width: 1000, height: 2400},
-		{file: "experiment-cdf", path: one, ready: `document.querySelector("#distributions [data-distribution=first_screen] svg[role=img]")`, of: "#distributions [data-distribution=first_screen]", width: 1000, height: 2400},
+		{file: "experiment-cdf", path: one, ready: `document.querySelector("#distributions [data-distribution=first_screen] svg[role=img]")`, of: "#distributions", width: 1000, height: 2400},
 	}
 	for _, wall := range []string{"cdn-health", "streams", "qoe", "experiments", "pipeline", "session"} {
 		s := shot{file: "wall-" + wall, path: "/walls/spillway-" + wall + "?range=15m", ready: panelsDrawn, height: 1050, whole: true}
