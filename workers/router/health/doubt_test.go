@@ -89,6 +89,27 @@ func TestLiarsBeyondTheBound(t *testing.T) {
 			}
 			return report("a", "eu", "x", 100)
 		})
+		other := health.New() // what a CDN fails by are the last seconds
+		at := fill(other, 60, 2*x.reports, start, func(i int) *schemas.Slice {
+			if i%2 == 1 {
+				return report("b", "eu", "x", 100)
+			}
+			return report("a", "eu", "x", 100)
+		})
+		for i := range 20 * x.reports {
+			now := at.Add(time.Duration(i) * time.Second / time.Duration(x.reports))
+			other.Add(report("a", "eu", "x", 100), uint8(i), now)
+			other.Add(report("b", "eu", "x", 100), uint8(i), now)
+			if i%health.Groups < liars { // more of them than of honest viewers
+				other.Add(report("a", "eu", "x", 10_000), uint8(i), now)
+				other.Add(report("a", "eu", "x", 10_000), uint8(i), now)
+			}
+		}
+		at = at.Add(20 * time.Second)
+		other.Judge([]string{"a", "b"}, at)
+		if failing, _, _ := other.Failing("a", at); failing && !moved {
+			t.Errorf("%d groups lie, %d reports a second: the CDN is failing", liars, x.reports)
+		}
 		if e := h.Estimate("a", "eu", "x", now); e.StallRatio > 0.02 != moved {
 			t.Errorf("%d groups lie, %d reports a second: stall ratio %v", liars, x.reports, e.StallRatio)
 		}

@@ -43,7 +43,7 @@ const (
 	// provider has the estimate of its CDN.
 	maxCells = 20_000
 	// trim is the share of groups left out at either end, from minGroups on, and
-	// trimMany that where manyReports a group tell: of fewer so much would be left
+	// trimMany that where manyReports a group tell in a minute: of fewer so much would be left
 	// out that what seldom happens were not seen at all.
 	trim        = 0.25
 	trimMany    = 0.375
@@ -231,15 +231,18 @@ func add(list []part) (all sums) {
 
 // kept gives the groups that count, as they are at a moment, in the memory of have.
 func (c *cell) kept(have *[Groups]part, now time.Time, quick bool) []part {
-	n, reports := 0, 0.0
+	n, reports, constant := 0, 0.0, slow
+	if quick {
+		constant = fast
+	}
 	for i := range c.group {
 		g := &c.group[i]
 		if g.at.IsZero() {
 			continue
 		}
-		s, constant := &g.slow, slow
+		s := &g.slow
 		if quick {
-			s, constant = &g.fast, fast
+			s = &g.fast
 		}
 		f := fade(max(now.Sub(g.at), 0), constant)
 		if f*(s.played+s.stalled+s.attempts+s.requests+s.measured) < 1e-3 {
@@ -257,7 +260,7 @@ func (c *cell) kept(have *[Groups]part, now time.Time, quick bool) []part {
 	list := have[:n]
 	if n >= minGroups {
 		share := trim
-		if reports >= manyReports*float64(n) {
+		if reports >= manyReports*float64(n)*constant.Seconds()/slow.Seconds() {
 			share = trimMany
 		}
 		cut := int(share * float64(n))
