@@ -75,7 +75,7 @@ func (l *Table) Answered(f *Fact) {
 	if s == nil {
 		return
 	}
-	l.place(s, f)
+	l.place(s, f, f.At)
 	s.ownUs = f.At.UnixMicro()
 	l.move(s, f.CDN, f.At)
 }
@@ -100,6 +100,13 @@ func (l *Table) Decided(f *Fact, bus time.Time) {
 		return
 	}
 	if s.ownUs == f.At.UnixMicro() {
+		// From here on it is of the same time for all routers, whatever their clocks say.
+		if s.stored.UnixMicro() == s.ownUs || bus.After(s.stored) {
+			s.stored = bus
+		}
+		if s.moved.UnixMicro() == s.ownUs {
+			s.moved = bus
+		}
 		s.ownUs = 0
 		if bus.After(s.at) {
 			s.at = bus
@@ -109,9 +116,9 @@ func (l *Table) Decided(f *Fact, bus time.Time) {
 	if l.waits(s, l.Now()) || bus.Before(s.at) {
 		return
 	}
-	l.place(s, f)
+	l.place(s, f, bus)
 	s.at = bus
-	l.move(s, f.CDN, f.At)
+	l.move(s, f.CDN, bus)
 }
 
 // waits says whether the session's place is a decision of this router that is
@@ -123,7 +130,7 @@ func (l *Table) waits(s *session, now time.Time) bool {
 	return s.ownUs != 0
 }
 
-func (l *Table) place(s *session, f *Fact) {
+func (l *Table) place(s *session, f *Fact, at time.Time) {
 	if s.region != f.Region {
 		s.region = strings.Clone(f.Region)
 		if s.cdn != "" {
@@ -131,8 +138,8 @@ func (l *Table) place(s *session, f *Fact) {
 		}
 	}
 	s.group = f.Group
-	if f.At.After(s.stored) {
-		s.stored = f.At
+	if at.After(s.stored) {
+		s.stored = at
 	}
 }
 
