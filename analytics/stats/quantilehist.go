@@ -52,7 +52,7 @@ func QuantileFromBuckets(buckets []BucketHist, p, alpha float64) (ClusterQuantil
 // they are exact. What two percent bins cannot resolve is said, not hidden: the
 // outer interval reaches to the edges of its bins, Resolution is the width of
 // the quantile's bin, Estimate counts it as variance, and Coarse tells when it
-// matters. Undefined (CollapsedQuantileBounds) when both bounds are +Inf.
+// matters. UnitsAbove counts buckets: at least so many units lie above. Undefined (CollapsedQuantileBounds) when both bounds are +Inf.
 func (b *Buckets) Quantile(p, alpha float64) (ClusterQuantile, error) {
 	if err := probability(p, InvalidParameter, "quantile level"); err != nil {
 		return ClusterQuantile{}, err
@@ -69,10 +69,15 @@ func (b *Buckets) Quantile(p, alpha float64) (ClusterQuantile, error) {
 		through-- // as in QuantileClustered: count the rows that happened at all
 	}
 	var m Moments
+	above := int64(0)
 	for _, h := range b.each {
-		m.Add(Totals{Num: float64(h.CountThrough(through)), Den: float64(h.Total())})
+		below, all := h.CountThrough(through), h.Total()
+		m.Add(Totals{Num: float64(below), Den: float64(all)})
+		if below < all {
+			above++
+		}
 	}
-	q, err := QuantileFromRanks(RankCounts{Ranks: m, UnitsAbove: -1, At: b.all.AtRank}, p, alpha)
+	q, err := QuantileFromRanks(RankCounts{Ranks: m, UnitsAbove: above, At: b.all.AtRank}, p, alpha)
 	if err != nil {
 		return ClusterQuantile{}, err
 	}

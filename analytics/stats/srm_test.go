@@ -206,3 +206,36 @@ func TestCombinePhases(t *testing.T) {
 		}
 	}
 }
+
+// SequentialSplit is a p-value at one look, and finds a split that is far from even among few units.
+func TestSequentialSplit(t *testing.T) {
+	const n = 60
+	for _, alpha := range []float64{0.2, 0.05, 0.001} {
+		below, p := 0.0, math.Pow(2, -n) // probability of k heads
+		for k := range int64(n + 1) {
+			got, err := SequentialSplit([]int64{k, n - k}, []float64{1, 1})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got < alpha {
+				below += p
+			}
+			p *= float64(n-k) / float64(k+1)
+		}
+		if below > alpha || below == 0 {
+			t.Errorf("p is below %v in %v of all outcomes", alpha, below)
+		}
+	}
+	for _, c := range []struct {
+		counts []int64
+		found  bool
+	}{{[]int64{360, 240}, true}, {[]int64{330, 270}, false}, {[]int64{50_800, 49_200}, true}, {[]int64{50_100, 49_900}, false}, {[]int64{35, 5}, true}} {
+		p, err := SequentialSplit(c.counts, []float64{1, 1})
+		if err != nil || p < SRMThreshold != c.found {
+			t.Errorf("%v: p = %v, %v, want it found: %v", c.counts, p, err, c.found)
+		}
+	}
+	if _, err := SequentialSplit([]int64{1}, []float64{1, 1}); err == nil {
+		t.Error("one count for two weights was accepted")
+	}
+}

@@ -215,7 +215,7 @@ func (l *loop) judge(ctx context.Context, x *schemas.Experiment, c *schemas.Expe
 		if g.State != report.GuardHarmed {
 			continue
 		}
-		reason := fmt.Sprintf("arm %s harms %s: worse by %.4g, at least %.4g, at the data of %s", g.Arm, g.Metric, g.Harm.Estimate, g.Harm.Lower, until.UTC().Format(time.RFC3339))
+		reason := fmt.Sprintf("arm %s harms %s: %s, at the data of %s", g.Arm, g.Metric, g.HarmText(), until.UTC().Format(time.RFC3339))
 		if _, err := l.control.Stop(ctx, x.Name, reason); err != nil {
 			c.Next = fmt.Sprintf("it must be stopped, and that failed: %v", err)
 			l.Logger.Error("a harmful experiment cannot be stopped; trying again", "experiment", x.Name, "err", err)

@@ -25,10 +25,11 @@ import (
 	"github.com/spillway-live/spillway/testenv/running"
 )
 
-// plant writes one session a viewer; the second arm stalls harm times as much as the first.
-func plant(t *testing.T, conn driver.Conn, x *schemas.Experiment, viewers int, harm int64) {
+// plant writes one session a viewer; the second arm stalls harm times as much as the first, and of its starts so many of
+// ten fail. In the first arm none fails.
+func plant(t *testing.T, conn driver.Conn, x *schemas.Experiment, viewers int, harm int64, failing int) {
 	t.Helper()
-	b, err := conn.PrepareBatch(t.Context(), "INSERT INTO spillway.session_slices (time_ms, kind, session_id, viewer_id, app, stream, arms, sessions, played_ms, stalled_ms)")
+	b, err := conn.PrepareBatch(t.Context(), "INSERT INTO spillway.session_slices (time_ms, kind, session_id, viewer_id, app, stream, arms, sessions, attempts, start_failures, played_ms, stalled_ms)")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -47,8 +48,12 @@ func plant(t *testing.T, conn driver.Conn, x *schemas.Experiment, viewers int, h
 		if arm == 1 {
 			stalled *= harm
 		}
+		failures := int64(0)
+		if arm == 1 && v%10 < failing {
+			failures = 1
+		}
 		sid, name := fmt.Sprintf("%s-%d", x.Name, v), x.Arms[arm].Name
-		if err := b.Append(at.UnixMilli(), "final", sid, viewer, "live", "demo", x.Name+"="+name, int64(1), 100_000-stalled, stalled); err != nil {
+		if err := b.Append(at.UnixMilli(), "final", sid, viewer, "live", "demo", x.Name+"="+name, int64(1), int64(1), failures, 100_000-stalled, stalled); err != nil {
 			t.Fatal(err)
 		}
 		if err := e.Append(at, sid, x.Name, x.Salt, viewer, "viewer", sid, viewer, name, p, "assigned"); err != nil {
@@ -145,11 +150,11 @@ func TestLoop(t *testing.T) {
 	ctx := t.Context()
 	// They began an hour ago: a look ends with a minute that is over.
 	people := &control.Control{JS: b.JS, By: "ana", Now: func() time.Time { return time.Now().Add(-time.Hour) }}
-	begin := func(name string, ramp *schemas.Ramp) *schemas.Experiment {
+	begin := func(name string, ramp *schemas.Ramp, guards ...schemas.Guardrail) *schemas.Experiment {
 		x := &schemas.Experiment{
 			Name: name, Salt: name, Unit: schemas.UnitViewer, Layer: name, Coverage: 1, PrimaryMetric: "played_per_unit", WebhookURL: webhooks.URL, Ramp: ramp,
 			Arms:       []schemas.Arm{{Name: "control", Weight: 1}, {Name: "test", Weight: 1}},
-			Guardrails: []schemas.Guardrail{{Metric: "stall_ratio", Margin: 0.05}},
+			Guardrails: guards,
 		}
 		if _, err := people.Save(ctx, x); err != nil {
 			t.Fatal(err)
@@ -160,27 +165,34 @@ func TestLoop(t *testing.T) {
 		}
 		return x
 	}
-	harmful := begin("harmful", nil)
-	harmless := begin("harmless", &schemas.Ramp{Steps: []float64{0.5, 1}, HoldHours: 1e-9})
+	stalls, failures := schemas.Guardrail{Metric: "stall_ratio", Margin: 0.05}, schemas.Guardrail{Metric: "start_failure_ratio", Margin: 0.05}
+	harmful := begin("harmful", nil, stalls)
+	failing := begin("failing", nil, failures) // nothing ever fails in its control
+	harmless := begin("harmless", &schemas.Ramp{Steps: []float64{0.5, 1}, HoldHours: 1e-9}, stalls, failures)
 
 	settings := loop.Settings{JS: b.JS, Conn: b.Conn, ClickHouse: reader, Every: 300 * time.Millisecond, Watermark: time.Nanosecond, Stale: time.Hour}
 	stop := runs(t, settings)
 	await.True(t, "both are held for want of data", func() bool {
 		return strings.Contains(check(t, b.JS, "harmful").Held, "no session") && strings.Contains(check(t, b.JS, "harmless").Held, "no session")
 	})
-	for _, x := range []*schemas.Experiment{harmful, harmless} {
+	for _, x := range []*schemas.Experiment{harmful, failing, harmless} {
 		if now, err := people.Get(ctx, x.Name); err != nil || now.Status != schemas.ExperimentRunning || now.Coverage != x.Coverage {
 			t.Fatalf("changed without data: %+v, %v", now, err)
 		}
 	}
 	// It restarts in the middle: nothing of what it knows is in memory alone.
 	stop()
-	plant(t, conn, harmless, 3000, 1)
-	plant(t, conn, harmful, 3000, 3)
+	plant(t, conn, harmless, 3000, 1, 0)
+	plant(t, conn, harmful, 3000, 3, 0)
+	plant(t, conn, failing, 400, 1, 3)
 	runs(t, settings)
 	await.True(t, "the harmful one is stopped", func() bool {
 		x, err := people.Get(ctx, "harmful")
 		return err == nil && x.Status == schemas.ExperimentStopped && x.ChangedBy == loop.By && strings.Contains(x.ChangeReason, "arm test harms stall_ratio")
+	})
+	await.True(t, "the one whose starts fail is stopped", func() bool {
+		x, err := people.Get(ctx, "failing")
+		return err == nil && x.Status == schemas.ExperimentStopped && x.ChangedBy == loop.By && strings.Contains(x.ChangeReason, "arm test harms start_failure_ratio")
 	})
 	await.True(t, "the harmless one covers all", func() bool {
 		x, err := people.Get(ctx, "harmless")
@@ -209,7 +221,7 @@ func TestWithoutClickHouseNothingIsJudged(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	plant(t, conn, x, 3000, 3) // it would be stopped at once
+	plant(t, conn, x, 3000, 3, 0) // it would be stopped at once
 	settings := loop.Settings{JS: b.JS, Conn: b.Conn, ClickHouse: conn, Every: 300 * time.Millisecond, Watermark: time.Nanosecond, Stale: time.Minute}
 	stop := runs(t, settings)
 	await.True(t, "it is held for old data", func() bool { return strings.Contains(check(t, b.JS, "x").Held, "the newest data is") })

@@ -1,7 +1,7 @@
 // Package plan says how large an experiment must be, and refuses one that cannot find what it asks for.
 //
 // It is pure. Its figures hold for the primary metric as planned: a two-sided comparison of one arm with the control
-// at the end of the run. Methods: docs/experiments.md.
+// at the end of the run, at Alpha divided by the number of further arms, each of which may win. Methods: docs/experiments.md.
 package plan
 
 import (
@@ -40,7 +40,7 @@ func Of(x *schemas.Experiment) (Size, error) {
 	if control == 0 || treatment == 0 {
 		return Size{}, fmt.Errorf("experiment %s: arms: the control and at least one other arm need weight", x.Name)
 	}
-	design := stats.Plan{Alpha: Alpha, Power: power(p), Ratio: treatment / control}
+	design := stats.Plan{Alpha: Alpha / float64(len(x.Arms)-1), Power: power(p), Ratio: treatment / control}
 	need, err := design.SizeMean(p.Variance, p.Effect*p.Mean)
 	if err != nil {
 		return Size{}, fmt.Errorf("experiment %s: plan: %w", x.Name, err)

@@ -13,6 +13,13 @@ type armEstimate struct {
 	e   stats.Estimate
 	iv  *stats.Interval
 	err error
+	// active is how many units have a numerator above 0; where only sums of clusters of units are known, how many
+	// clusters have, which are no more. -1: not known.
+	active int64
+	// few: too few units lie above a quantile to decide on; coarse: bins are wider than what is known of it.
+	few, coarse bool
+	// failed is the share of starts that failed, beside a quantile of first screens; nil: it is none.
+	failed *armEstimate
 }
 
 // hists are the histograms of first screen and latency, arm by arm, ready for several quantiles.
@@ -54,7 +61,7 @@ func histsOf(clusters []cluster, key string) ([]stats.BucketHist, error) {
 func (a arms) estimates(x *schemas.Experiment, m schemas.Metric, h hists, alpha float64) []armEstimate {
 	f := formulas[m.Name]
 	if f.hist == "" {
-		return ratioEstimates(x, func(arm string) (stats.Moments, error) { return a.moments(arm, f) })
+		return ratioEstimates(x, func(arm string) unitSums { return a.moments(arm, f) })
 	}
 	return quantiles(h[f.hist], m.Quantile, alpha)
 }
@@ -63,6 +70,7 @@ func (a arms) estimates(x *schemas.Experiment, m schemas.Metric, h hists, alpha 
 func quantiles(each []armHist, p, alpha float64) []armEstimate {
 	out := make([]armEstimate, len(each))
 	for i, arm := range each {
+		out[i].active = -1
 		if out[i].err = arm.err; arm.err != nil {
 			continue
 		}
@@ -72,21 +80,27 @@ func quantiles(each []armHist, p, alpha float64) []armEstimate {
 			continue
 		}
 		out[i].e, out[i].err = c.Estimate()
+		out[i].few, out[i].coarse = c.FewUnitsAbove(), c.Coarse()
 		out[i].iv = &stats.Interval{Lower: c.Lower, Upper: c.Upper}
 	}
 	return out
 }
 
-func ratioEstimates(x *schemas.Experiment, moments func(arm string) (stats.Moments, error)) []armEstimate {
+func ratioEstimates(x *schemas.Experiment, moments func(arm string) unitSums) []armEstimate {
 	out := make([]armEstimate, len(x.Arms))
 	for i, arm := range x.Arms {
-		m, err := moments(arm.Name)
-		if err == nil {
-			out[i].e, err = stats.Ratio(m)
-		}
-		out[i].err = err
+		m := moments(arm.Name)
+		out[i].active = m.active
+		out[i].e, out[i].err = stats.Ratio(m.Moments)
 	}
 	return out
+}
+
+// withFailures adds the share of failed starts to estimates of a quantile of first screens, arm by arm.
+func withFailures(estimates, failed []armEstimate) {
+	for i := range estimates {
+		estimates[i].failed = &failed[i]
+	}
 }
 
 // spans are the arms' values with their intervals.

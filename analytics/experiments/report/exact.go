@@ -1,20 +1,29 @@
 package report
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math/big"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/spillway-live/spillway/analytics/stats"
 	"github.com/spillway-live/spillway/schemas"
 )
 
+// unitSums are an arm's sums over units, or over clusters of them.
+type unitSums struct {
+	stats.Moments
+	// active is how many of them have a numerator above 0.
+	active int64
+}
+
 // exact gives sums over units of ratio metrics, by metric and arm, from every slice; squares are summed in 256 bits,
-// because the difference of large squares is what variance is made of. All metrics are read together: most of the time
+// because the difference of large squares is what variance is made of, and how many units have a numerator above 0. All metrics are read together: most of the time
 // goes into the totals of each unit. A unit is known by the hash of its id there, of 64 bits.
-func (q *queries) exact(ctx context.Context, metrics []schemas.Metric) (map[string]map[string]stats.Moments, error) {
+func (q *queries) exact(ctx context.Context, metrics []schemas.Metric) (map[string]map[string]unitSums, error) {
 	var used []string // columns
 	var outer []string
 	perUnit := false
@@ -33,8 +42,9 @@ func (q *queries) exact(ctx context.Context, metrics []schemas.Metric) (map[stri
 		for _, e := range []string{x, d, x + " * " + x, x + " * " + d, d + " * " + d} {
 			outer = append(outer, "toString(sum("+e+"))")
 		}
+		outer = append(outer, "toString(countIf("+x+" > 0))")
 	}
-	out := map[string]map[string]stats.Moments{}
+	out := map[string]map[string]unitSums{}
 	if len(metrics) == 0 {
 		return out, nil
 	}
@@ -57,7 +67,7 @@ func (q *queries) exact(ctx context.Context, metrics []schemas.Metric) (map[stri
 	names := make([]string, len(metrics))
 	for i, m := range metrics {
 		names[i] = m.Title
-		out[m.Name] = map[string]stats.Moments{}
+		out[m.Name] = map[string]unitSums{}
 	}
 	err := q.run(ctx, strings.Join(names, ", ")+": over each unit", text, func(scan func(...any) error) error {
 		var arm string
@@ -71,11 +81,12 @@ func (q *queries) exact(ctx context.Context, metrics []schemas.Metric) (map[stri
 			return err
 		}
 		for i, m := range metrics {
-			mom, err := moments(n, s[5*i:5*i+5])
-			if err != nil {
+			mom, err := moments(n, s[6*i:6*i+5])
+			active, err2 := strconv.ParseInt(s[6*i+5], 10, 64)
+			if err = cmp.Or(err, err2); err != nil {
 				return fmt.Errorf("%s: %w", m.Title, err)
 			}
-			out[m.Name][arm] = mom
+			out[m.Name][arm] = unitSums{mom, active}
 		}
 		return nil
 	})

@@ -23,6 +23,8 @@ type formula struct {
 	scale    float64
 	// hist is the histogram of a quantile metric: first_screen or latency.
 	hist string
+	// events: num counts what a unit has or has not, so that few of them can be compared by how many units have one.
+	events bool
 }
 
 // text is the formula in the words of the statements' columns.
@@ -47,12 +49,13 @@ const perHour = 3_600_000 // of milliseconds
 
 // formulas of all schemas.Metrics; see docs/metrics.md for the meaning of each.
 var formulas = map[string]formula{
-	"stall_ratio":             {num: []string{"stalled_ms"}, den: viewed, scale: 100},
-	"stalls_per_hour":         {num: []string{"stalls"}, den: viewed, scale: perHour},
+	"stall_ratio":             {num: []string{"stalled_ms"}, den: viewed, scale: 100, events: true},
+	"stalls_per_hour":         {num: []string{"stalls"}, den: viewed, scale: perHour, events: true},
 	"stall_mean_ms":           {num: []string{"stalled_ms"}, den: []string{"stalls"}, scale: 1},
-	"start_failure_ratio":     {num: []string{"start_failures"}, den: []string{"attempts"}, scale: 100},
-	"exit_before_start_ratio": {num: []string{"exits_before_start"}, den: []string{"attempts"}, scale: 100},
-	"playback_failure_ratio":  {num: []string{"playback_failures"}, den: []string{"starts"}, scale: 100},
+	"start_failure_ratio":     {num: []string{"start_failures"}, den: []string{"attempts"}, scale: 100, events: true},
+	failedStarts.Name:         {num: []string{"start_failures", "exits_before_start"}, den: []string{"attempts"}, scale: 100, events: true},
+	"exit_before_start_ratio": {num: []string{"exits_before_start"}, den: []string{"attempts"}, scale: 100, events: true},
+	"playback_failure_ratio":  {num: []string{"playback_failures"}, den: []string{"starts"}, scale: 100, events: true},
 	"first_screen_mean":       {num: []string{"startup_ms"}, den: []string{"starts"}, scale: 1},
 	"first_screen_p50":        {hist: "first_screen", scale: 1},
 	"first_screen_p90":        {hist: "first_screen", scale: 1},
@@ -60,14 +63,17 @@ var formulas = map[string]formula{
 	"latency_mean":            {num: []string{"latency_ms_sum"}, den: []string{"latency_weight_ms"}, scale: 1},
 	"latency_p50":             {hist: "latency", scale: 1},
 	"latency_p90":             {hist: "latency", scale: 1},
-	"played_per_unit":         {num: []string{"played_ms"}, scale: 0.001},
+	"played_per_unit":         {num: []string{"played_ms"}, scale: 0.001, events: true},
 	"bitrate_mean":            {num: []string{"bitrate_kbps_ms_sum"}, den: []string{"bitrate_weight_ms"}, scale: 1},
-	"switches_per_hour":       {num: []string{"switches"}, den: viewed, scale: perHour},
-	"cdn_moves_per_hour":      {num: []string{"cdn_moves"}, den: viewed, scale: perHour},
-	"dropped_frames_per_hour": {num: []string{"dropped_frames"}, den: []string{"frames_weight_ms"}, scale: perHour},
-	"request_error_ratio":     {num: []string{"request_errors"}, den: []string{"requests"}, scale: 100},
+	"switches_per_hour":       {num: []string{"switches"}, den: viewed, scale: perHour, events: true},
+	"cdn_moves_per_hour":      {num: []string{"cdn_moves"}, den: viewed, scale: perHour, events: true},
+	"dropped_frames_per_hour": {num: []string{"dropped_frames"}, den: []string{"frames_weight_ms"}, scale: perHour, events: true},
+	"request_error_ratio":     {num: []string{"request_errors"}, den: []string{"requests"}, scale: 100, events: true},
 	"bytes_per_hour":          {num: []string{"request_bytes"}, den: viewed, scale: perHour / 1e6},
 }
+
+// failedStarts is no metric of its own: the share of first screens that never came, which histograms hold as infinite.
+var failedStarts = schemas.Metric{Name: "failed_starts", Title: "starts that failed or were given up"}
 
 // columnIndex finds a column's place in a cluster's sums.
 var columnIndex = func() map[string]int {

@@ -14,8 +14,9 @@ type Health struct {
 	// Problems void the comparison; Notes do not.
 	Problems []string `json:"problems,omitempty"`
 	Notes    []string `json:"notes,omitempty"`
-	// LossP is the p-value of equal telemetry loss in all arms.
-	LossP Figure `json:"loss_p"`
+	// LossP is the p-value of equal telemetry loss in all arms, LossSequentialP one that holds at every look.
+	LossP           Figure `json:"loss_p"`
+	LossSequentialP Figure `json:"loss_sequential_p"`
 	// Several is how many units were exposed to more than one arm.
 	Several int64 `json:"several_arms_units"`
 	// Interference says why one arm may have changed the other's figures; empty: nothing speaks for it.
@@ -28,28 +29,40 @@ const trusted = 0.001
 // shareSeveral is the share of units in more than one arm from which on the comparison is void.
 const shareSeveral = 0.01
 
-func (r *Report) health(u *units) Health {
+// health checks the machinery of the experiment. Who asks every minute gets tests that hold at every look: the one-look
+// tests would alarm now and then for nothing, and an alarm keeps guardrails from stopping anything.
+func (r *Report) health(u *units, everyLook bool) Health {
 	h := Health{Several: u.several}
 	problem := func(format string, a ...any) { h.Problems = append(h.Problems, fmt.Sprintf(format, a...)) }
 	note := func(format string, a ...any) { h.Notes = append(h.Notes, fmt.Sprintf(format, a...)) }
 	all := int64(0)
 	loss := make([][2]int64, len(r.Arms)) // silent, reporting
+	silent, exposed := make([]int64, len(r.Arms)), exposedUnits(r.Arms)
 	for i, a := range r.Arms {
 		all += a.Exposed
+		silent[i] = a.Silent
 		loss[i] = [2]int64{a.Silent, a.Exposed - a.Silent}
 	}
-	if r.SRMP.Undefined == "" && r.SRMP.Value < trusted {
-		problem("units are not split as planned (p = %.2g): something assigns or loses units unevenly", r.SRMP.Value)
+	// The silent ones are drawn from those exposed, and vary less than the test takes them to: it alarms too rarely
+	// rather than too often.
+	lossP, err := stats.SequentialSplit(silent, exposed)
+	h.LossSequentialP = figure(lossP, err)
+	chi, err := homogeneity(loss)
+	h.LossP = figure(chi, err)
+	split, lost := r.SRMP, h.LossP
+	if everyLook {
+		split, lost = r.SRMSequentialP, h.LossSequentialP
+	}
+	if split.Undefined == "" && split.Value < trusted {
+		problem("units are not split as planned (p = %.2g): something assigns or loses units unevenly", split.Value)
 	}
 	if all > 0 && float64(u.several) > shareSeveral*float64(all) {
 		problem("%d of %d units were exposed to more than one arm: the assignment changed under way", u.several, all)
 	} else if u.several > 0 {
 		note("%d of %d units were exposed to more than one arm; they count in the arm they met first, what they viewed in the arm they viewed it in", u.several, all)
 	}
-	p, err := homogeneity(loss)
-	h.LossP = figure(p, err)
-	if err == nil && p < trusted {
-		problem("telemetry is lost unevenly between the arms (p = %.2g): who reports is no fair sample", p)
+	if lost.Undefined == "" && lost.Value < trusted {
+		problem("telemetry is lost unevenly between the arms (p = %.2g): who reports is no fair sample", lost.Value)
 	}
 	for i := range r.Arms {
 		if a := r.Arms[i]; a.Exposed == 0 && a.Unexposed == 0 && r.Experiment.Arms[i].Weight > 0 {
@@ -67,6 +80,13 @@ func (r *Report) health(u *units) Health {
 	}
 	if r.clamped > 0 {
 		note("busiest hours: %d values were corrected in them that were counted in other hours; quantiles there are without them", r.clamped)
+	}
+	for i := range r.Metrics {
+		for j, e := range r.Metrics[i].estimates {
+			if m := &r.Metrics[i]; e.coarse && m.Role != "" {
+				note("%s of arm %s is known better than its histogram's bins of two percent tell: more units will hardly narrow it", m.Name, r.Arms[j].Arm)
+			}
+		}
 	}
 	if m := r.primary(); m != nil && len(m.pairs) > 0 && m.pairs[0].dropped > 0 {
 		note("%d blocks have no partner with anything viewed and are left out of the paired comparison", m.pairs[0].dropped)

@@ -32,6 +32,7 @@ var templates = template.Must(template.New("").Funcs(template.FuncMap{
 	"p": pText, "figure": func(f Figure) string { return figureText(f, 1, "") }, "lost": func(f Figure) string { return figureText(f, 100, " %") },
 	"stamp":      func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04") },
 	"color":      armColor,
+	"whole":      func(v float64) string { return fmt.Sprintf("%.0f", v) },
 	"percentage": func(v float64) string { return num(100*v) + " %" },
 }).ParseFS(files, "report.html"))
 
@@ -134,7 +135,7 @@ func (r *Report) headline() (class, headline, next string) {
 }
 
 func (r *Report) view(m *MetricReport) metricView {
-	v := metricView{MetricReport: m, Sentence: r.sentence(m), Level: fmt.Sprintf("%.4g", 100*(1-r.Alpha))}
+	v := metricView{MetricReport: m, Sentence: r.sentence(m), Level: fmt.Sprintf("%.4g", 100*(1-m.Alpha))}
 	for _, a := range r.Experiment.Arms {
 		v.Arm = append(v.Arm, a.Name)
 	}
@@ -273,6 +274,9 @@ func (s GuardrailState) MetricTitle() string { return title(s.Metric) }
 
 // HarmText says how much worse, or better, the arm is, and what is shown at every look together.
 func (s GuardrailState) HarmText() string {
+	if s.Shown != "" {
+		return s.Shown
+	}
 	if s.Harm.Undefined != "" || s.Reason != "" {
 		return cmp.Or(s.Reason, s.Harm.Undefined)
 	}

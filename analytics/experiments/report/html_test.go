@@ -97,7 +97,9 @@ func TestHTML(t *testing.T) {
 		t.Error("the page lacks dark colours, a viewport, or the decision at its begin")
 	}
 	wide := made("plain")
-	wide.Alpha = 0.07
+	for i := range wide.Metrics {
+		wide.Metrics[i].Alpha = 0.07
+	}
 	f, err := wide.Fragment()
 	if n := strings.Count(string(f), "with 93 % intervals of a single look"); n != 2*len(schemas.Metrics()) || strings.Contains(string(f), "with 95 %") {
 		t.Errorf("the level of 93 %% is named %d times", n)

@@ -24,7 +24,7 @@ func TestInterference(t *testing.T) {
 		x.Unit, x.Arms[1].Params = c.unit, c.params
 		r := made("plain")
 		r.Experiment = *x
-		r.Health = r.health(&units{})
+		r.Health = r.health(&units{}, false)
 		if got := r.Health.Interference != ""; got != c.want {
 			t.Errorf("%s: interference %q, want a warning: %v", name, r.Health.Interference, c.want)
 		}

@@ -31,34 +31,19 @@ type Decision struct {
 	Why []string `json:"why"`
 	// Guardrails by arm and metric.
 	Guardrails []GuardrailState `json:"guardrails,omitempty"`
+
+	better float64 // by how much the arm is better than the control, by what was decided on
 }
 
-// States of a guardrail.
-const (
-	GuardPassed = "passed" // worse by less than the margin, shown
-	GuardHarmed = "harmed" // worse than the control, shown at every look
-	GuardOpen   = "open"   // neither is shown yet
-)
-
-// GuardrailState is what one guardrail says of one arm.
-type GuardrailState struct {
-	Metric string  `json:"metric"`
-	Arm    string  `json:"arm"`
-	Margin float64 `json:"margin"`
-	State  string  `json:"state"`
-	// Harm is how much worse the arm is than the control, in the metric's unit, with the lower bound that holds at
-	// every look together.
-	Harm Span `json:"harm"`
-	// Reason of an open guardrail that could not be computed.
-	Reason string `json:"reason,omitempty"`
-}
-
-// nStar is the number of units at which sequences are tightest: the planned ones.
+// nStar is the number of units at which sequences are tightest: the planned ones, or what is usual where nothing was.
 func nStar(x *schemas.Experiment) float64 {
 	if x.Plan != nil {
 		if s, err := plan.Of(x); err == nil && s.Needed > 0 {
 			return s.Needed
 		}
+	}
+	if x.Unit == schemas.UnitBlock {
+		return 4 * float64(leastUnits(x)) // of thousands of blocks no run ever hears: intervals would never be narrow
 	}
 	return 10_000
 }
@@ -94,19 +79,27 @@ func (r *Report) decide() Decision {
 		return d
 	}
 	ripe, wait := r.ripe()
-	for i := range primary.Comparisons {
-		v := r.judgeArm(primary, i, ripe, wait, d.Guardrails)
-		if rank(v.Verdict) > rank(d.Verdict) {
-			d.Verdict, d.Arm, d.Why = v.Verdict, v.Arm, v.Why
-		} else {
-			d.Why = append(d.Why, v.Why...)
+	each := make([]Decision, len(primary.Comparisons))
+	for i := range each {
+		each[i] = r.judgeArm(primary, i, ripe, wait, d.Guardrails)
+	}
+	// The weightiest verdict is the report's; of several arms to ship the best one, of several to stop for the worst.
+	slices.SortStableFunc(each, func(a, b Decision) int {
+		best := cmp.Compare(b.better, a.better)
+		if a.Verdict == Stop {
+			best = -best
 		}
+		return cmp.Or(cmp.Compare(rank(b.Verdict), rank(a.Verdict)), best)
+	})
+	d.Verdict, d.Arm = each[0].Verdict, each[0].Arm
+	for _, v := range each {
+		d.Why = append(d.Why, v.Why...)
 	}
 	return d
 }
 
 func rank(verdict string) int {
-	return slices.Index([]string{"", CannotTell, KeepRunning, Stop, Ship}, verdict)
+	return slices.Index([]string{CannotTell, KeepRunning, Stop, Ship}, verdict)
 }
 
 func (r *Report) primary() *MetricReport {
@@ -156,21 +149,35 @@ func (r *Report) judgeArm(m *MetricReport, i int, ripe bool, wait string, guards
 		d.Verdict, d.Why = verdict, append(d.Why, "arm "+c.Arm+": "+fmt.Sprintf(format, a...))
 		return d
 	}
-	if c.Difference.Undefined != "" {
+	least := leastUnits(&r.Experiment)
+	few := min(r.Arms[0].Exposed, r.Arms[i+1].Exposed) < least
+	e, counted := r.primaryEvents(m, i)
+	if few || c.Difference.Undefined != "" && counted && e.side(m, m.Alpha) == 0 {
+		counted = false
+	}
+	if !counted && c.Difference.Undefined != "" {
 		return because(CannotTell, "%s cannot be compared: %s", m.Name, c.Difference.Undefined)
 	}
-	if n := min(r.Arms[0].Exposed, r.Arms[i+1].Exposed); n < leastUnits(&r.Experiment) {
-		return because(KeepRunning, "%d units are too few for any verdict, %d an arm are the least", n, leastUnits(&r.Experiment))
+	if few {
+		return because(KeepRunning, "%d units are too few for any verdict, %d an arm are the least", min(r.Arms[0].Exposed, r.Arms[i+1].Exposed), least)
 	}
-	change := describe(m, c)
-	side := r.side(m, c.Sequence, c.P) // -1: worse, 1: better
-	if side == 0 && ripe {
+	if why := m.tooFew(i, r.Experiment.Unit); why != "" && !counted {
+		return because(waiting(ripe), "%s", why)
+	}
+	var side int // -1: worse, 1: better
+	var change string
+	if counted {
+		side, change, d.better = e.side(m, m.Alpha), e.String(), sign(m)*e.difference*m.scale
+	} else {
+		side, change, d.better = m.side(c.Sequence, c.P), describe(m, c), sign(m)*c.Difference.Estimate
+	}
+	if side == 0 && ripe && !counted {
 		end, when := c, ""
 		if m.PlannedEnd != nil {
 			end, when = &m.PlannedEnd.Comparisons[i], " at the planned end"
 		}
-		if side = r.side(m, end.Difference, end.P); side != 0 {
-			change = describe(m, end) + when
+		if side = m.side(end.Difference, end.P); side != 0 {
+			change, d.better = describe(m, end)+when, sign(m)*end.Difference.Estimate
 		}
 	}
 	if side < 0 {
@@ -180,20 +187,20 @@ func (r *Report) judgeArm(m *MetricReport, i int, ripe bool, wait string, guards
 		if ran := r.Until.Sub(r.From); ran < minRun(&r.Experiment) {
 			return because(KeepRunning, "%s is better (%s), and it has run for %s of at least %s", m.Name, change, hours(ran), hours(minRun(&r.Experiment)))
 		}
-		var open []string
+		var open, quiet []string
 		for _, g := range guards {
-			if g.Arm == c.Arm && g.State != GuardPassed {
+			switch {
+			case g.Arm != c.Arm || g.State == GuardPassed:
+			case g.State == GuardQuiet:
+				quiet = append(quiet, "; "+title(g.Metric)+": "+g.Shown)
+			default:
 				open = append(open, title(g.Metric))
 			}
 		}
 		if len(open) > 0 {
-			verdict := KeepRunning
-			if ripe {
-				verdict = CannotTell
-			}
-			return because(verdict, "%s is better (%s), and it is not shown that %s stays within its margin", m.Name, change, strings.Join(open, ", "))
+			return because(waiting(ripe), "%s is better (%s), and it is not shown that %s stays within its margin", m.Name, change, strings.Join(open, ", "))
 		}
-		return because(Ship, "%s is better: %s; every guardrail holds", m.Name, change)
+		return because(Ship, "%s is better: %s; every guardrail holds%s", m.Name, change, strings.Join(quiet, ""))
 	}
 	if ripe {
 		return because(CannotTell, "the planned run is over and no difference of %s is shown: %s", m.Name, change)
@@ -201,11 +208,19 @@ func (r *Report) judgeArm(m *MetricReport, i int, ripe bool, wait string, guards
 	return because(KeepRunning, "no difference of %s is shown yet: %s; %s", m.Name, change, wait)
 }
 
+// waiting is the verdict while something is not shown: before the planned end it may still be.
+func waiting(ripe bool) string {
+	if ripe {
+		return CannotTell
+	}
+	return KeepRunning
+}
+
 // side says what an interval and the p-value of one look show: 1 better, -1 worse, 0 nothing. Both are asked: for blocks
 // the p-value is that of the randomization test, which needs less to be true than Student's interval.
-func (r *Report) side(m *MetricReport, s Span, p Figure) int {
+func (m *MetricReport) side(s Span, p Figure) int {
 	switch {
-	case s.Undefined != "" || p.Undefined != "" || p.Value >= r.Alpha:
+	case s.Undefined != "" || p.Undefined != "" || p.Value >= m.Alpha:
 	case sign(m)*s.Lower > 0 && sign(m)*s.Upper > 0:
 		return 1
 	case sign(m)*s.Lower < 0 && sign(m)*s.Upper < 0:
@@ -243,73 +258,6 @@ func hours(d time.Duration) string { return fmt.Sprintf("%.1f h", d.Hours()) }
 func title(metric string) string {
 	m, _ := schemas.MetricNamed(metric)
 	return m.Title
-}
-
-// guardrails tests each guardrail of each arm for harm, at every look at once, and for being within its margin.
-func (r *Report) guardrails() []GuardrailState {
-	var out []GuardrailState
-	tests := float64(len(r.Experiment.Guardrails) * (len(r.Experiment.Arms) - 1))
-	for _, g := range r.Experiment.Guardrails {
-		i := slices.IndexFunc(r.Metrics, func(m MetricReport) bool { return m.Key == g.Metric })
-		m := &r.Metrics[i]
-		for j := range r.Experiment.Arms[1:] {
-			s := GuardrailState{Metric: g.Metric, Arm: r.Experiment.Arms[j+1].Name, Margin: g.Margin, State: GuardOpen}
-			n := float64(r.Arms[0].Exposed + r.Arms[j+1].Exposed)
-			if got, least := min(r.Arms[0].Exposed, r.Arms[j+1].Exposed), leastUnits(&r.Experiment); got < least {
-				s.Reason = fmt.Sprintf("%d units an arm are too few, %d are the least", got, least)
-				s.Harm.Undefined = s.Reason
-			} else {
-				s.judge(m, j, n, r.Alpha/tests, nStar(&r.Experiment))
-			}
-			out = append(out, s)
-		}
-	}
-	return out
-}
-
-func (s *GuardrailState) judge(m *MetricReport, j int, n, alpha, nStar float64) {
-	control, arm := m.estimates[0], m.estimates[j+1]
-	fail := func(err error) { s.Reason = why(err); s.Harm.Undefined = s.Reason }
-	if err := cmp.Or(control.err, arm.err); err != nil {
-		fail(err)
-		return
-	}
-	dir := stats.LowerIsBetter
-	if m.HigherIsBetter {
-		dir = stats.HigherIsBetter
-	}
-	d, err := stats.Difference(control.e, arm.e, stats.Test{Alpha: alpha})
-	if m.pairs != nil {
-		d, err = m.pairs[j].difference, m.pairs[j].err
-	}
-	if err != nil {
-		fail(err)
-		return
-	}
-	harm := dir.Harm(d.Estimate)
-	seq, err := stats.CS{Alpha: alpha, NStar: nStar, Alternative: stats.Greater, DF: d.DF}.At(harm, d.SE, n)
-	if err != nil {
-		fail(err)
-		return
-	}
-	s.Harm = Span{Estimate: harm * m.scale, Lower: seq.Lower * m.scale, Upper: math.Inf(1)}
-	if seq.Lower > 0 {
-		s.State = GuardHarmed
-		return
-	}
-	passed := false
-	if m.pairs != nil {
-		passed, err = m.pairs[j].within(s.Margin, dir, alpha)
-	} else {
-		var ni stats.NonInferiorityResult
-		ni, err = stats.NonInferiorityExact(control.e, arm.e, s.Margin, dir, alpha, stats.Normal)
-		passed = ni.NonInferior
-	}
-	if err != nil {
-		s.Reason = why(err)
-	} else if passed {
-		s.State = GuardPassed
-	}
 }
 
 // MarshalJSON writes ends that are infinite as null: JSON has no infinity.

@@ -13,6 +13,8 @@ type Seen struct {
 	Units []int64
 	// Estimates of metrics by name, one an arm; quantiles are not among them.
 	Estimates map[string][]stats.Estimate
+	// Active is how many units have a numerator above 0, by metric, one an arm; a metric that is not there: not known.
+	Active map[string][]int64
 	// Histograms by name (first_screen, latency), of each arm's hash buckets of units, which quantiles come from; what
 	// is not there has none.
 	Histograms map[string][][]stats.BucketHist
@@ -25,7 +27,7 @@ type Seen struct {
 // Judge makes of what was seen what Build makes of what ClickHouse holds, by the same rules: for simulations of them.
 // x must have passed its Check, with the primary metric and the guardrails among the estimates.
 func Judge(x *schemas.Experiment, seen Seen, alpha float64) *Report {
-	r := &Report{Experiment: *x, From: seen.From, Until: seen.Until, Alpha: alpha}
+	r := &Report{Experiment: *x, From: seen.From, Until: seen.Until, Alpha: alpha, SequenceUnits: nStar(x)}
 	u := units{exposed: map[string]int64{}, reported: map[string]int64{}}
 	for i, a := range x.Arms {
 		u.exposed[a.Name], u.reported[a.Name] = seen.Units[i], seen.Units[i]
@@ -33,13 +35,14 @@ func Judge(x *schemas.Experiment, seen Seen, alpha float64) *Report {
 	r.sizes(&u, nil)
 	h := seen.hists()
 	for _, m := range schemas.Metrics() {
-		given := seen.of(m, h, alpha)
-		if given == nil {
+		mr := r.newMetric(m)
+		if mr.estimates = seen.of(m, h, mr.Alpha); mr.estimates == nil {
 			continue
 		}
-		mr := MetricReport{Key: m.Name, Name: m.Title, Unit: m.Unit, HigherIsBetter: m.HigherIsBetter, Role: role(x, m.Name), scale: formulas[m.Name].scale, estimates: given}
-		mr.Arms = mr.spans(mr.estimates, alpha)
-		mr.Comparisons = compare(x, mr.estimates, nil, exposedUnits(r.Arms), mr.scale, alpha)
+		if failed := seen.of(failedStarts, h, alpha); failed != nil && formulas[m.Name].hist == "first_screen" {
+			withFailures(mr.estimates, failed)
+		}
+		mr.compare(x, exposedUnits(r.Arms))
 		if p := seen.PlannedEnd; p != nil && mr.Role == "primary" {
 			then := Judge(x, *p, alpha).primary()
 			mr.PlannedEnd = &Look{Until: p.Until, Arms: then.Arms, Comparisons: then.Comparisons}
@@ -47,7 +50,7 @@ func Judge(x *schemas.Experiment, seen Seen, alpha float64) *Report {
 		r.Metrics = append(r.Metrics, mr)
 	}
 	r.correct()
-	r.Health = r.health(&u)
+	r.Health = r.health(&u, false)
 	r.Decision = r.decide()
 	return r
 }
@@ -72,8 +75,12 @@ func (s *Seen) of(m schemas.Metric, h hists, alpha float64) []armEstimate {
 		return quantiles(h[f.hist], m.Quantile, alpha)
 	}
 	var out []armEstimate
-	for _, e := range s.Estimates[m.Name] {
-		out = append(out, armEstimate{e: e})
+	for i, e := range s.Estimates[m.Name] {
+		a := armEstimate{e: e, active: -1}
+		if known := s.Active[m.Name]; known != nil {
+			a.active = known[i]
+		}
+		out = append(out, a)
 	}
 	return out
 }

@@ -72,7 +72,7 @@ func TestBlocksHaveOneStatistic(t *testing.T) {
 	r := Report{Experiment: *x, Alpha: 0.05, From: time.Unix(0, 0), Until: time.Unix(0, 0).AddDate(0, 0, 30), Arms: []ArmSize{{Exposed: 100}, {Exposed: 100}}}
 	better := Span{Estimate: -2, Lower: -3, Upper: -1}
 	for pv, want := range map[float64]string{0.3: CannotTell, 0.01: Ship} {
-		mr := MetricReport{Key: m.Name, Comparisons: []Comparison{{Arm: "low", Difference: better, Sequence: better, P: Figure{Value: pv}}}}
+		mr := MetricReport{Key: m.Name, Alpha: 0.05, Comparisons: []Comparison{{Arm: "low", Difference: better, Sequence: better, P: Figure{Value: pv}}}}
 		if d := r.judgeArm(&mr, 0, true, "", nil); d.Verdict != want {
 			t.Errorf("p = %v: %+v, want %s", pv, d, want)
 		}

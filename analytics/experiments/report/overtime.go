@@ -23,20 +23,20 @@ func (r *Report) overTime(d data, s steps) {
 		h := a.hists(x)
 		for k := range r.Metrics {
 			m := &r.Metrics[k]
-			m.Looks = append(m.Looks, m.look(x, a, h, s.end(i), sizes, r.Alpha))
+			m.Looks = append(m.Looks, m.look(x, a, h, s.end(i), sizes))
 		}
 	})
 }
 
 // look computes a metric on part of the data.
-func (m *MetricReport) look(x *schemas.Experiment, a arms, h hists, until time.Time, units []float64, alpha float64) Look {
+func (m *MetricReport) look(x *schemas.Experiment, a arms, h hists, until time.Time, units []float64) Look {
 	named, _ := schemas.MetricNamed(m.Key)
-	e := a.estimates(x, named, h, alpha)
+	e := a.estimates(x, named, h, m.Alpha)
 	var pairs []pairing
 	if m.pairs != nil {
-		pairs = []pairing{a.pair(x, named, false, alpha)}
+		pairs = []pairing{a.pair(x, named, false, m.Alpha)}
 	}
-	l := Look{Until: until, Arms: m.spans(e, alpha), Comparisons: compare(x, e, pairs, units, m.scale, alpha)}
+	l := Look{Until: until, Arms: m.spans(e, m.Alpha), Comparisons: compare(x, e, pairs, units, m.scale, m.Alpha)}
 	for i := range l.Comparisons {
 		l.Comparisons[i].Holm.Undefined = "not corrected: one metric at several times"
 	}
@@ -53,7 +53,7 @@ func (r *Report) peakHours(d data) {
 	h := d.peak.hists(x)
 	for k := range r.Metrics {
 		m := &r.Metrics[k]
-		l := m.look(x, d.peak, h, r.Until, exposedUnits(r.Arms), r.Alpha)
+		l := m.look(x, d.peak, h, r.Until, exposedUnits(r.Arms))
 		for i := range l.Comparisons {
 			l.Comparisons[i].Holm.Undefined = "not corrected: part of the same data"
 		}

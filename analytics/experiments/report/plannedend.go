@@ -5,7 +5,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/spillway-live/spillway/analytics/stats"
 	"github.com/spillway-live/spillway/schemas"
 )
 
@@ -45,13 +44,13 @@ func (q *queries) atPlannedEnd(ctx context.Context, all *units, metric string, o
 	part := Report{Experiment: *q.x, From: q.from, Until: end, Alpha: o.Alpha}
 	part.sizes(&u, d.all)
 	m, _ := schemas.MetricNamed(metric)
-	var exact map[string]map[string]stats.Moments
+	var exact map[string]map[string]unitSums
 	if o.Exact && m.Quantile == 0 {
 		if exact, err = then.exact(ctx, []schemas.Metric{m}); err != nil {
 			return nil, err
 		}
 	}
-	mr := part.metric(m, d, d.all.hists(q.x), exact[metric])
+	mr := part.metric(m, d, d.all.hists(q.x), exact)
 	for _, s := range then.asked {
 		s.Purpose += ", until the planned end"
 		q.asked = append(q.asked, s)

@@ -10,7 +10,7 @@ package report
 import (
 	"context"
 	"fmt"
-	"math"
+	"slices"
 	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
@@ -27,7 +27,8 @@ type Options struct {
 	Until time.Time
 	// Exact takes the variance of the primary metric and of the guardrails over every unit, while its rows are kept.
 	Exact bool
-	// Brief leaves out what no decision needs: time lines, distributions, peak hours, segments.
+	// Brief is for judging again and again: it leaves out what no decision needs (time lines, distributions, peak hours,
+	// segments), and tests the split and lost telemetry so that the tests hold at every look.
 	Brief bool
 
 	now time.Time // zero: the present
@@ -43,6 +44,8 @@ type Report struct {
 	Decision Decision  `json:"decision"`
 	Health   Health    `json:"health"`
 	Arms     []ArmSize `json:"arms"`
+	// SequenceUnits is the number of units, of control and one further arm, at which intervals of every look are tightest.
+	SequenceUnits float64 `json:"sequence_units"`
 	// SRMP is the chi-square p-value of exposed units against the planned split; below 0.001 the comparison is not to be trusted.
 	SRMP Figure `json:"srm_p"`
 	// SRMSequentialP is that of the sequential test, which holds at every look.
@@ -106,6 +109,9 @@ type MetricReport struct {
 	Exact bool `json:"exact,omitempty"`
 	// Looks are the figures as they stood at times since the start, all data until then.
 	Looks []Look `json:"looks,omitempty"`
+	// Alpha is the error rate of its intervals: the report's, for the primary metric divided by the number of further
+	// arms, each of which could be shipped.
+	Alpha float64 `json:"alpha"`
 	// PlannedEnd are the figures as they stood at the end of the planned run, which the fixed test is for; nil: that is
 	// not over, or the metric is not the primary one.
 	PlannedEnd *Look `json:"planned_end,omitempty"`
@@ -154,7 +160,7 @@ func Build(ctx context.Context, conn driver.Conn, x *schemas.Experiment, o Optio
 func (q *queries) build(ctx context.Context, o Options, fail func(string, error) error) (*Report, error) {
 	x := q.x
 	o.Exact = o.Exact && !slicesGone(q.from, q.now)
-	r := &Report{Experiment: *x, From: q.from, Until: q.until, Alpha: o.Alpha}
+	r := &Report{Experiment: *x, From: q.from, Until: q.until, Alpha: o.Alpha, SequenceUnits: nStar(x)}
 	u, err := q.units(ctx)
 	if err != nil {
 		return nil, fail("count units", err)
@@ -165,7 +171,7 @@ func (q *queries) build(ctx context.Context, o Options, fail func(string, error)
 	}
 	u.fromSums(x, d.all)
 	r.sizes(&u, d.all)
-	var exact map[string]map[string]stats.Moments
+	var exact map[string]map[string]unitSums
 	if o.Exact {
 		if exact, err = q.exact(ctx, decisive(x)); err != nil {
 			return nil, fail("read totals of each unit", err)
@@ -173,7 +179,7 @@ func (q *queries) build(ctx context.Context, o Options, fail func(string, error)
 	}
 	h := d.all.hists(x)
 	for _, m := range schemas.Metrics() {
-		r.Metrics = append(r.Metrics, r.metric(m, d, h, exact[m.Name]))
+		r.Metrics = append(r.Metrics, r.metric(m, d, h, exact))
 	}
 	r.correct()
 	if m := r.primary(); m != nil {
@@ -190,7 +196,7 @@ func (q *queries) build(ctx context.Context, o Options, fail func(string, error)
 		}
 		r.Findings, r.Compared = r.findings()
 	}
-	r.Health = r.health(&u)
+	r.Health = r.health(&u, o.Brief)
 	r.Health.kept(x, q.rolled, q.from, q.now)
 	r.Decision = r.decide()
 	r.Queries = q.asked
@@ -201,29 +207,57 @@ func (q *queries) build(ctx context.Context, o Options, fail func(string, error)
 func decisive(x *schemas.Experiment) []schemas.Metric {
 	var out []schemas.Metric
 	for _, m := range schemas.Metrics() {
-		if role(x, m.Name) != "" && m.Quantile == 0 {
+		if role(x, m.Name) == "" {
+			continue
+		}
+		if m.Quantile == 0 {
 			out = append(out, m)
+		} else if formulas[m.Name].hist == "first_screen" && !slices.Contains(out, failedStarts) {
+			out = append(out, failedStarts)
 		}
 	}
 	return out
 }
 
 // metric compares the arms on one metric, from exact moments where they are given.
-func (r *Report) metric(m schemas.Metric, d data, h hists, exact map[string]stats.Moments) MetricReport {
+func (r *Report) metric(m schemas.Metric, d data, h hists, exact map[string]map[string]unitSums) MetricReport {
 	x := &r.Experiment
-	mr := MetricReport{Key: m.Name, Name: m.Title, Unit: m.Unit, HigherIsBetter: m.HigherIsBetter, Role: role(x, m.Name), Formula: formulas[m.Name].text(m), scale: formulas[m.Name].scale}
-	if exact != nil {
-		mr.Exact = true
-		mr.estimates = ratioEstimates(x, func(arm string) (stats.Moments, error) { return exact[arm], nil })
+	mr := r.newMetric(m)
+	sums := func(name string) []armEstimate {
+		if exact[name] != nil {
+			return ratioEstimates(x, func(arm string) unitSums { return exact[name][arm] })
+		}
+		return ratioEstimates(x, func(arm string) unitSums { return d.all.moments(arm, formulas[name]) })
+	}
+	if m.Quantile == 0 {
+		mr.Exact = exact[m.Name] != nil
+		mr.estimates = sums(m.Name)
 	} else {
-		mr.estimates = d.all.estimates(x, m, h, r.Alpha)
+		mr.estimates = d.all.estimates(x, m, h, mr.Alpha)
+	}
+	if mr.Role != "" && formulas[m.Name].hist == "first_screen" {
+		withFailures(mr.estimates, sums(failedStarts.Name))
 	}
 	if x.Unit == schemas.UnitBlock && m.Quantile == 0 {
-		mr.pairs = []pairing{d.all.pair(x, m, mr.Role != "", r.Alpha)}
+		mr.pairs = []pairing{d.all.pair(x, m, mr.Role != "", mr.Alpha)}
 	}
-	mr.Arms = mr.spans(mr.estimates, r.Alpha)
-	mr.Comparisons = compare(x, mr.estimates, mr.pairs, exposedUnits(r.Arms), mr.scale, r.Alpha)
+	mr.compare(x, exposedUnits(r.Arms))
 	return mr
+}
+
+// newMetric is a metric without figures.
+func (r *Report) newMetric(m schemas.Metric) MetricReport {
+	mr := MetricReport{Key: m.Name, Name: m.Title, Unit: m.Unit, HigherIsBetter: m.HigherIsBetter, Role: role(&r.Experiment, m.Name), Formula: formulas[m.Name].text(m), scale: formulas[m.Name].scale, Alpha: r.Alpha}
+	if mr.Role == "primary" {
+		mr.Alpha /= float64(len(r.Experiment.Arms) - 1)
+	}
+	return mr
+}
+
+// compare fills the arms' values and comparisons from their estimates.
+func (m *MetricReport) compare(x *schemas.Experiment, units []float64) {
+	m.Arms = m.spans(m.estimates, m.Alpha)
+	m.Comparisons = compare(x, m.estimates, m.pairs, units, m.scale, m.Alpha)
 }
 
 func exposedUnits(sizes []ArmSize) []float64 {
@@ -296,6 +330,6 @@ func (r *Report) sizes(u *units, a arms) {
 	}
 	srm, err := stats.SRM(observed, weights)
 	r.SRMP = figure(srm.P, err)
-	ln, err := stats.SequentialSRM(observed, weights, stats.DefaultConcentration)
-	r.SRMSequentialP = figure(min(1, math.Exp(-ln)), err)
+	p, err := stats.SequentialSplit(observed, weights)
+	r.SRMSequentialP = figure(p, err)
 }

@@ -313,14 +313,17 @@ func newCluster() cluster {
 }
 
 // moments of one arm over its clusters.
-func (a arms) moments(arm string, f formula) (stats.Moments, error) {
-	var m stats.Moments
+func (a arms) moments(arm string, f formula) unitSums {
+	var m unitSums
 	for _, c := range a[arm] {
-		den := c.units
+		num, den := total(f.num, c.sums), c.units
 		if f.den != nil {
 			den = total(f.den, c.sums)
 		}
-		m.Add(stats.Totals{stats.Num: float64(total(f.num, c.sums)), stats.Den: float64(den)})
+		m.Add(stats.Totals{stats.Num: float64(num), stats.Den: float64(den)})
+		if num > 0 {
+			m.active++
+		}
 	}
-	return m, nil
+	return m
 }

@@ -25,7 +25,8 @@ func (r *Report) WriteText(w io.Writer) error {
 	if x.Hypothesis != "" {
 		fmt.Fprintf(&b, "Hypothesis: %s\n", x.Hypothesis)
 	}
-	fmt.Fprintf(&b, "Data from %s to %s UTC; intervals at %g %%\n\n", r.From.Format("2006-01-02 15:04:05"), r.Until.Format("2006-01-02 15:04:05"), 100*(1-r.Alpha))
+	fmt.Fprintf(&b, "Data from %s to %s UTC; intervals at %g %%%s\n", r.From.Format("2006-01-02 15:04:05"), r.Until.Format("2006-01-02 15:04:05"), 100*(1-r.Alpha), r.primaryLevel())
+	fmt.Fprintf(&b, "Intervals of every look are tightest at %.0f units of control and arm\n\n", r.SequenceUnits)
 	t := tabwriter.NewWriter(&b, 0, 4, 2, ' ', 0)
 	fmt.Fprintln(t, "ARM\tEXPOSED UNITS\tWITH TELEMETRY\tSESSIONS\tREPORTS LOST")
 	for i, a := range r.Arms {
@@ -96,6 +97,15 @@ func (r *Report) WriteText(w io.Writer) error {
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+// primaryLevel says at what level the primary metric's intervals are, where it is another one.
+func (r *Report) primaryLevel() string {
+	m := r.primary()
+	if m == nil || m.Alpha == r.Alpha {
+		return ""
+	}
+	return fmt.Sprintf(", of the primary metric at %.4g %%, because %d arms may win", 100*(1-m.Alpha), len(m.Comparisons))
 }
 
 // notes lists the reasons of undefined figures once each.

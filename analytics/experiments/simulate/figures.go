@@ -70,6 +70,9 @@ func Run(s Settings) (*Report, error) {
 	for i := range c.arms {
 		c.arms[i].lots = rand.New(rand.NewPCG(s.Seed, math.MaxUint64-1-uint64(i)))
 	}
+	for i := range c.more {
+		c.more[i].lots = rand.New(rand.NewPCG(s.Seed, math.MaxUint64-3-uint64(i)))
+	}
 	for run := range s.Runs {
 		r := rand.New(rand.NewPCG(s.Seed, uint64(run)))
 		for _, kind := range []func() error{
@@ -122,6 +125,8 @@ func (c *counts) figures(runs int) []Figure {
 		most("A/A, the same looks: the report says stop", c.stopped, 2*alpha),
 		most("A/A, the same looks: the report over 256 hash buckets says ship", c.shippedBuckets, alpha),
 		most("A/A, the same looks: the report over 256 hash buckets says stop", c.stoppedBuckets, 2*alpha),
+		most("A/A with three further arms, one look at the end: any is said to differ from the control", c.anyOfThree, alpha),
+		shown("A/A with three further arms, the same with each at 5 % (naive)", c.anyNaive),
 		equal("planted effect found with the planned units, one look at the end", c.found, power),
 		shown("planted effect found by the confidence sequence within the planned days", c.foundSequence),
 		least("planted harm: the report says stop within the planned days", c.foundReport, power),

@@ -127,6 +127,28 @@ func (a *arm) day(d int) {
 	}
 }
 
+// failing is how many units have a failed start.
+func (a *arm) failing() int64 {
+	n := int64(0)
+	for i := range a.fails {
+		if a.fails[i][stats.Num] > 0 {
+			n++
+		}
+	}
+	return n
+}
+
+// stalling is how many units have stalled.
+func (a *arm) stalling() int64 {
+	n := int64(0)
+	for i := range a.totals {
+		if a.totals[i][stats.Num] > 0 {
+			n++
+		}
+	}
+	return n
+}
+
 // ratio is the stall ratio over the units that have come.
 func (a *arm) ratio() (stats.Estimate, error) { return a.over(a.totals) }
 

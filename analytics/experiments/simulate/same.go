@@ -2,6 +2,7 @@ package simulate
 
 import (
 	"math/rand/v2"
+	"slices"
 
 	"github.com/spillway-live/spillway/analytics/experiments/report"
 	"github.com/spillway-live/spillway/analytics/stats"
@@ -78,6 +79,11 @@ func (c *counts) same(x *schemas.Experiment, r *rand.Rand, units int) error {
 			if d == days-1 {
 				c.atEnd(rep, n)
 			}
+			if d == days-1 && n == 0 {
+				if err := c.four(x, seen, units); err != nil {
+					return err
+				}
+			}
 		}
 	}
 	c.peeked, c.sequence, c.late = c.peeked+exact.peeked, c.sequence+exact.sequence, c.late+exact.late
@@ -97,6 +103,50 @@ func (c *counts) atEnd(rep *report.Report, n int) {
 		c.fixedBuckets += below(comparison(rep, "stall_ratio").P)
 		c.p90 += below(comparison(rep, "first_screen_p90").P)
 	}
+}
+
+// four adds two more arms to what was seen at the planned end, and counts reports in which any arm differs from the
+// control: as judged, and with each arm at the whole error rate.
+func (c *counts) four(x *schemas.Experiment, seen report.Seen, units int) error {
+	four := *x
+	four.Arms = slices.Concat(x.Arms, []schemas.Arm{{Name: "third", Weight: 1}, {Name: "fourth", Weight: 1}})
+	all := report.Seen{From: seen.From, Until: seen.Until, Units: slices.Clone(seen.Units), Estimates: map[string][]stats.Estimate{}}
+	for name, e := range seen.Estimates {
+		all.Estimates[name] = slices.Clone(e)
+	}
+	for i := range c.more {
+		a := &c.more[i]
+		a.draw(a.lots, units, effect{})
+		for d := range days {
+			a.day(d)
+		}
+		ratio, err := a.ratio()
+		if err != nil {
+			return err
+		}
+		fails, err := a.failures()
+		if err != nil {
+			return err
+		}
+		all.Units = append(all.Units, a.in)
+		all.Estimates["stall_ratio"] = append(all.Estimates["stall_ratio"], ratio)
+		all.Estimates["start_failure_ratio"] = append(all.Estimates["start_failure_ratio"], fails)
+	}
+	rep := report.Judge(&four, all, alpha)
+	differs, naive := 0, 0
+	for _, m := range rep.Metrics {
+		if m.Role != "primary" {
+			continue
+		}
+		for _, cmp := range m.Comparisons {
+			if cmp.P.Undefined == "" && cmp.P.Value < m.Alpha {
+				differs = 1
+			}
+			naive = max(naive, below(cmp.P))
+		}
+	}
+	c.anyOfThree, c.anyNaive = c.anyOfThree+differs, c.anyNaive+naive
+	return nil
 }
 
 // rows counts the wrong test of equal p90, of sessions as if they were independent.

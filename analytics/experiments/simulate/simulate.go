@@ -109,9 +109,11 @@ type counts struct {
 	fixed, fixedFails, fixedBuckets, p90, rowsP90                  int // A/A, at the end
 	peeked, sequence, sequenceBuckets, sequenceGroups              int // A/A, at any of the looks until then
 	harmed, shipped, stopped, late, shippedBuckets, stoppedBuckets int // A/A, at any of all looks
+	anyOfThree, anyNaive                                           int // A/A with three further arms, at the end
 	found, foundSequence, foundReport                              int // planted effect
 	ratioIn, liftIn, p90In                                         int
 	arms                                                           [2]arm
+	more                                                           [2]arm // third and fourth
 	quantile                                                       ranked
 }
 
@@ -119,7 +121,7 @@ var begun = time.Date(2026, 1, 5, 0, 0, 0, 0, time.UTC)
 
 // looked is what a report at the end of a day has seen: every unit, or the sums of n clusters of them.
 func (c *counts) looked(d, n int) (report.Seen, error) {
-	seen := report.Seen{From: begun, Until: begun.AddDate(0, 0, d+1), Estimates: map[string][]stats.Estimate{}}
+	seen := report.Seen{From: begun, Until: begun.AddDate(0, 0, d+1), Estimates: map[string][]stats.Estimate{}, Active: map[string][]int64{}}
 	for i := range c.arms {
 		a := &c.arms[i]
 		ratio, fails := a.ratio, a.failures
@@ -136,6 +138,10 @@ func (c *counts) looked(d, n int) (report.Seen, error) {
 			return seen, err
 		}
 		seen.Units = append(seen.Units, a.in)
+		if n == 0 {
+			seen.Active["start_failure_ratio"] = append(seen.Active["start_failure_ratio"], a.failing())
+			seen.Active["stall_ratio"] = append(seen.Active["stall_ratio"], a.stalling())
+		}
 		seen.Estimates["stall_ratio"] = append(seen.Estimates["stall_ratio"], r)
 		seen.Estimates["start_failure_ratio"] = append(seen.Estimates["start_failure_ratio"], f)
 	}
