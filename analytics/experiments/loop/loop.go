@@ -61,6 +61,7 @@ type loop struct {
 	checks  jetstream.KeyValue
 	m       *metrics
 	held    map[string]string // why an experiment was not judged at the last look
+	teller  *teller
 
 	noting sync.Mutex // one change of a check at a time
 }
@@ -77,7 +78,7 @@ func (s Settings) Run(ctx context.Context) error {
 	if s.Client == nil {
 		s.Client = webhook.Client()
 	}
-	l := &loop{Settings: s, control: &control.Control{JS: s.JS, By: By, Now: s.Now}, m: newMetrics(s.Registerer), held: map[string]string{}}
+	l := &loop{Settings: s, control: &control.Control{JS: s.JS, By: By, Now: s.Now}, m: newMetrics(s.Registerer), held: map[string]string{}, teller: newTeller()}
 	var err error
 	if l.checks, err = schemas.OpenBucket(ctx, s.JS, schemas.BucketChecks); err != nil {
 		return err
@@ -102,8 +103,7 @@ func (l *loop) work(ctx context.Context, _ string) error {
 	defer func() { _ = w.Stop() }()
 	tick := time.NewTicker(l.Every)
 	defer tick.Stop()
-	var telling sync.WaitGroup // a webhook that hangs keeps no guardrail waiting
-	defer telling.Wait()
+	defer l.teller.wg.Wait()
 	for {
 		select {
 		case <-ctx.Done():
@@ -113,7 +113,7 @@ func (l *loop) work(ctx context.Context, _ string) error {
 				return errors.New("the watch on experiments ended")
 			}
 			if e != nil && e.Operation() == jetstream.KeyValuePut {
-				telling.Go(func() { l.tell(ctx, e) })
+				l.changed(ctx, kv, e.Key())
 				continue
 			}
 			if e != nil {

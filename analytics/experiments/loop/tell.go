@@ -2,6 +2,9 @@ package loop
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -23,34 +26,131 @@ type Notice struct {
 	Reason     string    `json:"reason"`
 }
 
-// tell posts a version of an experiment to its webhook, once. A hook that fails three times is not told of that
-// version: the history has it.
-func (l *loop) tell(ctx context.Context, e jetstream.KeyValueEntry) {
-	x, err := schemas.ParseExperiment(e.Key(), e.Value())
-	if err != nil || x.WebhookURL == "" || x.Status == schemas.ExperimentDraft {
+// maxPosts is how many webhooks are posted to at once; one that hangs keeps its place for half a minute.
+const maxPosts = 8
+
+// teller tells webhooks: of one experiment in order, of several at once.
+type teller struct {
+	posts chan struct{} // room for maxPosts
+	wg    sync.WaitGroup
+
+	mu sync.Mutex
+	// busy are the experiments whose changes are being told; true: there are newer ones.
+	busy map[string]bool
+	// told is the newest revision told of by this process, also where it could not be noted.
+	told map[string]uint64
+}
+
+func newTeller() *teller {
+	return &teller{posts: make(chan struct{}, maxPosts), busy: map[string]bool{}, told: map[string]uint64{}}
+}
+
+// changed lets the webhook of an experiment be told of what is new, in the background: one that hangs keeps no guardrail
+// waiting.
+func (l *loop) changed(ctx context.Context, kv jetstream.KeyValue, name string) {
+	t := l.teller
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if _, busy := t.busy[name]; busy {
+		t.busy[name] = true
 		return
 	}
-	told := false
-	if c, err := l.checks.Get(ctx, x.Name); err == nil {
-		if old, err := schemas.ParseExperimentCheck(x.Name, c.Value()); err == nil {
-			told = old.ToldRevision >= e.Revision()
+	t.busy[name] = false
+	t.wg.Go(func() {
+		for again := true; again; {
+			if err := l.tellAll(ctx, kv, name); err != nil && ctx.Err() == nil {
+				l.Logger.Error("what an experiment's webhook is to be told cannot be read or noted; trying again", "experiment", name, "err", err)
+				select {
+				case <-ctx.Done():
+				case <-time.After(l.Every):
+				}
+				t.mu.Lock()
+				t.busy[name] = true
+				t.mu.Unlock()
+			}
+			t.mu.Lock()
+			if again = t.busy[name] && ctx.Err() == nil; again {
+				t.busy[name] = false
+			} else {
+				delete(t.busy, name)
+			}
+			t.mu.Unlock()
+		}
+	})
+}
+
+// tellAll tells the webhook of every version since the last one it was told of, oldest first: of several changes in a
+// row, and of those made while no experimenter ran. The bucket keeps 64 versions; older ones are not told.
+func (l *loop) tellAll(ctx context.Context, kv jetstream.KeyValue, name string) error {
+	told, err := l.toldRevision(ctx, name)
+	if err != nil {
+		return err
+	}
+	versions, err := kv.History(ctx, name)
+	if errors.Is(err, jetstream.ErrKeyNotFound) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("read the history: %w", err)
+	}
+	for _, e := range versions {
+		if e.Revision() <= told || e.Operation() != jetstream.KeyValuePut {
+			continue
+		}
+		x, err := schemas.ParseExperiment(name, e.Value())
+		if err != nil || x.WebhookURL == "" || x.Status == schemas.ExperimentDraft {
+			continue
+		}
+		if err := l.tell(ctx, x, e); err != nil {
+			return err
 		}
 	}
-	if told {
-		return
+	return nil
+}
+
+// toldRevision is the newest revision that the webhook of an experiment was told of, by this process or another.
+func (l *loop) toldRevision(ctx context.Context, name string) (uint64, error) {
+	l.teller.mu.Lock()
+	told := l.teller.told[name]
+	l.teller.mu.Unlock()
+	e, err := l.checks.Get(ctx, name)
+	if errors.Is(err, jetstream.ErrKeyNotFound) {
+		return told, nil
+	}
+	if err != nil {
+		return 0, fmt.Errorf("read what was told: %w", err)
+	}
+	if c, err := schemas.ParseExperimentCheck(name, e.Value()); err == nil {
+		told = max(told, c.ToldRevision)
+	}
+	return told, nil
+}
+
+// tell posts a version of an experiment to its webhook and notes that. A hook that fails three times is not told of that
+// version: the history has it.
+func (l *loop) tell(ctx context.Context, x *schemas.Experiment, e jetstream.KeyValueEntry) error {
+	select {
+	case l.teller.posts <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 	n := Notice{x.Name, e.Revision(), e.Created().UTC(), x.Status, x.Coverage, x.Winner, x.ChangedBy, x.ChangeReason}
-	err = webhook.Post(ctx, l.Client, x.WebhookURL, n)
+	err := webhook.Post(ctx, l.Client, x.WebhookURL, n)
+	<-l.teller.posts
 	if ctx.Err() != nil {
-		return
+		return ctx.Err()
 	}
 	if err != nil {
 		l.m.hookFailures.Inc()
 		l.Logger.Error("the webhook of an experiment was not told", "experiment", x.Name, "revision", e.Revision(), "err", err)
 	}
+	l.teller.mu.Lock()
+	l.teller.told[x.Name] = e.Revision()
+	l.teller.mu.Unlock()
 	if err := l.note(ctx, x.Name, func(c *schemas.ExperimentCheck) { c.ToldRevision = max(c.ToldRevision, e.Revision()) }); err != nil {
-		l.Logger.Error("the check of an experiment cannot be stored", "experiment", x.Name, "err", err)
+		return fmt.Errorf("note what was told: %w", err)
 	}
+	return nil
 }
 
 type metrics struct {
