@@ -57,11 +57,7 @@ func (n *node) followSlices(ctx context.Context, stream jetstream.Stream, kept *
 		return err
 	}
 	// By time, since a parent that has lost its bus counts from 1 again.
-	since := time.Now().Add(-slicesReach)
-	if from := at.stored.Add(-overlap); from.After(since) {
-		since = from
-	}
-	since = since.Add(l.clock())
+	since := at.since(time.Now()).Add(l.clock())
 	r, err := openRemote(ctx, l.js, n.Region, schemas.StreamSlices, jetstream.ConsumerConfig{
 		FilterSubject: "slices.*", DeliverPolicy: jetstream.DeliverByStartTimePolicy, OptStartTime: &since,
 	})
@@ -98,10 +94,28 @@ func (n *node) followSlices(ctx context.Context, stream jetstream.Stream, kept *
 }
 
 // slicesAt is the last message of this region's SLICES: its sequence, that in the
-// parent's, and when it was stored here; zero where nothing is there.
+// parent's, when it was stored here and how old it was then; zero where nothing is there.
 type slicesAt struct {
 	seq, via uint64
 	stored   time.Time
+	waited   time.Duration
+}
+
+// since is from when on the parent's are read, by this region's clock: what comes
+// behind the last one was stored there after it, which was before it came here.
+func (at *slicesAt) since(now time.Time) time.Time {
+	since := now.Add(-slicesReach)
+	if from := at.stored.Add(-at.waited - overlap); from.After(since) {
+		return from
+	}
+	return since
+}
+
+// passed reads the last message that came from the parent.
+func (at *slicesAt) passed(m *jetstream.RawStreamMsg, parent string) {
+	if region, seq, err := parseRef(m.Header.Get(schemas.HeaderVia)); err == nil && region == parent {
+		at.via, at.stored, at.waited = seq, m.Time, time.Duration(waitedMs(m.Header))*time.Millisecond
+	}
 }
 
 func (n *node) lastSlices(ctx context.Context, stream jetstream.Stream) (slicesAt, error) {
@@ -119,9 +133,7 @@ func (n *node) lastSlices(ctx context.Context, stream jetstream.Stream) (slicesA
 	if err != nil {
 		return at, fmt.Errorf("read the last message of %s: %w", schemas.StreamSlices, err)
 	}
-	if region, seq, err := parseRef(m.Header.Get(schemas.HeaderVia)); err == nil && region == n.Parent {
-		at.via, at.stored = seq, m.Time
-	}
+	at.passed(m, n.Parent)
 	return at, nil
 }
 
@@ -140,9 +152,8 @@ func (n *node) putSlices(ctx context.Context, m jetstream.Msg, md *jetstream.Msg
 	}
 	out.Header.Set(schemas.HeaderVia, n.Parent+"/"+strconv.FormatUint(md.Sequence.Stream, 10))
 	// How old it is, by this region's clock, over all hops.
-	before, _ := strconv.ParseInt(out.Header.Get(schemas.HeaderWaitedMs), 10, 64)
 	lag := time.Since(md.Timestamp) + n.links[n.Parent].clock()
-	out.Header.Set(schemas.HeaderWaitedMs, strconv.FormatInt(max(before, 0)+max(lag.Milliseconds(), 0), 10))
+	olderBy(out.Header, lag)
 	ctx, cancel := context.WithTimeout(ctx, slicesTimeout)
 	defer cancel()
 	ack, err := n.js.PublishMsg(ctx, out, jetstream.WithExpectLastSequence(last), jetstream.WithRetryAttempts(0))

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -94,7 +95,7 @@ func (n *node) goUp(ctx context.Context, l lane, c jetstream.Consumer) {
 // send repeats a message until the parent has stored it; what it refuses for good is logged and left behind.
 func (n *node) send(ctx context.Context, l lane, m jetstream.Msg) {
 	for told := false; ctx.Err() == nil; {
-		again, err := n.sendOnce(ctx, m)
+		again, err := n.sendOnce(ctx, l, m)
 		if err == nil {
 			n.m.sent.WithLabelValues(l.stream).Inc()
 		} else if !again {
@@ -116,15 +117,13 @@ func (n *node) send(ctx context.Context, l lane, m jetstream.Msg) {
 }
 
 // sendOnce asks the parent to store a message; again tells whether to ask once more.
-func (n *node) sendOnce(ctx context.Context, m jetstream.Msg) (again bool, err error) {
+func (n *node) sendOnce(ctx context.Context, l lane, m jetstream.Msg) (again bool, err error) {
 	if m.Headers().Get(schemas.HeaderKind) == "tick" { // a sessioniser's, of this bus alone
 		return false, nil
 	}
-	out := &nats.Msg{Subject: schemas.RegionUp(n.Parent, n.Region, m.Subject()), Data: m.Data(), Header: nats.Header{}}
-	for name, v := range m.Headers() {
-		if !strings.HasPrefix(name, "Nats-") || name == jetstream.MsgIDHeader {
-			out.Header[name] = v
-		}
+	out := &nats.Msg{Subject: schemas.RegionUp(n.Parent, n.Region, m.Subject()), Data: m.Data(), Header: headerUp(m.Headers())}
+	if md, err := m.Metadata(); err == nil {
+		l.age(out.Header, time.Since(md.Timestamp))
 	}
 	ctx, cancel := context.WithTimeout(ctx, upTimeout)
 	defer cancel()
@@ -137,6 +136,39 @@ func (n *node) sendOnce(ctx context.Context, m jetstream.Msg) (again bool, err e
 	}
 	return !strings.HasPrefix(string(a.Data), "-"), errors.New(strings.TrimSpace(string(a.Data)))
 }
+
+// headerUp gives what goes up of a message's header: not the bus's own, but the id that makes a repeat harmless.
+func headerUp(h nats.Header) nats.Header {
+	out := nats.Header{}
+	for name, v := range h {
+		if !strings.HasPrefix(name, "Nats-") || name == jetstream.MsgIDHeader {
+			out[name] = v
+		}
+	}
+	return out
+}
+
+// age says of a decision that goes up how old it is after d in this region's stream, so
+// that the parent's routers do not take one that waited for the link for one of now.
+func (l lane) age(h nats.Header, d time.Duration) {
+	if l.stream == schemas.StreamDecisions {
+		olderBy(h, d)
+	}
+}
+
+// olderBy adds to how long a message has waited.
+func olderBy(h nats.Header, d time.Duration) {
+	h.Set(schemas.HeaderWaitedMs, strconv.FormatInt(waitedMs(h)+max(d.Milliseconds(), 0), 10))
+}
+
+// waitedMs is what a message says of how long it has waited, in milliseconds; at least 0.
+func waitedMs(h nats.Header) int64 {
+	ms, _ := strconv.ParseInt(h.Get(schemas.HeaderWaitedMs), 10, 64)
+	return min(max(ms, 0), maxWaited.Milliseconds())
+}
+
+// maxWaited bounds what a message can claim: more than streams keep.
+const maxWaited = 30 * 24 * time.Hour
 
 // purgeTelemetry deletes what the parent has of TELEMETRY, which refuses new batches when it is full.
 func (n *node) purgeTelemetry(ctx context.Context) {
@@ -224,12 +256,7 @@ func (n *node) receive(ctx context.Context, m *nats.Msg) (from string, err error
 	if !goesUp(subject) {
 		return from, &refusal{fmt.Sprintf("messages on %.100q are not taken", subject)}
 	}
-	out := &nats.Msg{Subject: subject, Data: m.Data, Header: nats.Header{}}
-	for name, v := range m.Header {
-		if !strings.HasPrefix(name, "Nats-") || name == jetstream.MsgIDHeader {
-			out.Header[name] = v
-		}
-	}
+	out := &nats.Msg{Subject: subject, Data: m.Data, Header: headerUp(m.Header)}
 	ctx, cancel := context.WithTimeout(ctx, upTimeout)
 	defer cancel()
 	_, err = n.js.PublishMsg(ctx, out, jetstream.WithRetryAttempts(0))

@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"golang.org/x/sync/errgroup"
 
@@ -224,12 +225,17 @@ func factOf(w *schemas.Where) *load.Fact {
 // waited is how long a decision waited for the bus, by its router's clock: one
 // that was published again does not come after what was decided meanwhile. Of a
 // message from another region it is how old it was when it came.
-func waited(m jetstream.Msg) time.Duration {
-	ms, err := strconv.ParseInt(m.Headers().Get(schemas.HeaderWaitedMs), 10, 64)
-	if err != nil || ms < 0 || ms > time.Hour.Milliseconds() {
+func waited(m jetstream.Msg) time.Duration { return waitedIn(m.Headers()) }
+
+// maxWaited bounds a wait: what is as old counts nowhere any more, whatever the window of sessions.
+const maxWaited = 24 * time.Hour
+
+func waitedIn(h nats.Header) time.Duration {
+	ms, err := strconv.ParseInt(h.Get(schemas.HeaderWaitedMs), 10, 64)
+	if errors.Is(err, strconv.ErrSyntax) {
 		return 0
 	}
-	return time.Duration(ms) * time.Millisecond
+	return time.Duration(min(max(ms, 0), maxWaited.Milliseconds())) * time.Millisecond
 }
 
 func (l *follower) onSlices(m jetstream.Msg) error {

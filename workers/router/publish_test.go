@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/spillway-live/spillway/schemas"
@@ -78,5 +79,17 @@ func TestWheresOfOneMessage(t *testing.T) {
 	}
 	if s1, s2 := l.Where("s1").CDN, l.Where("s2").CDN; s1 != "c" || s2 != "d" {
 		t.Errorf("s1 is on %q, s2 on %q", s1, s2)
+	}
+}
+
+// A wait beyond all that counts is a long one, not none.
+func TestLongWaits(t *testing.T) {
+	for text, want := range map[string]time.Duration{
+		"": 0, "x": 0, "-5": 0, "250": 250 * time.Millisecond, "7200000": 2 * time.Hour,
+		"604800000": maxWaited, "99999999999999999999": maxWaited,
+	} {
+		if got := waitedIn(nats.Header{schemas.HeaderWaitedMs: {text}}); got != want {
+			t.Errorf("%q: %v, want %v", text, got, want)
+		}
 	}
 }

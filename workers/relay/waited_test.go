@@ -1,0 +1,68 @@
+package relay
+
+import (
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/spillway-live/spillway/schemas"
+)
+
+// A decision that goes up says how long it waited in this region, over all regions
+// it came through; what else goes up is as it was.
+func TestDecisionsGoUpWithTheirAge(t *testing.T) {
+	for _, x := range []struct {
+		stream, had, want string
+		stored            time.Duration
+	}{
+		{schemas.StreamDecisions, "40", "3600040", time.Hour},
+		{schemas.StreamDecisions, "", "604800000", 7 * 24 * time.Hour},
+		{schemas.StreamDecisions, "40", "40", -time.Second}, // the bus's clock is ahead
+		{schemas.StreamDecisions, "-9", "1000", time.Second},
+		{schemas.StreamDecisions, "99999999999999999999", strconv.FormatInt((maxWaited + time.Second).Milliseconds(), 10), time.Second},
+		{schemas.StreamEvents, "40", "40", time.Hour},
+	} {
+		from := nats.Header{jetstream.MsgIDHeader: {"1"}, jetstream.ExpectedLastSeqHeader: {"7"}, schemas.HeaderWhere: {"w"}}
+		if x.had != "" {
+			from.Set(schemas.HeaderWaitedMs, x.had)
+		}
+		for range 2 { // a repeat adds to what the router wrote, not to the try before
+			h := headerUp(from)
+			lane{stream: x.stream}.age(h, x.stored)
+			if got := h.Get(schemas.HeaderWaitedMs); got != x.want || h.Get(jetstream.MsgIDHeader) != "1" || h.Get(schemas.HeaderWhere) != "w" || h.Get(jetstream.ExpectedLastSeqHeader) != "" {
+				t.Errorf("%+v: %v", x, h)
+			}
+		}
+	}
+}
+
+// Slices are read on from when the last one that is here was stored at the parent,
+// which over a link that lags is long before it was stored here.
+func TestSlicesAreReadOnFromTheParentsTime(t *testing.T) {
+	now := time.Unix(1_795_000_000, 0)
+	last := func(via, waited string) *slicesAt {
+		at := &slicesAt{seq: 9}
+		at.passed(&jetstream.RawStreamMsg{Time: now.Add(-time.Second), Header: nats.Header{schemas.HeaderVia: {via}, schemas.HeaderWaitedMs: {waited}}}, "a")
+		return at
+	}
+	for _, x := range []struct {
+		via, waited string
+		want        time.Duration // before now
+	}{
+		{"a/12", "0", time.Second + overlap},
+		{"a/12", "60000", time.Minute + time.Second + overlap},
+		{"a/12", "86400000", slicesReach},
+		{"b/12", "0", slicesReach}, // of another parent
+	} {
+		at := last(x.via, x.waited)
+		if got := now.Sub(at.since(now)); got != x.want {
+			t.Errorf("%+v: read from %v ago on", x, got)
+		}
+		if x.via == "a/12" && (at.via != 12 || !at.stored.Equal(now.Add(-time.Second))) {
+			t.Errorf("%+v", at)
+		}
+	}
+}
