@@ -40,7 +40,7 @@ export function fps(n) {
 }
 
 export function clock(unixMs) {
-  return CLOCK.format(unixMs);
+  return Number.isFinite(+unixMs) ? CLOCK.format(+unixMs) : DASH;
 }
 
 export function span(milliseconds) {
