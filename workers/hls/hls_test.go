@@ -2,6 +2,7 @@ package hls_test
 
 import (
 	"bytes"
+	"encoding/json"
 	"flag"
 	"os"
 	"path/filepath"
@@ -199,6 +200,29 @@ func TestSteering(t *testing.T) {
 	for _, bad := range []hls.Steering{{Priority: []string{"a"}}, {TTLSec: 1}, {TTLSec: 1, Priority: []string{"a", "a"}}} {
 		if _, err := bad.Encode(); err == nil {
 			t.Errorf("%+v was taken", bad)
+		}
+	}
+	// Without clones it is written by hand, and the same.
+	s.Clones, s.ReloadURI, s.Priority = nil, "http://r/?s=<\"&", []string{"b", "é\n", "a"}
+	for range 100 {
+		s.Priority = append(s.Priority, strings.Repeat("x", len(s.Priority)))
+		b, err := s.Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		want, err := json.Marshal(struct {
+			Version  int      `json:"VERSION"`
+			TTL      int      `json:"TTL"`
+			Reload   string   `json:"RELOAD-URI"`
+			Priority []string `json:"PATHWAY-PRIORITY"`
+		}{1, s.TTLSec, s.ReloadURI, s.Priority})
+		if err != nil || string(b) != string(want) {
+			t.Fatalf("%s, encoding/json writes %s (%v)", b, want, err)
+		}
+	}
+	if s.Priority = append(s.Priority, "a"); len(s.Priority) > 64 {
+		if _, err := s.Encode(); err == nil {
+			t.Error("a repeat among many was taken")
 		}
 	}
 }
