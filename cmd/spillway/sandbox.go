@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"flag"
 	"fmt"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/peterbourgon/ff/v3/ffcli"
 
+	"github.com/spillway-live/spillway/analytics/experiments/control"
 	"github.com/spillway-live/spillway/analytics/sandbox"
 	"github.com/spillway-live/spillway/analytics/sandbox/predict"
 	"github.com/spillway-live/spillway/analytics/sandbox/source"
@@ -77,7 +79,7 @@ func (c *commands) sandboxCommand() *ffcli.Command {
 			return err
 		}
 		if f.traces != "" {
-			return c.sandboxTraces(&f, cand)
+			return c.sandboxTraces(ctx, &f, cand)
 		}
 		rec, err := f.read(ctx)
 		if err != nil {
@@ -92,10 +94,15 @@ func (c *commands) sandboxCommand() *ffcli.Command {
 			return errors.New("there is no candidate: name a policy with --policy, or a player setting such as --start-behind")
 		}
 		answer := sandboxAnswer{}
-		if answer.Prediction, err = predict.Predict(rec, cand, predict.Settings{Seed: f.seed}); err != nil {
-			return err
+		s := predict.Settings{Seed: f.seed, Progress: progress(ctx, c.stderr, f.quiet)}
+		if answer.Prediction, err = predict.Predict(rec, cand, s); err != nil {
+			return cmp.Or(ctx.Err(), err)
 		}
-		if answer.SelfErrors, err = predict.SelfCheck(rec, predict.Settings{Seed: f.seed}); err != nil {
+		s.Progress = progress(ctx, c.stderr, f.quiet)
+		if answer.SelfErrors, err = predict.SelfCheck(rec, s); err != nil {
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
 			answer.SelfWhy = err.Error()
 		}
 		if f.holdout != "" {
@@ -228,10 +235,7 @@ func (c *commands) candidate(ctx ctx, f *sandboxFlags) (cand predict.Candidate, 
 	if f.policy == "" {
 		return cand, nil
 	}
-	if cand.Policy = policy.Builtin(f.policy); cand.Policy != nil {
-		return cand, nil
-	}
-	name, version, _ := strings.Cut(f.policy, "@")
+	name, _, _ := strings.Cut(f.policy, "@")
 	if schemas.CheckName("policy name", name) != nil || strings.ContainsAny(f.policy, "./") {
 		p, err := c.readPolicy(f.policy)
 		if err != nil {
@@ -240,23 +244,26 @@ func (c *commands) candidate(ctx ctx, f *sandboxFlags) (cand predict.Candidate, 
 		cand.Policy, err = policy.Compile(*p)
 		return cand, err
 	}
+	var found *schemas.Policy
 	err = policyKind.with(ctx, &f.base, func(r *policyRegistry) error {
-		history, err := r.History(ctx, name)
-		if err != nil {
-			return err
-		}
-		for i := len(history) - 1; i >= 0; i-- {
-			if v := history[i].Value; v != nil && (version == "" || fmt.Sprint(v.Version) == version) {
-				cand.Policy, err = policy.Compile(*v)
-				return err
-			}
-		}
-		return fmt.Errorf("there is no policy %s in the registry; see spillway policy list", f.policy)
+		found, err = control.ResolvePolicy(ctx, r, f.policy)
+		return err
 	})
+	if built := policy.Builtin(name); err != nil && name == f.policy && built != nil && (f.recording != "" || f.exported != "") {
+		fmt.Fprintf(c.stderr, "the registry cannot be read (%v): the built-in policy %s is meant\n", err, name)
+		return predict.Candidate{Policy: built}, nil
+	}
+	if err != nil {
+		return cand, err
+	}
+	if found == nil {
+		return cand, fmt.Errorf("there is no policy %s in the registry, and none of that name and version is built in; see spillway policy list", f.policy)
+	}
+	cand.Policy, err = policy.Compile(*found)
 	return cand, err
 }
 
-func (c *commands) sandboxTraces(f *sandboxFlags, cand predict.Candidate) error {
+func (c *commands) sandboxTraces(ctx ctx, f *sandboxFlags, cand predict.Candidate) error {
 	traces, err := source.Traces(f.traces)
 	if err != nil {
 		return err
@@ -267,9 +274,9 @@ func (c *commands) sandboxTraces(f *sandboxFlags, cand predict.Candidate) error 
 	}
 	cand.Player = f.player(p)
 	answer := sandboxAnswer{SelfWhy: "traces hold no sessions to check against"}
-	answer.Prediction, err = predict.PredictOnTraces(traces, cand, predict.TraceSettings{Settings: predict.Settings{Seed: f.seed}, Sessions: f.sessions, Base: p})
+	answer.Prediction, err = predict.PredictOnTraces(traces, cand, predict.TraceSettings{Settings: predict.Settings{Seed: f.seed, Progress: progress(ctx, c.stderr, f.quiet)}, Sessions: f.sessions, Base: p})
 	if err != nil {
-		return err
+		return cmp.Or(ctx.Err(), err)
 	}
 	return c.tellSandbox(f, &answer)
 }
@@ -281,6 +288,10 @@ func (c *commands) tellSandbox(f *sandboxFlags, a *sandboxAnswer) error {
 	w := tabwriter.NewWriter(c.stdout, 0, 4, 2, ' ', 0)
 	fmt.Fprintln(w, "\tRECORDED\tPREDICTED\t95 % INTERVAL")
 	line := func(name, format string, scale float64, i predict.Interval) {
+		if !i.Bounded() {
+			fmt.Fprintf(w, "%s\t"+format+"\t"+format+"\tnot bounded\n", name, scale*i.Recorded, scale*i.Value)
+			return
+		}
 		fmt.Fprintf(w, "%s\t"+format+"\t"+format+"\t"+format+" to "+format+"\n", name, scale*i.Recorded, scale*i.Value, scale*i.Low, scale*i.High)
 	}
 	line("stall ratio", "%.3f %%", 100, a.StallRatio)
@@ -315,7 +326,10 @@ func (c *commands) tellSandbox(f *sandboxFlags, a *sandboxAnswer) error {
 		}
 		fmt.Fprintf(c.stdout, "held-out recording: stall ratio %.3f %%, %s the interval, prediction off by %+.0f %%\n", 100**a.Happened, in, 100*(a.StallRatio.Value / *a.Happened - 1))
 	}
-	if h := a.StallRatio.HalfWidth(); h > validate.MaxHalfWidth {
+	switch h := a.StallRatio.HalfWidth(); {
+	case !a.StallRatio.Bounded():
+		fmt.Fprintln(c.stdout, "the stall ratio is not bounded: nobody stalls in the simulator, and so many sessions do not say how rare it is")
+	case h > validate.MaxHalfWidth:
 		fmt.Fprintf(c.stdout, "the interval is wide (+- %.0f %%): record about %.0f times as many sessions\n", 100*h, math.Pow(h/validate.MaxHalfWidth, 2))
 	}
 	fmt.Fprintf(c.stdout, "%d recorded sessions, %.0f simulated session-hours; the interval holds sampling and a model error of %.0f %%\n", a.Sessions, a.Hours, 100*predict.ModelError)

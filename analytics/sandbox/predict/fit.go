@@ -12,6 +12,12 @@ import (
 // model's own. All sessions count in the prediction.
 const calibrateOn = 1500
 
+// fitRuns is how many runs calibrate takes.
+const fitRuns = 22
+
+// fitWork is what a fit of so many sessions takes, in sessions simulated, where no CDN has limits.
+func fitWork(sessions int) int { return fitRuns * min(sessions, calibrateOn) }
+
 // sample is the model with at most n of its viewers, evenly from all of the time.
 // Where a CDN has limits they all stay: fewer would find it empty.
 func (m *model) sample(n int) *model {

@@ -31,23 +31,13 @@ type Settings struct {
 	// ModelError is the standard error of the model itself, on the logarithm of the
 	// ratio of candidate to recorded; 0: ModelError as validated.
 	ModelError float64
+	// Progress is told of the part that is done now and then; nil: nobody. False stops the prediction: sandbox.ErrStopped.
+	Progress func(part float64) bool
 }
 
 // ModelError is what `spillway sandbox --validate` found the model to be off by,
 // beyond sampling, as a standard error of the logarithm of a stall ratio.
 const ModelError = 0.11
-
-// Interval is a prediction with its 95 % interval.
-type Interval struct {
-	Value float64 `json:"value"`
-	Low   float64 `json:"low"`
-	High  float64 `json:"high"`
-	// Recorded is what the recording has, for comparison.
-	Recorded float64 `json:"recorded"`
-}
-
-// HalfWidth is half the interval's width as a share of the value.
-func (i Interval) HalfWidth() float64 { return (i.High - i.Low) / 2 / i.Value }
 
 // Prediction is the answer.
 type Prediction struct {
@@ -74,16 +64,33 @@ type Prediction struct {
 // Predict answers what a candidate would do. Errors: *Refusal where the recording
 // cannot say.
 func Predict(rec *Recording, c Candidate, s Settings) (*Prediction, error) {
-	m, err := fit(rec, s.Seed)
+	m, err := fit(rec, s.Seed, newMeter(s.Progress, fitWork(len(rec.Sessions))+2*len(rec.Sessions)))
 	if err != nil {
 		return nil, err
 	}
 	return m.predict(c, s)
 }
 
+// maxReplayError is by how much, as a logarithm, the stall ratio of the recorded sessions played again may miss what was
+// recorded. Fitting makes it small; where it cannot, something stalled viewers that the model does not have, or the
+// player is not as the recording says.
+const maxReplayError = 0.25
+
+// replays says why the model does not give its own recording back.
+func (m *model) replays(base []totals) error {
+	was, again := ratio(m.seen(), stallRatio), ratio(base, stallRatio)
+	if again > 0 && math.Abs(math.Log(again/was)) <= maxReplayError {
+		return nil
+	}
+	return refuse("replay of the recorded sessions stalls for %.2f %% of their time, recorded is %.2f %%: something stalled them that the simulator does not know, such as a CDN at a limit that the registry does not have, or the player is another than said (segments, bitrates, media before the first frame)", 100*again, 100*was)
+}
+
 func (m *model) predict(c Candidate, s Settings) (*Prediction, error) {
 	base, was, err := m.run(m.asRecorded())
 	if err != nil {
+		return nil, err
+	}
+	if err := m.replays(base); err != nil {
 		return nil, err
 	}
 	q := m.asRecorded()
@@ -114,7 +121,7 @@ func (m *model) predict(c Candidate, s Settings) (*Prediction, error) {
 	b := bootstrap{seen: m.seen(), base: base, cand: cand, units: m.units(), arm: cmp.Or(c.Sessions, len(cand)),
 		model: cmp.Or(s.ModelError, ModelError), rnd: rand.New(rand.NewPCG(s.Seed, 99))}
 	p.StallRatio, p.FirstScreenSec, p.LatencySec = b.interval(stallRatio), b.interval(firstScreen), b.interval(latency)
-	p.CostUSDPerGB = m.cost(base, cand, b.interval(volume))
+	p.CostUSDPerGB = m.cost(was, res, b)
 	if c.Policy != nil && c.Player == nil {
 		p.OffPolicy, p.OffPolicyWhy = m.offPolicy(cand)
 	}
@@ -138,120 +145,6 @@ func (m *model) units() [][]int {
 		}
 		out[k] = append(out[k], i)
 	}
-	return out
-}
-
-// bootstrap resamples viewers. The estimate is what was recorded, times what the
-// simulator says the candidate changes: an error that both simulations share drops out.
-type bootstrap struct {
-	seen, base, cand []totals
-	units            [][]int
-	arm              int
-	model            float64
-	rnd              *rand.Rand
-}
-
-const rounds = 400
-
-// unitSums are numerator and denominator of a metric as seen, as simulated, and
-// with the candidate.
-type unitSums [6]float64
-
-func (s *unitSums) add(o *unitSums) {
-	for k := range s {
-		s[k] += o[k]
-	}
-}
-
-func (s *unitSums) ratio(k int) float64 {
-	if s[2*k+1] == 0 {
-		return 0
-	}
-	return s[2*k] / s[2*k+1]
-}
-
-// sums of a metric by viewer, and over all.
-func (b *bootstrap) sums(x metric) (units []unitSums, all unitSums) {
-	units = make([]unitSums, len(b.units))
-	for u, sessions := range b.units {
-		for _, i := range sessions {
-			for k, list := range [][]totals{b.seen, b.base, b.cand} {
-				n, d := x.of(&list[i])
-				units[u][2*k] += n
-				units[u][2*k+1] += d
-			}
-		}
-		all.add(&units[u])
-	}
-	return units, all
-}
-
-func (b *bootstrap) interval(x metric) Interval {
-	units, at := b.sums(x)
-	recorded, from, to := at.ratio(0), at.ratio(1), at.ratio(2)
-	out := Interval{Recorded: recorded, Value: recorded * to / from}
-	if !(from > 0 && to > 0) {
-		out.Value, out.Low, out.High = to, 0, math.Inf(1)
-		if recorded == 0 {
-			out.High = max(to*3, 0)
-		}
-		return out
-	}
-	var logs, arms []float64
-	for range rounds {
-		var s unitSums
-		for range units {
-			s.add(&units[b.rnd.IntN(len(units))])
-		}
-		if s[0] > 0 && s[2] > 0 && s[4] > 0 {
-			logs = append(logs, math.Log(s[0]/s[1]*(s[4]/s[5])/(s[2]/s[3])))
-			arms = append(arms, math.Log(s[4]/s[5]))
-		}
-	}
-	// The arm that will be seen has its own luck: that of as many sessions.
-	own := variance(arms) * float64(len(b.cand)) / float64(b.arm)
-	se := math.Sqrt(variance(logs) + own + b.model*b.model)
-	out.Low, out.High = out.Value*math.Exp(-1.96*se), out.Value*math.Exp(1.96*se)
-	return out
-}
-
-func variance(x []float64) float64 {
-	if len(x) < 2 {
-		return 1
-	}
-	mean, v := 0.0, 0.0
-	for _, y := range x {
-		mean += y / float64(len(x))
-	}
-	for _, y := range x {
-		v += (y - mean) * (y - mean) / float64(len(x)-1)
-	}
-	return v
-}
-
-// cost is a month's bill by the gigabyte if all time were like the recording.
-func (m *model) cost(base, cand []totals, gb Interval) Interval {
-	month := 30 * 86400 / m.seconds
-	perGB := func(list []totals) float64 {
-		by := make([]float64, len(m.cdns))
-		all := 0.0
-		for i := range list {
-			by[list[i].cdn] += list[i].bytes / 1e9 * month
-			all += list[i].bytes / 1e9 * month
-		}
-		usd := 0.0
-		for i := range by {
-			usd += sandbox.Bill(&m.cdns[i].CDN, by[i])
-		}
-		return usd / max(all, 1e-9)
-	}
-	out := Interval{Recorded: perGB(m.seen()), Value: perGB(cand)}
-	half := 0.0
-	if gb.Value > 0 {
-		half = (gb.High - gb.Low) / 2 / gb.Value
-	}
-	out.Low, out.High = out.Value*(1-half), out.Value*(1+half)
-	_ = base
 	return out
 }
 
@@ -298,6 +191,7 @@ func (m *model) offPolicy(cand []totals) (*Interval, string) {
 // was recorded, and gives the error of the stall ratio, as logarithms of predicted
 // to seen: what of a prediction's error this recording shows by itself.
 func SelfCheck(rec *Recording, s Settings) (logErrors []float64, err error) {
+	work := newMeter(s.Progress, 2*fitWork(len(rec.Sessions)/2)+2*len(rec.Sessions))
 	for half := range 2 {
 		a, b := *rec, *rec
 		a.Sessions, b.Sessions = nil, nil
@@ -308,7 +202,7 @@ func SelfCheck(rec *Recording, s Settings) (logErrors []float64, err error) {
 				b.Sessions = append(b.Sessions, rec.Sessions[i])
 			}
 		}
-		m, err := fit(&a, s.Seed)
+		m, err := fit(&a, s.Seed, work)
 		if err != nil {
 			return nil, fmt.Errorf("half of the recording: %w", err)
 		}

@@ -130,15 +130,16 @@ type model struct {
 	noise   measuringNoise
 	// fitHours are session-hours simulated to fit it.
 	fitHours float64
+	meter    *meter
 }
 
 // fit makes viewers and paths from a recording, and finds how restless accesses
 // are by matching the stall ratio that was seen.
-func fit(r *Recording, seed uint64) (*model, error) {
+func fit(r *Recording, seed uint64, work *meter) (*model, error) {
 	if err := r.check(); err != nil {
 		return nil, err
 	}
-	m := &model{rec: r, index: map[place]int{}, cdn: map[string]int{}, seed: seed}
+	m := &model{rec: r, index: map[place]int{}, cdn: map[string]int{}, seed: seed, meter: work}
 	for i := range r.CDNs {
 		m.cdn[r.CDNs[i].Name] = i
 	}

@@ -2,8 +2,10 @@ package predict
 
 import (
 	"math"
+	"slices"
 
 	"github.com/spillway-live/spillway/analytics/sandbox"
+	"github.com/spillway-live/spillway/schemas"
 	"github.com/spillway-live/spillway/workers/router/policy"
 )
 
@@ -59,10 +61,16 @@ func (m *model) run(q question) ([]totals, *sandbox.Result, error) {
 			}
 		},
 	}
+	w.Progress = m.meter.during(len(m.viewers), m.seconds)
 	if q.policy == nil { // all are pinned, and no router needs to know anything
+		w.CDNs = slices.Clone(w.CDNs) // a CDN that is closed by now had them
+		for i := range w.CDNs {
+			w.CDNs[i].State = schemas.CDNActive
+		}
 		w.Control.Policy, w.Control.ShareSec, w.Control.ReportSec = policy.Builtin(policy.Affinity), 60, 1e9
 	}
 	r, err := sandbox.Run(w)
+	m.meter.finished(len(m.viewers))
 	return out, r, err
 }
 

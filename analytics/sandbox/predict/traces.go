@@ -1,6 +1,7 @@
 package predict
 
 import (
+	"fmt"
 	"math/rand/v2"
 
 	"github.com/spillway-live/spillway/analytics/sandbox"
@@ -18,6 +19,9 @@ type TraceSettings struct {
 	// Base is the player that Candidate is compared with.
 	Base sandbox.Player
 }
+
+// maxTraceSessions bounds TraceSettings.Sessions.
+const maxTraceSessions = 1_000_000
 
 // PredictOnTraces tells what a player setting would do on recorded rates (traces
 // of whole seconds, bit/s). Nothing in a trace says how sessions went, so nothing
@@ -39,14 +43,18 @@ func PredictOnTraces(traces [][]float64, c Candidate, s TraceSettings) (*Predict
 	if s.Sessions == 0 {
 		s.Sessions = 2000
 	}
+	if s.Sessions < minSessions || s.Sessions > maxTraceSessions {
+		return nil, fmt.Errorf("sessions: %d is not from %d to %d", s.Sessions, minSessions, maxTraceSessions)
+	}
 	if s.WatchSec == 0 {
 		s.WatchSec = 240
 	}
-	base, _, err := onTraces(traces, s.Base, &s)
+	work := newMeter(s.Progress, 2*s.Sessions)
+	base, _, err := onTraces(traces, s.Base, &s, work)
 	if err != nil {
 		return nil, err
 	}
-	cand, res, err := onTraces(traces, *c.Player, &s)
+	cand, res, err := onTraces(traces, *c.Player, &s, work)
 	if err != nil {
 		return nil, err
 	}
@@ -64,7 +72,7 @@ func PredictOnTraces(traces [][]float64, c Candidate, s TraceSettings) (*Predict
 	}, nil
 }
 
-func onTraces(traces [][]float64, p sandbox.Player, s *TraceSettings) ([]totals, *sandbox.Result, error) {
+func onTraces(traces [][]float64, p sandbox.Player, s *TraceSettings, work *meter) ([]totals, *sandbox.Result, error) {
 	rnd := rand.New(rand.NewPCG(s.Seed, 1))
 	out := make([]totals, s.Sessions)
 	where := map[uint64]int{}
@@ -93,6 +101,8 @@ func onTraces(traces [][]float64, p sandbox.Player, s *TraceSettings) ([]totals,
 		},
 	}
 	w.Seconds = float64(s.Sessions)*1.5 + 20*s.WatchSec
+	w.Progress = work.during(s.Sessions, w.Seconds)
 	r, err := sandbox.Run(w)
+	work.finished(s.Sessions)
 	return out, r, err
 }

@@ -224,6 +224,11 @@ func summary(cases []Case, model float64) *Report {
 		if inside(c.Latency, c.LatencyHappened) {
 			lat++
 		}
+		if !c.Predicted.Bounded() {
+			r.Wide++
+			r.CoveredWide++ // whatever happened is inside
+			continue
+		}
 		e := math.Log(c.Predicted.Value / math.Max(c.Happened, 1e-6))
 		se := math.Log(c.Predicted.High/c.Predicted.Value) / 1.96
 		square += e*e - (se*se - model*model)
