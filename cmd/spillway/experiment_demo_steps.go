@@ -19,6 +19,9 @@ import (
 // demoSessions is how many sessions the sandbox is given at least, demoStalled how many of them stalled.
 const demoSessions, demoStalled = 300, 40
 
+// demoArmSessions is about how many sessions an arm has until its guardrail stops it: their luck is part of what will be seen.
+const demoArmSessions = 200
+
 // record lets the system run until enough sessions have closed, and reads them.
 func (d *demoRun) record(ctx ctx) (*predict.Recording, error) {
 	began, told := time.Now(), time.Now()
@@ -63,7 +66,7 @@ func (d *demoRun) predict(rec *predict.Recording) (map[string]*predict.Predictio
 		if err != nil {
 			return nil, err
 		}
-		if out[p.Name], err = predict.Predict(rec, predict.Candidate{Policy: tried}, predict.Settings{Seed: 1}); err != nil {
+		if out[p.Name], err = predict.Predict(rec, predict.Candidate{Policy: tried, Sessions: demoArmSessions}, predict.Settings{Seed: 1}); err != nil {
 			return nil, fmt.Errorf("sandbox, %s: %w", p.Name, err)
 		}
 		i := out[p.Name].StallRatio
