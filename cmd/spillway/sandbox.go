@@ -61,7 +61,7 @@ func (f *sandboxFlags) register(fs *flag.FlagSet) {
 	fs.DurationVar(&f.ttl, "steering-ttl", 10*time.Second, "how often players ask (ClickHouse)")
 	fs.Uint64Var(&f.seed, "seed", 1, "of what is drawn; the same seed gives the same answer")
 	fs.IntVar(&f.validate, "validate", 0, "make up so many `worlds`, predict in each, and tell how often the interval held; uses --traces where given")
-	fs.IntVar(&f.sessions, "sessions", 0, "sessions of each world (--validate, default 4000) or on the traces (default 2000)")
+	fs.IntVar(&f.sessions, "sessions", 0, "sessions of each world (--validate, default 8000) or on the traces (default 2000)")
 	fs.IntVar(&f.jobs, "jobs", 2, "worlds at once (--validate)")
 	fs.BoolVar(&f.asJSON, "json", false, "print JSON instead of text")
 	fs.BoolVar(&f.quiet, "quiet", false, "no progress on standard error")

@@ -25,7 +25,7 @@ import (
 // Settings of a validation.
 type Settings struct {
 	Cases    int // default 200
-	Sessions int // in each recording and each held-out arm; default 4000
+	Sessions int // in each recording and each held-out arm; default 8000
 	Seed     uint64
 	Jobs     int // at once; default 1
 	// Traces are rates of whole seconds in any unit; half of the cases use them, if there are any.
@@ -80,7 +80,7 @@ func Run(s Settings) (*Report, error) {
 		s.Cases = 200
 	}
 	if s.Sessions == 0 {
-		s.Sessions = 4000
+		s.Sessions = 8000
 	}
 	if s.ModelError == 0 {
 		s.ModelError = predict.ModelError
