@@ -35,6 +35,16 @@ func TestSizeIsTheTextbooks(t *testing.T) {
 	}
 }
 
+// Each of three further arms is compared at a third of the error rate: (2.39398+0.84162)^2 instead of 1.95996.
+func TestSeveralArmsNeedMore(t *testing.T) {
+	x := experiment()
+	x.Arms = append(x.Arms, schemas.Arm{Name: "third", Weight: 1}, schemas.Arm{Name: "fourth", Weight: 1})
+	s, err := Of(x)
+	if want := 2 * 1569.77 * math.Pow((2.39398+0.84162)/(1.95996+0.84162), 2); err != nil || math.Abs(s.Needed-want) > 0.5 {
+		t.Errorf("needed %v, want %v (%v)", s.Needed, want, err)
+	}
+}
+
 func TestTooLittleTrafficIsRefused(t *testing.T) {
 	for what, edit := range map[string]func(*schemas.Experiment){
 		"units":    func(x *schemas.Experiment) { x.Plan.UnitsPerDay = 100 },

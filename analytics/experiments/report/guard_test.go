@@ -218,3 +218,36 @@ func TestHealthAtEveryLook(t *testing.T) {
 		}
 	}
 }
+
+// A quantile above which only a handful of units lie is not judged, however far apart the arms' values are; one that its
+// bins cannot tell better is said to be.
+func TestQuantilesOfAHandful(t *testing.T) {
+	arm := func(slowBuckets, slow int, ms float64) []stats.BucketHist {
+		out := make([]stats.BucketHist, 100)
+		for i := range out {
+			fast := 20 + uint64(i%3)
+			out[i].Bins = map[int32]uint64{loghist.BinOf(300): fast / 2, loghist.BinOf(310 + float64(i)): fast - fast/2}
+			if i < slowBuckets {
+				out[i].Bins[loghist.BinOf(ms)], out[i].Bins[loghist.BinOf(1.2*ms)] = uint64(slow/2), uint64(slow-slow/2)
+			}
+		}
+		return out
+	}
+	x := experiment("handful")
+	x.Guardrails = []schemas.Guardrail{{Metric: "first_screen_p90", Margin: 0.05}}
+	judge := func(control, test []stats.BucketHist) *Report {
+		s := seenOf("bytes_per_hour", side{1, 2000}, side{1, 2000})
+		s.Histograms = map[string][][]stats.BucketHist{"first_screen": {control, test}}
+		return Judge(x, s, 0.05)
+	}
+	if g := judge(arm(100, 4, 500), arm(12, 40, 5000)).Decision.Guardrails[0]; g.State != GuardOpen || !strings.Contains(g.Reason, "handful") {
+		t.Errorf("twelve buckets lie above: %+v", g)
+	}
+	if g := judge(arm(100, 4, 500), arm(100, 4, 5000)).Decision.Guardrails[0]; g.State != GuardHarmed {
+		t.Errorf("all buckets have some above: %+v", g)
+	}
+	x.Guardrails[0].Metric = "first_screen_p50"
+	if notes := judge(arm(100, 400, 500), arm(100, 400, 500)).Health.Notes; len(notes) != 2 || !strings.Contains(notes[0], "bins of two percent") {
+		t.Errorf("forty thousand rows an arm: %q", notes)
+	}
+}

@@ -125,7 +125,7 @@ func (c *counts) figures(runs int) []Figure {
 		most("A/A, the same looks: the report says stop", c.stopped, 2*alpha),
 		most("A/A, the same looks: the report over 256 hash buckets says ship", c.shippedBuckets, alpha),
 		most("A/A, the same looks: the report over 256 hash buckets says stop", c.stoppedBuckets, 2*alpha),
-		most("A/A with three further arms, one look at the end: any is said to differ from the control", c.anyOfThree, alpha),
+		about("A/A with three further arms, one look at the end: any is said to differ from the control", c.anyOfThree, alpha),
 		shown("A/A with three further arms, the same with each at 5 % (naive)", c.anyNaive),
 		equal("planted effect found with the planned units, one look at the end", c.found, power),
 		shown("planted effect found by the confidence sequence within the planned days", c.foundSequence),
