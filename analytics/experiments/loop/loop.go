@@ -3,7 +3,7 @@
 //
 // Every minute it judges each running experiment on minutes that are closed (report.Build, tests that hold at
 // every look). It stops an experiment when a guardrail is harmed: new sessions only, and for good. It raises coverage
-// by one step when a step has lasted long enough and nothing speaks against it. On data that is old, or missing, or of
+// by one step when a step has lasted long enough and nothing speaks against it; a report that says stop does. On data that is old, or missing, or of
 // arms that are not comparable (broken split, telemetry lost unevenly) it does nothing and says so. It never decides for a winner; people do.
 //
 // One process of all does the work (a lease); when it dies another goes on.
