@@ -285,6 +285,7 @@ func TestBrowserPlaysAndTelemetryAgrees(t *testing.T) {
 			return fmt.Errorf("%+v", got)
 		})
 	})
+	t.Run("what is not worth showing leaves the hot list", func(t *testing.T) { hotListFollows(t, u, ctx) })
 	u.interrupt()
 }
 

@@ -3,17 +3,14 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -156,28 +153,6 @@ func publishVariety(t *testing.T, u *upProgram) {
 		return err
 	})
 	sayBackground(t, u, "backstage", 1, true)
-}
-
-// sayBackground reports for the publisher of demoApp/stream whether it is in the background; seq counts its reports.
-func sayBackground(t *testing.T, u *upProgram, stream string, seq int64, background bool) {
-	t.Helper()
-	code, key, stderr := command(t, u.env, nil, "key", demoApp+"/"+stream, "--data", u.dir)
-	if code != 0 {
-		t.Fatal(stderr)
-	}
-	b, err := json.Marshal(schemas.PublisherReport{App: demoApp, Stream: stream, Seq: seq, IntervalMs: 1000, Background: &background})
-	if err != nil {
-		t.Fatal(err)
-	}
-	target := strings.TrimSuffix(u.Collector, collectorPath) + "/v1/publisher?key=" + strings.TrimSpace(key)
-	resp, err := http.Post(target, "application/json", bytes.NewReader(b))
-	if err != nil {
-		t.Fatal(err)
-	}
-	resp.Body.Close()
-	if resp.StatusCode != http.StatusNoContent {
-		t.Fatalf("report of the publisher: %s", resp.Status)
-	}
 }
 
 // awaitViewers waits until every CDN has served viewers for so long, so that charts show what was before the fault.

@@ -14,6 +14,7 @@ import (
 	"github.com/chromedp/cdproto/network"
 	"github.com/chromedp/chromedp"
 
+	"github.com/spillway-live/spillway/analytics/experiments/web"
 	"github.com/spillway-live/spillway/analytics/story"
 	"github.com/spillway-live/spillway/dashboards/player"
 	"github.com/spillway-live/spillway/schemas"
@@ -116,8 +117,10 @@ func TestInBrowser(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	plantExperiment(t, b.JS, conn)
 	c := start(t, Settings{
-		JetStream: b.JS, ClickHouse: srv.NativeURL(chserver.Analyst), RouterURL: "http://127.0.0.1:1", Player: play, AdminToken: "admin",
+		Experiments: &web.Server{JS: b.JS, ClickHouse: conn},
+		JetStream:   b.JS, ClickHouse: srv.NativeURL(chserver.Analyst), RouterURL: "http://127.0.0.1:1", Player: play, AdminToken: "admin",
 		Story: func(ctx context.Context, id string) (any, error) {
 			return story.BuildTimeline(ctx, conn, "spillway", id)
 		},

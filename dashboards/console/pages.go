@@ -66,7 +66,8 @@ func (c *Console) wallTitle(r *http.Request) (string, error) {
 	if w == nil {
 		return "", errors.New("there is no such wall: see /walls")
 	}
-	return strings.TrimPrefix(w.Title, "Spillway: "), nil
+	title := strings.TrimPrefix(w.Title, "Spillway: ")
+	return strings.ToUpper(title[:1]) + title[1:], nil
 }
 
 // page is what the shell is made from.

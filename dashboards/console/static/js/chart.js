@@ -4,15 +4,21 @@ import { show } from "./units.js";
 const HEIGHT = 200, MAX_LINES = 16;
 const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
-/** pivot makes lines of rows: { times (s), lines: [{ label, values }], left: how many are not drawn }. */
+/**
+ * pivot makes lines of rows: { times (s), lines: [{ label, values }], left: how many are not drawn }. The step under way is
+ * left out: a sum of a part of it would look like a fall.
+ */
 export function pivot(table, columns) {
   const t = columns.findIndex((c) => c.Unit === "dateTimeAsIso");
   const label = columns.findIndex((c) => c.Unit === "string");
   const values = columns.map((c, i) => ({ c, i })).filter((x) => x.i !== t && x.i !== label);
   const times = [...new Set(table.rows.map((r) => r[t] / 1000))].sort((a, b) => a - b);
+  const step = Math.min(...times.slice(1).map((t, i) => t - times[i]));
+  if (times.length > 2 && times.at(-1) + step > table.to_ms / 1000) times.pop();
   const at = new Map(times.map((x, i) => [x, i]));
   const lines = new Map();
   for (const r of table.rows) {
+    if (!at.has(r[t] / 1000)) continue;
     for (const { c, i } of values) {
       const name = [label >= 0 ? r[label] : "", values.length > 1 || label < 0 ? c.Name : ""].filter((x) => x !== "").join(" ") || "(none)";
       if (!lines.has(name)) lines.set(name, { label: name, unit: c.Unit, values: new Array(times.length).fill(null), most: 0 });

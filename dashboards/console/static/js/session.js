@@ -1,28 +1,41 @@
 // One playback on one time line: states, the CDNs that served it, decisions, buffer and latency.
 import { el, svg, text } from "./dom.js";
 import { clock, ms, span } from "./format.js";
+import { onChange } from "./live.js";
 import { fetched, rows } from "./rows.js";
 import { moment } from "./units.js";
 
 const W = 1000, LEFT = 0, STATE_CLASS = { starting: "st-start", playing: "st-play", stalled: "st-stall", waiting: "st-stall", seeking: "st-seek", paused: "st-pause", ended: "st-end", quit: "st-end", failed: "st-fail" };
 const time = (s) => Date.parse(s);
 
+// order is that of the registry: a CDN has the same colour on every page.
+let order = [];
+const colour = (cdn, names) => "own c" + ((order.includes(cdn) ? order.indexOf(cdn) : order.length + names.indexOf(cdn)) % 8);
+
 export default function (main) {
   const id = document.documentElement.dataset.key;
   const note = el("p", { class: "empty", role: "status" }, "Reading what is stored of the session…"), body = el("div");
   main.append(note, body);
-  let shown = "";
+  let shown = "", told = null;
+  const redraw = () => {
+    const now = JSON.stringify([told, order]);
+    if (!told || now === shown || body.contains(document.activeElement)) return;
+    shown = now;
+    body.replaceChildren(...story(told));
+  };
+  onChange((s) => {
+    const now = s.cdns?.map((c) => c.name);
+    if (!now || now.join() === order.join()) return;
+    order = now;
+    redraw();
+  });
   const load = async () => {
     let again = 5000;
     try {
-      const s = await fetched("/v1/sessions/" + encodeURIComponent(id));
+      told = await fetched("/v1/sessions/" + encodeURIComponent(id));
       note.hidden = true;
-      const now = JSON.stringify(s);
-      if (now !== shown && !body.contains(document.activeElement)) {
-        shown = now;
-        body.replaceChildren(...story(s));
-      }
-      if (s.end_reason) again = 30000;
+      redraw();
+      if (told.end_reason) again = 30000;
     } catch (e) {
       text(note, e.message + ". Trying again.");
       note.hidden = false;
@@ -63,7 +76,7 @@ function timeline(s) {
   };
   for (const p of states) box(time(p.from), time(p.to), 4, 40, STATE_CLASS[p.state] ?? "st-end", `${p.state} ${clock(time(p.from))}, ${ms(time(p.to) - time(p.from))}`);
   const names = [...new Set([...stays.map((p) => p.cdn), ...ds.map((d) => d.chosen)].filter(Boolean))].sort();
-  stays.forEach((p, i) => box(time(p.from), i + 1 < stays.length ? time(stays[i + 1].from) : time(p.to), 52, 26, "own c" + (names.indexOf(p.cdn) % 8), `${p.cdn || "not known"} from ${clock(time(p.from))}`));
+  stays.forEach((p, i) => box(time(p.from), i + 1 < stays.length ? time(stays[i + 1].from) : time(p.to), 52, 26, colour(p.cdn, names), `${p.cdn || "not known"} from ${clock(time(p.from))}`));
   for (const d of ds) box(time(d.at), time(d.at), 84, 18, "mark" + (d.previous && d.previous !== d.chosen ? " moved" : ""), `${clock(time(d.at))} ${d.kind}: ${d.previous ? d.previous + " to " : ""}${d.chosen} (${d.reason_code})`);
   const most = Math.max(1000, ...samples.map((p) => Math.max(p.buffer_ms ?? 0, p.latency_ms ?? 0)));
   for (const [k, cls] of [["latency_ms", "line lat"], ["buffer_ms", "line buf"]]) {
@@ -74,7 +87,7 @@ function timeline(s) {
   const swatch = (cls, name) => el("li", {}, el("span", { class: "swatch " + cls }), name);
   return el("section", { class: "card story" }, el("h2", {}, "Time line"),
     el("ul", { class: "key" }, swatch("st-start", "starting"), swatch("st-play", "playing"), swatch("st-stall", "stalled"), swatch("st-seek", "seeking"), swatch("st-pause", "paused"),
-      ...names.map((n, i) => swatch("own c" + (i % 8), "CDN " + n)), swatch("mark moved", "moved by a router"), swatch("buf", `buffer, up to ${ms(most)}`), swatch("lat", "latency")),
+      ...names.map((n) => swatch(colour(n, names), "CDN " + n)), swatch("mark moved", "moved by a router"), swatch("buf", `buffer, up to ${ms(most)}`), swatch("lat", "latency")),
     g, el("p", { class: "ends" }, el("span", {}, moment(from)), el("span", {}, moment(to))),
     s.exact ? null : el("p", { class: "about" }, "The player's own reports are kept for two weeks; states are put together from sums of a few seconds each."));
 }

@@ -30,7 +30,7 @@ export default async function (main) {
     main.append(el("section", {}, el("h2", {}, s.Title), grid));
     for (const p of s.Panels) {
       const body = el("div", { class: "body" }), said = el("p", { class: "said", role: "status" }, "Reading…");
-      const node = el("article", { class: "card panel" + (p.Width > 12 ? " wide" : p.Kind === "stat" ? " small" : ""), id: p.ID },
+      const node = el("article", { class: "card panel" + (p.Width > 12 ? " wide" : p.Kind !== "stat" ? "" : p.Description ? " small told" : " small"), id: p.ID },
         el("h3", {}, p.Title), p.Description ? el("p", { class: "about" }, p.Description) : null, said, body,
         el("details", {}, el("summary", {}, "SQL"), el("pre", { tabindex: "0" }, p.SQL)));
       grid.append(node);
@@ -75,7 +75,7 @@ function controls(wall, asked, range) {
   for (const r of RANGES) select.append(el("option", { value: r, selected: r === range ? "" : null }, "last " + r));
   form.append(el("label", { for: "range" }, "Range "), select);
   for (const v of wall.Variables) {
-    const input = el("input", { name: v.Name, id: "var-" + v.Name, size: 12, value: asked.getAll(v.Name).join(","), placeholder: v.SQL ? "all" : "id", autocomplete: "off", spellcheck: "false" });
+    const input = el("input", { name: v.Name, id: "var-" + v.Name, size: v.SQL ? 12 : 34, value: asked.getAll(v.Name).join(","), placeholder: v.SQL ? "all" : "id", autocomplete: "off", spellcheck: "false" });
     form.append(el("label", { for: "var-" + v.Name }, v.Label + " "), input);
   }
   form.append(el("button", { type: "submit", class: "primary" }, "Show"));
