@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -17,75 +18,136 @@ import (
 	"github.com/spillway-live/spillway/testenv/clickhouse/clickhousetest"
 )
 
-var largeRows = flag.Int64("rows", 100_000_000, "raw rows that BenchmarkLarge fills, over the last 24 hours")
+var (
+	largeRows  = flag.Int64("rows", 100_000_000, "raw rows that BenchmarkLarge asks about")
+	largeDir   = flag.String("dir", "", "data `directory` of BenchmarkLarge, filled at the first run and used again; empty: a temporary one")
+	largeLimit = flag.Duration("limit", time.Second, "what a panel, variable, annotation, alert or question of the console may take in BenchmarkLarge")
+)
 
-// largeCopies is how often each generated raw row and slice is stored: copies of parts cost no inserts. Their times
-// and sessions are the same, so that each session has that many times its rows.
-const largeCopies = 20
-
-// BenchmarkLarge times every panel, variable, console query and documented query as the analyst, over a day of raw
-// rows (three quarters edges' log lines), a quarter as many slices, and the roll-ups and sessions made of them. Ranges
-// are those that the walls open with, and thirty days, which only tell of the choice of tables: rows are of the last day. Merges are stopped, so that the same parts are read each time.
+// BenchmarkLarge times every panel, variable, annotation, alert, question of the console and documented query, as the
+// analyst, over so many raw rows (three quarters edges' log lines), a quarter as many slices, and all that is made of
+// them by the views: half of the last day, the rest of the 13 days before (slices: 30). Panels are asked over the range
+// that their wall opens with, and over thirty days. What takes longer than -limit fails.
 //
-//	go test ./dashboards/queries -run xxx -bench Large -benchtime 3x -timeout 3h
+//	go test ./dashboards/queries -run xxx -bench Large -benchtime 3x -timeout 3h -args -dir /tmp/large
 func BenchmarkLarge(b *testing.B) {
-	srv := clickhousetest.StartOptions(b, chserver.Options{MemoryLimitBytes: 6 << 30})
+	srv := clickhousetest.StartOptions(b, chserver.Options{DataDir: *largeDir, MemoryLimitBytes: 6 << 30})
 	admin := connect(b, srv, chserver.Admin)
 	if err := clickhouse.Migrate(b.Context(), admin, clickhouse.Options{}); err != nil {
 		b.Fatal(err)
 	}
-	now := time.Now().Truncate(time.Second)
-	fillLarge(b, admin, now)
-	analyst := connect(b, srv, chserver.Analyst)
-	run := func(name, sql string) {
-		b.Run(name, func(b *testing.B) {
-			for b.Loop() {
-				drain(b, analyst, sql)
-			}
-		})
+	f := &filler{b: b, admin: admin, rows: *largeRows, end: time.Now().Truncate(time.Second)}
+	f.fill()
+	l := &large{b: b, analyst: connect(b, srv, chserver.Analyst), now: f.end, vars: All()}
+	var session string
+	if err := admin.QueryRow(b.Context(), "SELECT session_id FROM spillway.session_slices WHERE time > ? ORDER BY time DESC LIMIT 1", f.end.Add(-30*time.Minute)).Scan(&session); err != nil {
+		b.Fatal(err)
 	}
-	expand := func(sql string, back, step time.Duration) string {
-		q, err := Expand(sql, All(), now.Add(-back), now, step)
-		if err != nil {
-			b.Fatal(err)
+	l.vars["session"] = Only(session)
+	l.walls()
+	for _, a := range Alerts() {
+		if a.SQL != "" {
+			l.run("alert/"+a.Name, a.SQL, l.vars, a.Window, time.Minute)
 		}
-		return q
 	}
+	for name, q := range map[string]struct {
+		sql        string
+		back, step time.Duration
+	}{
+		"viewers": {ViewersNow, 30 * time.Second, time.Second}, "quality": {QualityNow, 20 * time.Second, time.Second}, "streams": {StreamQualityNow, 20 * time.Second, time.Second},
+		"first_screen": {FirstScreenNow, 5 * time.Minute, time.Second}, "recent": {Recent, 15 * time.Minute, 10 * time.Second}, "minutes": {RecentFirstScreen, 30 * time.Minute, time.Minute},
+		"stream publisher": {StreamPublisher, 30 * time.Minute, 10 * time.Second}, "stream hops": {StreamHops, 15 * time.Minute, time.Minute},
+		"stream sessions": {StreamSessions, 15 * time.Minute, time.Minute}, "stream events": {StreamEvents, 24 * time.Hour, time.Minute},
+	} {
+		l.run("console/"+name, q.sql, Vars{"app": Only("live"), "stream": Only("stream7"), "cdn": {All: true}}, q.back, q.step)
+	}
+	l.documented()
+	l.report()
+}
+
+// large runs questions and keeps how long each took.
+type large struct {
+	b       *testing.B
+	analyst driver.Conn
+	now     time.Time
+	vars    Vars
+	took    []taken
+}
+
+type taken struct {
+	name string
+	each time.Duration
+}
+
+// walls asks what every wall asks.
+func (l *large) walls() {
+	l.b.Helper()
 	for _, w := range Walls(DefaultThresholds()) {
 		back, err := time.ParseDuration(strings.TrimPrefix(w.From, "now-"))
 		if err != nil {
-			b.Fatalf("%s: range %q: %v", w.UID, w.From, err)
+			l.b.Fatalf("%s: range %q: %v", w.UID, w.From, err)
 		}
 		for _, p := range w.Panels() {
-			run("panel/"+p.ID, expand(p.SQL, back, time.Minute))
-			run("month/"+p.ID, expand(p.SQL, 30*24*time.Hour, 30*time.Minute))
+			l.run("panel/"+p.ID, p.SQL, l.vars, back, time.Minute)
+			l.run("month/"+p.ID, p.SQL, l.vars, 30*24*time.Hour, 30*time.Minute)
 		}
 		for _, a := range w.Annotations {
-			run("annotation/"+w.UID+"-"+a.Name, expand(a.SQL, back, time.Minute))
+			l.run("annotation/"+w.UID+"-"+a.Name, a.SQL, l.vars, back, time.Minute)
 		}
 		for _, v := range w.Variables {
-			run("variable/"+w.UID+"-"+v.Name, expand(v.SQL, back, time.Minute))
+			if v.SQL != "" {
+				l.run("variable/"+w.UID+"-"+v.Name, v.SQL, l.vars, back, time.Minute)
+			}
 		}
 	}
-	for _, a := range Alerts() {
-		if a.SQL != "" {
-			run("alert/"+a.Name, expand(a.SQL, a.Window, time.Minute))
-		}
-	}
-	for name, q := range map[string]string{
-		"viewers": expand(ViewersNow, 30*time.Second, time.Second), "quality": expand(QualityNow, 20*time.Second, time.Second),
-		"streams": expand(StreamQualityNow, 20*time.Second, time.Second), "first_screen": expand(FirstScreenNow, 5*time.Minute, time.Second),
-		"recent": expand(Recent, 15*time.Minute, 10*time.Second), "minutes": expand(RecentFirstScreen, 30*time.Minute, time.Minute),
-	} {
-		run("console/"+name, q)
-	}
+}
+
+// documented asks the queries of docs/analyst.md; they have no limit.
+func (l *large) documented() {
+	l.b.Helper()
 	page, err := os.ReadFile("../../docs/analyst.md")
 	if err != nil {
-		b.Fatal(err)
+		l.b.Fatal(err)
 	}
 	for i, m := range regexp.MustCompile("(?s)([^\n]*):\n```sql\n(.*?)```").FindAllStringSubmatch(string(page), -1) {
-		run(fmt.Sprintf("analyst/%02d %.60s", i+1, m[1]), strings.TrimSpace(m[2]))
+		l.time(fmt.Sprintf("analyst/%02d %.60s", i+1, m[1]), strings.TrimSpace(m[2]))
 	}
+}
+
+// run times one question of ours over a range that ends now, and holds it to the limit.
+func (l *large) run(name, sql string, vars Vars, back, step time.Duration) {
+	l.b.Helper()
+	q, err := Expand(sql, vars, l.now.Add(-back), l.now, step)
+	if err != nil {
+		l.b.Fatal(err)
+	}
+	if each := l.time(name, q); each > *largeLimit {
+		l.b.Errorf("%s takes %v, more than %v", name, each.Round(time.Millisecond), *largeLimit)
+	}
+}
+
+func (l *large) time(name, sql string) (each time.Duration) {
+	l.b.Helper()
+	l.b.Run(name, func(b *testing.B) {
+		for b.Loop() {
+			drain(b, l.analyst, sql)
+		}
+		each = b.Elapsed() / time.Duration(b.N)
+	})
+	if each > 0 { // else -bench left it out
+		l.took = append(l.took, taken{name, each})
+	}
+	return each
+}
+
+// report names the slowest.
+func (l *large) report() {
+	slices.SortFunc(l.took, func(a, b taken) int { return int(b.each - a.each) })
+	var s strings.Builder
+	for _, t := range l.took[:min(20, len(l.took))] {
+		fmt.Fprintf(&s, "\n%8.0f ms  %s", float64(t.each.Microseconds())/1000, t.name)
+	}
+	fmt.Fprintf(os.Stderr, "%d questions over %d raw rows; the slowest:%s\n", len(l.took), *largeRows, s.String())
 }
 
 // drain reads a whole answer.
@@ -100,79 +162,5 @@ func drain(b *testing.B, conn driver.Conn, sql string) {
 	}
 	if err := rows.Err(); err != nil {
 		b.Fatalf("%v\n%s", err, sql)
-	}
-}
-
-// fillLarge generates a share of the rows inside ClickHouse, by the hour, and copies the parts.
-func fillLarge(b *testing.B, admin driver.Conn, now time.Time) {
-	b.Helper()
-	do := func(sql string) {
-		b.Helper()
-		if err := admin.Exec(context.Background(), sql); err != nil {
-			b.Fatalf("%v\n%s", err, sql)
-		}
-	}
-	const hours = 24
-	raw := *largeRows / largeCopies / hours
-	viewers := max(raw/100, 1) // 100 raw rows and 25 slices of each in the hour
-	for h := range hours {
-		start := now.Add(-time.Duration(hours-h) * time.Hour).UnixMilli()
-		common := fmt.Sprintf("'h%d-' || hex(sipHash64(number %% %d)) AS session_id, lower(hex(sipHash64(number %% %d, 1))) AS viewer_id, 'live' AS app, 'stream' || toString(number %% %d %% 50) AS stream, ['a', 'b', 'c'][1 + number %% %d %% 3] AS cdn, "+
-			"['eu', 'us', 'as', 'sa'][1 + intDiv(number %% %d, 3) %% 4] AS region, 'isp' || toString(intDiv(number %% %d, 12) %% 10) AS isp, ['phone', 'desktop', 'tv'][1 + intDiv(number %% %d, 7) %% 3] AS device, ['hls.js', 'native'][1 + intDiv(number %% %d, 5) %% 2] AS client",
-			h, viewers, viewers, viewers, viewers, viewers, viewers, viewers, viewers)
-		do(fmt.Sprintf(`INSERT INTO spillway.telemetry (received_us, ts_ms, source, session_id, viewer_id, app, stream, cdn, region, isp, device, client, server, url_path, response_code, cache_hit, bytes, first_byte_ms, last_byte_ms, buffer_ms, live_latency_ms, fps, publish_bps, publish_stall_ms)
-			WITH intDiv(number, %d) AS k, %d + k * 36000 + cityHash64(number) %% 36000 AS ms, k %% 4 != 0 AS edge, k = 4 AND number %% 40 = 0 AS publisher
-			SELECT ms * 1000, ms - 40, multiIf(publisher, 'publisher', edge, 'cdn_log', 'cmcd_event'), if(publisher, '', session_id), if(publisher, '', viewer_id), app, stream, cdn, region, isp, device, client, 'edge' || toString(number %% 6),
-			if(edge, '/live/' || stream || '/src/video/7-' || toString(intDiv(ms, 2000)) || '.m4s', ''), if(edge, 200, NULL), if(edge, number %% 10 > 0, NULL), if(edge, 60000 + cityHash64(number, 1) %% 9000, NULL), if(edge, 2 + cityHash64(number, 2) %% 60, NULL),
-			if(edge, 20 + cityHash64(number, 3) %% 300, NULL), if(edge, NULL, 1500 + number %% 2500), if(edge, NULL, 2000 + number %% 900), if(publisher, 30, NULL), if(publisher, 2500000, NULL), if(publisher, 0, NULL)
-			FROM (SELECT number, %s FROM numbers(%d))`, viewers, start, common, raw))
-		do(fmt.Sprintf(`INSERT INTO spillway.session_slices (time_ms, kind, session_id, viewer_id, app, stream, cdn, region, isp, device, client, arms, end_reason, sessions, ended, attempts, starts, startup_ms, played_ms, stalled_ms, stalls, latency_ms_sum, latency_weight_ms,
-			bitrate_kbps_ms_sum, bitrate_weight_ms, requests, request_bytes, reports, first_screen_bins, first_screen_counts, latency_bins, latency_counts, bus_seq, bus_row)
-			WITH intDiv(number, %d) AS k, k = 0 AS first, k = 24 AS last
-			SELECT %d + k * 144000 + number %% 144000, if(last, 'final', 'delta'), session_id, viewer_id, app, stream, cdn, region, isp, device, client, ['player-delay=control', 'player-delay=treat'][1 + number %% %d %% 2], if(last, 'quit', ''),
-			first, last, first, first, if(first, 300 + number %% 400, 0), 9900, number %% 200, number %% 9 = 0, 9900 * 2400, 9900, 9900 * 2500, 9900, 3, 200000, 4,
-			if(first, [toInt64(270 + number %% 60)], []), if(first, [toInt64(1)], []), [toInt64(380 + number %% 30)], [toInt64(1)], k, number
-			FROM (SELECT number, %s FROM numbers(%d))`, viewers, start, viewers, common, viewers*25))
-	}
-	do(fmt.Sprintf(`INSERT INTO spillway.decisions (time, kind, id, app, stream, session_id, policy, policy_version, chosen, probability, reason_code, candidate_cdns, candidate_scores)
-		SELECT fromUnixTimestamp64Milli(%d - number * 80000000 %% 86400000), 'dispatch', toString(number), 'live', 'stream' || toString(number %% 50), 's' || toString(number), 'p', '1', ['a', 'b'][1 + number %% 2], 1, ['affinity', 'spill'][1 + number %% 2], ['a', 'b'], [1, 2]
-		FROM numbers(%d)`, now.UnixMilli(), *largeRows/100))
-	copyParts(b, admin, do, "telemetry")
-	copyParts(b, admin, do, "session_slices")
-	for _, table := range []string{"telemetry", "session_slices", "sessions", "rollup_minute", "rollup_stream_minute", "rollup_arm_minute", "rollup_cdn_minute"} {
-		var n, parts uint64
-		if err := admin.QueryRow(context.Background(), "SELECT sum(rows), count() FROM system.parts WHERE database = 'spillway' AND active AND table = ?", table).Scan(&n, &parts); err != nil {
-			b.Fatal(err)
-		}
-		b.Logf("%s: %d rows in %d parts", table, n, parts)
-	}
-}
-
-// copyParts attaches each partition of a table again and again.
-func copyParts(b *testing.B, admin driver.Conn, do func(string), table string) {
-	b.Helper()
-	do("OPTIMIZE TABLE spillway." + table)
-	do("SYSTEM STOP MERGES spillway." + table)
-	do("CREATE TABLE spillway." + table + "_once AS spillway." + table)
-	rows, err := admin.Query(context.Background(), "SELECT DISTINCT partition_id FROM system.parts WHERE database = 'spillway' AND active AND table = ?", table)
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer rows.Close()
-	var ids []string
-	for rows.Next() {
-		var id string
-		if err := rows.Scan(&id); err != nil {
-			b.Fatal(err)
-		}
-		ids = append(ids, id)
-	}
-	for _, id := range ids {
-		do(fmt.Sprintf("ALTER TABLE spillway.%s_once ATTACH PARTITION ID '%s' FROM spillway.%s", table, id, table))
-	}
-	for range largeCopies - 1 {
-		for _, id := range ids {
-			do(fmt.Sprintf("ALTER TABLE spillway.%s ATTACH PARTITION ID '%s' FROM spillway.%s_once", table, id, table))
-		}
 	}
 }
