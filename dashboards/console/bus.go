@@ -44,6 +44,16 @@ func (c *Console) busHealth(err error) {
 	}
 }
 
+// busAway is why nothing can be asked of the bus now; nil: it can.
+func (c *Console) busAway() error {
+	c.st.mu.Lock()
+	defer c.st.mu.Unlock()
+	if b := c.st.bus; !b.OK && b.SinceMs != 0 {
+		return fmt.Errorf("the bus does not answer since %s UTC", time.UnixMilli(b.SinceMs).UTC().Format(time.TimeOnly))
+	}
+	return nil
+}
+
 var errBusAway = errors.New("connection to the bus is lost")
 
 // watchOnce returns when the connection is lost or renewed, or something cannot be opened.

@@ -27,14 +27,14 @@ import (
 )
 
 // database starts a ClickHouse with the schema; it gives an administrator's connection.
-func database(t *testing.T) (*chserver.Server, driver.Conn) {
+func database(t testing.TB) (*chserver.Server, driver.Conn) {
 	t.Helper()
 	srv := clickhousetest.Start(t)
 	return srv, migrate(t, srv)
 }
 
 // migrate makes the schema and gives an administrator's connection.
-func migrate(t *testing.T, srv *chserver.Server) driver.Conn {
+func migrate(t testing.TB, srv *chserver.Server) driver.Conn {
 	t.Helper()
 	o, err := chgo.ParseDSN(srv.NativeURL(chserver.Admin))
 	if err != nil {
@@ -51,7 +51,7 @@ func migrate(t *testing.T, srv *chserver.Server) driver.Conn {
 	return conn
 }
 
-func start(t *testing.T, s Settings) *Console {
+func start(t testing.TB, s Settings) *Console {
 	t.Helper()
 	c, err := New(s)
 	if err != nil {
@@ -61,7 +61,7 @@ func start(t *testing.T, s Settings) *Console {
 	return c
 }
 
-func get(t *testing.T, url string, header ...string) (int, http.Header, []byte) {
+func get(t testing.TB, url string, header ...string) (int, http.Header, []byte) {
 	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
 	if err != nil {
@@ -82,7 +82,7 @@ func get(t *testing.T, url string, header ...string) (int, http.Header, []byte) 
 	return resp.StatusCode, resp.Header, b
 }
 
-func getJSON(t *testing.T, url string, v any) {
+func getJSON(t testing.TB, url string, v any) {
 	t.Helper()
 	code, _, b := get(t, url)
 	if code != http.StatusOK {
@@ -93,7 +93,7 @@ func getJSON(t *testing.T, url string, v any) {
 	}
 }
 
-func bucket(t *testing.T, js jetstream.JetStream, name string) jetstream.KeyValue {
+func bucket(t testing.TB, js jetstream.JetStream, name string) jetstream.KeyValue {
 	t.Helper()
 	kv, err := js.KeyValue(t.Context(), name)
 	if err != nil {
@@ -102,7 +102,7 @@ func bucket(t *testing.T, js jetstream.JetStream, name string) jetstream.KeyValu
 	return kv
 }
 
-func put(t *testing.T, kv jetstream.KeyValue, key string, v any) {
+func put(t testing.TB, kv jetstream.KeyValue, key string, v any) {
 	t.Helper()
 	b, err := json.Marshal(v)
 	if err != nil {
@@ -113,7 +113,7 @@ func put(t *testing.T, kv jetstream.KeyValue, key string, v any) {
 	}
 }
 
-func registerCDNs(t *testing.T, js jetstream.JetStream) {
+func registerCDNs(t testing.TB, js jetstream.JetStream) {
 	kv := bucket(t, js, schemas.BucketCDNs)
 	for i, name := range []string{"a", "b", "c"} {
 		put(t, kv, name, schemas.CDN{
@@ -186,7 +186,7 @@ type watching struct {
 }
 
 // plant writes one slice a second for every viewer over [from, to).
-func plant(t *testing.T, conn driver.Conn, from, to time.Time, groups ...watching) {
+func plant(t testing.TB, conn driver.Conn, from, to time.Time, groups ...watching) {
 	t.Helper()
 	b, err := conn.PrepareBatch(context.Background(), `INSERT INTO spillway.session_slices (time_ms, kind, session_id, app, stream, cdn,
 		sessions, attempts, starts, startup_ms, played_ms, stalled_ms, stalls, latency_ms_sum, latency_weight_ms, requests, request_bytes,

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/chromedp/cdproto/cdp"
+	"github.com/chromedp/cdproto/target"
 	"github.com/chromedp/chromedp"
 )
 
@@ -13,8 +15,6 @@ var stalePage = map[string]struct{ click, bus string }{
 	"stream":      {click: `document.querySelector("#part-sessions.stale .said:not([hidden])")?.textContent`},
 	"session":     {click: `document.querySelector("main > p[role=status]:not([hidden])")?.textContent`},
 	"pushes":      {bus: `document.querySelector("main p[role=status]:not([hidden])")?.textContent`},
-	"experiments": {bus: `document.querySelector("main > p[role=status]:not([hidden])")?.textContent`},
-	"experiment":  {bus: `document.querySelector("#experiment > p[role=status]:not([hidden])")?.textContent`},
 }
 
 // outages takes ClickHouse and then the bus away from every page, each open in a window of its own, and gives them
@@ -27,9 +27,7 @@ func (s *stage) outages() {
 	}
 	var views []view
 	for _, p := range s.drawnPages() {
-		// Contexts of the browser share no connections: of those it has six for a host, and every page keeps one.
-		tab, cancel := chromedp.NewContext(s.tab, chromedp.WithNewBrowserContext())
-		s.t.Cleanup(cancel)
+		tab := s.window()
 		views = append(views, view{p, tab})
 		w := s.in(tab)
 		if p.name == "settings" {
@@ -67,6 +65,25 @@ func (s *stage) outages() {
 	every("without the bus", says("The bus does not answer since", "stale-bus", func(p drawnPage) string { return stalePage[p.name].bus }))
 	s.bus.Pass()
 	every("the bus is back", again)
+}
+
+// window opens a tab as of another person: they share no connections, of which a browser has six for a host, and every
+// page keeps one; and each is seen, so that it draws.
+func (s *stage) window() context.Context {
+	s.t.Helper()
+	var id target.ID
+	s.run("another person's window", chromedp.ActionFunc(func(ctx context.Context) error {
+		ctx = cdp.WithExecutor(ctx, chromedp.FromContext(ctx).Browser)
+		person, err := target.CreateBrowserContext().Do(ctx)
+		if err != nil {
+			return err
+		}
+		id, err = target.CreateTarget("about:blank").WithBrowserContextID(person).WithNewWindow(true).Do(ctx)
+		return err
+	}))
+	tab, cancel := chromedp.NewContext(s.tab, chromedp.WithTargetID(id))
+	s.t.Cleanup(cancel)
+	return tab
 }
 
 // in is the stage with another tab in front of it.

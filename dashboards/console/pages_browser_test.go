@@ -1,160 +1,172 @@
 package console
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"net/url"
 	"strings"
-	"testing"
-	"time"
+	"sync"
 
-	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
-	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/cdproto/network"
 	"github.com/chromedp/chromedp"
-	"github.com/nats-io/nats.go/jetstream"
 
-	"github.com/spillway-live/spillway/schemas"
 	"github.com/spillway-live/spillway/testenv/axe"
+	"github.com/spillway-live/spillway/testenv/browser"
 )
 
-// hostileSession is a session whose id and player are markup and SQL at once.
-const hostileSession = `<img src=x onerror="document.title='owned'">' OR 1=1 --`
+// maxPageBytes is what a page may weigh without pictures.
+const maxPageBytes = 300_000
 
-// plantHostile writes a session, its reports and decisions, everything in them hostile, and an alert about it.
-func plantHostile(t *testing.T, c *Console, conn driver.Conn) {
-	t.Helper()
-	const bad = `<b onclick=alert(1)>"'); DROP TABLE x --`
-	now := time.Now()
-	exec := func(q string, a ...any) {
-		t.Helper()
-		if err := conn.Exec(t.Context(), q, a...); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for i := range 20 {
-		at := now.Add(-time.Duration(100-5*i) * time.Second)
-		stalled := 0
-		if i > 12 {
-			stalled = 4000
-		}
-		exec(`INSERT INTO spillway.session_slices (time_ms, kind, session_id, app, stream, cdn, region, isp, client, played_ms, stalled_ms, stalls, starts, startup_ms)
-			VALUES (?, 'delta', ?, 'live', 'demo', ?, ?, ?, ?, ?, ?, ?, ?, ?)`, at.UnixMilli(), hostileSession, []string{"a", "b"}[i/14], bad, bad, bad, 5000-stalled, stalled, stalled/4000, 0, 0)
-		exec(`INSERT INTO spillway.telemetry (received_us, ts_ms, source, event, session_id, app, stream, cdn, state, buffer_ms, live_latency_ms, error_code)
-			VALUES (?, ?, 'cmcd_event', 'ps', ?, 'live', 'demo', 'a', ?, ?, 2000, ?)`, at.UnixMicro(), at.UnixMilli()-7000, hostileSession, []string{"s", "p", "r", "p"}[min(i, 2+i%2)], 100*i, strings.Repeat(bad, i/19))
-	}
-	exec(`INSERT INTO spillway.decisions (time, kind, id, app, stream, session_id, policy, previous, chosen, probability, reason_code, candidate_cdns, candidate_scores, candidate_viewers, candidate_excluded)
-		VALUES (fromUnixTimestamp64Milli(?), 'steering', 'd', 'live', 'demo', ?, ?, 'a', 'b', 1, ?, ['b'], [1], [2], [?])`, now.Add(-40*time.Second).UnixMilli(), hostileSession, bad, bad, bad)
-	a := schemas.Alert{Rule: "raised", Subject: bad, State: schemas.AlertOpen, SinceUs: now.UnixMicro(), OpenedUs: now.UnixMicro(), Reason: bad, Page: "/cdns#b"}
-	put(t, bucket(t, c.s.JetStream, schemas.BucketAlerts), schemas.AlertKey(a.Rule, a.Subject), a)
+// drawnPage is a page as a test opens it.
+type drawnPage struct {
+	name, path string
+	// drawn is JavaScript that holds once there is on it what belongs there.
+	drawn string
 }
 
-// plantExperiment makes an experiment that runs, with viewers in both arms.
-func plantExperiment(t *testing.T, js jetstream.JetStream, conn driver.Conn) {
-	t.Helper()
-	now := time.Now()
-	x := schemas.Experiment{
-		Name: "delay", Hypothesis: "later is steadier", Salt: "p1", Unit: schemas.UnitViewer, Layer: "player", Coverage: 1, PrimaryMetric: "stall_ratio",
-		Arms: []schemas.Arm{{Name: "control", Weight: 1}, {Name: "low", Weight: 1}}, Status: schemas.ExperimentRunning, StartedUnixUs: now.Add(-time.Hour).UnixMicro(),
+// drawnPages gives every page that the console has; one whose content is not known here fails the test.
+func (s *stage) drawnPages() (out []drawnPage) {
+	s.t.Helper()
+	drawn := map[string]string{
+		"overview": `document.querySelector(".wall li") && document.querySelectorAll("table.cdns tbody tr").length === 3`,
+		"cdns":     `document.querySelectorAll(".chart canvas").length === 5`,
+		"pictures": `document.querySelectorAll(".pictures img").length === 6`, "pushes": `document.querySelector("table.pushes tbody tr")`,
+		"alerts": `document.querySelector(".alerts li")`, "walls": `document.querySelectorAll(".list a").length === 6`,
+		"wall": `document.querySelectorAll(".panel .said[hidden]").length > 2`, "stream": `document.querySelectorAll("#part-sessions a").length > 0`,
+		"session": `document.querySelector(".timeline")`, "settings": `document.querySelectorAll("form.fields").length === 3`,
+		"experiments": `document.querySelector("#experiments tr[data-experiment]")`, "experiment": `document.querySelector("#report #decision")`,
 	}
-	if err := x.Check(); err != nil {
-		t.Fatal(err)
-	}
-	put(t, bucket(t, js, schemas.BucketExperiments), x.Name, x)
-	for _, sql := range []string{
-		`INSERT INTO spillway.exposures (time, experiment, salt, unit, session_id, viewer_id, arm, reason)
-			SELECT fromUnixTimestamp64Milli(?), 'delay', 'p1', 'v' || toString(number), 'x' || toString(number), 'v' || toString(number), ['control', 'low'][1 + number % 2], 'assigned' FROM numbers(600)`,
-		// Older than what pages show of the present.
-		`INSERT INTO spillway.session_slices (time_ms, session_id, viewer_id, app, stream, cdn, arms, sessions, attempts, starts, startup_ms, played_ms, stalled_ms, first_screen_bins, first_screen_counts)
-			SELECT ?, 'x' || toString(number), 'v' || toString(number), 'shop', 'gone', 'a', 'delay=' || ['control', 'low'][1 + number % 2], 1, 1, 1, 400, 60000, number % 91 * 10, [300 + number % 9], [1] FROM numbers(600)`,
-	} {
-		if err := conn.Exec(t.Context(), sql, now.Add(-20*time.Minute).UnixMilli()); err != nil {
-			t.Fatal(err)
+	keys := map[string]string{"wall": "spillway-cdn-health", "session": url.PathEscape(hostileSession), "experiment": "delay"}
+	for _, p := range s.c.pages() {
+		js, ok := drawn[p.name]
+		if !ok {
+			s.t.Fatalf("page %s is new: say here what belongs on it", p.name)
 		}
+		path := strings.NewReplacer("{$}", "", "{app}", "live", "{stream}", "demo", "{key}", keys[p.name]).Replace(p.path)
+		out = append(out, drawnPage{p.name, path, `document.querySelector("#pulse.on") && ` + js})
 	}
+	return out
+}
+
+// admit lets the tab see the settings.
+func (s *stage) admit() {
+	s.t.Helper()
+	s.run("show the admin token", chromedp.Evaluate(`sessionStorage.setItem("token", "admin")`, nil))
 }
 
 // drillDown goes from the CDN in red to its streams, to one of them, to a session, by clicks.
-func drillDown(t *testing.T, tab context.Context, c *Console, conn driver.Conn, until func(what, js string)) {
-	t.Helper()
-	plantHostile(t, c, conn)
-	do := func(what string, a ...chromedp.Action) {
-		t.Helper()
-		ctx, cancel := context.WithTimeout(tab, time.Minute)
-		defer cancel()
-		if err := chromedp.Run(ctx, a...); err != nil {
-			t.Fatalf("%s: %v", what, err)
-		}
-	}
-	do("open the overview", chromedp.Navigate(c.URL()+"/"))
-	until("the faulty CDN in red again", `document.querySelector("table.cdns tr.c1 .value.bad")`)
-	do("click on the CDN", chromedp.Click(`table.cdns tr.c1 a.name`))
-	until("its streams", `location.pathname === "/walls/spillway-streams" && location.search.includes("cdn=b") && document.querySelector("#streams-top a[href='/streams/live/demo']")`)
-	do("click on the stream", chromedp.Click(`#streams-top a[href='/streams/live/demo']`))
-	until("the stream's charts, hops or their absence, and sessions", `document.querySelectorAll("#part-sessions a").length > 10 && !document.querySelector("#part-hops .said").textContent.includes("Reading")`)
-	link := "/sessions/" + url.PathEscape(hostileSession)
-	until("the session that stalled most", fmt.Sprintf(`[...document.querySelectorAll("#part-sessions a")].some((a) => decodeURIComponent(a.getAttribute("href")) === decodeURIComponent(%s))`, quoteJS(link)))
-	do("click on the session", chromedp.Evaluate(fmt.Sprintf(`[...document.querySelectorAll("#part-sessions a")].find((a) => decodeURIComponent(a.getAttribute("href")) === decodeURIComponent(%s)).click()`, quoteJS(link)), nil))
-	until("its story on one time line", `document.querySelectorAll(".timeline .st-stall").length > 0 && document.querySelectorAll(".timeline .own").length === 2 && document.querySelector(".timeline .mark.moved") && document.querySelector("table.rows")`)
-	until("nothing hostile became markup", `!document.querySelector("main img") && !document.querySelector("main b") && document.title.startsWith("Session <img") && document.querySelector("h1").textContent.includes("<img")`)
+func (s *stage) drillDown() {
+	s.t.Helper()
+	s.open("/")
+	s.until("the faulty CDN in red", `document.querySelector("table.cdns tr.c1 .value.bad")`)
+	s.run("click on the CDN", chromedp.Click(`table.cdns tr.c1 a.name`))
+	s.until("its streams", `location.pathname === "/walls/spillway-streams" && location.search.includes("cdn=b") && document.querySelector("#streams-top a[href='/streams/live/demo']")`)
+	s.run("click on the stream", chromedp.Click(`#streams-top a[href='/streams/live/demo']`))
+	s.until("the stream's charts, hops or their absence, and sessions", `document.querySelectorAll("#part-sessions a").length > 10 && !document.querySelector("#part-hops .said").textContent.includes("Reading")`)
+	s.until("the session that stalled most", toHostileSession)
+	s.run("click on the session", chromedp.Evaluate(toHostileSession+`.click()`, nil))
+	s.until("its story on one time line", storyDrawn)
+	s.until("nothing hostile became markup", `!document.querySelector("main img") && !document.querySelector("main b") && document.title.startsWith("Session <img") && document.querySelector("h1").textContent.includes("<img")`)
 }
+
+// toHostileSession is the link to the session whose id is markup and SQL; storyDrawn holds on its page.
+var toHostileSession = fmt.Sprintf(`[...document.querySelectorAll("#part-sessions a")].find((a) => decodeURIComponent(a.getAttribute("href")) === %s)`, quoteJS("/sessions/"+hostileSession))
+
+const storyDrawn = `document.querySelectorAll(".timeline .st-stall").length > 0 && document.querySelectorAll(".timeline .own").length === 2 && document.querySelector(".timeline .mark.moved") && document.querySelector("table.rows")`
 
 func quoteJS(s string) string {
 	b, _ := json.Marshal(s) // a string encodes
 	return string(b)
 }
 
-// weighAndCheckPages opens every page: it weighs less than 300 kB, axe-core has nothing against it, light and dark.
-func weighAndCheckPages(t *testing.T, tab context.Context, c *Console, weight func() (int, float64), until func(what, js string)) {
-	t.Helper()
-	// What must be there before a page counts as drawn.
-	drawn := map[string]string{
-		"wall": `document.querySelectorAll(".panel .said[hidden]").length > 2`, "alerts": `document.querySelector(".alerts li")`,
-		"walls": `document.querySelectorAll(".list a").length === 6`, "stream": `document.querySelectorAll("#part-sessions a").length > 0`,
-		"session": `document.querySelector(".timeline")`, "settings": `document.querySelectorAll("form.fields").length === 3`,
-		"cdns": `document.querySelectorAll(".chart canvas").length === 5`, "overview": `document.querySelector(".wall li")`,
-		"pictures": `document.querySelectorAll(".pictures img").length === 6`, "pushes": `document.querySelector("table.pushes tbody tr")`,
-		"experiments": `document.querySelector("#experiments tr[data-experiment]")`, "experiment": `document.querySelector("#report #decision")`,
+// weigh counts what the pages fetch, event streams and pictures left out. The
+// function gives, and forgets, what has come since its last call.
+func (s *stage) weigh() func() (requests int, bytes float64) {
+	s.t.Helper()
+	var mu sync.Mutex
+	requests, bytes := 0, 0.0
+	left := map[network.RequestID]bool{}
+	chromedp.ListenTarget(s.tab, func(e any) {
+		mu.Lock()
+		defer mu.Unlock()
+		switch e := e.(type) {
+		case *network.EventResponseReceived:
+			left[e.RequestID] = e.Response.MimeType == "text/event-stream" || strings.HasPrefix(e.Response.MimeType, "image/jpeg")
+		case *network.EventLoadingFinished:
+			if !left[e.RequestID] {
+				requests++
+				bytes += e.EncodedDataLength
+			}
+		}
+	})
+	s.run("listen to the network", network.Enable())
+	return func() (int, float64) {
+		mu.Lock()
+		defer mu.Unlock()
+		n, b := requests, bytes
+		requests, bytes = 0, 0
+		return n, b
 	}
-	for _, p := range c.pages() {
-		path := strings.NewReplacer("{$}", "", "{app}", "live", "{stream}", "demo").Replace(p.path)
-		switch p.name {
-		case "wall":
-			path = "/walls/spillway-cdn-health"
-		case "session":
-			path = "/sessions/" + url.PathEscape(hostileSession)
-		case "experiment":
-			path = "/experiments/delay"
-		}
-		if p.name == "settings" {
-			if err := chromedp.Run(tab, chromedp.Evaluate(`sessionStorage.setItem("token", "admin")`, nil)); err != nil {
-				t.Fatal(err)
-			}
-		}
+}
+
+// everyPage opens each page as somebody who was never there: it weighs less than
+// 300 kB, axe-core has nothing against it, light and dark, and nothing of it is
+// beside the window, on a phone as on a wall screen.
+func (s *stage) everyPage(weight func() (int, float64)) {
+	s.t.Helper()
+	s.run("no cache", network.SetCacheDisabled(true))
+	s.admit()
+	for _, p := range s.drawnPages() {
 		weight()
-		if err := chromedp.Run(tab, chromedp.Navigate(c.URL()+path)); err != nil {
-			t.Fatal(err)
+		s.open(p.path)
+		s.until("what belongs on page "+p.name, p.drawn)
+		n, bytes := weight()
+		s.t.Logf("page %s: %d requests, %.1f kB without pictures", p.name, n, bytes/1000)
+		if bytes > maxPageBytes || n < 3 {
+			s.t.Errorf("page %s weighs %.0f bytes in %d requests, allowed are %d", p.name, bytes, n, maxPageBytes)
 		}
-		until("a drawn page "+p.name, `document.querySelector("#pulse.on")`)
-		if js := drawn[p.name]; js != "" {
-			until("what belongs on page "+p.name, js)
-		}
-		if n, bytes := weight(); bytes > 300_000 {
-			t.Errorf("page %s weighs %.0f bytes in %d requests, more than 300 kB", p.name, bytes, n)
-		} else {
-			t.Logf("page %s: %d requests, %.1f kB, cached ones not counted", p.name, n, bytes/1000)
-		}
-		for scheme, rules := range map[string][]string{"light": nil, "dark": {"color-contrast"}} {
-			if err := chromedp.Run(tab, emulation.SetEmulatedMedia().WithFeatures([]*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}})); err != nil {
-				t.Fatal(err)
-			}
-			found, err := axe.Violations(tab, rules...)
-			if err != nil {
-				t.Fatal(err)
-			}
-			for _, v := range found {
-				t.Errorf("page %s, %s: %s", p.name, scheme, v)
+		s.accessible(p.name+", light", nil)
+		s.run("dark", scheme("dark"))
+		s.accessible(p.name+", dark", []string{"color-contrast"})
+		s.run("light", scheme("light"))
+		for _, width := range []int64{360, 3840} {
+			s.run("another window", chromedp.EmulateViewport(width, 800))
+			s.fits(p.name, width)
+			if width == 360 {
+				s.accessible(p.name+", on a phone", []string{"color-contrast", "target-size", "scrollable-region-focusable"})
 			}
 		}
+		s.run("a window", chromedp.EmulateViewport(1280, 800))
+	}
+	s.run("cache", network.SetCacheDisabled(false))
+}
+
+// accessible wants axe-core to find nothing.
+func (s *stage) accessible(what string, rules []string) {
+	s.t.Helper()
+	found, err := axe.Violations(s.tab, rules...)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	for _, v := range found {
+		s.t.Errorf("page %s: %s", what, v)
+	}
+}
+
+// fits wants nothing to reach over the window's right edge but what scrolls by itself.
+func (s *stage) fits(name string, width int64) {
+	s.t.Helper()
+	over, err := browser.Evaluate[[]string](s.tab, `(() => {
+		const wide = document.documentElement.scrollWidth, all = [];
+		if (wide > innerWidth) for (const e of document.querySelectorAll("body *")) {
+			if (e.getBoundingClientRect().right > innerWidth + 1) all.push(e.outerHTML.slice(0, 100));
+		}
+		return wide > innerWidth ? ["it is " + wide + " wide", ...all.slice(0, 5)] : [];
+	})()`)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if len(over) > 0 {
+		s.t.Errorf("page %s scrolls sideways at a width of %d: %s", name, width, strings.Join(over, "\n"))
 	}
 }

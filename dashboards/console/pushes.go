@@ -29,6 +29,10 @@ const freshFor = 2 * time.Second
 
 // pushes answers with all targets and what their pushes do.
 func (c *Console) pushes(w http.ResponseWriter, r *http.Request) {
+	if err := c.busAway(); err != nil { // it would be waited for, with the page not knowing
+		refuse(w, http.StatusServiceUnavailable, "push targets cannot be read: "+err.Error())
+		return
+	}
 	b, err := c.asked.get(r.Context(), "pushes", freshFor, func(ctx context.Context) (any, error) {
 		all, err := c.pushViews(ctx)
 		return map[string]any{"targets": all, "now_ms": time.Now().UnixMilli()}, err

@@ -93,8 +93,12 @@ func (e *entries[T]) guard(h entryHandler[T]) http.HandlerFunc {
 		if !e.c.admin(w, r) {
 			return
 		}
-		reg, err := registry.Open(r.Context(), e.c.s.JetStream, e.bucket, e.parse)
+		var reg *registry.Registry[T]
 		var v any
+		err := e.c.busAway()
+		if err == nil {
+			reg, err = registry.Open(r.Context(), e.c.s.JetStream, e.bucket, e.parse)
+		}
 		key := r.PathValue("key")
 		if err == nil {
 			reg.Becomes = e.becomes

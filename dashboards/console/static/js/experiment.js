@@ -1,5 +1,6 @@
 // One experiment: what the closed loop says, the report, and changes.
 import { el, text } from "./dom.js";
+import { asOf } from "./format.js";
 import { part } from "./part.js";
 
 export default function (main) {
@@ -49,11 +50,21 @@ async function refresh(root, base) {
 function status(root, base) {
   offer(root);
   report(root, base);
+  const note = el("p", { class: "empty", role: "status", hidden: "" });
+  root.prepend(note);
+  let last = Date.now();
   const look = async () => {
+    let why = "";
     try {
       await refresh(root, base);
-    } catch { /* the banner says that the server is away */ }
-    setTimeout(look, 10000);
+      last = Date.now();
+    } catch (e) {
+      why = e.message;
+    }
+    text(note, `${asOf(last)}${why}. Trying again.`);
+    note.hidden = !why;
+    root.querySelector("#status").classList.toggle("old", !!why);
+    setTimeout(look, why ? 3000 : 10000);
   };
   setTimeout(look, 10000);
 }

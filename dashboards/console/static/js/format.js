@@ -43,6 +43,9 @@ export function clock(unixMs) {
   return Number.isFinite(+unixMs) ? CLOCK.format(+unixMs) : DASH;
 }
 
+/** asOf begins the note about what is old: from when it is. 0: nothing was ever read. */
+export const asOf = (unixMs) => (unixMs ? `As of ${clock(unixMs)}: ` : "");
+
 export function span(milliseconds) {
   const s = Math.max(0, Math.round(milliseconds / 1000));
   if (s < 60) return s + " s";

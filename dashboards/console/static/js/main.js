@@ -24,7 +24,19 @@ function theme() {
   show();
 }
 
+// What the server could not draw, because the bus was away, comes once it can.
+async function redrawn(wait) {
+  for (;;) {
+    await new Promise((r) => setTimeout(r, wait));
+    try {
+      const r = await fetch(location.href);
+      if (r.ok && !new DOMParser().parseFromString(await r.text(), "text/html").querySelector("[data-failed]")) return location.reload();
+    } catch { /* the banner says that the server is away */ }
+  }
+}
+
 const main = document.getElementById("main");
 theme();
+if (main.querySelector("[data-failed]")) redrawn(3000);
 (await import(`./${document.documentElement.dataset.page}.js`)).default(main);
 connect();

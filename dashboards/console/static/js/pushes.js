@@ -1,6 +1,6 @@
 // Push targets: what each push does now, and why one fails.
 import { el, keyed, text } from "./dom.js";
-import { clock, count, span } from "./format.js";
+import { asOf, count, span } from "./format.js";
 
 const HEADS = ["Stream", "To", "State", "Since", "Sent", "Dropped frames", "Reconnects", "Why"];
 const LEVEL = { backing_off: "bad", unreadable: "bad", sending: "ok", disabled: "ok", idle: "ok" };
@@ -12,17 +12,20 @@ export default function (main) {
   const failed = el("p", { class: "empty", role: "status", hidden: "" });
   const table = el("table", { class: "cdns pushes" }, el("thead", {}, head), body);
   main.append(el("div", { class: "card scroll" }, table, empty, failed));
+  let last = 0;
   const look = async () => {
     try {
       const r = await fetch("/v1/pushes");
       const a = await r.json();
       if (!r.ok) throw new Error(a.error ?? r.statusText);
       show(a);
+      last = Date.now();
       failed.hidden = true;
     } catch (e) {
-      text(failed, "Not known since " + clock(Date.now()) + ": " + e.message);
+      text(failed, `${asOf(last)}${e.message}. Trying again.`);
       failed.hidden = false;
     }
+    body.classList.toggle("old", !failed.hidden);
     setTimeout(look, 2000);
   };
   const show = (a) => {

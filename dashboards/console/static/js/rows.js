@@ -21,12 +21,12 @@ export function rows(table, columns, { caption, link = () => null, level = () =>
   return el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": caption }, el("table", { class: "rows" }, el("caption", { class: "unseen" }, caption), el("thead", {}, head), body));
 }
 
-/** fetched gives an answer's JSON, or throws the server's reason. */
+/** fetched gives an answer's JSON, or throws the server's reason, with the status of its answer. */
 export async function fetched(url, options) {
   const r = await fetch(url, options);
   if (r.status === 204) return null;
   const a = await r.json();
-  if (!r.ok) throw new Error(a.error ?? r.statusText);
+  if (!r.ok) throw Object.assign(new Error(a.error ?? r.statusText), { status: r.status });
   return a;
 }
 

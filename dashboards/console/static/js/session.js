@@ -1,6 +1,6 @@
 // One playback on one time line: states, the CDNs that served it, decisions, buffer and latency.
 import { el, svg, text } from "./dom.js";
-import { clock, ms, span } from "./format.js";
+import { asOf, clock, ms, span } from "./format.js";
 import { onChange } from "./live.js";
 import { fetched, rows } from "./rows.js";
 import { moment } from "./units.js";
@@ -16,7 +16,7 @@ export default function (main) {
   const id = document.documentElement.dataset.key;
   const note = el("p", { class: "empty", role: "status" }, "Reading what is stored of the session…"), body = el("div");
   main.append(note, body);
-  let shown = "", told = null;
+  let shown = "", told = null, last = 0;
   const redraw = () => {
     const now = JSON.stringify([told, order]);
     if (!told || now === shown || body.contains(document.activeElement)) return;
@@ -33,13 +33,15 @@ export default function (main) {
     let again = 5000;
     try {
       told = await fetched("/v1/sessions/" + encodeURIComponent(id));
+      last = Date.now();
       note.hidden = true;
       redraw();
       if (told.end_reason) again = 30000;
     } catch (e) {
-      text(note, e.message + ". Trying again.");
+      text(note, `${asOf(last)}${e.message}. Trying again.`);
       note.hidden = false;
     }
+    body.classList.toggle("old", !note.hidden);
     setTimeout(load, document.hidden ? 30000 : again);
   };
   load();

@@ -25,15 +25,18 @@ export default function (main) {
     try {
       const a = await call("");
       form.hidden = true;
+      say("");
       const names = Object.keys(a.entries).sort((x, y) => a.entries[x].order - a.entries[y].order || x.localeCompare(y));
       list.replaceChildren(...names.map((n) => card(n, a.entries[n])), ...Object.entries(a.damaged).map(([n, why]) => el("p", { class: "bad" }, `${n}: ${why}`)),
         el("button", { type: "button", id: "forget" }, "Forget the token"));
       list.querySelector("#forget").addEventListener("click", () => { sessionStorage.removeItem("token"); location.reload(); });
       if (names.length === 0) say("No CDN is registered. Add one with: spillway cdn set NAME --url URL");
     } catch (e) {
-      form.hidden = false;
+      const refused = e.status === 401;
+      form.hidden = !refused;
       list.replaceChildren();
-      say(`The settings could not be read: ${e.message}`, true);
+      say(`The settings could not be read: ${e.message}${refused ? "" : ". Trying again."}`, true);
+      if (!refused) setTimeout(load, 3000);
     }
   };
   const card = (name, c) => {

@@ -1,6 +1,7 @@
 // What ClickHouse tells of one stream: its publisher over time, hops, sessions, events.
 import { draw, resize } from "./chart.js";
 import { el, text } from "./dom.js";
+import { asOf } from "./format.js";
 import { address, fetched, rows } from "./rows.js";
 
 const unit = (Name, Unit = "string") => ({ Name, Unit });
@@ -36,7 +37,7 @@ export function details(path) {
         if (t.rows.length) paint(p, body, t, plots);
         last = Date.now();
       } catch (e) {
-        text(said, `${last ? "As of " + new Date(last).toLocaleTimeString() + ": " : ""}${e.message}. Trying again.`);
+        text(said, `${asOf(last)}${e.message}. Trying again.`);
         said.hidden = false;
         node.classList.add("stale");
         again = 3000;

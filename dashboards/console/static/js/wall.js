@@ -1,6 +1,7 @@
 // One wall: the panels of Grafana's dashboard of the same name, drawn here.
 import { draw, resize } from "./chart.js";
 import { el, text } from "./dom.js";
+import { asOf } from "./format.js";
 import { address, fetched, rows } from "./rows.js";
 import { show } from "./units.js";
 
@@ -13,11 +14,13 @@ export default async function (main) {
   const note = el("p", { class: "empty" }, "Reading the wall…");
   main.append(note);
   let wall;
-  try {
-    wall = await fetched("/v1/walls/" + encodeURIComponent(uid));
-  } catch (e) {
-    text(note, `The wall could not be read (${e.message}). Load the page again.`);
-    return;
+  while (!wall) {
+    try {
+      wall = await fetched("/v1/walls/" + encodeURIComponent(uid));
+    } catch (e) {
+      text(note, `The wall could not be read (${e.message}); trying again.`);
+      await new Promise((r) => setTimeout(r, 3000));
+    }
   }
   note.remove();
   const asked = new URLSearchParams({ range });
@@ -60,7 +63,7 @@ export default async function (main) {
       x.last = Date.now();
       x.due = Date.now() + every;
     } catch (e) {
-      text(x.said, `${x.last ? "As of " + new Date(x.last).toLocaleTimeString() + ": " : ""}${e.message}. Trying again.`);
+      text(x.said, `${asOf(x.last)}${e.message}. Trying again.`);
       x.said.hidden = false;
       x.node.classList.add("stale");
       x.due = Date.now() + 5000;
