@@ -11,10 +11,10 @@ import (
 
 // stalePage is what a page says, beside the banner that is on all, when what it shows is old: JavaScript that gives that text.
 var stalePage = map[string]struct{ click, bus string }{
-	"wall":        {click: `document.querySelector(".panel.stale .said:not([hidden])")?.textContent`},
-	"stream":      {click: `document.querySelector("#part-sessions.stale .said:not([hidden])")?.textContent`},
-	"session":     {click: `document.querySelector("main > p[role=status]:not([hidden])")?.textContent`},
-	"pushes":      {bus: `document.querySelector("main p[role=status]:not([hidden])")?.textContent`},
+	"wall":    {click: `document.querySelector(".panel.stale .said:not([hidden])")?.textContent`},
+	"stream":  {click: `document.querySelector("#part-sessions.stale .said:not([hidden])")?.textContent`},
+	"session": {click: `document.querySelector("main > p[role=status]:not([hidden])")?.textContent`},
+	"pushes":  {bus: `document.querySelector("main p[role=status]:not([hidden])")?.textContent`},
 }
 
 // outages takes ClickHouse and then the bus away from every page, each open in a window of its own, and gives them
