@@ -16,6 +16,7 @@ import (
 // a phone, weighs them, and takes ClickHouse and the bus away from all of them. With
 // SPILLWAY_SCREENSHOTS set to a folder, it leaves pictures of some there.
 func TestInBrowser(t *testing.T) {
+	t.Parallel()
 	s := newStage(t)
 	weight := s.weigh()
 	s.run("a window", chromedp.EmulateViewport(1280, 800))

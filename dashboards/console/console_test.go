@@ -109,6 +109,7 @@ func TestFiguresComeFromBusAndClickHouse(t *testing.T) {
 // TestFaultShowsWithin15s is the promise about the column of now: rows that say
 // a CDN has begun to stall change its figure within 15 s of their time.
 func TestFaultShowsWithin15s(t *testing.T) {
+	t.Parallel()
 	b := bustest.Start(t)
 	srv, conn := database(t)
 	registerCDNs(t, b.JS)
@@ -341,6 +342,7 @@ func events(t *testing.T, url string, f func(name string, data []byte) bool) {
 }
 
 func TestOutagesAreSaidAndHeal(t *testing.T) {
+	t.Parallel()
 	natsDir, chDir := t.TempDir(), t.TempDir()
 	port := func() int {
 		l, err := net.Listen("tcp", "127.0.0.1:0")

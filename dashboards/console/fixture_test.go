@@ -188,31 +188,36 @@ type watching struct {
 // plant writes one slice a second for every viewer over [from, to).
 func plant(t testing.TB, conn driver.Conn, from, to time.Time, groups ...watching) {
 	t.Helper()
+	plantEvery(t, conn, 1, from, to, groups...)
+}
+
+// plantEvery writes a slice every so many seconds for every viewer over [from, to).
+func plantEvery(t testing.TB, conn driver.Conn, seconds int64, from, to time.Time, groups ...watching) {
+	t.Helper()
 	b, err := conn.PrepareBatch(context.Background(), `INSERT INTO spillway.session_slices (time_ms, kind, session_id, app, stream, cdn,
 		sessions, attempts, starts, startup_ms, played_ms, stalled_ms, stalls, latency_ms_sum, latency_weight_ms, requests, request_bytes,
 		first_screen_bins, first_screen_counts)`)
 	if err != nil {
 		t.Fatal(err)
 	}
-	second := 0
-	for at := from; at.Before(to); at = at.Add(time.Second) {
+	length := 1000 * seconds
+	for second := int64(0); from.Add(time.Duration(second) * time.Second).Before(to); second += seconds {
+		at := from.Add(time.Duration(second) * time.Second)
 		for gi, g := range groups {
-			for v := range g.viewers {
-				var first, bin int64
+			for v := range int64(g.viewers) {
+				var first int64
 				bins, counts := []int64{}, []int64{}
-				if (second+v)%60 == 0 {
-					first, bin = 1, int64(loghist.BinOf(g.startMs*(0.7+0.1*float64(v%10))))
-					bins, counts = []int64{bin}, []int64{1}
+				if (second/seconds+v)%60 == 0 {
+					first, bins, counts = 1, []int64{int64(loghist.BinOf(g.startMs * (0.7 + 0.1*float64(v%10))))}, []int64{1}
 				}
-				stalled := int64(1000 * g.stall * (0.5 + float64((second*7+v*13)%10)/9))
+				stalled := int64(float64(length) * g.stall * (0.5 + float64((second*7+v*13)%10)/9))
 				if err := b.Append(at.UnixMilli(), "delta", fmt.Sprintf("s-%s-%s-%d-%d", g.key.Stream, g.cdn, gi, v), g.key.App, g.key.Stream, g.cdn,
-					first, first, first, first*int64(g.startMs), 1000-stalled, stalled, min(stalled, 1),
-					(g.latencyMs+int64(second%30)*4)*(1000-stalled), 1000-stalled, int64(3), int64(330_000+second%20*2000), bins, counts); err != nil {
+					first, first, first, first*int64(g.startMs), length-stalled, stalled, min(stalled, 1),
+					(g.latencyMs+second%30*4)*(length-stalled), length-stalled, 3*seconds, (330_000+second%20*2000)*seconds, bins, counts); err != nil {
 					t.Fatal(err)
 				}
 			}
 		}
-		second++
 	}
 	if err := b.Send(); err != nil {
 		t.Fatal(err)

@@ -34,6 +34,7 @@ func (s *stage) outages() {
 			w.open("/walls")
 			w.admit()
 		}
+		w.run("a small window", chromedp.EmulateViewport(500, 400)) // which costs less to draw
 		w.open(p.path)
 	}
 	every := func(what string, js func(p drawnPage) string) {
@@ -83,6 +84,9 @@ func (s *stage) window() context.Context {
 	}))
 	tab, cancel := chromedp.NewContext(s.tab, chromedp.WithTargetID(id))
 	s.t.Cleanup(cancel)
+	if err := chromedp.Run(tab); err != nil { // before any Run with a deadline, which would end with that one
+		s.t.Fatal(err)
+	}
 	return tab
 }
 

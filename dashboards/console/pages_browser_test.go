@@ -66,7 +66,14 @@ func (s *stage) drillDown() {
 	s.until("the session that stalled most", toHostileSession)
 	s.run("click on the session", chromedp.Evaluate(toHostileSession+`.click()`, nil))
 	s.until("its story on one time line", storyDrawn)
+	s.until("its names in their columns", `document.querySelector("main").textContent.includes(`+quoteJS(hostileLabel)+`)`)
 	s.until("nothing hostile became markup", `!document.querySelector("main img") && !document.querySelector("main b") && document.title.startsWith("Session <img") && document.querySelector("h1").textContent.includes("<img")`)
+	// As a label that the walls group by, as the value of a variable, and as a reason.
+	for _, path := range []string{"/walls/spillway-qoe?range=1h#qoe-isps", "/walls/spillway-streams?range=1h&stream=" + url.QueryEscape(hostileLabel) + "#streams-sessions", "/alerts"} {
+		s.open(path)
+		s.until("what is hostile as text on "+path, `[...document.querySelectorAll("#qoe-isps td, .controls, .alerts li")].some((e) => (e.textContent + (e.querySelector("#var-stream")?.value ?? "")).includes(`+quoteJS(hostileLabel)+`))`)
+		s.until("and not as markup", `!document.querySelector("main b") && !document.title.includes("owned")`)
+	}
 }
 
 // toHostileSession is the link to the session whose id is markup and SQL; storyDrawn holds on its page.
@@ -129,11 +136,11 @@ func (s *stage) everyPage(weight func() (int, float64)) {
 		s.run("dark", scheme("dark"))
 		s.accessible(p.name+", dark", []string{"color-contrast"})
 		s.run("light", scheme("light"))
-		for _, width := range []int64{360, 3840} {
+		for _, width := range []int64{360, 2560} {
 			s.run("another window", chromedp.EmulateViewport(width, 800))
 			s.fits(p.name, width)
 			if width == 360 {
-				s.accessible(p.name+", on a phone", []string{"color-contrast", "target-size", "scrollable-region-focusable"})
+				s.accessible(p.name+", on a phone", []string{"target-size", "scrollable-region-focusable"})
 			}
 		}
 		s.run("a window", chromedp.EmulateViewport(1280, 800))

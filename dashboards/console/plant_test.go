@@ -14,10 +14,13 @@ import (
 // hostileSession is a session whose id and player are markup and SQL at once.
 const hostileSession = `<img src=x onerror="document.title='owned'">' OR 1=1 --`
 
+// hostileLabel is what viewers' regions, providers and players are called, and what was wrong.
+const hostileLabel = `<b onclick=alert(1)>"'); DROP TABLE x --`
+
 // plantHostile writes a session, its reports and decisions, everything in them hostile, and an alert about it.
 func plantHostile(t testing.TB, js jetstream.JetStream, conn driver.Conn) {
 	t.Helper()
-	const bad = `<b onclick=alert(1)>"'); DROP TABLE x --`
+	const bad = hostileLabel
 	now := time.Now()
 	exec := func(q string, a ...any) {
 		t.Helper()

@@ -48,7 +48,7 @@ var stageStreams = []schemas.StreamKey{
 
 func newStage(t testing.TB) *stage {
 	t.Helper()
-	chromium := browsertest.Start(t)
+	chromium := browsertest.Start(t, browser.Flag{Name: "force-prefers-reduced-motion", Value: true}) // else it draws sixty times a second
 	s := &stage{Browser: chromium, t: t, tab: chromium.Tab}
 	b := bustest.Start(t)
 	srv, conn := database(t)
@@ -115,13 +115,17 @@ func plantBus(t testing.TB, js jetstream.JetStream) {
 	t.Helper()
 	registerCDNs(t, js)
 	streams := bucket(t, js, schemas.BucketStreams)
+	var jpegs [7][]byte
+	for i := range jpegs {
+		jpegs[i] = testJPEG(t, i)
+	}
 	for i, k := range stageStreams {
 		for j := range 12 {
-			publishPicture(t, js, k, time.Now().Add(time.Duration(j-12)*10*time.Second), testJPEG(t, i*3+j))
+			publishPicture(t, js, k, time.Now().Add(time.Duration(j-12)*10*time.Second), jpegs[(i*3+j)%len(jpegs)])
 		}
 	}
 	over := schemas.StreamKey{App: "shop", Stream: "gone"}
-	publishPicture(t, js, over, time.Now(), testJPEG(t, 2))
+	publishPicture(t, js, over, time.Now(), jpegs[2])
 	gone := stateOf(over, time.Now().Add(-2*time.Minute))
 	gone.Live, gone.EndReason = false, `<img src=x onerror="document.title='owned'">`
 	put(t, streams, over.KVKey(), gone)
@@ -158,13 +162,13 @@ func plantViewers(t testing.TB, conn driver.Conn) {
 		groups = append(groups, watching{k, "a", 9 - i, 0.002, 1800, 300}, watching{k, "b", 6 - i, 0.003, 2100, 420}, watching{k, "c", 5 - i/2, 0.001, 1500, 260})
 	}
 	now := time.Now()
-	plant(t, conn, now.Add(-14*time.Minute), now.Add(-50*time.Second), groups...)
+	plantEvery(t, conn, 10, now.Add(-14*time.Minute), now.Add(-50*time.Second), groups...)
 	for i := range groups {
 		if groups[i].cdn == "b" {
 			groups[i].stall, groups[i].latencyMs = 0.31, 4800
 		}
 	}
-	plant(t, conn, now.Add(-50*time.Second), now.Add(8*time.Minute), groups...)
+	plantEvery(t, conn, 5, now.Add(-50*time.Second), now.Add(9*time.Minute), groups...)
 }
 
 // run does something in the tab, within a minute.

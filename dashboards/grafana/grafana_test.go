@@ -86,12 +86,16 @@ func TestDashboards(t *testing.T) {
 		var d struct {
 			UID    string
 			Panels []struct {
-				ID         uint32
-				Type       string
-				Title      string
-				Datasource struct{ Type, UID string }
-				GridPos    struct{ X, Y, W, H int }
-				Targets    []struct {
+				ID          uint32
+				Type        string
+				Title       string
+				Datasource  struct{ Type, UID string }
+				GridPos     struct{ X, Y, W, H int }
+				FieldConfig struct {
+					Defaults  struct{ Unit string }
+					Overrides []fieldOverride
+				}
+				Targets []struct {
 					RefID, RawSQL, QueryType string
 					Format                   int
 				}
@@ -152,10 +156,66 @@ func TestDashboards(t *testing.T) {
 			if !ok || p.Type != want[src.Kind] || p.Datasource.UID != DatasourceUID || p.Datasource.Type != PluginType {
 				t.Errorf("%s: %q is a %s of %+v", w.UID, p.Title, p.Type, p.Datasource)
 			}
+			checkUnits(t, &src, p.FieldConfig.Defaults.Unit, p.FieldConfig.Overrides)
 			if ts := src.Kind == queries.TimeSeries; ts != (p.Targets[0].Format == 0) || ts != (p.Targets[0].QueryType == "timeseries") {
 				t.Errorf("%s: %q has format %d and type %s", w.UID, p.Title, p.Targets[0].Format, p.Targets[0].QueryType)
 			}
 		}
+	}
+}
+
+// fieldOverride is what a panel says of one column.
+type fieldOverride struct {
+	Matcher    struct{ Options string }
+	Properties []struct {
+		ID    string
+		Value any
+	}
+}
+
+// checkUnits wants every value of a panel to be shown in its unit.
+func checkUnits(t *testing.T, p *queries.Panel, defaults string, overrides []fieldOverride) {
+	t.Helper()
+	for _, c := range p.Columns {
+		if c.Unit == queries.UnitText || c.Unit == queries.UnitTime {
+			continue
+		}
+		got := defaults
+		for _, o := range overrides {
+			for _, x := range o.Properties {
+				if o.Matcher.Options == c.Name && x.ID == "unit" {
+					got = fmt.Sprint(x.Value)
+				}
+			}
+		}
+		if c.Unit == "" || got != c.Unit {
+			t.Errorf("%s: %s is shown in %q, its unit is %q", p.ID, c.Name, got, c.Unit)
+		}
+	}
+}
+
+// TestThresholdsAreConfigured: what is orange and red is as it was told, in files and in a running Grafana.
+func TestThresholdsAreConfigured(t *testing.T) {
+	th := queries.DefaultThresholds()
+	th.StallWarn, th.StallBad = 0.123, 0.456
+	files, err := Files(th, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, b := range files {
+		has := bytes.Contains(b, []byte("0.123")) && bytes.Contains(b, []byte("0.456"))
+		coloured := strings.HasSuffix(name, queries.WallCDNs+".json") || strings.HasSuffix(name, queries.WallStreams+".json") || strings.HasSuffix(name, queries.WallQoE+".json")
+		if coloured && !has {
+			t.Errorf("%s has not the thresholds of stalls that were told", name)
+		}
+	}
+	_, url := newFake(t)
+	if _, err := Push(context.Background(), Target{URL: url, Token: "secret", ClickHouse: "ch:9000"}); err != nil {
+		t.Fatal(err)
+	}
+	dry, err := Push(context.Background(), Target{URL: url, Token: "secret", ClickHouse: "ch:9000", Thresholds: &th, DryRun: true})
+	if got := fmt.Sprint(dry); err != nil || !strings.Contains(got, "-> 0.456") {
+		t.Errorf("a dry run says %v, %v", got, err)
 	}
 }
 

@@ -94,10 +94,11 @@ func share(n, day, days int64) int64 {
 	return 0
 }
 
-// dimensions are those of a viewer v: what a viewer is goes together, and every combination occurs.
+// dimensions are those of a viewer v. As in life, providers are of a region, players of a device.
 const dimensions = `lower(hex(sipHash64(v, 1))) AS viewer_id, ['live', 'shop'][1 + (v % 5 = 0)] AS app, concat('stream', toString(v % 50)) AS stream, ['a', 'b', 'c'][1 + v % 3] AS cdn,
-	['eu', 'us', 'as', 'sa'][1 + intDiv(v, 3) % 4] AS region, concat('isp', toString(intDiv(v, 12) % 10)) AS isp, ['phone', 'desktop', 'tv'][1 + intDiv(v, 7) % 3] AS device,
-	['hls.js', 'native', 'shaka'][1 + intDiv(v, 5) % 3] AS client, concat('2.', toString(intDiv(v, 11) % 6)) AS client_version, ['Android', 'iOS', 'Linux'][1 + intDiv(v, 13) % 3] AS os`
+	['eu', 'us', 'as', 'sa'][1 + intDiv(v, 3) % 4] AS region, concat(region, '-isp', toString(intDiv(v, 12) % 5)) AS isp, ['phone', 'desktop', 'tv'][1 + intDiv(v, 7) % 3] AS device,
+	['hls.js', 'native', 'shaka'][1 + intDiv(v, 7) % 3] AS client, concat('2.', toString(intDiv(v, 11) % 4)) AS client_version, ['Android', 'Linux', 'Tizen'][1 + intDiv(v, 7) % 3] AS os,
+	concat('edge-', cdn, '-', region, toString(v % 2)) AS server`
 
 // numbers is a table of n rows of a day: ms is the time of each, in order; v its viewer, of as many as have per rows an
 // hour each; nth is the how-many-eth row of its viewer it is.
@@ -119,7 +120,7 @@ func (f *filler) day(day int64) {
 			buffer_ms, live_latency_ms, fps, publish_bps, publish_stall_ms, hop, msn, hop_delay_ms, rendition, track)
 			WITH number % 100 = 7 AS publisher, number % 100 = 13 AS hops, nth % 4 != 0 AND NOT publisher AS edge
 			SELECT ms * 1000, ms - 40, multiIf(publisher, 'publisher', edge, 'cdn_log', 'cmcd_event'), if(publisher, '', session_id), if(publisher, '', viewer_id), if(publisher, 'live', app), if(publisher, concat('stream', toString(cityHash64(number) % 50)), stream),
-			cdn, region, isp, device, os, client, client_version, concat('edge', toString(number % 6)), if(edge, concat('/live/', stream, '/src/video/7-', toString(intDiv(ms, 2000)), '.m4s'), ''), if(edge, 200, NULL), if(edge, number % 10 > 0, NULL),
+			cdn, region, isp, device, os, client, client_version, server, if(edge, concat('/live/', stream, '/src/video/7-', toString(intDiv(ms, 2000)), '.m4s'), ''), if(edge, 200, NULL), if(edge, number % 10 > 0, NULL),
 			if(edge, 60000 + cityHash64(number, 1) % 9000, NULL), if(edge, 2 + cityHash64(number, 2) % 60, NULL), if(edge, 20 + cityHash64(number, 3) % 300, NULL), if(edge, NULL, 1500 + number % 2500), if(edge, NULL, 2000 + number % 900),
 			if(publisher, 30, NULL), if(publisher, 2500000, NULL), if(publisher, 0, NULL), if(hops, ['ingest', 'stored', 'origin', 'edge', 'player'][1 + nth % 5], ''), if(hops, intDiv(ms, 2000), NULL), if(hops, 20 + cityHash64(number, 4) % 200, NULL), 'src', 'video'
 			FROM ` + f.numbers(day, n, 100) + fillSettings)

@@ -55,8 +55,7 @@ LIMIT 100`, Columns: cols(at("time"), text("experiment"), text("reason"))},
 func busState(prefix string) string {
 	return `(
     SELECT time, substring(k, ` + strconv.Itoa(len(prefix)+1) + `) AS name, toFloat64OrZero(v) AS value
-    FROM (SELECT time, arrayJoin(detail) AS kv, kv.1 AS k, kv.2 AS v FROM events WHERE kind = 'bus_state' AND $__timeFilter(time))
-    WHERE startsWith(k, '` + prefix + `')
+    FROM (SELECT time, arrayJoin(mapFilter((name, v) -> startsWith(name, '` + prefix + `'), detail)) AS kv, kv.1 AS k, kv.2 AS v FROM events WHERE kind = 'bus_state' AND $__timeFilter(time))
 )`
 }
 
