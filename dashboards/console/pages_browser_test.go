@@ -128,7 +128,7 @@ func (s *stage) everyPage(weight func() (int, float64)) {
 		s.open(p.path)
 		s.until("what belongs on page "+p.name, p.drawn)
 		n, bytes := weight()
-		s.t.Logf("page %s: %d requests, %.1f kB without pictures", p.name, n, bytes/1000)
+		s.t.Logf("page %s: %d requests, %.1f kB without pictures, first paint after %.0f ms", p.name, n, bytes/1000, s.firstPaint())
 		if bytes > maxPageBytes || n < 3 {
 			s.t.Errorf("page %s weighs %.0f bytes in %d requests, allowed are %d", p.name, bytes, n, maxPageBytes)
 		}
