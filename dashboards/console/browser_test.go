@@ -13,8 +13,8 @@ import (
 )
 
 // TestInBrowser opens the pages as a person does, with a mouse, with keys alone, and on
-// a phone, weighs them, and takes ClickHouse and the bus away from all of them. With
-// SPILLWAY_SCREENSHOTS set to a folder, it leaves pictures of some there.
+// a phone, weighs them, and takes ClickHouse away. With SPILLWAY_SCREENSHOTS set to a
+// folder, it leaves pictures of some there.
 func TestInBrowser(t *testing.T) {
 	t.Parallel()
 	s := newStage(t)
@@ -48,7 +48,19 @@ func TestInBrowser(t *testing.T) {
 	t.Run("keys", func(t *testing.T) { s.on(t).byKeys() })
 	t.Run("pages", func(t *testing.T) { s.on(t).everyPage(weight) })
 	s.on(t).noErrors()
-	t.Run("outages", func(t *testing.T) { s.on(t).outages() })
+	t.Run("outage", func(t *testing.T) { s.on(t).outage() })
+}
+
+// outage takes ClickHouse away from a page and gives it back: the page says since when, and is as before.
+func (s *stage) outage() {
+	s.t.Helper()
+	s.open("/")
+	s.until("all is well", `document.querySelector("#pulse.on") && document.getElementById("banner").hidden`)
+	s.click.Cut()
+	s.until("the outage of ClickHouse said, with its time", `/ClickHouse does not answer since \d\d:\d\d:\d\d/.test(document.getElementById("banner").textContent) &&
+		document.getElementById("pulse").textContent === "partly stale"`)
+	s.click.Pass()
+	s.until("all is well again", `document.querySelector("#pulse.on") && document.getElementById("banner").hidden && document.querySelector("table.cdns tr.c1 .value.bad")`)
 }
 
 // on is the stage for a part of the test.

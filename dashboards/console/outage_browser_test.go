@@ -1,8 +1,11 @@
+//go:build quiet
+
 package console
 
 import (
 	"context"
 	"fmt"
+	"testing"
 
 	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/cdproto/target"
@@ -16,6 +19,9 @@ var stalePage = map[string]struct{ click, bus string }{
 	"session": {click: `document.querySelector("main > p[role=status]:not([hidden])")?.textContent`},
 	"pushes":  {bus: `document.querySelector("main p[role=status]:not([hidden])")?.textContent`},
 }
+
+// TestOutagesOnEveryPage is every page without ClickHouse, and without the bus.
+func TestOutagesOnEveryPage(t *testing.T) { newStage(t).outages() }
 
 // outages takes ClickHouse and then the bus away from every page, each open in a window of its own, and gives them
 // back: each page says what is stale and since when, and is as before without being loaded again.
