@@ -16,7 +16,9 @@ import (
 const (
 	maxQueued    = 50_000 // records waiting for the bus; about 1 KB each
 	publishBatch = 1000
-	maxTogether  = 100 // decisions in one message: their headers may have 64 KiB in all
+	// maxTogether and maxTogetherBytes bound the decisions in one message, whose headers may have 64 KiB in all.
+	maxTogether      = 100
+	maxTogetherBytes = 1 << 20
 	// From manyRecords in a batch on the next one is gathered for as long: fewer and larger messages.
 	manyRecords = 8
 	gather      = 5 * time.Millisecond
@@ -49,12 +51,14 @@ type message []*record
 // together groups decisions by subject, in their order.
 func together(records []*record) (out []message) {
 	at := map[string]int{} // in out, while the message takes more
+	size := map[string]int{}
 	for _, r := range records {
 		i, begun := at[r.subject]
-		if begun && len(out[i]) < maxTogether {
+		if size[r.subject] += len(r.data); begun && len(out[i]) < maxTogether && size[r.subject] <= maxTogetherBytes {
 			out[i] = append(out[i], r)
 			continue
 		}
+		size[r.subject] = len(r.data)
 		if r.where != "" { // exposures are known by their own ids
 			at[r.subject] = len(out)
 		}

@@ -53,6 +53,12 @@ func TestTogether(t *testing.T) {
 		!slices.Equal(three.Header[schemas.HeaderWhere], []string{"w246", "w247", "w248"}) || three.Header.Get(schemas.HeaderWaitedMs) != "20" {
 		t.Errorf("%s %v", three.Data, three.Header)
 	}
+	big := func() *record {
+		return &record{subject: "decisions.dispatch.live.a", where: "w", data: make([]byte, maxTogetherBytes/2)}
+	}
+	if got := together([]*record{big(), big(), big()}); len(got) != 2 || len(got[0]) != 2 {
+		t.Errorf("three halves of what a message may have are in %d messages", len(got))
+	}
 	alone := message{records[9]}.msg(now)
 	if _, has := alone.Header[schemas.HeaderWhere]; has || string(alone.Data) != "{9}" || alone.Header.Get(schemas.HeaderWaitedMs) != "1000" {
 		t.Errorf("%s %v", alone.Data, alone.Header)

@@ -192,32 +192,27 @@ func (l *Table) view(at *place, cdns []schemas.CDN, region string) *view {
 // estimates of a place, of this round.
 func (l *Table) estimates(at *place, cdns []schemas.CDN, p Place, now time.Time) *estimates {
 	round := now.UnixNano() / int64(factsEvery)
-	fresh := func() (e *estimates, before bool) {
-		e = at.estimates.Load()
-		if e == nil || !sameCDNs(e.cdns, cdns) {
-			return nil, false
-		}
-		if e.round == round {
-			return e, false
-		}
-		return nil, e.round == round-1
+	have := at.estimates.Load()
+	if have != nil && !sameCDNs(have.cdns, cdns) {
+		have = nil
 	}
-	have, before := fresh()
-	if have != nil {
+	if have != nil && have.round == round {
 		return have
 	}
-	if before && time.Duration(now.UnixNano()%int64(factsEvery)) < turnsIn {
+	turning := time.Duration(now.UnixNano()%int64(factsEvery)) < turnsIn
+	if have != nil && have.round == round-1 && turning {
 		if !l.mu.TryLock() {
-			return at.estimates.Load()
+			return have
 		}
 	} else {
 		l.mu.Lock()
 	}
 	defer l.mu.Unlock()
-	if have, _ = fresh(); have == nil {
-		have = l.estimate(cdns, p, round, now)
-		at.estimates.Store(have)
+	if made := at.estimates.Load(); made != nil && made.round == round && sameCDNs(made.cdns, cdns) {
+		return made // by who had the lock before
 	}
+	have = l.estimate(cdns, p, round, now)
+	at.estimates.Store(have)
 	return have
 }
 
