@@ -212,7 +212,8 @@ var script = map[string]bool{"FunctionCall": true, "EvaluateScript": true, "Even
 // which other programs on the machine do not lengthen.
 type scrolled struct {
 	longestMs, longestCPUMs float64
-	scriptMs, scriptCPUMs   []float64 // between two frames, sorted
+	scriptMs, scriptCPUMs   []float64          // between two frames, sorted
+	worst                   map[string]float64 // all that went on in the frame with the most script, processor time by event, ms
 }
 
 // mainThread reads a trace.
@@ -230,12 +231,20 @@ func mainThread(events []traceEvent) (r scrolled) {
 		}
 	}
 	slices.SortFunc(list, func(a, b traceEvent) int { return cmp.Or(cmp.Compare(a.Ts, b.Ts), cmp.Compare(b.Dur, a.Dur)) })
-	sum, cpu, covered := 0.0, 0.0, 0.0
+	sum, cpu, covered, most := 0.0, 0.0, 0.0, -1.0
+	in := map[string]float64{}
 	frame := func() {
+		if cpu > most {
+			most, r.worst = cpu, in
+		}
+		in = map[string]float64{}
 		r.scriptMs, r.scriptCPUMs = append(r.scriptMs, sum), append(r.scriptCPUMs, cpu)
 		sum, cpu = 0, 0
 	}
 	for _, e := range list {
+		if e.Ph == "X" {
+			in[e.Name] += e.CPU / 1000
+		}
 		switch {
 		case e.Ph == "X" && strings.HasSuffix(e.Name, "RunTask"):
 			r.longestMs, r.longestCPUMs = max(r.longestMs, e.Dur/1000), max(r.longestCPUMs, e.CPU/1000)
@@ -283,6 +292,11 @@ func BenchmarkWallScroll(b *testing.B) {
 		n := len(r.scriptMs)
 		if n < 60 {
 			b.Fatalf("only %d frames were traced", n)
+		}
+		for name, ms := range r.worst {
+			if ms > 0.3 {
+				b.Logf("in the frame with the most script: %s %.2f ms", name, ms)
+			}
 		}
 		b.ReportMetric(r.longestMs, "longest-task-ms")
 		b.ReportMetric(r.longestCPUMs, "longest-task-cpu-ms")
