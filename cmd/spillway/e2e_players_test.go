@@ -93,7 +93,7 @@ func TestPlayers(t *testing.T) {
 			return err
 		})
 		swipe(t, ctx, u.Console+"/play/live/demo?next=uneven", true)
-		if code, out, errs := command(t, env, strings.NewReader(`{"params": {"preload_neighbours": "0"}}`), "app", "set", "live", "--file", "-"); code != 0 {
+		if code, out, errs := command(t, env, strings.NewReader(`{"params": {"preload_neighbours": "0", "live_sync_duration_s": "3", "max_catchup_rate": "1.25", "start_buffer_s": "1.5"}}`), "app", "set", "live", "--file", "-"); code != 0 {
 			t.Fatalf("%d %s %s", code, out, errs)
 		}
 		within(t, time.Minute, "routers know the setting", func() error {
@@ -149,7 +149,8 @@ func TestPlayers(t *testing.T) {
 }
 
 // swipe opens the play page with a stream beside the one that plays and goes
-// there: the answer is there before it is asked for, or not where sessions preload no neighbours.
+// there: the answer is there before it is asked for, or not where sessions have parameters: preload no neighbours, and
+// play as these say.
 func swipe(t *testing.T, chromium context.Context, page string, ahead bool) {
 	t.Helper()
 	ctx, cancel := chromedp.NewContext(chromium)
@@ -192,6 +193,16 @@ func swipe(t *testing.T, chromium context.Context, page string, ahead bool) {
 	})
 	if v.Swipes[0].Ahead != ahead || v.Session == first.Session {
 		t.Errorf("an answer ahead of the swipe: want %v; or the session went on: %+v", ahead, v)
+	}
+	// What the player was told: JSON leaves out what it was not.
+	told, err := browser.Evaluate[struct{ Sync, Rate, Filled *float64 }](ctx, "({sync: spillway.hls.config.liveSyncDuration, rate: spillway.hls.userConfig.maxLiveSyncPlaybackRate, filled: spillway.startBuffer})")
+	switch {
+	case err != nil:
+		t.Error(err)
+	case ahead && (told.Sync != nil || told.Filled != nil):
+		t.Errorf("without parameters: %+v", told)
+	case !ahead && (told.Sync == nil || *told.Sync != 3 || told.Rate == nil || *told.Rate != 1.25 || told.Filled == nil):
+		t.Errorf("3 s behind live, at most 1.25 times as fast, from a filled buffer on: %+v", told)
 	}
 	t.Logf("a swipe to the next picture took %.0f ms, %.1f of them for the router's answer", v.Swipes[0].PictureMs, v.Swipes[0].DispatchMs)
 }
