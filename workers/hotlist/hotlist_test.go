@@ -28,12 +28,25 @@ func stream(now time.Time) *schemas.StreamState {
 }
 
 func TestReasons(t *testing.T) {
-	black := func(ms int64) *schemas.Picture { return &schemas.Picture{Epoch: 3, Black: 1, BlackMs: ms, StillMs: ms} }
-	still := func(ms int64) *schemas.Picture { return &schemas.Picture{Epoch: 3, StillMs: ms} }
+	later := start.Add(time.Minute)
+	black := func(ms int64) *schemas.Picture {
+		return &schemas.Picture{Epoch: 3, Black: 1, BlackMs: ms, StillMs: ms, WallUnixUs: later.UnixMicro()}
+	}
+	still := func(ms int64) *schemas.Picture {
+		return &schemas.Picture{Epoch: 3, StillMs: ms, WallUnixUs: later.UnixMicro()}
+	}
+	aged := func(p *schemas.Picture, by time.Duration) *schemas.Picture {
+		p.WallUnixUs -= by.Microseconds()
+		return p
+	}
+	keyFrames := func(ms int64) *schemas.StreamState {
+		s := stream(later)
+		s.Stats.KeyframeMs = ms
+		return s
+	}
 	behind := func(at time.Time) *schemas.PublisherState {
 		return &schemas.PublisherState{Background: true, LastUnixMs: at.UnixMilli()}
 	}
-	later := start.Add(time.Minute)
 	for name, c := range map[string]struct {
 		in   Inputs
 		want []string
@@ -46,7 +59,14 @@ func TestReasons(t *testing.T) {
 		"second":                          {Inputs{Picture: still(5000)}, []string{schemas.HotFrozen}},
 		"not for long enough":             {Inputs{Picture: still(5000), Settings: &schemas.PictureSettings{FrozenMs: 20_000}}, nil},
 		"long enough":                     {Inputs{Picture: still(20_000), Settings: &schemas.PictureSettings{FrozenMs: 20_000}}, []string{schemas.HotFrozen}},
-		"pictures of another publication": {Inputs{Picture: &schemas.Picture{Epoch: 2, StillMs: 9000}}, nil},
+		"pictures of another publication": {Inputs{Picture: &schemas.Picture{Epoch: 2, StillMs: 9000, WallUnixUs: later.UnixMicro()}}, nil},
+		"pictures are made no more":       {Inputs{Picture: black(5000), Settings: &schemas.PictureSettings{Off: true}}, nil},
+		"the last is 30 s old":            {Inputs{Picture: aged(still(5000), 30*time.Second)}, []string{schemas.HotFrozen}},
+		"none came for 31 s":              {Inputs{Picture: aged(black(5000), 31*time.Second)}, nil},
+		"one a minute":                    {Inputs{Picture: aged(black(5000), 240*time.Second), Settings: &schemas.PictureSettings{IntervalMs: 60_000}}, []string{schemas.HotBlack}},
+		"four minutes without":            {Inputs{Picture: aged(black(5000), 241*time.Second), Settings: &schemas.PictureSettings{IntervalMs: 60_000}}, nil},
+		"a key frame in 10 s":             {Inputs{Picture: aged(still(5000), 40*time.Second), Stream: keyFrames(10_000)}, []string{schemas.HotFrozen}},
+		"four key frames without":         {Inputs{Picture: aged(still(5000), 41*time.Second), Stream: keyFrames(10_000)}, nil},
 		"background":                      {Inputs{Publisher: behind(later)}, []string{schemas.HotBackground}},
 		"background before it began":      {Inputs{Publisher: behind(start.Add(-time.Minute))}, nil},
 		"hidden":                          {Inputs{Review: &schemas.ReviewState{HiddenUntilUs: -1}}, []string{schemas.HotHidden}},
@@ -54,7 +74,9 @@ func TestReasons(t *testing.T) {
 		"all": {Inputs{Picture: still(5000), Publisher: behind(later), Review: &schemas.ReviewState{HiddenUntilUs: -1}},
 			[]string{schemas.HotBackground, schemas.HotFrozen, schemas.HotHidden}},
 	} {
-		c.in.Stream = stream(later)
+		if c.in.Stream == nil {
+			c.in.Stream = stream(later)
+		}
 		if got := c.in.Reasons(later); !slices.Equal(got, c.want) {
 			t.Errorf("%s: %v, want %v", name, got, c.want)
 		}
@@ -171,7 +193,7 @@ func TestListOnTheBus(t *testing.T) {
 	}
 	want("the untold change is told", schemas.EventHotLeft, other, true)
 	picture := func(still int64) {
-		head, err := json.Marshal(schemas.Picture{Version: 1, App: demo.App, Stream: demo.Stream, WallUnixUs: now.UnixMicro() + still, Epoch: 3, StillMs: still})
+		head, err := json.Marshal(schemas.Picture{Version: 1, App: demo.App, Stream: demo.Stream, WallUnixUs: now.Add(time.Hour).UnixMicro() + still, Epoch: 3, StillMs: still})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -45,7 +45,7 @@ func (in *Inputs) Reasons(now time.Time) []string {
 	if stopped {
 		why = append(why, schemas.HotFrozen)
 	}
-	if p := in.Picture; p != nil && p.Epoch == in.Stream.Epoch.Epoch {
+	if p := in.Picture; in.tells(p, &s, now) {
 		switch {
 		case look.IsBlack(p.Black):
 			// One black picture may be a cut; a black one is always a still one.
@@ -60,6 +60,23 @@ func (in *Inputs) Reasons(now time.Time) []string {
 		why = append(why, schemas.HotHidden)
 	}
 	return why
+}
+
+// A last picture says nothing any more once those after it have not come: maxGap
+// times the time between two, and at least pictureAge.
+const (
+	maxGap     = 4
+	pictureAge = 30 * time.Second
+)
+
+// tells reports whether a picture says how this publication looks now. The last one
+// is kept by the bus when pictures are switched off, or nobody makes them any more.
+func (in *Inputs) tells(p *schemas.Picture, s *schemas.PictureSettings, now time.Time) bool {
+	if p == nil || s.Off || p.Epoch != in.Stream.Epoch.Epoch {
+		return false
+	}
+	apart := time.Duration(max(s.IntervalMs, in.Stream.Stats.KeyframeMs)) * time.Millisecond
+	return now.Sub(time.UnixMicro(p.WallUnixUs)) <= max(maxGap*apart, pictureAge)
 }
 
 // longEnough: 0 ms is the first such picture, and not yet a run of them.
