@@ -467,6 +467,9 @@ func TestPush(t *testing.T) {
 	if len(f.boards) != 6 || len(f.folders) != 1 || len(f.sources) != 1 {
 		t.Errorf("%d dashboards, %d folders, %d data sources", len(f.boards), len(f.folders), len(f.sources))
 	}
+	if j := f.sources[DatasourceName]["jsonData"].(map[string]any); j["secure"] != false || j["username"] != "analyst" {
+		t.Errorf("a new data source %v", j)
+	}
 	n := len(f.writes)
 	push("0 created, 0 updated, 9 unchanged", Target{ClickHouse: "ch:9000"})
 	push("0 created, 0 updated, 9 unchanged", Target{})
@@ -478,6 +481,10 @@ func TestPush(t *testing.T) {
 	f.rules["rules"].([]any)[0].(map[string]any)["for"] = "1h"
 	f.sources[DatasourceName]["jsonData"].(map[string]any)["secure"] = true
 	f.sources[DatasourceName]["jsonData"].(map[string]any)["tlsSkipVerify"] = true
+	f.sources[DatasourceName]["jsonData"].(map[string]any)["username"] = "reader"
+	if cs, err := Push(ctx, Target{URL: url, Token: "secret", ClickHouse: "ch:9000", DryRun: true}); err != nil || actions(cs) != "0 created, 2 updated, 7 unchanged" {
+		t.Errorf("TLS and the user are not the operator's: %v, %v", cs, err)
+	}
 	dry, err := Push(ctx, Target{URL: url, Token: "secret", ClickHouse: "other:9001", DryRun: true})
 	if got := fmt.Sprint(dry); err != nil || !strings.Contains(got, `.title: "mine" -> "Spillway: quality of experience"`) || !strings.Contains(got, `.host: "ch" -> "other"`) ||
 		!strings.Contains(got, `.rules["A CDN stalls"].for: "1h" -> "30s"`) {
@@ -487,7 +494,7 @@ func TestPush(t *testing.T) {
 	if f.boards[queries.WallQoE]["title"] == "mine" || f.boards[queries.WallQoE]["version"] != 2.0 {
 		t.Errorf("dashboard not restored: %v, version %v", f.boards[queries.WallQoE]["title"], f.boards[queries.WallQoE]["version"])
 	}
-	if j := f.sources[DatasourceName]["jsonData"].(map[string]any); j["host"] != "other" || j["tlsSkipVerify"] != true {
+	if j := f.sources[DatasourceName]["jsonData"].(map[string]any); j["host"] != "other" || j["tlsSkipVerify"] != true || j["secure"] != true || j["username"] != "reader" || j["port"] != 9001.0 {
 		t.Errorf("data source %v", j)
 	}
 }

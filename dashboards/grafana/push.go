@@ -142,10 +142,13 @@ func (p *pusher) datasource(ctx context.Context) error {
 	want := sdk.Datasource{
 		UID: DatasourceUID, Name: DatasourceName, Type: PluginType, Access: "proxy",
 		JSONData: map[string]any{
-			"host": host, "port": port, "protocol": "native", "secure": false, "username": "analyst", "defaultDatabase": "spillway",
+			"host": host, "port": port, "protocol": "native", "defaultDatabase": "spillway",
 		},
 	}
 	if missing {
+		// The first settings; what an operator makes of these two afterwards is theirs.
+		data := want.JSONData.(map[string]any)
+		data["secure"], data["username"] = false, "analyst"
 		if p.note("datasource", DatasourceUID, "create") {
 			if _, err := p.api.CreateDatasource(ctx, want); err != nil {
 				return fmt.Errorf("create data source: %w", err)
@@ -162,7 +165,7 @@ func (p *pusher) datasource(ctx context.Context) error {
 		p.note("datasource", DatasourceUID, "unchanged")
 		return nil
 	}
-	// Settings that somebody added, such as TLS, stay.
+	// Settings that somebody added or changed, such as TLS and the user, stay.
 	if m, ok := have.JSONData.(map[string]any); ok {
 		for k, v := range want.JSONData.(map[string]any) {
 			m[k] = v
