@@ -71,9 +71,7 @@ func (r *renderer) statement(s string) ([]string, error) {
 	for verb, rewrite := range map[string]func(verb, name, rest string) ([]string, error){
 		"CREATE TABLE IF NOT EXISTS ":             r.table,
 		"CREATE MATERIALIZED VIEW IF NOT EXISTS ": r.materialized,
-		"CREATE VIEW IF NOT EXISTS ":              r.view,
 		"CREATE OR REPLACE VIEW ":                 r.view,
-		"DROP VIEW IF EXISTS ":                    r.view,
 		"ALTER TABLE ":                            r.alter,
 	} {
 		if rest, ok := strings.CutPrefix(body, verb); ok {

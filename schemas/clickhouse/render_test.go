@@ -69,6 +69,9 @@ func TestClusterStatementsNeedARule(t *testing.T) {
 		"ALTER TABLE ${database}.unheard ADD INDEX IF NOT EXISTS i (x) TYPE minmax;\n":                                "unheard",
 		"CREATE TABLE IF NOT EXISTS ${database}.x (a Int8) ENGINE = Memory;\n":                                        "no engine",
 		"CREATE MATERIALIZED VIEW IF NOT EXISTS ${database}.m TO ${database}.x AS\nSELECT 1 FROM ${database}.none;\n": "is no table",
+		"DROP VIEW IF EXISTS ${database}.v;\n":                                                                        "no rule",
+		"DROP TABLE IF EXISTS ${database}.x;\n":                                                                       "no rule",
+		"CREATE VIEW IF NOT EXISTS ${database}.v AS SELECT 1;\n":                                                      "no rule",
 		"CREATE TABLE IF NOT EXISTS elsewhere.x (a Int8)\nENGINE = MergeTree ORDER BY a;\n":                           "no name",
 	} {
 		if _, err := (File{Name: "tables/0001_x.sql", SQL: sql}).ClusterStatements("db", c, map[string]bool{}); err == nil || !strings.Contains(err.Error(), says) || !strings.Contains(err.Error(), "tables/0001_x.sql, statement 1") {
