@@ -10,8 +10,12 @@ import (
 	"golang.org/x/sync/singleflight"
 )
 
-// maxAsked bounds the answers that are kept for who asks the same again.
-const maxAsked = 300
+// Bounds of the answers that are kept for who asks the same again; together they
+// have maxCacheBytes at most.
+const (
+	maxAsked       = 300
+	maxAnswerBytes = 2 << 20 // a larger one is asked anew
+)
 
 // asked keeps answers for a few seconds: however many browsers look at a page,
 // ClickHouse is asked once.
@@ -19,8 +23,9 @@ type asked struct {
 	one singleflight.Group
 	sem chan struct{} // bounds what is asked at once
 
-	mu  sync.Mutex
-	all map[string]kept
+	mu    sync.Mutex
+	all   map[string]kept
+	bytes int // of all bodies
 }
 
 type kept struct {
@@ -69,24 +74,33 @@ func (a *asked) get(ctx context.Context, key string, keep time.Duration, f func(
 	}
 }
 
+// keep takes an answer, in the place of those whose time is over and then of any.
 func (a *asked) keep(key string, k kept) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if len(a.all) >= maxAsked {
-		now := time.Now()
-		for old, x := range a.all {
-			if now.After(x.till) {
-				delete(a.all, old)
-			}
-		}
-		for old := range a.all {
-			if len(a.all) < maxAsked {
-				break
-			}
-			delete(a.all, old)
+	a.drop(key)
+	now := time.Now()
+	for old, x := range a.all {
+		if now.After(x.till) {
+			a.drop(old)
 		}
 	}
+	if len(k.body) > maxAnswerBytes {
+		return
+	}
+	for old := range a.all {
+		if len(a.all) < maxAsked && a.bytes+len(k.body) <= maxCacheBytes {
+			break
+		}
+		a.drop(old)
+	}
 	a.all[key] = k
+	a.bytes += len(k.body)
+}
+
+func (a *asked) drop(key string) {
+	a.bytes -= len(a.all[key].body)
+	delete(a.all, key)
 }
 
 // reply answers with what f makes; ClickHouse's errors are 503 in its words.

@@ -113,3 +113,47 @@ func TestAskedOnce(t *testing.T) {
 		t.Errorf("%d answers are kept", len(a.all))
 	}
 }
+
+// TestKeptAnswersAreBounded: in number and in bytes; what is over goes first, and what is large is not kept.
+func TestKeptAnswersAreBounded(t *testing.T) {
+	a := newAsked()
+	check := func() {
+		t.Helper()
+		sum := 0
+		for _, k := range a.all {
+			sum += len(k.body)
+		}
+		if sum != a.bytes || sum > maxCacheBytes || len(a.all) > maxAsked {
+			t.Fatalf("%d answers of %d bytes, counted %d", len(a.all), sum, a.bytes)
+		}
+	}
+	later := time.Now().Add(time.Hour)
+	big := make([]byte, maxAnswerBytes)
+	for i := range 40 {
+		a.keep(fmt.Sprint("big ", i), kept{big, later})
+		check()
+	}
+	if n := maxCacheBytes / maxAnswerBytes; len(a.all) != n {
+		t.Errorf("%d large answers are kept, not %d", len(a.all), n)
+	}
+	a.keep("larger", kept{make([]byte, maxAnswerBytes+1), later})
+	if _, ok := a.all["larger"]; ok {
+		t.Error("an answer over the limit is kept")
+	}
+	for i := range 2 * maxAsked {
+		a.keep(fmt.Sprint("small ", i), kept{big[:10], later})
+		a.keep("the same", kept{big[:i], later})
+		check()
+	}
+	a = newAsked()
+	a.keep("over", kept{big, time.Now().Add(-time.Second)})
+	a.keep("fresh", kept{big, later})
+	check()
+	if _, ok := a.all["over"]; ok || len(a.all) != 1 {
+		t.Errorf("%d answers are kept, one of them over", len(a.all))
+	}
+	a.keep("fresh", kept{make([]byte, maxAnswerBytes+1), later})
+	if len(a.all) != 0 || a.bytes != 0 {
+		t.Errorf("the one before stands in for a newer one: %d, %d bytes", len(a.all), a.bytes)
+	}
+}
