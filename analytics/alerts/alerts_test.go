@@ -218,6 +218,11 @@ func TestAlertsOpenOnceAndEnd(t *testing.T) {
 	await.True(t, "changes and faults are told", func() bool {
 		return last(schemas.EventCDNChanged).Reason == "draining, was active" && strings.Contains(last(schemas.EventCDNFault).Reason, `"rate"`) && last(schemas.EventBusState).Detail["messages.EVENTS"] != ""
 	})
+	for _, c := range schemas.StreamConfigs(schemas.BusSettings{}) {
+		if last(schemas.EventBusState).Detail["messages."+c.Name] == "" {
+			t.Errorf("it is not told how much the stream %s holds", c.Name)
+		}
+	}
 	opened := events(t, st, schemas.EventAlertOpened)
 	stop()
 

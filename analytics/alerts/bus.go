@@ -45,8 +45,8 @@ func (b *busFacts) read(ctx context.Context, js jetstream.JetStream, now time.Ti
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	next := busFacts{at: now, streams: map[string]jetstream.StreamState{}, consumers: map[string]consumer{}, dead: map[string]dead{}}
-	for _, name := range []string{schemas.StreamMedia, schemas.StreamPictures, schemas.StreamTelemetry, schemas.StreamSlices, schemas.StreamEvents, schemas.StreamDecisions, schemas.StreamDead} {
-		if b.err = next.readStream(ctx, js, name, b); b.err != nil {
+	for _, c := range schemas.StreamConfigs(schemas.BusSettings{}) {
+		if b.err = next.readStream(ctx, js, c.Name, b); b.err != nil {
 			return b.err
 		}
 	}
