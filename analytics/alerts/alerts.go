@@ -195,18 +195,7 @@ func (w *watch) changes() map[string]*schemas.AlertRule {
 
 // judge brings the alerts of a rule up to date.
 func (w *watch) judge(ctx context.Context, r *rules.Rule, changed map[string]*schemas.AlertRule, rows []rules.Row, now time.Time) error {
-	seen := map[string]*rules.Row{}
-	for i := range rows {
-		if len(seen) < maxSubjects {
-			seen[rows[i].Subject] = &rows[i]
-		}
-	}
-	for _, a := range w.book.of(r.Name) {
-		if seen[a.Subject] == nil {
-			seen[a.Subject] = nil
-		}
-	}
-	for subject, row := range seen {
+	for subject, row := range w.book.subjects(r, changed, rows) {
 		key := schemas.AlertKey(r.Name, subject)
 		old := w.book.get(key)
 		own := r.Of(raisedBy(old, row), changed)
@@ -219,6 +208,26 @@ func (w *watch) judge(ctx context.Context, r *rules.Rule, changed map[string]*sc
 		}
 	}
 	return nil
+}
+
+// subjects are those whose alerts rows can change, with their rows (nil: none): all with an alert that is not over,
+// and bad ones without, of these only as many as fit into maxSubjects. Good rows, of which there may be any number,
+// take nobody's place.
+func (b *book) subjects(r *rules.Rule, changed map[string]*schemas.AlertRule, rows []rules.Row) map[string]*rules.Row {
+	seen := map[string]*rules.Row{}
+	for _, a := range b.of(r.Name) {
+		seen[a.Subject] = nil
+	}
+	for i := range rows {
+		row := &rows[i]
+		if _, known := seen[row.Subject]; !known {
+			if own := r.Of(row.By, changed); len(seen) >= maxSubjects || !own.Bad(row, false) {
+				continue
+			}
+		}
+		seen[row.Subject] = row
+	}
+	return seen
 }
 
 // raisedBy is the rule of whoever raised an alert, empty for our own.
