@@ -28,7 +28,7 @@ func newMetrics(reg prometheus.Registerer, l *follower) (*metrics, error) {
 		warmWishes:     prometheus.NewCounter(opts("warm_wishes_total", "Streams that were said to be about to spill to a CDN, so that its caches are warmed; once a second each.")),
 		unchanged:      prometheus.NewCounter(opts("steering_unchanged_total", "Steering answers that repeated the last one and were not stored.")),
 		published:      prometheus.NewCounter(opts("records_published_total", "Decisions and exposures acknowledged by the bus.")),
-		dropped:        prometheus.NewCounter(opts("records_dropped_total", "Decisions and exposures dropped because too many waited for the bus.")),
+		dropped:        prometheus.NewCounter(opts("records_dropped_total", "Decisions and exposures dropped because too many waited for the bus, or because it refuses them for good (they are too large).")),
 	}
 	if reg == nil {
 		return m, nil

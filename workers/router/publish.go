@@ -16,9 +16,11 @@ import (
 const (
 	maxQueued    = 50_000 // records waiting for the bus; about 1 KB each
 	publishBatch = 1000
-	// maxTogether and maxTogetherBytes bound the decisions in one message, whose headers may have 64 KiB in all.
-	maxTogether      = 100
-	maxTogetherBytes = 1 << 20
+	// Bounds of decisions in one message: their number, what routers read of them (headers
+	// may have 64 KiB in all), and their bytes, so that one never fails for its size.
+	maxTogether       = 100
+	maxTogetherWheres = 48 << 10
+	maxTogetherBytes  = 1 << 20
 	// From manyRecords in a batch on the next one is gathered for as long: fewer and larger messages.
 	manyRecords = 8
 	gather      = 5 * time.Millisecond
@@ -28,7 +30,8 @@ const (
 )
 
 // publisher puts decisions and exposures on the bus behind the answers: they
-// wait while the bus is away, and are dropped and counted only when too many wait.
+// wait while the bus is away, and are dropped and counted only when too many wait,
+// or when the bus will never take one.
 type publisher struct {
 	js     jetstream.JetStream
 	logger *slog.Logger
@@ -45,22 +48,23 @@ type record struct {
 }
 
 // message is what is published at once: one record, or decisions of one subject. It
-// stays as it is until the bus has it, so that a repeat is known by its id.
+// stays as it is until the bus has it or refuses it for good, so that a repeat is known by its id.
 type message []*record
 
 // together groups decisions by subject, in their order.
 func together(records []*record) (out []message) {
-	at := map[string]int{} // in out, while the message takes more
-	size := map[string]int{}
+	type filling struct{ at, wheres, bytes int } // at in out
+	begun := map[string]filling{}                // while the message takes more
 	for _, r := range records {
-		i, begun := at[r.subject]
-		if size[r.subject] += len(r.data); begun && len(out[i]) < maxTogether && size[r.subject] <= maxTogetherBytes {
-			out[i] = append(out[i], r)
+		const name = len(schemas.HeaderWhere + ": \r\n")
+		f, ok := begun[r.subject]
+		f.wheres, f.bytes = f.wheres+len(r.where)+name, f.bytes+len(r.data)
+		if ok && len(out[f.at]) < maxTogether && f.wheres <= maxTogetherWheres && f.bytes <= maxTogetherBytes {
+			out[f.at], begun[r.subject] = append(out[f.at], r), f
 			continue
 		}
-		size[r.subject] = len(r.data)
 		if r.where != "" { // exposures are known by their own ids
-			at[r.subject] = len(out)
+			begun[r.subject] = filling{len(out), len(r.where) + name, len(r.data)}
 		}
 		out = append(out, message{r})
 	}
@@ -145,7 +149,7 @@ func (p *publisher) send(ctx context.Context, batch []message) (left []message) 
 	failing := false
 	for len(batch) > 0 {
 		left, err := p.publish(ctx, batch)
-		if len(left) > 0 {
+		if err != nil {
 			if !failing {
 				p.logger.Warn("decisions are not published: they are kept", "waiting", count(left)+len(p.queue), "err", err)
 			}
@@ -155,7 +159,7 @@ func (p *publisher) send(ctx context.Context, batch []message) (left []message) 
 				return left
 			case <-time.After(250 * time.Millisecond):
 			}
-		} else if failing {
+		} else if failing && len(left) == 0 {
 			p.logger.Info("decisions are published again")
 		}
 		batch = left
@@ -185,7 +189,7 @@ func (p *publisher) drain(left []message) {
 			return
 		}
 		var err error
-		if left, err = p.publish(ctx, left); len(left) > 0 {
+		if left, err = p.publish(ctx, left); err != nil {
 			n := count(left) + len(p.queue)
 			p.m.dropped.Add(float64(n))
 			p.logger.Error("router stops with decisions that the bus has not taken", "decisions", n, "err", err)
@@ -194,47 +198,68 @@ func (p *publisher) drain(left []message) {
 	}
 }
 
-// publish sends a batch at once and gives back what was not acknowledged.
+// publish sends a batch at once and gives back what was not acknowledged, with the
+// error if it should wait before it is sent again.
 func (p *publisher) publish(ctx context.Context, batch []message) (left []message, err error) {
-	futures := make([]jetstream.PubAckFuture, len(batch))
+	type sent struct {
+		message
+		jetstream.PubAckFuture
+	}
+	under := make([]sent, 0, len(batch))
 	now := time.Now()
-	for i, m := range batch {
-		f, e := p.js.PublishMsgAsync(m.msg(now))
-		if e != nil {
-			err = e
+	failed := func(m message, e error) {
+		if schemas.RefusedForGood(e) {
+			left = append(left, p.refused(m, e)...)
+			return
 		}
-		futures[i] = f
+		err, left = e, append(left, m)
+	}
+	for _, m := range batch {
+		if f, e := p.js.PublishMsgAsync(m.msg(now)); e != nil {
+			failed(m, e)
+		} else {
+			under = append(under, sent{m, f})
+		}
 	}
 	timeout := time.NewTimer(ackTimeout)
 	defer timeout.Stop()
 	late := false
-	for i, f := range futures {
-		if f == nil {
-			left = append(left, batch[i])
-			continue
-		}
+	for _, u := range under {
 		if late { // only what is there already
 			select {
-			case <-f.Ok():
-				p.m.published.Add(float64(len(batch[i])))
+			case <-u.Ok():
+				p.m.published.Add(float64(len(u.message)))
 			default:
-				left = append(left, batch[i])
+				left = append(left, u.message)
 			}
 			continue
 		}
 		select {
-		case <-f.Ok():
-			p.m.published.Add(float64(len(batch[i])))
-		case e := <-f.Err():
-			err = e
-			left = append(left, batch[i])
+		case <-u.Ok():
+			p.m.published.Add(float64(len(u.message)))
+		case e := <-u.Err():
+			failed(u.message, e)
 		case <-ctx.Done():
-			err, late = ctx.Err(), true
-			left = append(left, batch[i])
+			late = true
+			failed(u.message, ctx.Err())
 		case <-timeout.C:
-			err, late = errors.New("no acknowledgement"), true
-			left = append(left, batch[i])
+			late = true
+			failed(u.message, errors.New("no acknowledgement"))
 		}
 	}
 	return left, err
+}
+
+// refused drops a record that the bus will never take, so that it does not stop those behind
+// it. Of several in one message each is to be published alone, and only the bad one is lost.
+func (p *publisher) refused(m message, why error) (alone []message) {
+	if len(m) > 1 {
+		for _, r := range m {
+			alone = append(alone, message{r})
+		}
+		return alone
+	}
+	p.m.dropped.Inc()
+	p.logger.Error("the bus will never take this record: it is lost", "subject", m[0].subject, "id", m[0].id, "bytes", len(m[0].data), "err", why)
+	return nil
 }

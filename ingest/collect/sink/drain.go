@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+
+	"github.com/spillway-live/spillway/schemas"
 )
 
 const (
@@ -35,7 +37,7 @@ func (k *Sink) drain(ctx context.Context) {
 				return ctx.Err()
 			}
 			k.m.failures.Inc()
-			if forGood(err) {
+			if schemas.RefusedForGood(err) {
 				return k.bury(b, err)
 			}
 			if !failing {

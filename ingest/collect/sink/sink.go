@@ -359,13 +359,6 @@ func refused(err error) bool {
 	return errors.As(err, &api) || errors.Is(err, nats.ErrMaxPayload)
 }
 
-// forGood reports whether the bus will never take the batch.
-func forGood(err error) bool {
-	const messageSizeExceedsMaximum = 10054
-	var api *jetstream.APIError
-	return errors.As(err, &api) && api.ErrorCode == messageSizeExceedsMaximum || errors.Is(err, nats.ErrMaxPayload)
-}
-
 func sleep(ctx context.Context, d time.Duration) {
 	t := time.NewTimer(d)
 	defer t.Stop()
