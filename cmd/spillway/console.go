@@ -41,7 +41,7 @@ func (d *deps) consoleRole(addr, analyst, routerURL string, metrics prometheus.G
 		Experiments: &web.Server{JS: d.js, ClickHouse: reads, Logger: d.log("experiments")},
 		Listener:    l, JetStream: d.js, ClickHouse: analyst, RouterURL: routerURL, Player: page, Metrics: m,
 		Thresholds: th, Story: func(ctx context.Context, session string) (any, error) {
-			t, err := story.BuildTimeline(ctx, reads, "spillway", session)
+			t, err := story.BuildTimeline(ctx, reads, database, session)
 			var unknown *story.ErrUnknown
 			if errors.As(err, &unknown) {
 				return nil, nil

@@ -30,7 +30,7 @@ func (d *demoRun) record(ctx ctx) (*predict.Recording, error) {
 			return nil, err
 		}
 		now := time.Now()
-		rec, err := source.ClickHouse(ctx, d.ch, "spillway", began, now)
+		rec, err := source.ClickHouse(ctx, d.ch, database, began, now)
 		if err != nil {
 			return nil, err
 		}

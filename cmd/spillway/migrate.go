@@ -57,20 +57,36 @@ func findCluster(ctx context.Context, conn driver.Conn, dsn, name string) (*sche
 		return nil, nil
 	}
 	return schemach.FindCluster(ctx, conn, name, func(addr string) (driver.Conn, error) {
-		o, err := chgo.ParseDSN(dsn)
+		o, err := parseDSN(dsn)
 		if err != nil {
-			return nil, fmt.Errorf("--clickhouse: %w", err)
+			return nil, err
 		}
 		o.Addr = []string{addr}
 		return chgo.Open(o)
 	})
 }
 
-// openDSN opens the native protocol at a data source name.
-func openDSN(dsn string) (driver.Conn, error) {
+// database is where all tables and views are. Views name it, so it cannot be another.
+const database = "spillway"
+
+// parseDSN reads a data source name and refuses one of another database: what is
+// written and read is in [database] in any case.
+func parseDSN(dsn string) (*chgo.Options, error) {
 	o, err := chgo.ParseDSN(dsn)
 	if err != nil {
-		return nil, fmt.Errorf("--clickhouse: %w: give clickhouse://user:password@host:9000/spillway", err)
+		return nil, fmt.Errorf("--clickhouse: %w: give clickhouse://user:password@host:9000/%s", err, database)
+	}
+	if o.Auth.Database != "" && o.Auth.Database != database {
+		return nil, fmt.Errorf("--clickhouse: the URL names the database %.100q, but all tables are in %q: end it in /%s, or in no name, and keep systems apart by server", o.Auth.Database, database, database)
+	}
+	return o, nil
+}
+
+// openDSN opens the native protocol at a data source name.
+func openDSN(dsn string) (driver.Conn, error) {
+	o, err := parseDSN(dsn)
+	if err != nil {
+		return nil, err
 	}
 	if o.Settings == nil {
 		o.Settings = chgo.Settings{}

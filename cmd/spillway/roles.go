@@ -9,7 +9,6 @@ import (
 	"os"
 	"time"
 
-	chgo "github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -168,13 +167,13 @@ func (d *deps) usageRole() role {
 
 // loaderRole writes the bus into ClickHouse at dsn.
 func (d *deps) loaderRole(dsn string) (role, error) {
-	o, err := chgo.ParseDSN(dsn)
+	o, err := parseDSN(dsn)
 	if err != nil {
-		return role{}, fmt.Errorf("--clickhouse: %w: give clickhouse://user:password@host:9000/spillway", err)
+		return role{}, err
 	}
 	s := loader.Settings{
 		JetStream:  d.js,
-		ClickHouse: loader.ClickHouse{Addr: o.Addr[0], User: o.Auth.Username, Password: o.Auth.Password, Database: o.Auth.Database},
+		ClickHouse: loader.ClickHouse{Addr: o.Addr[0], User: o.Auth.Username, Password: o.Auth.Password},
 		Logger:     d.logger, Registerer: d.reg,
 	}
 	return role{"loader", func(ctx context.Context) error { return loader.Run(ctx, s) }}, nil

@@ -154,7 +154,7 @@ func (f *sandboxFlags) read(ctx ctx) (*predict.Recording, error) {
 	}
 	defer conn.Close()
 	now := time.Now()
-	rec, err := source.ClickHouse(ctx, conn, "spillway", now.Add(-f.last), now)
+	rec, err := source.ClickHouse(ctx, conn, database, now.Add(-f.last), now)
 	if err != nil {
 		return nil, err
 	}

@@ -21,7 +21,7 @@ func (c *commands) whyCommand() *ffcli.Command {
 			return err
 		}
 		defer conn.Close()
-		s, err := story.Build(ctx, conn, "spillway", a[0])
+		s, err := story.Build(ctx, conn, database, a[0])
 		if err != nil {
 			return err
 		}
