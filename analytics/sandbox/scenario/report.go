@@ -20,10 +20,10 @@ import (
 // Settings of a simulation. The zero value is what docs/benchmarks.md shows.
 type Settings struct {
 	Seed uint64 `json:"seed"`
-	// Viewers is the size: 100,000 at the peak of the crowd, 2,000 in an outage, 150
+	// Viewers is the size: 100,000 at the peak of the crowd, 2,000 in an outage, 40
 	// on the mean in the week, 1,000 under attack, 1,000 around the threshold.
 	Viewers int `json:"viewers"`
-	// Routers is their number; default 10 for the crowd, 3 elsewhere.
+	// Routers is their number; default 10 for the crowd, 1 in the week, 3 elsewhere.
 	Routers int `json:"routers"`
 	// Jobs is how many runs go at once; default 1.
 	Jobs int `json:"-"`

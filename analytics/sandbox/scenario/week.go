@@ -6,7 +6,6 @@ import (
 	"math/rand/v2"
 
 	"github.com/spillway-live/spillway/analytics/sandbox"
-	"github.com/spillway-live/spillway/analytics/sandbox/plot"
 	"github.com/spillway-live/spillway/schemas"
 	"github.com/spillway-live/spillway/workers/router/policy"
 )
@@ -97,7 +96,6 @@ func weekTables(r *Report, jobs []job) {
 	for _, c := range jobs[0].world.CDNs {
 		g.Columns = append(g.Columns, c.Name)
 	}
-	c := &plot.Chart{Title: "Cost through a week's bill, by policy", XLabel: "", YLabel: "USD"}
 	for _, j := range jobs {
 		x := r.Runs[j.name]
 		gb := 0.0
@@ -110,7 +108,6 @@ func weekTables(r *Report, jobs []job) {
 		t.Rows = append(t.Rows, []string{j.name, fmt.Sprintf("%.0f USD", x.CostUSD), fmt.Sprintf("%.2f", x.CostUSD/gb*1000), fmt.Sprintf("%.3f %%", 100*x.StallRatio),
 			fmt.Sprintf("%.1f", x.StalledSec/3600), sec(x.FirstScreenP95Sec), fmt.Sprintf("%.3f %%", 100*float64(x.StartFails)/float64(x.Attempts)), fmt.Sprintf("%.2f Mbit/s", x.MeanBps/1e6), fmt.Sprint(x.Moves)})
 	}
-	_ = c
 	r.Tables = append(r.Tables, t, g)
 	static, random, cost, quality := r.Runs["static-split"], r.Runs["random"], r.Runs["cost"], r.Runs["quality"]
 	saved, spared := 1-cost.CostUSD/static.CostUSD, 1-quality.StalledSec/random.StalledSec
