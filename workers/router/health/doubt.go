@@ -63,11 +63,17 @@ func (t *Table) pace(cdn string, now time.Time) pace {
 	if c == nil {
 		return pace{1, 0}
 	}
-	late, usual := c.total(now, true), c.total(now, false)
-	if late.measured <= 0 || usual.throughput <= 0 {
+	var have [Groups]part
+	list := c.kept(&have, now, true)
+	late, usual := add(list), 0.0 // what the same reports were, had each group loaded as in the last minute
+	for i := range list {
+		g := &c.group[list[i].group]
+		usual += list[i].f * g.fast.measured * ratio(g.slow.throughput, g.slow.measured)
+	}
+	if late.measured <= 0 || usual <= 0 {
 		return pace{1, 0}
 	}
-	return pace{ratio(late.throughput, late.measured) / ratio(usual.throughput, usual.measured), late.measured}
+	return pace{late.throughput / usual, late.measured}
 }
 
 // slows says to what share of before players on a CDN load, where those on others

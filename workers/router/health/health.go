@@ -105,6 +105,11 @@ func (s *sums) lost() float64 {
 	return ratio(s.stalled, s.played+s.stalled) + ratio(s.fails, s.attempts) + ratio(s.errors, s.requests)
 }
 
+// tells says whether the share f of what was told is anything.
+func (s *sums) tells(f float64) bool {
+	return f*(s.played+s.stalled+s.attempts+s.requests+s.measured) >= 1e-3
+}
+
 func ratio(a, b float64) float64 {
 	if b <= 0 {
 		return 0
@@ -214,6 +219,7 @@ func fade(age, constant time.Duration) float64 { return math.Exp(-float64(age) /
 type part struct {
 	*sums
 	f, lost float64
+	group   int
 }
 
 // total sums the groups at a moment, without the worst and the best.
@@ -231,36 +237,39 @@ func add(list []part) (all sums) {
 
 // kept gives the groups that count, as they are at a moment, in the memory of have.
 func (c *cell) kept(have *[Groups]part, now time.Time, quick bool) []part {
-	n, reports, constant := 0, 0.0, slow
-	if quick {
-		constant = fast
-	}
+	n, told, reports := 0, 0, 0.0
 	for i := range c.group {
 		g := &c.group[i]
 		if g.at.IsZero() {
 			continue
 		}
-		s := &g.slow
-		if quick {
-			s = &g.fast
+		age := max(now.Sub(g.at), 0)
+		s, f := &g.slow, fade(age, slow)
+		tells := s.tells(f)
+		if tells {
+			told++
+			reports += f * s.sessions
 		}
-		f := fade(max(now.Sub(g.at), 0), constant)
-		if f*(s.played+s.stalled+s.attempts+s.requests+s.measured) < 1e-3 {
+		if quick {
+			s, f = &g.fast, fade(age, fast)
+			tells = s.tells(f)
+		}
+		if !tells {
 			continue
 		}
 		// In order of what was lost, which fading does not change.
-		x, at := part{s, f, s.lost()}, n
+		x, at := part{s, f, s.lost(), i}, n
 		for ; at > 0 && x.lost < have[at-1].lost; at-- {
 			have[at] = have[at-1]
 		}
 		have[at] = x
-		reports += f * s.sessions
 		n++
 	}
 	list := have[:n]
 	if n >= minGroups {
+		// By the last minute for both: else who falls silent lets liars through for the last seconds.
 		share := trim
-		if reports >= manyReports*float64(n)*constant.Seconds()/slow.Seconds() {
+		if reports >= manyReports*float64(told) {
 			share = trimMany
 		}
 		cut := int(share * float64(n))
