@@ -124,6 +124,7 @@ type Router struct {
 	deep  deepBuffers
 	full  fullness
 	warm  warming
+	hots  hots
 	macs  sync.Pool // of hash.Hash, keyed with the salt
 	id    string    // random, of this process
 	ready chan struct{}

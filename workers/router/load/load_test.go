@@ -68,3 +68,29 @@ func TestGoesOnWithoutTelemetry(t *testing.T) {
 		}
 	}
 }
+
+// TestSilentSessionsAreForgotten: a window after their last sign of life, and what
+// is older than that when it comes counts nobody.
+func TestSilentSessionsAreForgotten(t *testing.T) {
+	now := time.Unix(1_795_000_000, 0)
+	l := New(time.Minute, slog.New(slog.DiscardHandler))
+	l.CDNs, l.Now = func() []schemas.CDN { return []schemas.CDN{{Name: "a"}} }, func() time.Time { return now }
+	is := func(what string, want int) {
+		t.Helper()
+		if v := l.Viewers(now); v["a"] != want {
+			t.Errorf("%s: %v on a, want %d", what, v, want)
+		}
+	}
+	l.Answered(&Fact{ID: "silent", CDN: "a", At: now})
+	l.Answered(&Fact{ID: "plays", CDN: "a", At: now})
+	is("after the answers", 2)
+	now = now.Add(50 * time.Second)
+	l.Served(&schemas.Slice{SessionID: "plays", CDN: "a", PlayedMs: 1000}, now)
+	is("before the window has passed", 2)
+	now = now.Add(20 * time.Second)
+	is("when one was silent for the window", 1)
+	l.Decided(&Fact{ID: "late", CDN: "a", At: now.Add(-2 * time.Minute)}, now.Add(-2*time.Minute))
+	is("with a decision of long ago", 1)
+	now = now.Add(time.Minute)
+	is("when both were", 0)
+}
