@@ -165,6 +165,12 @@ func (p *Prober) Run(ctx context.Context) error {
 		g.Go(func() error { return t.Run(ctx, p.JetStream) })
 	}
 	g.Go(func() error { p.report.Run(ctx); return nil })
+	g.Go(func() error {
+		t := time.NewTicker(liveFor)
+		defer t.Stop()
+		p.forget(ctx, t.C)
+		return nil
+	})
 	g.Go(func() error { return newWarmer(p).run(ctx, kv) })
 	g.Go(func() error {
 		return lease.Pool{KV: kv, Conn: p.JetStream.Conn(), Role: Role, Names: names, TTL: p.LeaseTTL, Logger: p.Logger, Work: p.work}.Run(ctx)
@@ -243,10 +249,9 @@ const (
 // pairs are those of a slot that may be probed now.
 func (p *Prober) pairs(slot string, now time.Time) []pair {
 	var out []pair
-	live := map[schemas.StreamKey]bool{}
 	for _, s := range p.streams.All() {
 		k := s.Key()
-		if live[k] = s.Live && now.Sub(time.UnixMicro(s.UpdatedUnixUs)) < liveFor; !live[k] || !p.mayBeAsked(s, now) {
+		if !isLive(s, now) || !p.mayBeAsked(s, now) {
 			continue
 		}
 		for name, c := range p.cdns.All() {
@@ -260,14 +265,34 @@ func (p *Prober) pairs(slot string, now time.Time) []pair {
 			}
 		}
 	}
+	return out
+}
+
+func isLive(s *schemas.StreamState, now time.Time) bool {
+	return s.Live && now.Sub(time.UnixMicro(s.UpdatedUnixUs)) < liveFor
+}
+
+// forget forgets at each tick what was heard of streams that are not live: hops of all
+// streams are heard, also where others hold the leases and nothing is probed here.
+func (p *Prober) forget(ctx context.Context, tick <-chan time.Time) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-tick:
+			p.sweep(now)
+		}
+	}
+}
+
+func (p *Prober) sweep(now time.Time) {
 	p.mu.Lock()
+	defer p.mu.Unlock()
 	for k := range p.known {
-		if !live[k] {
+		if s, ok := p.streams.Get(k.KVKey()); !ok || !isLive(s, now) {
 			delete(p.known, k)
 		}
 	}
-	p.mu.Unlock()
-	return out
 }
 
 func (p *Prober) mayBeAsked(st *schemas.StreamState, now time.Time) bool {

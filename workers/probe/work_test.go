@@ -1,10 +1,16 @@
 package probe
 
 import (
+	"context"
+	"encoding/json"
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
+
 	"github.com/spillway-live/spillway/schemas"
+	"github.com/spillway-live/spillway/schemas/hops"
+	"github.com/spillway-live/spillway/schemas/mirror"
 )
 
 // What a probe would wake, encode or bring from elsewhere is probed only with viewers.
@@ -50,5 +56,37 @@ func TestOneThatWaitsDelaysNoOther(t *testing.T) {
 	waiting[fine] = true
 	if got, ok := due(all, asked, waiting, now.Add(-5*time.Second)); ok {
 		t.Errorf("%v was asked a moment ago", got)
+	}
+}
+
+// What was heard of streams that are not live is forgotten at each tick, whether or
+// not this process holds a lease.
+func TestForgetsStreamsThatAreGone(t *testing.T) {
+	p := &Prober{streams: mirror.New(schemas.BucketStreams, schemas.ParseStreamState, nil), known: map[schemas.StreamKey]*heard{}}
+	ctx, cancel := context.WithCancel(t.Context())
+	tick, done := make(chan time.Time), make(chan struct{})
+	go func() { defer close(done); p.forget(ctx, tick) }()
+	for _, name := range []string{"a", "b"} {
+		notes, err := json.Marshal([]hops.Note{{Hop: schemas.HopIngest, AtUs: 1}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.hear(&nats.Msg{Subject: schemas.HopsSubject(schemas.StreamKey{App: "live", Stream: name}), Data: notes})
+	}
+	if len(p.known) != 2 {
+		t.Fatalf("%d streams are known", len(p.known))
+	}
+	tick <- time.Now()
+	cancel()
+	<-done // the tick was taken before, and is seen to its end
+	if len(p.known) != 0 {
+		t.Errorf("%d streams are known", len(p.known))
+	}
+	now := time.Unix(1_795_000_000, 0)
+	at := func(live bool, age time.Duration) *schemas.StreamState {
+		return &schemas.StreamState{Live: live, UpdatedUnixUs: now.Add(-age).UnixMicro()}
+	}
+	if isLive(at(false, 0), now) || isLive(at(true, liveFor), now) || !isLive(at(true, liveFor-time.Second), now) {
+		t.Error("a stream is live while its state says so and is fresh")
 	}
 }
