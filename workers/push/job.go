@@ -23,6 +23,10 @@ type job struct {
 	key    schemas.StreamKey
 	log    *slog.Logger
 	kick   chan struct{} // the state has changed
+	last   struct {      // the last chunk that came, sent or not; the loop's alone
+		epoch uint32 // 0: none
+		seq   uint64
+	}
 
 	mu    sync.Mutex
 	state schemas.PushState
@@ -106,7 +110,23 @@ func (j *job) skip(m *nats.Msg) {
 		return
 	}
 	if c, err := schemas.PeekChunk([]byte(m.Header.Get(schemas.HeaderChunk))); err == nil {
+		j.came(c)
 		j.drop(frames(c))
+	}
+}
+
+// maxGap bounds the chunks that are taken for lost at once.
+const maxGap = 100_000
+
+// came notes a chunk and counts the frames of those before it that never came:
+// while a connection is being made the queue overflows, and the bus drops what is
+// beyond without a word. How many frames those had is taken from this one.
+func (j *job) came(c *schemas.Chunk) {
+	if j.last.epoch == c.Epoch && c.Seq > j.last.seq+1 {
+		j.drop(int(min(c.Seq-j.last.seq-1, maxGap)) * frames(c))
+	}
+	if j.last.epoch != c.Epoch || c.Seq > j.last.seq {
+		j.last.epoch, j.last.seq = c.Epoch, c.Seq
 	}
 }
 

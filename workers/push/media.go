@@ -93,6 +93,7 @@ func (j *job) send(ctx context.Context, msgs <-chan *nats.Msg, conn *targetConn,
 
 // chunk sends one chunk, or counts its frames as dropped; behind it wait others.
 func (s *sender) chunk(ctx context.Context, c *schemas.Chunk, data []byte, behind int) error {
+	s.j.came(c)
 	if c.Encryption != nil {
 		return errors.New("the stream is encrypted: it is not published in the clear elsewhere")
 	}

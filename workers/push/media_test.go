@@ -1,7 +1,10 @@
 package push
 
 import (
+	"encoding/json"
 	"testing"
+
+	"github.com/nats-io/nats.go"
 
 	"github.com/spillway-live/spillway/schemas"
 	"github.com/spillway-live/spillway/schemas/mirror"
@@ -23,6 +26,52 @@ func TestMediaAheadOfTheStateIsDropped(t *testing.T) {
 	}
 	if s.open || s.begun || s.j.state.DroppedFrames != 10 {
 		t.Errorf("open %v, begun %v, %d frames dropped; want 10", s.open, s.begun, s.j.state.DroppedFrames)
+	}
+}
+
+// Chunks that never came are counted as dropped, however the connection stood, once
+// each; those of a stream that began anew are not.
+func TestChunksThatNeverCameAreCounted(t *testing.T) {
+	m, err := newMetrics(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &Pusher{m: m, streams: mirror.New(schemas.BucketStreams, schemas.ParseStreamState, nil)}
+	j := &job{p: p, key: schemas.StreamKey{App: "live", Stream: "demo"}}
+	chunk := func(epoch uint32, seq uint64) *schemas.Chunk {
+		return &schemas.Chunk{Version: schemas.ChunkVersion, App: "live", Stream: "demo", Rendition: schemas.SourceRendition, Epoch: epoch, Seq: seq,
+			Fragments: []schemas.Fragment{{Track: schemas.Video, Samples: 5, Independent: true, SegmentStart: true}}}
+	}
+	for i, x := range []struct {
+		epoch uint32
+		seq   uint64
+		sent  bool  // to a connection; else it is left out before
+		want  int64 // dropped in all; nothing flows before the stream's state is known
+	}{
+		{2, 7, false, 5}, // the first that is heard of
+		{2, 8, false, 10},
+		{2, 50, true, 220}, // 41 overflowed while a connection was made
+		{2, 52, true, 230}, // the bus lost one
+		{2, 52, true, 235}, // again
+		{3, 9, false, 240}, // begun anew
+		{3, 10, true, 245},
+	} {
+		c := chunk(x.epoch, x.seq)
+		if x.sent {
+			s := &sender{j: j}
+			if err := s.chunk(t.Context(), c, nil, 0); err != nil {
+				t.Fatal(err)
+			}
+		} else {
+			head, err := json.Marshal(c)
+			if err != nil {
+				t.Fatal(err)
+			}
+			j.skip(&nats.Msg{Header: nats.Header{schemas.HeaderKind: {schemas.KindChunk}, schemas.HeaderChunk: {string(head)}}})
+		}
+		if got := j.state.DroppedFrames; got != x.want {
+			t.Errorf("step %d: %d frames are dropped, want %d", i, got, x.want)
+		}
 	}
 }
 
