@@ -9,9 +9,9 @@ import (
 	"github.com/spillway-live/spillway/schemas"
 )
 
-// However many ask, all streams are looked at once a second, whatever application
+// However many ask, all streams are looked at once in hotKept, whatever application
 // is asked for, and nothing is kept of applications that have none.
-func TestHotListsAreMadeOnceASecond(t *testing.T) {
+func TestHotListsAreMadeOnceForAllWhoAsk(t *testing.T) {
 	var h hots
 	made := 0
 	lists := func(time.Time) map[string]*hotList {
