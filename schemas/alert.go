@@ -8,6 +8,7 @@ import (
 	"math"
 	"net/url"
 	"strings"
+	"time"
 )
 
 // Buckets of alerts.
@@ -23,6 +24,9 @@ const (
 	// of their own: raised-NAME. What it leaves alone is that of the rule raised.
 	AlertRuleRaised = "raised-"
 )
+
+// AlertKept is how long an alert stays in [BucketAlerts] after it was stored last.
+const AlertKept = 7 * 24 * time.Hour
 
 // States of an alert.
 const (

@@ -132,7 +132,7 @@ func BucketConfigs(s BusSettings) []jetstream.KeyValueConfig {
 	locations := kv(BucketLocations, "where this region gets streams from")
 	locations.TTL = LocationKept
 	alerts := kv(BucketAlerts, "alerts that are open, or were until lately")
-	alerts.TTL = 7 * 24 * time.Hour
+	alerts.TTL = AlertKept
 	return []jetstream.KeyValueConfig{
 		alerts, kv(BucketAlertRules, "what operators changed of alert rules"),
 		locations, apps, erasures, reviews, kv(BucketHot, "streams that are not on the hot list"), publishers, pushes, pushStates, kv(BucketSources, "cameras that are pulled"), kv(BucketShares, "public addresses of private streams"),

@@ -175,6 +175,7 @@ func (w *watch) look(ctx context.Context) error {
 			return err
 		}
 	}
+	w.book.forget(now)
 	w.m.looks.Inc()
 	w.m.open.Set(float64(w.book.open()))
 	w.tellBus(ctx, now)

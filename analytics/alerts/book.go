@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -18,6 +19,7 @@ type book struct {
 	all map[string]entry
 }
 
+// entry without an alert is one that could not be read; it is written over where its key is needed.
 type entry struct {
 	alert    *schemas.Alert
 	revision uint64
@@ -42,11 +44,11 @@ func openBook(ctx context.Context, kv jetstream.KeyValue) (*book, error) {
 			if e == nil {
 				return b, nil
 			}
-			x := entry{revision: e.Revision()}
 			if e.Operation() == jetstream.KeyValuePut {
-				x.alert, _ = schemas.ParseAlert(e.Key(), e.Value()) // what cannot be read is written anew
+				x := entry{revision: e.Revision()}
+				x.alert, _ = schemas.ParseAlert(e.Key(), e.Value())
+				b.all[e.Key()] = x
 			}
-			b.all[e.Key()] = x
 		}
 	}
 }
@@ -72,10 +74,18 @@ func (b *book) open() (n int) {
 	return n
 }
 
+// forget lets go of alerts that are over and told, and no longer in the bucket.
+func (b *book) forget(now time.Time) {
+	for key, e := range b.all {
+		if a := e.alert; a != nil && a.State == schemas.AlertResolved && a.Told && now.Sub(time.UnixMicro(a.ResolvedUs)) > schemas.AlertKept+time.Hour {
+			delete(b.all, key)
+		}
+	}
+}
+
 // put stores an alert, or removes it (nil), if nobody else has written it since.
 func (b *book) put(ctx context.Context, key string, a *schemas.Alert) error {
 	old := b.all[key]
-	var rev uint64
 	var err error
 	if a == nil {
 		err = b.kv.Delete(ctx, key, jetstream.LastRevision(old.revision))
@@ -85,21 +95,37 @@ func (b *book) put(ctx context.Context, key string, a *schemas.Alert) error {
 		if data, err = json.Marshal(a); err != nil {
 			return err
 		}
-		if old.alert == nil { // also where the bucket has let go of the last one
-			rev, err = b.kv.Create(ctx, key, data)
-		} else {
-			rev, err = b.kv.Update(ctx, key, data, old.revision)
-		}
+		var rev uint64
+		rev, err = b.write(ctx, key, data, old.revision)
 		b.all[key] = entry{a, rev}
 	}
-	var api *jetstream.APIError
-	if errors.Is(err, jetstream.ErrKeyExists) || errors.As(err, &api) && api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence {
+	if overtaken(err) {
 		return errOvertaken
 	}
 	if err != nil {
 		return fmt.Errorf("store alert %s: %w", key, err)
 	}
 	return nil
+}
+
+// write stores an entry over the given revision, 0: where there is none. What the bucket has let go of by its age
+// since it was read is written anew.
+func (b *book) write(ctx context.Context, key string, data []byte, revision uint64) (uint64, error) {
+	if revision != 0 {
+		rev, err := b.kv.Update(ctx, key, data, revision)
+		if !overtaken(err) {
+			return rev, err
+		}
+		if _, gone := b.kv.Get(ctx, key); !errors.Is(gone, jetstream.ErrKeyNotFound) {
+			return 0, err
+		}
+	}
+	return b.kv.Create(ctx, key, data)
+}
+
+// overtaken says whether a write was refused because somebody else has written the entry.
+func overtaken(err error) bool {
+	return errors.Is(err, jetstream.ErrKeyExists) || errors.Is(err, jetstream.ErrKeyRevisionMismatch)
 }
 
 // note says which state of an alert was told.
