@@ -90,6 +90,8 @@ func (c *Console) watchOnce(ctx context.Context) error {
 	following.Go(func() { reading.Wait(); close(complete) })
 	beat := time.NewTicker(time.Second)
 	defer beat.Stop()
+	tidy := time.NewTicker(time.Minute)
+	defer tidy.Stop()
 	late := time.NewTimer(openLimit)
 	defer late.Stop()
 	for whole := false; ; {
@@ -106,6 +108,10 @@ func (c *Console) watchOnce(ctx context.Context) error {
 		case <-complete:
 			complete, whole = nil, true
 			c.busHealth(nil)
+		case <-tidy.C:
+			if whole {
+				c.apply(func() { c.st.forget(time.Now()) })
+			}
 		case <-late.C:
 			if !whole {
 				return fmt.Errorf("buckets cannot be read within %v: the log names which", openLimit)

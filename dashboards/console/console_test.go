@@ -237,6 +237,9 @@ func TestStatesAndHostileEntries(t *testing.T) {
 	old := ended
 	old.Stream, old.UpdatedUnixUs = "old", now.Add(-time.Hour).UnixMicro()
 	put(t, kv, "live.old", old)
+	past := old
+	past.Stream, past.UpdatedUnixUs = "past", now.Add(-25*time.Hour).UnixMicro()
+	put(t, kv, "live.past", past)
 	put(t, kv, "live.liar", stateOf(demo, now)) // names another stream than its key
 	evil := stateOf(schemas.StreamKey{App: "live", Stream: "<script>alert(1)</script>"}, now)
 	put(t, kv, "live.evil", evil)
@@ -245,21 +248,29 @@ func TestStatesAndHostileEntries(t *testing.T) {
 	}
 	put(t, bucket(t, b.JS, schemas.BucketCDNs), "bad", schemas.CDN{Name: "<b>", BaseURL: "javascript:alert(1)"})
 	var s streamsAnswer
-	await.Text(t, "three streams", func() string {
+	await.Text(t, "three streams, once all is read", func() string {
 		s = streamsAnswer{}
 		getJSON(t, c.URL()+"/v1/streams", &s)
-		if len(s.Streams) != 3 {
+		got := ""
+		for _, x := range s.Streams {
+			got += x.Stream + " " + x.State + ", "
+		}
+		if got != "demo live, lost lost, ended ended, " {
 			return fmt.Sprintf("%+v", s)
 		}
 		return ""
 	})
-	got := ""
-	for _, x := range s.Streams {
-		got += x.Stream + " " + x.State + ", "
-	}
-	if got != "demo live, lost lost, ended ended, " {
-		t.Errorf("streams: %s", got)
-	}
+	await.Text(t, "the stream of yesterday looked at no more", func() string {
+		getJSON(t, c.URL()+"/v1/streams", &s)
+		got := map[string]bool{}
+		for k := range c.st.recent.All(func(string, *schemas.StreamState) bool { return false }) {
+			got[k] = true
+		}
+		if _, known := c.st.streams.Get("live.past"); !known || got["live.past"] || !got["live.old"] || !got[demo.KVKey()] {
+			return fmt.Sprintf("known %v, looked at %v", known, got)
+		}
+		return ""
+	})
 	if err := kv.Delete(t.Context(), lost.KVKey()); err != nil {
 		t.Fatal(err)
 	}
@@ -275,6 +286,33 @@ func TestStatesAndHostileEntries(t *testing.T) {
 	if len(a.CDNs) != 0 {
 		t.Errorf("CDNs %+v", a.CDNs)
 	}
+}
+
+// TestPicturesOfPastStreamsAreForgotten: not those of live ones, nor a young one whose stream was not heard of yet.
+func TestPicturesOfPastStreamsAreForgotten(t *testing.T) {
+	b := bustest.Start(t)
+	c := start(t, Settings{JetStream: b.JS, ClickHouse: nowhere})
+	kv := bucket(t, b.JS, schemas.BucketStreams)
+	now := time.Now()
+	yesterday := now.Add(-25 * time.Hour)
+	key := func(name string) schemas.StreamKey { return schemas.StreamKey{App: "live", Stream: name} }
+	for name, at := range map[string]time.Time{"live": now, "past": yesterday} {
+		put(t, kv, key(name).KVKey(), stateOf(key(name), at))
+	}
+	await.True(t, "both states are known", func() bool {
+		_, live := c.st.streams.Get("live.live")
+		_, past := c.st.streams.Get("live.past")
+		return live && past
+	})
+	c.apply(func() {
+		for name, at := range map[string]time.Time{"live": yesterday, "past": yesterday, "gone": yesterday, "new": now} {
+			c.st.pictures[key(name)] = pictureRef{Seq: 1, TimeMs: at.UnixMilli()}
+		}
+		c.st.forget(now)
+		if _, live := c.st.pictures[key("live")]; !live || len(c.st.pictures) != 2 || c.st.pictures[key("new")].Seq == 0 {
+			t.Errorf("left are %v", c.st.pictures)
+		}
+	})
 }
 
 func TestPagesAreStrict(t *testing.T) {

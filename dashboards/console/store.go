@@ -95,6 +95,7 @@ type numbers struct {
 // store is what the console knows. What is guarded by mu is replaced, not changed in place.
 type store struct {
 	streams *mirror.Table[*schemas.StreamState]
+	recent  *mirror.Recent[*schemas.StreamState]
 	cdns    *mirror.Table[*schemas.CDN]
 	usage   *mirror.Table[*schemas.Usage]
 	alerts  *mirror.Table[*schemas.Alert]
@@ -107,10 +108,29 @@ type store struct {
 }
 
 func newStore(logger *slog.Logger) *store {
+	streams := mirror.New(schemas.BucketStreams, parseStream, logger)
 	return &store{
-		streams: mirror.New(schemas.BucketStreams, parseStream, logger), cdns: mirror.New(schemas.BucketCDNs, schemas.ParseCDN, logger),
+		streams: streams, recent: mirror.Recently(streams), cdns: mirror.New(schemas.BucketCDNs, schemas.ParseCDN, logger),
 		usage: mirror.New(schemas.BucketUsage, schemas.ParseUsage, logger), alerts: mirror.New(schemas.BucketAlerts, schemas.ParseAlert, logger),
 		hot: mirror.New(schemas.BucketHot, schemas.ParseHotState, logger), pictures: map[schemas.StreamKey]pictureRef{},
+	}
+}
+
+// pastAfter is when a stream that nothing was heard of is not looked at any more: the
+// bucket has every stream that there ever was.
+const pastAfter = 24 * time.Hour
+
+func past(s *schemas.StreamState, now time.Time) bool {
+	return now.Sub(time.UnixMicro(s.UpdatedUnixUs)) > pastAfter
+}
+
+// forget drops where the pictures are of streams that are gone or past. A picture may
+// be heard of before its stream; a young one stays. mu is held.
+func (st *store) forget(now time.Time) {
+	for k, p := range st.pictures {
+		if s, ok := st.streams.Get(k.KVKey()); now.UnixMilli()-p.TimeMs > pastAfter.Milliseconds() && (!ok || past(s, now)) {
+			delete(st.pictures, k)
+		}
 	}
 }
 
@@ -246,7 +266,8 @@ func (st *store) view(now time.Time) view {
 			v.Totals.Viewers += num(c.viewers)
 		}
 	}
-	for _, s := range st.streams.All() {
+	// Without the bus the last states stand, however old they get.
+	for _, s := range st.recent.All(func(_ string, s *schemas.StreamState) bool { return st.bus.OK && past(s, now) }) {
 		w := streamOf(s, now, st.bus)
 		if w.State != "live" && now.UnixMilli()-w.UpdatedMs > endedShown.Milliseconds() {
 			continue

@@ -32,6 +32,7 @@ type Table[T any] struct {
 	ready   chan struct{}
 	derived []func()
 	groups  []*Groups
+	recent  []*Recent[T]
 
 	mu      sync.Mutex
 	changed chan struct{} // nil while nobody waits
@@ -152,6 +153,9 @@ func (t *Table[T]) follow(ctx context.Context, js jetstream.JetStream, complete 
 				for _, g := range t.groups {
 					g.fill(next)
 				}
+				for _, r := range t.recent {
+					r.fill(next)
+				}
 				t.now.Store(next)
 				t.tell()
 			default:
@@ -180,6 +184,9 @@ func (t *Table[T]) take(m *sync.Map, key string, value []byte, put bool) {
 	if t.now.Load() == m {
 		for _, g := range t.groups {
 			g.set(key, put)
+		}
+		for _, r := range t.recent {
+			r.set(key, m)
 		}
 		t.tell()
 	}

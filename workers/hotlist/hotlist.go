@@ -47,6 +47,10 @@ const atOnce = 16
 // forget is when the entry of a stream that has ended is removed.
 const forget = 10 * time.Minute
 
+// past is when a stream that nothing was heard of is not looked at any more: the
+// bucket has every stream that there ever was.
+const past = 24 * time.Hour
+
 // List is the service. Fill in the fields and call Run. Any number may run.
 type List struct {
 	JetStream  jetstream.JetStream
@@ -54,6 +58,7 @@ type List struct {
 	Registerer prometheus.Registerer
 
 	streams    *mirror.Table[*schemas.StreamState]
+	recent     *mirror.Recent[*schemas.StreamState]
 	publishers *mirror.Table[*schemas.PublisherState]
 	reviews    *mirror.Table[*schemas.ReviewState]
 	apps       *mirror.Table[*schemas.AppSettings]
@@ -80,6 +85,7 @@ func (l *List) Run(ctx context.Context) error {
 		return fmt.Errorf("%s: %w", Role, err)
 	}
 	l.streams = mirror.New(schemas.BucketStreams, schemas.ParseStreamState, l.Logger)
+	l.recent = mirror.Recently(l.streams)
 	l.publishers = mirror.New(schemas.BucketPublishers, schemas.ParsePublisherState, l.Logger)
 	l.reviews = mirror.New(schemas.BucketReviews, schemas.ParseReviewState, l.Logger)
 	l.apps = mirror.New(schemas.BucketApps, schemas.ParseAppSettings, l.Logger)
@@ -118,13 +124,22 @@ func (l *List) Run(ctx context.Context) error {
 	}
 }
 
-// round judges every stream and stores what has changed.
+// past reports whether there is nothing to do for a stream until its state changes.
+func (l *List) past(key string, s *schemas.StreamState, now time.Time) bool {
+	if now.Sub(time.UnixMicro(s.UpdatedUnixUs)) <= past {
+		return false
+	}
+	_, left := l.hot.Get(key) // an entry to remove
+	return !left
+}
+
+// round judges every stream of late and stores what has changed.
 func (l *List) round(ctx context.Context, now time.Time) error {
 	var todo errgroup.Group
 	todo.SetLimit(atOnce)
 	off := 0
 	l.frames.begin()
-	for key, s := range l.streams.All() {
+	for key, s := range l.recent.All(func(key string, s *schemas.StreamState) bool { return l.past(key, s, now) }) {
 		prev, _ := l.hot.Get(key)
 		in := l.inputs(key, s)
 		if prev != nil && prev.Off && in.live(now) {

@@ -2,6 +2,7 @@ package hotlist
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"testing"
@@ -11,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/spillway-live/spillway/schemas"
+	"github.com/spillway-live/spillway/schemas/mirror"
 	"github.com/spillway-live/spillway/testenv/await"
 	"github.com/spillway-live/spillway/testenv/bus/bustest"
 	"github.com/spillway-live/spillway/testenv/running"
@@ -124,6 +126,17 @@ func TestHysteresis(t *testing.T) {
 	}
 }
 
+// A stream that nothing was heard of for a day is passed over, unless its entry is still to be removed.
+func TestPastStreamsArePassedOver(t *testing.T) {
+	l := &List{hot: mirror.New(schemas.BucketHot, schemas.ParseHotState, nil)}
+	s := stream(start)
+	for after, want := range map[time.Duration]bool{time.Second: false, 24 * time.Hour: false, 24*time.Hour + time.Second: true} {
+		if got := l.past(demo.KVKey(), s, start.Add(after)); got != want {
+			t.Errorf("%v after its last word: %v", after, got)
+		}
+	}
+}
+
 func put(t *testing.T, js jetstream.JetStream, bucket, key string, v any) {
 	t.Helper()
 	kv, err := js.KeyValue(t.Context(), bucket)
@@ -154,6 +167,12 @@ func TestListOnTheBus(t *testing.T) {
 	put(t, b.JS, schemas.BucketStreams, other.KVKey(), s2)
 	put(t, b.JS, schemas.BucketReviews, other.KVKey(), schemas.ReviewState{HiddenUntilUs: -1})
 	put(t, b.JS, schemas.BucketHot, other.KVKey(), schemas.HotState{App: other.App, Stream: other.Stream, Off: true, Reasons: []string{schemas.HotHidden}, SinceUs: now.UnixMicro(), Epoch: 3})
+	// And what was left of a stream that ended while no process ran.
+	gone := schemas.StreamKey{App: "live", Stream: "gone"}
+	s3 := *state
+	s3.Stream, s3.Live, s3.UpdatedUnixUs = gone.Stream, false, now.Add(-48*time.Hour).UnixMicro()
+	put(t, b.JS, schemas.BucketStreams, gone.KVKey(), s3)
+	put(t, b.JS, schemas.BucketHot, gone.KVKey(), schemas.HotState{App: gone.App, Stream: gone.Stream, Off: true, Reasons: []string{schemas.HotHidden}, SinceUs: s3.UpdatedUnixUs, Told: true, Epoch: 3})
 	for range 2 {
 		l := &List{JetStream: b.JS}
 		running.Start(t, l.Run)
@@ -191,6 +210,14 @@ func TestListOnTheBus(t *testing.T) {
 			return ""
 		})
 	}
+	await.True(t, "the entry of the stream that ended is removed", func() bool {
+		kv, err := b.JS.KeyValue(t.Context(), schemas.BucketHot)
+		if err != nil {
+			return false
+		}
+		_, err = kv.Get(t.Context(), gone.KVKey())
+		return errors.Is(err, jetstream.ErrKeyNotFound)
+	})
 	want("the untold change is told", schemas.EventHotLeft, other, true)
 	picture := func(still int64) {
 		head, err := json.Marshal(schemas.Picture{Version: 1, App: demo.App, Stream: demo.Stream, WallUnixUs: now.Add(time.Hour).UnixMicro() + still, Epoch: 3, StillMs: still})
