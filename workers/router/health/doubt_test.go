@@ -80,7 +80,7 @@ func TestLiarsBeyondTheBound(t *testing.T) {
 	for _, x := range []struct {
 		liars, reports int // groups; reports a second
 		moved          bool
-	}{{4, 16, false}, {6, 16, true}, {4, 64, false}, {6, 64, false}, {7, 64, true}, {8, 64, true}} {
+	}{{4, 16, false}, {6, 16, true}, {6, 32, false}, {4, 64, false}, {6, 64, false}, {7, 64, true}, {8, 64, true}} {
 		liars, moved := x.liars, x.moved
 		h := health.New()
 		now := fill(h, 60, x.reports, start, func(i int) *schemas.Slice {
