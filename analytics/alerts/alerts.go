@@ -81,7 +81,7 @@ func (s Settings) Run(ctx context.Context) error {
 	go func() { defer close(followed); _ = changed.Run(ctx, s.JS) }()
 	defer func() { stop(); <-followed }()
 	work := func(ctx context.Context, _ string) error {
-		w := &watch{Settings: s, kv: kv, changed: changed, m: m}
+		w := &watch{Settings: s, kv: kv, changed: changed, m: m, raised: newRaised()}
 		return w.run(ctx)
 	}
 	return lease.Pool{KV: ledger, Role: "alerts", Names: []string{"look"}, Work: work, Conn: s.Conn, Logger: s.Logger}.Run(ctx)
@@ -95,7 +95,7 @@ type watch struct {
 	m       *metrics
 	book    *book
 	bus     busFacts
-	raised  raised
+	raised  *raised
 	told    chan note // what tellers have finished with
 	telling map[string]note
 	// answered is when ClickHouse answered last, took how long each question took, ms.
@@ -124,6 +124,11 @@ func (w *watch) run(ctx context.Context) error {
 	tellers.Go(func() { failed <- w.raised.follow(ctx, w.JS, w.Now) })
 	tick := time.NewTicker(w.Every)
 	defer tick.Stop()
+	select { // else the first look cannot judge what others raised
+	case <-w.raised.ready:
+	case <-tick.C:
+	case <-ctx.Done():
+	}
 	for {
 		if err := w.look(ctx); err != nil && ctx.Err() == nil {
 			return err

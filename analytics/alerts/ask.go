@@ -21,7 +21,7 @@ func (w *watch) rows(ctx context.Context, r *rules.Rule, now time.Time) ([]rules
 	case queries.AlertLoaderLag:
 		return w.loaderLag(ctx)
 	case queries.AlertRaised:
-		return w.raised.rows(now), nil
+		return w.raised.rows(now)
 	}
 	return w.ask(ctx, r, now)
 }

@@ -123,9 +123,16 @@ const raisedFor = 15 * time.Minute
 
 // raised is what others ask alerts for, by events.
 type raised struct {
-	mu  sync.Mutex
-	all map[string]raise
+	// ready is closed once what was raised before has been read.
+	ready chan struct{}
+	mu    sync.Mutex
+	all   map[string]raise
 }
+
+func newRaised() *raised { return &raised{ready: make(chan struct{}), all: map[string]raise{}} }
+
+// errNotRead keeps alerts as they are until it is known which of them are still raised.
+var errNotRead = errors.New("what others raised before is still being read")
 
 type raise struct {
 	row rules.Row
@@ -141,6 +148,10 @@ func (r *raised) follow(ctx context.Context, js jetstream.JetStream, now func() 
 	})
 	if err != nil {
 		return fmt.Errorf("read events: %w", err)
+	}
+	left := c.CachedInfo().NumPending
+	if left == 0 {
+		close(r.ready)
 	}
 	m, err := c.Messages()
 	if err != nil {
@@ -159,6 +170,16 @@ func (r *raised) follow(ctx context.Context, js jetstream.JetStream, now func() 
 		var e schemas.Event
 		if schemas.DecodeRecord(msg.Data(), &e) == nil {
 			r.take(&e, now())
+		}
+		if left == 0 {
+			continue
+		}
+		left--
+		if md, err := msg.Metadata(); err == nil && md.NumPending == 0 {
+			left = 0 // some were dropped by the stream's limits meanwhile
+		}
+		if left == 0 {
+			close(r.ready)
 		}
 	}
 }
@@ -185,16 +206,18 @@ func (r *raised) take(e *schemas.Event, now time.Time) {
 		delete(r.all, row.Subject)
 		return
 	}
-	if r.all == nil {
-		r.all = map[string]raise{}
-	}
 	if _, has := r.all[row.Subject]; has || len(r.all) < maxSubjects {
 		r.all[row.Subject] = raise{row, time.UnixMicro(min(e.TimeUs, now.UnixMicro()))}
 	}
 }
 
-// rows gives what is raised now.
-func (r *raised) rows(now time.Time) (out []rules.Row) {
+// rows gives what is raised now, errNotRead before that is known.
+func (r *raised) rows(now time.Time) (out []rules.Row, err error) {
+	select {
+	case <-r.ready:
+	default:
+		return nil, errNotRead
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for k, x := range r.all {
@@ -204,5 +227,5 @@ func (r *raised) rows(now time.Time) (out []rules.Row) {
 		}
 		out = append(out, x.row)
 	}
-	return out
+	return out, nil
 }
