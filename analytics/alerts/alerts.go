@@ -25,6 +25,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/spillway-live/spillway/analytics/alerts/rules"
+	"github.com/spillway-live/spillway/dashboards/queries"
 	"github.com/spillway-live/spillway/schemas"
 	"github.com/spillway-live/spillway/schemas/lease"
 	"github.com/spillway-live/spillway/schemas/mirror"
@@ -81,7 +82,7 @@ func (s Settings) Run(ctx context.Context) error {
 	go func() { defer close(followed); _ = changed.Run(ctx, s.JS) }()
 	defer func() { stop(); <-followed }()
 	work := func(ctx context.Context, _ string) error {
-		w := &watch{Settings: s, kv: kv, changed: changed, m: m, raised: newRaised()}
+		w := &watch{Settings: s, kv: kv, changed: changed, m: m, raised: newRaised(), hung: map[string]time.Time{}, patience: queryTimeout}
 		return w.run(ctx)
 	}
 	return lease.Pool{KV: ledger, Role: "alerts", Names: []string{"look"}, Work: work, Conn: s.Conn, Logger: s.Logger}.Run(ctx)
@@ -101,7 +102,9 @@ type watch struct {
 	// answered is when ClickHouse answered last, took how long each question took, ms.
 	answered time.Time
 	took     map[string]float64
-	minute   time.Time // of the newest bus_state
+	hung     map[string]time.Time // when ClickHouse last let a rule's question wait to its end
+	patience time.Duration        // with one question to ClickHouse
+	minute   time.Time            // of the newest bus_state
 }
 
 // run looks at intervals until ctx ends.
@@ -166,24 +169,45 @@ func (w *watch) look(ctx context.Context) error {
 		w.m.failures.WithLabelValues("bus").Inc()
 		w.Logger.Warn("the bus does not say how far its consumers are; trying again", "err", err)
 	}
-	for _, r := range rules.All(all) {
-		rows, err := w.rows(ctx, &r, now)
-		if ctx.Err() != nil {
-			return nil
-		}
-		if err != nil {
-			w.m.failures.WithLabelValues(r.Name).Inc()
-			w.Logger.Warn("a rule is not judged: its question was not answered", "rule", r.Name, "err", err)
-			continue
-		}
-		if err := w.judge(ctx, &r, all, rows, now); err != nil {
-			return err
-		}
+	if err := w.judgeAll(ctx, all, now); err != nil || ctx.Err() != nil {
+		return err
 	}
 	w.book.forget(now)
 	w.m.looks.Inc()
 	w.m.open.Set(float64(w.book.open()))
 	w.tellBus(ctx, now)
+	return nil
+}
+
+// judgeAll asks the questions one after another. Once ClickHouse has let one wait to its end, the others of this look
+// are not asked: they would wait as long, and the rules over the bus with them.
+func (w *watch) judgeAll(ctx context.Context, all map[string]*schemas.AlertRule, now time.Time) error {
+	hangs := false
+	for _, r := range inOrder(rules.All(all), w.hung) {
+		at := now
+		if r.Name == queries.AlertClickHouseAway {
+			at = w.Now() // not when the bus was asked
+		}
+		if hangs && asksClickHouse(&r) {
+			w.m.failures.WithLabelValues(r.Name).Inc()
+			continue
+		}
+		rows, err := w.rows(ctx, &r, at)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			if timedOut(err) && asksClickHouse(&r) {
+				hangs, w.hung[r.Name] = true, w.Now()
+			}
+			w.m.failures.WithLabelValues(r.Name).Inc()
+			w.Logger.Warn("a rule is not judged: its question was not answered", "rule", r.Name, "err", err, "others_skipped", hangs)
+			continue
+		}
+		if err := w.judge(ctx, &r, all, rows, at); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 

@@ -2,12 +2,39 @@ package alerts
 
 import (
 	"context"
+	"errors"
 	"math"
+	"net"
+	"slices"
 	"time"
 
 	"github.com/spillway-live/spillway/analytics/alerts/rules"
 	"github.com/spillway-live/spillway/dashboards/queries"
 )
+
+// asksClickHouse says whether a rule's rows come from ClickHouse.
+func asksClickHouse(r *rules.Rule) bool { return r.SQL != "" || r.Name == queries.AlertLoaderLag }
+
+// inOrder puts the rules over the bus first, and questions that hung behind those that did not, or did longer ago:
+// one that is always too slow keeps no other from being asked.
+func inOrder(all []rules.Rule, hung map[string]time.Time) []rules.Rule {
+	slices.SortStableFunc(all, func(a, b rules.Rule) int {
+		if x, y := asksClickHouse(&a), asksClickHouse(&b); x != y {
+			if y {
+				return -1
+			}
+			return 1
+		}
+		return hung[a.Name].Compare(hung[b.Name])
+	})
+	return all
+}
+
+// timedOut says whether a question waited to its end, rather than being refused.
+func timedOut(err error) bool {
+	var n net.Error // also context.DeadlineExceeded
+	return errors.As(err, &n) && n.Timeout()
+}
 
 // rows gives a rule's rows as of now.
 func (w *watch) rows(ctx context.Context, r *rules.Rule, now time.Time) ([]rules.Row, error) {
@@ -32,7 +59,7 @@ func (w *watch) ask(ctx context.Context, r *rules.Rule, now time.Time) (out []ru
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
+	ctx, cancel := context.WithTimeout(ctx, w.patience)
 	defer cancel()
 	start := time.Now()
 	rows, err := w.ClickHouse.Query(ctx, q)
@@ -71,7 +98,7 @@ func (w *watch) loaderLag(ctx context.Context) ([]rules.Row, error) {
 	if err != nil || last == 0 {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
+	ctx, cancel := context.WithTimeout(ctx, w.patience)
 	defer cancel()
 	var loaded uint64
 	if err := w.ClickHouse.QueryRow(ctx, "SELECT max(bus_seq) FROM session_slices WHERE time > now() - INTERVAL 1 DAY").Scan(&loaded); err != nil {
