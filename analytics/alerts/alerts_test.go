@@ -245,6 +245,7 @@ func TestAlertsOpenOnceAndEnd(t *testing.T) {
 	if len(h.told(queries.AlertCDNStalls, "b", schemas.AlertResolved)) != 1 || len(h.told(queries.AlertRaised, "review live/demo", schemas.AlertResolved)) != 1 {
 		t.Errorf("the end was not told once: %+v", h.posts)
 	}
+	t.Run("loader lag", func(t *testing.T) { testLoaderLag(t, conn) })
 }
 
 // events counts those of a kind on the bus.

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/nats-io/nats.go/jetstream"
+
 	"github.com/spillway-live/spillway/analytics/alerts/rules"
 	"github.com/spillway-live/spillway/dashboards/queries"
 )
@@ -94,8 +96,8 @@ func known(p *float64) float64 {
 // loaderLag compares the newest slice in ClickHouse with the stream, by sequence numbers: times of slices are those
 // of the sessions, and the last one of a session that fell silent is an old one.
 func (w *watch) loaderLag(ctx context.Context) ([]rules.Row, error) {
-	last, err := w.bus.lastSlice()
-	if err != nil || last == 0 {
+	s, err := w.bus.slices()
+	if err != nil || s.Msgs == 0 {
 		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, w.patience)
@@ -104,8 +106,27 @@ func (w *watch) loaderLag(ctx context.Context) ([]rules.Row, error) {
 	if err := w.ClickHouse.QueryRow(ctx, "SELECT max(bus_seq) FROM session_slices WHERE time > now() - INTERVAL 1 DAY").Scan(&loaded); err != nil {
 		return nil, err
 	}
-	if loaded == 0 || loaded > last { // nothing was loaded for a day, or the stream began anew
+	if loaded == 0 { // nobody watched for a day, or nothing was loaded: which, says what still lies on the bus
+		const q = "SELECT max(bus_seq) FROM session_slices WHERE time > fromUnixTimestamp64Milli(?) - INTERVAL 1 DAY AND bus_seq BETWEEN ? AND ?"
+		if err := w.ClickHouse.QueryRow(ctx, q, s.FirstTime.UnixMilli(), s.FirstSeq, s.LastSeq).Scan(&loaded); err != nil {
+			return nil, err
+		}
+	}
+	n, known := waiting(s, loaded)
+	if !known {
 		return nil, nil
 	}
-	return []rules.Row{{Subject: "loader", Value: float64(last - loaded), Weight: 1, Past: math.NaN(), Others: math.NaN()}}, nil
+	return []rules.Row{{Subject: "loader", Value: float64(n), Weight: 1, Past: math.NaN(), Others: math.NaN()}}, nil
+}
+
+// waiting counts the messages of a stream after the last that was loaded (0: none of it was); not known where that
+// is none of this stream, which then began anew.
+func waiting(s jetstream.StreamState, loaded uint64) (n uint64, known bool) {
+	switch {
+	case loaded > s.LastSeq:
+		return 0, false
+	case loaded == 0:
+		return s.Msgs, true // not those between them, that were purged once they were loaded
+	}
+	return s.LastSeq - loaded, true
 }

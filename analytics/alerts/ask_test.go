@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
+	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
+	"github.com/nats-io/nats.go/jetstream"
 	dto "github.com/prometheus/client_model/go"
 
 	"github.com/spillway-live/spillway/analytics/alerts/rules"
@@ -93,5 +95,49 @@ func TestInOrder(t *testing.T) {
 	}
 	if n := len(all); all[n-1].Name != queries.AlertCDNStalls || all[n-2].Name != queries.AlertCDNErrors {
 		t.Errorf("last are %s and %s", all[n-2].Name, all[n-1].Name)
+	}
+}
+
+// testLoaderLag: while slices wait on the bus the loader is behind, also when nothing was loaded for a day; after a
+// day without viewers it is not.
+func testLoaderLag(t *testing.T, conn driver.Conn) {
+	if err := conn.Exec(t.Context(), "TRUNCATE TABLE session_slices"); err != nil {
+		t.Fatal(err)
+	}
+	now := time.Now()
+	// The first of the stream is the last message of a partition, kept while all others up to 1000 were purged.
+	state := jetstream.StreamState{Msgs: 701, FirstSeq: 5, LastSeq: 1700, FirstTime: now.Add(-50 * time.Hour)}
+	w := &watch{Settings: Settings{ClickHouse: conn}, patience: time.Minute}
+	w.bus.streams = map[string]jetstream.StreamState{schemas.StreamSlices: state}
+	load := func(seq uint64, ago time.Duration) {
+		if err := conn.Exec(t.Context(), "INSERT INTO session_slices (time_ms, session_id, app, stream, bus_seq) VALUES (?, 's', 'live', 'demo', ?)", now.Add(-ago).UnixMilli(), seq); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, c := range []struct {
+		why  string
+		seq  uint64
+		ago  time.Duration
+		want float64
+	}{
+		{"nothing of the stream was ever loaded", 0, 0, 701},
+		{"of an earlier stream", 9000, 49 * time.Hour, 701},
+		{"the loader died two days ago", 1000, 48 * time.Hour, 700},
+		{"nobody watched for a day, all is loaded", 1700, 47 * time.Hour, 0},
+	} {
+		if c.seq > 0 {
+			load(c.seq, c.ago)
+		}
+		if rows, err := w.loaderLag(t.Context()); err != nil || len(rows) != 1 || rows[0].Value != c.want {
+			t.Errorf("%s: %+v, %v, want %v", c.why, rows, err, c.want)
+		}
+	}
+	load(9001, time.Hour)
+	if rows, err := w.loaderLag(t.Context()); err != nil || len(rows) != 0 {
+		t.Errorf("the stream began anew: %+v, %v", rows, err)
+	}
+	w.bus.streams = nil
+	if rows, err := w.loaderLag(t.Context()); err != nil || len(rows) != 0 {
+		t.Errorf("without messages: %+v, %v", rows, err)
 	}
 }

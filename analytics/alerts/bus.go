@@ -126,8 +126,10 @@ func (b *busFacts) rejected(now time.Time) ([]rules.Row, error) {
 	return out, b.err
 }
 
-// lastSlice is the newest sequence of SLICES; 0: not known, or empty.
-func (b *busFacts) lastSlice() (uint64, error) { return b.streams[schemas.StreamSlices].LastSeq, b.err }
+// slices is the state of SLICES; zero: not known, or empty.
+func (b *busFacts) slices() (jetstream.StreamState, error) {
+	return b.streams[schemas.StreamSlices], b.err
+}
 
 // short bounds what comes from messages.
 func short(s string) string {
