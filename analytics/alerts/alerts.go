@@ -48,8 +48,8 @@ type Settings struct {
 	Now    func() time.Time
 }
 
-// queryTimeout bounds one question to ClickHouse.
-const queryTimeout = 10 * time.Second
+// QueryTimeout bounds one question to ClickHouse.
+const QueryTimeout = 10 * time.Second
 
 // Run takes part until ctx ends.
 func (s Settings) Run(ctx context.Context) error {
@@ -82,7 +82,7 @@ func (s Settings) Run(ctx context.Context) error {
 	go func() { defer close(followed); _ = changed.Run(ctx, s.JS) }()
 	defer func() { stop(); <-followed }()
 	work := func(ctx context.Context, _ string) error {
-		w := &watch{Settings: s, kv: kv, changed: changed, m: m, raised: newRaised(), hung: map[string]time.Time{}, patience: queryTimeout}
+		w := &watch{Settings: s, kv: kv, changed: changed, m: m, raised: newRaised(), hung: map[string]time.Time{}, patience: QueryTimeout}
 		return w.run(ctx)
 	}
 	return lease.Pool{KV: ledger, Role: "alerts", Names: []string{"look"}, Work: work, Conn: s.Conn, Logger: s.Logger}.Run(ctx)

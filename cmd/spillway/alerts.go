@@ -13,6 +13,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	chgo "github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/peterbourgon/ff/v3/ffcli"
 
 	"github.com/spillway-live/spillway/analytics/alerts"
@@ -23,10 +24,26 @@ import (
 	"github.com/spillway-live/spillway/testenv/clickhouse"
 )
 
+// alertsOptions reads the DSN of alerts. A connection is made within the time of a question, if dial_timeout in it does
+// not say otherwise: the driver waits for the first answer of a server as long as for the connection, whatever the
+// question's own limit is.
+func alertsOptions(dsn string) (*chgo.Options, error) {
+	o, err := parseDSN(dsn)
+	if err != nil {
+		return nil, err
+	}
+	o.DialTimeout = cmp.Or(o.DialTimeout, alerts.QueryTimeout)
+	return o, nil
+}
+
 // alertsRole watches by rules; it reads the ClickHouse of dsn. console is how people reach the console; empty: not
 // known. every 0: the default.
 func (d *deps) alertsRole(dsn, console string, every time.Duration) (role, error) {
-	conn, err := openDSN(dsn)
+	o, err := alertsOptions(dsn)
+	if err != nil {
+		return role{}, err
+	}
+	conn, err := openOptions(o)
 	if err != nil {
 		return role{}, err
 	}

@@ -3,6 +3,9 @@ package main
 import (
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/spillway-live/spillway/analytics/alerts"
 )
 
 // A URL of another database is refused before anything is opened, by the loader as
@@ -26,6 +29,18 @@ func TestClickHouseURLsNameTheDatabaseOrNone(t *testing.T) {
 			if (err == nil) != ok || err != nil && (!strings.Contains(err.Error(), `"other"`) || strings.Contains(err.Error(), "u:p")) {
 				t.Errorf("%s %s: %v", what, dsn, err)
 			}
+		}
+	}
+}
+
+// The role alerts waits for a connection no longer than for a question, unless the URL says how long.
+func TestAlertsDoNotWaitForConnections(t *testing.T) {
+	for dsn, want := range map[string]time.Duration{
+		"clickhouse://u:p@127.0.0.1:9000/spillway":                 alerts.QueryTimeout,
+		"clickhouse://u:p@127.0.0.1:9000/spillway?dial_timeout=3s": 3 * time.Second,
+	} {
+		if o, err := alertsOptions(dsn); err != nil || o.DialTimeout != want {
+			t.Errorf("%s: %+v, %v", dsn, o, err)
 		}
 	}
 }

@@ -88,6 +88,11 @@ func openDSN(dsn string) (driver.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
+	return openOptions(o)
+}
+
+// openOptions opens what parseDSN gave.
+func openOptions(o *chgo.Options) (driver.Conn, error) {
 	if o.Settings == nil {
 		o.Settings = chgo.Settings{}
 	}
