@@ -18,6 +18,7 @@
 //	PUT /v1/cdns/<name>/state                  {"state":"draining"}
 //	GET /experiments  /experiments/<name>      pages
 //	GET /v1/experiments/<name>/report.json     and .html; experiments are changed below /v1/settings/experiments
+//	PUT, DELETE /v1/picture-access             this browser may see pictures of private streams, or no more
 //	GET /healthz  /metrics
 //
 // with the admin token (Authorization: Bearer) for settings and states,

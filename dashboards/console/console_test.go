@@ -588,4 +588,40 @@ func TestPicturesOfPrivateStreams(t *testing.T) {
 	if code, _, _ := get(t, c.URL()+"/live/open/picture.jpg"); code != 200 {
 		t.Errorf("a public stream's picture: %d", code)
 	}
+	private := fmt.Sprintf("%s/v1/pictures/live/demo/%d.jpg", c.URL(), seq)
+	// Pages have a cookie, which opens pictures only.
+	ask := func(method, token string) *http.Response {
+		t.Helper()
+		r, err := http.NewRequestWithContext(t.Context(), method, c.URL()+"/v1/picture-access", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Authorization", "Bearer "+token)
+		resp, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		return resp
+	}
+	if r := ask("PUT", "guess"); r.StatusCode != 401 || len(r.Cookies()) != 0 {
+		t.Errorf("a wrong token: %d, cookies %v", r.StatusCode, r.Cookies())
+	}
+	r := ask("PUT", "sesame")
+	if len(r.Cookies()) != 1 || !r.Cookies()[0].HttpOnly || r.Cookies()[0].SameSite != http.SameSiteStrictMode || strings.Contains(r.Cookies()[0].Value, "sesame") {
+		t.Fatalf("the token: %d, cookies %v", r.StatusCode, r.Cookies())
+	}
+	cookie := r.Cookies()[0].Name + "=" + r.Cookies()[0].Value
+	if code, h, _ := get(t, private, "Cookie", cookie); code != 200 || h.Get("Cache-Control") != "private, no-cache" {
+		t.Errorf("with the cookie: %d, %q", code, h.Get("Cache-Control"))
+	}
+	if code, _, _ := get(t, private, "Cookie", r.Cookies()[0].Name+"=guess"); code != 401 {
+		t.Errorf("with another cookie: %d", code)
+	}
+	if code, _, _ := get(t, c.URL()+"/v1/settings/apps", "Cookie", cookie); code != 401 {
+		t.Errorf("settings with the cookie: %d", code)
+	}
+	if r := ask("DELETE", ""); len(r.Cookies()) != 1 || r.Cookies()[0].MaxAge >= 0 {
+		t.Errorf("forgetting: %v", r.Cookies())
+	}
 }

@@ -53,6 +53,8 @@ func (c *Console) handler() http.Handler {
 	c.experiments(mux)
 	mux.HandleFunc("GET /v1/pictures/{app}/{stream}", c.serveHistory)
 	mux.HandleFunc("GET /v1/pictures/{app}/{stream}/{picture}", c.serveOne)
+	mux.HandleFunc("PUT /v1/picture-access", c.grantPictures)
+	mux.HandleFunc("DELETE /v1/picture-access", endPictures)
 	mux.HandleFunc("GET /healthz", c.healthz)
 	if c.s.Metrics != nil {
 		mux.Handle("GET /metrics", c.s.Metrics)

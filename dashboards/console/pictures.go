@@ -177,7 +177,8 @@ func (p *pictures) history(ctx context.Context, k schemas.StreamKey, from, to ti
 	return out, nil
 }
 
-// mayShow keeps pictures of private streams to those who have the admin token.
+// mayShow keeps pictures of private streams to those who have the admin token, or the
+// cookie of who has shown it, and out of every cache that would not ask again.
 func (c *Console) mayShow(w http.ResponseWriter, r *http.Request, k schemas.StreamKey) bool {
 	ctx, cancel := context.WithTimeout(r.Context(), historyTimeout)
 	defer cancel()
@@ -185,7 +186,11 @@ func (c *Console) mayShow(w http.ResponseWriter, r *http.Request, k schemas.Stre
 		refuse(w, http.StatusServiceUnavailable, "which streams are private is not known yet: "+plain(err))
 		return false
 	}
-	return !c.access.Of(k, time.Now()).Private || c.admin(w, r)
+	if !c.access.Of(k, time.Now()).Private {
+		return true
+	}
+	w.Header().Set("Cache-Control", "private, no-cache")
+	return c.hasPictureKey(r) || c.admin(w, r)
 }
 
 // serveLatest answers GET /<app>/<stream>/picture.jpg.
@@ -222,7 +227,9 @@ func servePicture(w http.ResponseWriter, r *http.Request, pic picture, err error
 	}
 	h := w.Header()
 	h.Set("Content-Type", "image/jpeg")
-	h.Set("Cache-Control", caching)
+	if h.Get("Cache-Control") == "" {
+		h.Set("Cache-Control", caching)
+	}
 	h.Set("Content-Security-Policy", "default-src 'none'")
 	h.Set("X-Spillway-Picture-Time-Ms", strconv.FormatInt(pic.ref.TimeMs, 10))
 	tag := `"` + strconv.FormatUint(pic.ref.Seq, 10) + `"`

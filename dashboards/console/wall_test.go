@@ -98,7 +98,7 @@ func TestPictureWall(t *testing.T) {
 	chromium := browsertest.Start(t)
 	b := bustest.Start(t)
 	crowd(t, b, 200, map[int]string{3: schemas.HotFrozen, 7: schemas.HotBlack, 11: schemas.HotBackground})
-	c := start(t, Settings{JetStream: b.JS, ClickHouse: nowhere})
+	c := start(t, Settings{JetStream: b.JS, ClickHouse: nowhere, AdminToken: "sesame"})
 	tab := chromium.Tab
 	until := func(what, js string) {
 		t.Helper()
@@ -145,6 +145,38 @@ func TestPictureWall(t *testing.T) {
 	if e := chromium.Errors(); len(e) > 0 {
 		t.Errorf("the browser's console: %v", e)
 	}
+	// A private stream's picture is shown to who has given the admin token in Settings.
+	put(t, bucket(t, b.JS, schemas.BucketApps), "live.s001", schemas.AppSettings{Private: true})
+	await.True(t, "the stream is private", func() bool {
+		return c.access.Of(schemas.StreamKey{App: "live", Stream: "s001"}, time.Now()).Private
+	})
+	open := func(page string) {
+		t.Helper()
+		if err := chromedp.Run(tab, chromedp.Navigate(c.URL()+page)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const card = `[...document.querySelectorAll(".stream")].find(e => e.querySelector(".title")?.textContent === "live/s001")`
+	const says = `"private: open Settings with the admin token"`
+	for _, page := range []string{"/pictures", "/"} {
+		open(page)
+		until("who has no token is told so on "+page, card+`?.querySelector(".nopicture:not([hidden])")?.textContent === `+says)
+	}
+	open("/streams/live/s001")
+	until("and on the stream's page", `document.querySelector(".frame .nopicture:not([hidden])")?.textContent === `+says+` && document.querySelector(".empty:not([hidden])").textContent.includes(`+says+`)`)
+	open("/settings")
+	until("the token is given", `(document.getElementById("token").value = "sesame", document.querySelector("form button").click(), true)`)
+	until("it is taken", `document.getElementById("forget")`)
+	open("/pictures")
+	until("the picture", card+`?.querySelector("img:not([hidden])")?.naturalWidth === 320`)
+	open("/streams/live/s001")
+	until("the stream's picture", `document.querySelector(".frame.large img").naturalWidth === 320`)
+	open("/settings")
+	until("forgetting is there", `document.getElementById("forget")`)
+	until("the token is forgotten", `(document.getElementById("forget").click(), true)`)
+	until("and asked for again", `!document.querySelector("form.controls").hidden && !document.getElementById("forget")`)
+	open("/streams/live/s001")
+	until("no picture any more", `document.querySelector(".frame .nopicture:not([hidden])")?.textContent === `+says)
 }
 
 // traceEvent is one of Chromium's trace, times in microseconds.

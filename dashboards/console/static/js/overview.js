@@ -3,6 +3,7 @@ import { attr, el, keyed, text } from "./dom.js";
 import { cdnTable } from "./cdntable.js";
 import { bps, clock, count, fps, ms, percent, span, stallLevel } from "./format.js";
 import { onChange, serverNow } from "./live.js";
+import { PRIVATE, pictureURL, refused } from "./picture.js";
 
 export default function (main) {
   const tiles = ["Live streams", "Viewers", "Stall ratio", "Latency", "Egress"].map((label) => {
@@ -41,10 +42,6 @@ export default function (main) {
 
 const name = (s) => s.app + "/" + s.stream;
 
-export function pictureURL(s, p) {
-  return `/v1/pictures/${encodeURIComponent(s.app)}/${encodeURIComponent(s.stream)}/${p.seq}.jpg`;
-}
-
 function create(s) {
   const img = el("img", { alt: "", loading: "lazy", decoding: "async", width: 320, height: 180, hidden: "" });
   const none = el("span", { class: "nopicture" }, "no picture yet");
@@ -56,20 +53,27 @@ function create(s) {
     el("div", { class: "frame" }, img, none, chip, age),
     el("div", { class: "text" }, title, el("div", { class: "row" }, viewers, stall), facts));
   node.parts = { img, none, chip, age, viewers, stall, facts };
+  img.addEventListener("error", async () => {
+    if (!await refused(img.src)) return;
+    node.refused = true;
+    text(none, PRIVATE);
+    img.hidden = true;
+    none.hidden = false;
+  });
   return node;
 }
 
 function update(node, s) {
-  const p = node.parts;
-  if (s.picture) {
+  const p = node.parts, shown = s.picture && !node.refused;
+  if (shown) {
     const src = pictureURL(s, s.picture);
     if (p.img.getAttribute("src") !== src) p.img.src = src;
     p.img.alt = `Picture of ${name(s)} at ${clock(s.picture.time_ms)}`;
     text(p.age, clock(s.picture.time_ms));
     p.age.classList.toggle("old", s.state === "live" && serverNow() - s.picture.time_ms > 30000);
   }
-  p.img.hidden = !s.picture;
-  p.none.hidden = !!s.picture;
+  p.img.hidden = !shown;
+  p.none.hidden = !!shown;
   text(p.chip, s.state);
   attr(p.chip, "class", "chip " + s.state);
   text(p.viewers, s.viewers === null ? "– viewers" : count(s.viewers) + (s.viewers === 1 ? " viewer" : " viewers"));

@@ -4,7 +4,7 @@
 import { attr, el, text } from "./dom.js";
 import { bps, clock, count, fps, percent, stallLevel } from "./format.js";
 import { onChange, serverNow } from "./live.js";
-import { pictureURL } from "./overview.js";
+import { PRIVATE, pictureURL, refused } from "./picture.js";
 
 const BUDGET_MS = 1.2; // the last card takes it over that by a millisecond at most
 const IMAGES_A_FRAME = 2;
@@ -169,7 +169,13 @@ function build(card) {
   const viewers = el("span", { class: "big" }), stall = el("span", { class: "stall" }), facts = el("span", { class: "facts" });
   card.node.append(el("div", { class: "frame" }, img, none, chip, age, marks), el("div", { class: "text" }, title, el("div", { class: "row" }, viewers, stall), facts));
   card.parts = { img, none, chip, age, marks, viewers, stall, facts };
-  img.addEventListener("error", () => { img.hidden = true; none.hidden = false; });
+  img.addEventListener("error", async () => {
+    img.hidden = true;
+    none.hidden = false;
+    if (!await refused(img.src)) return;
+    card.refused = true;
+    text(none, PRIVATE);
+  });
 }
 
 function draw(card) {
@@ -186,7 +192,7 @@ function draw(card) {
   if (!s.picture) return;
   text(p.age, clock(s.picture.time_ms));
   p.age.classList.toggle("old", s.state === "live" && serverNow() - s.picture.time_ms > OLD_MS);
-  card.wants = card.seq !== s.picture.seq;
+  card.wants = !card.refused && card.seq !== s.picture.seq;
 }
 
 function show(card) {

@@ -10,7 +10,7 @@ const FIELDS = [
 export default function (main) {
   const token = el("input", { type: "password", id: "token", autocomplete: "off", size: 40, required: "" });
   const form = el("form", { class: "card controls" }, el("label", { for: "token" }, "Admin token "), token, el("button", { type: "submit", class: "primary" }, "Open"),
-    el("p", { class: "about" }, "It is in secrets.json of the data directory. It is kept until this tab closes, and sent to this server only."));
+    el("p", { class: "about" }, "It is in secrets.json of the data directory. It is kept until this tab closes, and sent to this server only. A cookie lets this browser show pictures of private streams for 12 hours, or until the token is forgotten here."));
   const said = el("p", { class: "said", role: "status", hidden: "" }), list = el("div", { class: "forms" });
   main.append(form, said, list);
   const say = (s, bad) => {
@@ -24,12 +24,21 @@ export default function (main) {
   const load = async () => {
     try {
       const a = await call("");
+      await fetched("/v1/picture-access", { method: "PUT", headers: { Authorization: "Bearer " + sessionStorage.getItem("token") } });
       form.hidden = true;
       say("");
       const names = Object.keys(a.entries).sort((x, y) => a.entries[x].order - a.entries[y].order || x.localeCompare(y));
       list.replaceChildren(...names.map((n) => card(n, a.entries[n])), ...Object.entries(a.damaged).map(([n, why]) => el("p", { class: "bad" }, `${n}: ${why}`)),
         el("button", { type: "button", id: "forget" }, "Forget the token"));
-      list.querySelector("#forget").addEventListener("click", () => { sessionStorage.removeItem("token"); location.reload(); });
+      list.querySelector("#forget").addEventListener("click", async () => {
+        sessionStorage.removeItem("token");
+        try {
+          await fetched("/v1/picture-access", { method: "DELETE" });
+          location.reload();
+        } catch (e) {
+          say(`The token is forgotten; pictures of private streams are still shown here for up to 12 hours: ${e.message}`, true);
+        }
+      });
       if (names.length === 0) say("No CDN is registered. Add one with: spillway cdn set NAME --url URL");
     } catch (e) {
       const refused = e.status === 401;

@@ -3,7 +3,7 @@ import { attr, el, keyed, text } from "./dom.js";
 import { bps, clock, count, fps, ms, percent, span, stallLevel } from "./format.js";
 import { onChange, serverNow } from "./live.js";
 import { details } from "./streamparts.js";
-import { pictureURL } from "./overview.js";
+import { PRIVATE, pictureURL } from "./picture.js";
 import { draw, spark } from "./spark.js";
 
 const SAMPLES = 180;
@@ -46,7 +46,7 @@ export default function (main) {
     el("section", {}, el("h2", {}, "Pictures of the last hour"), history, strip), ...more);
 
   const samples = [];
-  let pictures = [], newest = 0, chosen = Number((location.hash.match(/^#picture-(\d+)$/) ?? [])[1] ?? 0), last = 0;
+  let pictures = [], newest = 0, chosen = Number((location.hash.match(/^#picture-(\d+)$/) ?? [])[1] ?? 0), last = 0, refused = false;
 
   const show = () => {
     const p = pictures.find((x) => x.seq === chosen) ?? (chosen ? null : pictures[0]);
@@ -72,6 +72,15 @@ export default function (main) {
   const load = async () => {
     try {
       const r = await fetch("/v1/pictures/" + path);
+      if (r.status === 401) {
+        refused = img.hidden = true;
+        note.hidden = false;
+        text(note, PRIVATE);
+        text(history, `Pictures of this stream are ${PRIVATE}.`);
+        history.hidden = false;
+        strip.replaceChildren();
+        return;
+      }
       const a = await r.json();
       if (!r.ok) throw new Error(a.error);
       pictures = a.pictures.reverse();
@@ -92,7 +101,7 @@ export default function (main) {
     text(chip, x ? x.state : "not live");
     attr(chip, "class", "chip " + (x ? x.state : "ended"));
     if (!x) return;
-    if (x.picture && x.picture.seq > newest) {
+    if (x.picture && x.picture.seq > newest && !refused) {
       newest = x.picture.seq;
       pictures = [x.picture, ...pictures.filter((p) => p.seq !== x.picture.seq)].slice(0, 720);
       history.hidden = true;
