@@ -146,6 +146,8 @@ func TestPlayers(t *testing.T) {
 			}
 		})
 	}
+	t.Run("probe", func(t *testing.T) { probesCandidates(t, ctx, u) })
+	t.Run("queue", func(t *testing.T) { waitsForRoom(t, ctx, u) })
 }
 
 // swipe opens the play page with a stream beside the one that plays and goes

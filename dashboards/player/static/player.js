@@ -139,6 +139,7 @@ async function probed(d) {
     }
   }));
   state.probes = results;
+  state.ranked = d.candidates.map((c) => c.cdn); // before
   try {
     const r = await fetch(d.probes, { method: 'POST', credentials: 'omit', headers: { 'Content-Type': 'application/json' }, body: JSON.stringify({ results }) });
     return r.ok ? { ...(await r.json()), neighbours: d.neighbours } : d;
