@@ -26,8 +26,8 @@ const (
 
 // reporter posts CMCD events, in order, and keeps them while the target is away.
 type reporter struct {
-	url    string
-	client *http.Client
+	url, agent string
+	client     *http.Client
 
 	mu    sync.Mutex
 	sn    int64
@@ -38,8 +38,8 @@ type reporter struct {
 	wake  chan struct{}
 }
 
-func newReporter(url string, client *http.Client) *reporter {
-	return &reporter{url: url, client: client, wake: make(chan struct{}, 1)}
+func newReporter(url, agent string, client *http.Client) *reporter {
+	return &reporter{url: url, agent: agent, client: client, wake: make(chan struct{}, 1)}
 }
 
 // add numbers a record and queues it.
@@ -103,7 +103,7 @@ func (r *reporter) post(ctx context.Context) error {
 	if len(batch) == 0 {
 		return nil
 	}
-	status, err := post(ctx, r.client, r.url, "application/cmcd", bytes.Join(batch, []byte{'\n'}))
+	status, err := post(ctx, r.client, r.agent, r.url, "application/cmcd", bytes.Join(batch, []byte{'\n'}))
 	if err != nil {
 		return err
 	}
@@ -130,7 +130,7 @@ func (r *reporter) forget(sn int64) {
 	r.lines = r.lines[min(max(n, 0), int64(len(r.lines))):]
 }
 
-func post(ctx context.Context, client *http.Client, url, contentType string, body []byte) (int, error) {
+func post(ctx context.Context, client *http.Client, agent, url, contentType string, body []byte) (int, error) {
 	ctx, cancel := context.WithTimeout(ctx, postTimeout)
 	defer cancel()
 	q, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(body))
@@ -138,7 +138,7 @@ func post(ctx context.Context, client *http.Client, url, contentType string, bod
 		return 0, err
 	}
 	q.Header.Set("Content-Type", contentType)
-	q.Header.Set("User-Agent", Client+"/1")
+	q.Header.Set("User-Agent", agent)
 	res, err := client.Do(q)
 	if err != nil {
 		return 0, err
@@ -259,7 +259,7 @@ func (v *view) sendBeacon(ctx context.Context, r *Report, now time.Time) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastFlush)
 	defer cancel()
 	for {
-		status, err := post(ctx, v.c.HTTPClient, v.d.Beacon, "application/json", body)
+		status, err := post(ctx, v.c.HTTPClient, v.c.agent(), v.d.Beacon, "application/json", body)
 		if err == nil && status < 500 || ctx.Err() != nil {
 			return
 		}

@@ -84,7 +84,7 @@ type anchor struct {
 
 // run plays.
 func (v *view) run(ctx context.Context) (Report, error) {
-	v.rep = newReporter(v.d.Telemetry, v.c.HTTPClient)
+	v.rep = newReporter(v.d.Telemetry, v.c.agent(), v.c.HTTPClient)
 	repCtx, stopRep := context.WithCancel(context.WithoutCancel(ctx))
 	repDone := make(chan struct{})
 	go func() { defer close(repDone); v.rep.run(repCtx) }()
@@ -318,7 +318,7 @@ func (v *view) get(ctx context.Context, u string, timeout time.Duration, keep bo
 	if err != nil {
 		return "", err
 	}
-	q.Header.Set("User-Agent", Client+"/1")
+	q.Header.Set("User-Agent", v.c.agent())
 	begin := time.Now()
 	silence := time.AfterFunc(firstByteTimeout, cancel)
 	res, err := v.c.HTTPClient.Do(q)

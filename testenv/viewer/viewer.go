@@ -190,7 +190,14 @@ func (c *Config) headers(h http.Header) {
 	if c.ISP != "" {
 		h.Set(geo.HeaderISP, c.ISP)
 	}
-	h.Set("User-Agent", Client+"/1")
+	h.Set("User-Agent", c.agent())
+}
+
+// agent names the program and what it runs on, in the words that tell a browser's
+// device, so that it is known from the first report on as it is of browsers.
+func (c *Config) agent() string {
+	on := map[string]string{"phone": " (iPhone)", "tablet": " (iPad)", "tv": " (SmartTV; Linux)", "desktop": " (X11; Linux)"}
+	return Client + "/1" + on[c.Device]
 }
 
 // record is a CMCD record with what every report carries.

@@ -62,9 +62,9 @@ func TestWatchesRealStream(t *testing.T) {
 	s.answered("a", 250)
 	s.answered("b", 50)
 	for _, c := range []struct {
-		name, cdn string
-		r         result
-	}{{"steered", "a", steered()}, {"pinned", "b", pinned()}, {"whole segments", "a", whole()}} {
+		name, cdn, device string
+		r                 result
+	}{{"steered", "a", "tv", steered()}, {"pinned", "b", "", pinned()}, {"whole segments", "a", "", whole()}} {
 		r := c.r
 		t.Logf("%s: %+v", c.name, r)
 		if r.err != nil || !r.Started || r.End != "quit" || r.Errors != 0 || r.EventsFailed != 0 {
@@ -79,12 +79,12 @@ func TestWatchesRealStream(t *testing.T) {
 		} else if l := median(r.Latency); l < 300*time.Millisecond || l > 10*time.Second {
 			t.Errorf("%s: median latency %v", c.name, l)
 		}
-		s.agree(c.name, r)
+		s.agree(c.name, c.device, r)
 	}
 }
 
 // agree holds what was reported against what was measured.
-func (s *stack) agree(name string, r result) {
+func (s *stack) agree(name, device string, r result) {
 	t := s.t
 	t.Helper()
 	var rows []schemas.Telemetry
@@ -98,7 +98,7 @@ func (s *stack) agree(name string, r result) {
 		switch x.Source {
 		case schemas.SourceCMCDEvent:
 			// A start in less than 20 ms is not believed (GateStartDelay), and with a warm edge it happens.
-			if x.Gates != "" && !(x.Gates == "msd" && r.Startup < 20*time.Millisecond) || x.App != "live" || x.Stream != "demo" || x.Client != viewer.Client || x.CDN == "" && x.State != "s" {
+			if x.Gates != "" && !(x.Gates == "msd" && r.Startup < 20*time.Millisecond) || x.App != "live" || x.Stream != "demo" || x.Client != viewer.Client || x.Device != device || x.CDN == "" && x.State != "s" {
 				t.Errorf("%s: event row %+v", name, x)
 			}
 			events = append(events, x)
@@ -170,7 +170,7 @@ func TestSlowEdgeStallsItsViewersOnly(t *testing.T) {
 	if len(rb.Served) != 1 || rb.Switches != 0 {
 		t.Errorf("a pinned viewer left: %v", rb.Served)
 	}
-	s.agree("slow", rb)
+	s.agree("slow", "", rb)
 }
 
 func TestDeadEdgeIsLeft(t *testing.T) {
@@ -194,7 +194,7 @@ func TestDeadEdgeIsLeft(t *testing.T) {
 	if r.Played < 4*time.Second {
 		t.Errorf("played %v only", r.Played)
 	}
-	s.agree("dead", r)
+	s.agree("dead", "", r)
 }
 
 func TestSteeringMovesViewers(t *testing.T) {
@@ -255,7 +255,7 @@ func TestPublisherComesBack(t *testing.T) {
 	if len(r.Latency) < 4 || r.Latency[len(r.Latency)-1] > 12*time.Second {
 		t.Errorf("latency %v", r.Latency)
 	}
-	s.agree("reconnect", r)
+	s.agree("reconnect", "", r)
 }
 
 func TestPoolKeepsViewersEverywhere(t *testing.T) {
