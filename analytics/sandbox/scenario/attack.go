@@ -14,8 +14,9 @@ import (
 // a CDN's share of the honest viewers.
 const attackBound = 0.10
 
-// attackGroups is what health leaves out on either side where many report.
-const attackGroups = 6
+// attackGroups is what health leaves out on either side however few report. Where many do it leaves out
+// six, which is shown and not held against a bound: there seeds differ by 16 points.
+const attackGroups = 4
 
 const attackFrom, attackTo, attackEnd = 600.0, 1800.0, 2400.0
 
