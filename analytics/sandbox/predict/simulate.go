@@ -101,7 +101,6 @@ var (
 	firstScreen = metric{"first_screen_s", func(t *totals) (float64, float64) { return t.first, t.started }}
 	stallSec    = metric{"stall_s", func(t *totals) (float64, float64) { return t.stalled, t.stalls }}
 	latency     = metric{"latency_s", func(t *totals) (float64, float64) { return t.latency, t.played }}
-	volume      = metric{"gb_per_hour", func(t *totals) (float64, float64) { return t.bytes / 1e9, (t.played + t.stalled) / 3600 }}
 )
 
 func ratio(list []totals, x metric) float64 {
