@@ -341,7 +341,11 @@ func TestStatsEvalAnswersPublicVectors(t *testing.T) {
 	if want := len(file.Cases); code != 0 || lines != want || strings.TrimSpace(stderr) != "" {
 		t.Errorf("exit code %d, %d answers to %d cases, said %s", code, lines, want, tail(stderr, 500))
 	}
-	if code, _, stderr := command(t, environment(t), strings.NewReader("no JSON"), "stats", "eval"); code == 0 || stderr == "" {
-		t.Errorf("nonsense: exit code %d, %q", code, stderr)
+	// A line that is no case has an answer of its own; a file that breaks off is told.
+	if code, out, _ := command(t, environment(t), strings.NewReader("no JSON\n"), "stats", "eval"); code != 0 || !strings.Contains(out, `"undefined":true`) || strings.Count(out, "\n") != 1 {
+		t.Errorf("nonsense: exit code %d, %q", code, out)
+	}
+	if code, _, stderr := command(t, environment(t), bytes.NewReader(vectors[:len(vectors)/2]), "stats", "eval"); code == 0 || stderr == "" {
+		t.Errorf("half a file: exit code %d, %q", code, stderr)
 	}
 }
