@@ -127,6 +127,10 @@ func (s *stage) everyPage(weight func() (int, float64)) {
 		weight()
 		s.open(p.path)
 		s.until("what belongs on page "+p.name, p.drawn)
+		// Browsers keep pages that were left, and allow six connections to a host.
+		if n := s.connected(); n > 3 {
+			s.t.Errorf("page %s: %d pages are connected, those that were left among them", p.name, n)
+		}
 		n, bytes := weight()
 		s.t.Logf("page %s: %d requests, %.1f kB without pictures, first paint after %.0f ms", p.name, n, bytes/1000, s.firstPaint())
 		if bytes > maxPageBytes || n < 3 {
@@ -176,4 +180,11 @@ func (s *stage) fits(name string, width int64) {
 	if len(over) > 0 {
 		s.t.Errorf("page %s scrolls sideways at a width of %d: %s", name, width, strings.Join(over, "\n"))
 	}
+}
+
+// connected is how many pages the console keeps up to date.
+func (s *stage) connected() int {
+	s.c.hub.mu.Lock()
+	defer s.c.hub.mu.Unlock()
+	return len(s.c.hub.clients)
 }

@@ -54,21 +54,29 @@ export function connect() {
 }
 
 // A tab in the background lets go of its connection: browsers allow six to a host.
+// A page that is left does so at once: the browser may keep it, connection and all,
+// for who goes back to it, and after some pages the next one would have none.
 const HIDDEN_MS = 20000;
 let hide = 0, paused = false;
 document.addEventListener("visibilitychange", () => {
   clearTimeout(hide);
-  if (document.hidden) {
-    hide = setTimeout(() => {
-      paused = true;
-      source?.close();
-    }, HIDDEN_MS);
-  } else if (paused) {
-    paused = false;
-    heard = Date.now();
-    connect();
-  }
+  if (document.hidden) hide = setTimeout(rest, HIDDEN_MS);
+  else wake();
 });
+window.addEventListener("pagehide", rest);
+window.addEventListener("pageshow", (e) => { if (e.persisted) wake(); });
+
+function rest() {
+  paused = true;
+  source?.close();
+}
+
+function wake() {
+  if (!paused) return;
+  paused = false;
+  heard = Date.now();
+  connect();
+}
 
 function lost() {
   if (paused) return;
