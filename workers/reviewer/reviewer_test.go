@@ -11,6 +11,7 @@ import (
 	"image/color"
 	"image/jpeg"
 	"os/exec"
+	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
@@ -121,7 +122,7 @@ func TestOperators(t *testing.T) {
 	}
 	running.Start(t, (&Reviewer{JetStream: b.JS, Store: objects}).Run)
 	operator(t, need.Program(t, "python3"), "../../docs/review/review.py", b.Server.ReviewURL())
-	operator(t, need.Program(t, "go"), "run", "../../docs/review/go", b.Server.ReviewURL())
+	operator(t, built(t, "../../docs/review/go"), b.Server.ReviewURL())
 
 	black, skin := color.YCbCr{Y: 0, Cb: 128, Cr: 128}, color.YCbCr{Y: 150, Cb: 110, Cr: 150}
 	publish(t, b, black, 1)
@@ -180,7 +181,6 @@ func operator(t *testing.T, name string, args ...string) {
 	}
 	var said bytes.Buffer
 	cmd.Stderr = &said
-	cmd.Cancel = func() error { return cmd.Process.Signal(interrupt) }
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -191,6 +191,16 @@ func operator(t *testing.T, name string, args ...string) {
 		_ = cmd.Wait()
 		t.Fatalf("%s %v: %q %v %s", name, args, line, err, said.String())
 	}
+}
+
+// built is a program of this repository. "go run" would leave it behind when it is ended.
+func built(t *testing.T, pkg string) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "program")
+	if out, err := exec.Command(need.Program(t, "go"), "build", "-o", file, pkg).CombinedOutput(); err != nil {
+		t.Fatalf("build %s: %v: %s", pkg, err, out)
+	}
+	return file
 }
 
 func publish(t *testing.T, b *bustest.Bus, c color.YCbCr, share float64) {
