@@ -92,6 +92,17 @@ func TestPlayers(t *testing.T) {
 			}
 			return err
 		})
+		// The demo's experiment gives half of the sessions a parameter of its own.
+		if code, out, errs := command(t, env, nil, "experiment", "stop", "player-delay"); code != 0 {
+			t.Fatalf("%d %s %s", code, out, errs)
+		}
+		within(t, time.Minute, "routers assign nobody any more", func() error {
+			_, b, err := httpGet(u.Router + "/v1/dispatch?app=live&stream=demo")
+			if err == nil && strings.Contains(b, `"arms"`) {
+				err = errors.New(b)
+			}
+			return err
+		})
 		swipe(t, ctx, u.Console+"/play/live/demo?next=uneven", true)
 		if code, out, errs := command(t, env, strings.NewReader(`{"params": {"preload_neighbours": "0", "live_sync_duration_s": "3", "max_catchup_rate": "1.25", "start_buffer_s": "1.5"}}`), "app", "set", "live", "--file", "-"); code != 0 {
 			t.Fatalf("%d %s %s", code, out, errs)
