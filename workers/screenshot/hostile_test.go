@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/Eyevinn/mp4ff/mp4"
+
+	"github.com/spillway-live/spillway/testenv/await"
 )
 
 // giant gives the init segment of s with an SPS that says it has side x side
@@ -162,10 +164,8 @@ func TestKilledWhileDecoding(t *testing.T) {
 	}
 	got := make(chan error, 1)
 	go func() { got <- good.decode(t.Context(), p, 320) }()
-	// It is out of the list once the key frame is being given to it.
-	for p.waiting(avc) > 0 {
-		time.Sleep(time.Millisecond)
-	}
+	// It is out of the list then.
+	await.True(t, "the key frame is being given to it", func() bool { return p.waiting(avc) == 0 })
 	if err := d.cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
