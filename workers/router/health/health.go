@@ -52,12 +52,13 @@ const (
 )
 
 // cell is what is known of one CDN in one place.
+// Moments are Unix nanoseconds: without pointers, a cell costs nothing when memory is collected.
 type cell struct {
 	group [Groups]struct {
 		slow, fast sums
-		at         time.Time
+		at         int64 // 0: nobody told anything
 	}
-	newest time.Time
+	newest int64
 }
 
 // place of a cell; empty fields are all regions, all providers.
@@ -134,17 +135,15 @@ func bounded(s *schemas.Slice) sums {
 }
 
 func (c *cell) add(x *sums, group int, at time.Time) {
-	g := &c.group[group]
-	if age := at.Sub(g.at); age > 0 {
+	g, moment := &c.group[group], at.UnixNano()
+	if age := time.Duration(moment - g.at); age > 0 {
 		g.slow.scale(fade(age, slow))
 		g.fast.scale(fade(age, fast))
-		g.at = at
+		g.at = moment
 	}
 	g.slow.add(x, 1)
 	g.fast.add(x, 1)
-	if at.After(c.newest) {
-		c.newest = at
-	}
+	c.newest = max(c.newest, moment)
 }
 
 func fade(age, constant time.Duration) float64 { return math.Exp(-float64(age) / float64(constant)) }
@@ -171,13 +170,13 @@ func add(list []part) (all sums) {
 
 // kept gives the groups that count, as they are at a moment, in the memory of have.
 func (c *cell) kept(have *[Groups]part, now time.Time, quick bool) []part {
-	n, told, reports := 0, 0, 0.0
+	n, told, reports, moment := 0, 0, 0.0, now.UnixNano()
 	for i := range c.group {
 		g := &c.group[i]
-		if g.at.IsZero() {
+		if g.at == 0 {
 			continue
 		}
-		age := max(now.Sub(g.at), 0)
+		age := time.Duration(max(moment-g.at, 0))
 		s, f := &g.slow, fade(age, slow)
 		tells := s.tells(f)
 		if tells {
@@ -277,7 +276,7 @@ func (t *Table) within(p place, now time.Time, around func(place) Estimate) (e E
 		return e
 	}
 	e.shrink(&s, list)
-	e.Samples, e.Cell, e.AgeSec = s.sessions, level, max(now.Sub(c.newest).Seconds(), 0)
+	e.Samples, e.Cell, e.AgeSec = s.sessions, level, max(now.Sub(time.Unix(0, c.newest)).Seconds(), 0)
 	return e
 }
 
@@ -289,7 +288,7 @@ func (t *Table) Sweep(now time.Time) {
 	t.swept = now
 	clear(t.coarse)
 	for p, c := range t.cells {
-		if now.Sub(c.newest) > 10*slow {
+		if now.UnixNano()-c.newest > int64(10*slow) {
 			delete(t.cells, p)
 		}
 	}

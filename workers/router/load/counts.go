@@ -31,18 +31,11 @@ type regionLoad struct {
 	trend   health.Trend
 }
 
-// up counts a viewer, who holds what is returned until it is counted down.
-func (c *counts) up(cdn, region string) (*cdnLoad, *regionLoad) {
-	c.mu.RLock()
-	if on := c.on[cdn]; on != nil {
-		if here := on.byRegion[region]; here != nil {
-			on.viewers.Add(1)
-			here.viewers.Add(1)
-			c.mu.RUnlock()
-			return on, here
-		}
+// up counts a viewer, who is there until down.
+func (c *counts) up(cdn, region string) {
+	if c.change(cdn, region, 1) {
+		return
 	}
-	c.mu.RUnlock()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	on := c.add(cdn)
@@ -54,7 +47,22 @@ func (c *counts) up(cdn, region string) (*cdnLoad, *regionLoad) {
 	}
 	on.viewers.Add(1)
 	here.viewers.Add(1)
-	return on, here
+}
+
+// down counts a viewer no more. What counts somebody is never forgotten: it is there.
+func (c *counts) down(cdn, region string) { c.change(cdn, region, -1) }
+
+func (c *counts) change(cdn, region string, by int64) bool {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	if on := c.on[cdn]; on != nil {
+		if here := on.byRegion[region]; here != nil {
+			on.viewers.Add(by)
+			here.viewers.Add(by)
+			return true
+		}
+	}
+	return false
 }
 
 // add finds or makes the counts of a CDN. c.mu is held.
@@ -66,13 +74,6 @@ func (c *counts) add(cdn string) *cdnLoad {
 		c.version.Add(1)
 	}
 	return on
-}
-
-func down(on *cdnLoad, here *regionLoad) {
-	if on != nil {
-		on.viewers.Add(-1)
-		here.viewers.Add(-1)
-	}
 }
 
 // of gives the counts of a CDN and of a region there; nil: there are none.

@@ -19,7 +19,7 @@ import (
 	"github.com/spillway-live/spillway/workers/router/health"
 )
 
-// maxSessions bounds the sessions a router remembers; about 300 bytes each.
+// maxSessions bounds the sessions a router remembers; about 120 bytes each.
 const maxSessions = 2_000_000
 
 // Table is a fold over two bus streams, DECISIONS (what routers answered) and
@@ -39,12 +39,13 @@ type Table struct {
 	Usage func() *schemas.Usage
 
 	sessions [shards]shard
-	seed     maphash.Seed
+	seeds    [2]maphash.Seed
+	names    lexicon
 	known    atomic.Int64 // sessions
 	full     atomic.Bool  // maxSessions was reached, and said
 	newest   atomic.Int64 // Unix nanoseconds, of the telemetry; 0: none. Decisions do not count: routers make them whether it flows or not
 	swept    atomic.Int64 // Unix nanoseconds
-	names    atomic.Pointer[names]
+	listed   atomic.Pointer[listing]
 	counts   counts
 	places   places
 	judged   atomic.Pointer[judgement]
@@ -58,7 +59,7 @@ type Table struct {
 // New gives an empty table; a session counts for the window after its last sign of life.
 func New(window time.Duration, logger *slog.Logger) *Table {
 	l := &Table{
-		window: window, logger: logger, seed: maphash.MakeSeed(),
+		window: window, logger: logger, seeds: [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()}, names: newLexicon(),
 		CDNs: func() []schemas.CDN { return nil }, Now: time.Now, health: health.New(),
 	}
 	l.counts.on = map[string]*cdnLoad{}
@@ -73,8 +74,8 @@ type judgement struct {
 	alone   map[string]bool      // see [health.Table.Alone]
 }
 
-// names are the CDNs of one version of the registry.
-type names struct {
+// listing has the CDNs of one version of the registry.
+type listing struct {
 	list []schemas.CDN
 	own  map[string]string
 }
@@ -87,13 +88,13 @@ func (l *Table) registered(name string) string {
 	if len(list) == 0 {
 		return strings.Clone(name) // not the whole message
 	}
-	n := l.names.Load()
+	n := l.listed.Load()
 	if n == nil || !sameCDNs(n.list, list) {
-		n = &names{list, make(map[string]string, len(list))}
+		n = &listing{list, make(map[string]string, len(list))}
 		for i := range list {
 			n.own[list[i].Name] = list[i].Name
 		}
-		l.names.Store(n)
+		l.listed.Store(n)
 	}
 	return n.own[name]
 }

@@ -43,15 +43,15 @@ func (b *probeBudget) take(group uint8, now time.Time) bool {
 // returned, where no router began the session, or where session or group
 // reported too often.
 func (l *Table) Probed(p *Probe, now time.Time) bool {
-	h := l.of(p.ID)
+	h, k := l.of(p.ID)
 	defer h.mu.Unlock()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	s := h.by[p.ID]
-	if s == nil || s.stored.IsZero() || !s.probed.IsZero() && now.Sub(s.probed) < probesEvery || !l.probes.take(p.Group, now) {
+	s, at := h.get(k), now.UnixNano()
+	if s == nil || s.stored == 0 || s.probed != 0 && at-s.probed < int64(probesEvery) || !l.probes.take(p.Group, now) {
 		return false
 	}
-	s.probed = now
+	s.probed = at
 	for i := range p.Results {
 		x := schemas.Slice{CDN: l.registered(p.Results[i].CDN), Region: p.Place.Region, ISP: p.Place.ISP, SessionID: p.ID, Attempts: 1}
 		if p.Results[i].Failed {
@@ -94,13 +94,13 @@ const measuredEvery = 5 * time.Second
 // bit/s, of the CDN that it says it is on: sooner than its reports come. It counts
 // for sessions that a router began, now and then.
 func (l *Table) Measured(id, cdn string, p Place, bps int64, now time.Time) {
-	h := l.of(id)
+	h, k := l.of(id)
 	defer h.mu.Unlock()
-	s := h.by[id]
-	if s == nil || s.stored.IsZero() || s.cdn != cdn || bps <= 0 || now.Sub(s.measured) < measuredEvery {
+	s, at := h.get(k), now.UnixNano()
+	if s == nil || s.stored == 0 || s.cdn != l.names.of(cdn) || bps <= 0 || at-s.measured < int64(measuredEvery) {
 		return
 	}
-	s.measured = now
+	s.measured = at
 	x := schemas.Slice{CDN: l.registered(cdn), Region: p.Region, ISP: p.ISP, SessionID: id, ThroughputKbpsSum: bps / 1000, ThroughputReports: 1}
 	l.add(&x, s.group, now)
 }

@@ -1,50 +1,26 @@
 package load
 
 import (
-	"hash/maphash"
-	"strings"
-	"sync"
 	"time"
 
 	"github.com/spillway-live/spillway/schemas"
 )
 
-// shards is how many parts the sessions are in, each with a lock of its own: who
-// looks at all of them holds up one part at a time.
-const shards = 256
-
-// shard holds the sessions of some ids.
-type shard struct {
-	mu sync.Mutex
-	by map[string]*session
-}
-
-// of locks the part that an id is in.
-func (l *Table) of(id string) *shard {
-	s := &l.sessions[maphash.String(l.seed, id)%shards]
-	s.mu.Lock()
-	return s
-}
-
-// session is one playback session as far as load is concerned.
+// session is one playback session as far as load is concerned. Moments are Unix
+// nanoseconds by the bus's clock, 0: never, not that we know. There are no pointers
+// in it: a million sessions cost nothing when memory is collected.
 type session struct {
-	cdn, region string
-	// on and here count it where it is; nil: it is on no CDN.
-	on    *cdnLoad
-	here  *regionLoad
-	group uint8
-	seen  time.Time // last sign of life
-	// at is when cdn was last told, by the bus's clock.
-	at time.Time
-	// moved is when cdn last changed from another; zero: not that we know.
-	moved time.Time
+	cdn, region name
 	// left is the CDN that the player left of itself, leftAt when that was known.
-	left   string
-	leftAt time.Time
+	left  name
+	group uint8
+	seen  int64 // last sign of life
+	// at is when cdn was last told; moved when it last changed from another.
+	at, moved, leftAt int64
 	// probed is when its client last reported probes, measured when its player last told its throughput.
-	probed, measured time.Time
-	// stored is when the last decision about it was made; zero if it is known from slices only.
-	stored time.Time
+	probed, measured int64
+	// stored is when the last decision about it was made; 0 if it is known from slices only.
+	stored int64
 	// ownUs is the time of a decision of this router that has not come back from
 	// the bus yet, Unix microseconds; 0: none.
 	ownUs int64
@@ -69,22 +45,23 @@ func (l *Table) Answered(f *Fact) {
 	if f.ID == "" || f.CDN == "" {
 		return
 	}
-	h := l.of(f.ID)
+	h, k := l.of(f.ID)
 	defer h.mu.Unlock()
-	s := l.touch(h, f.ID, f.At)
+	at := f.At.UnixNano()
+	s := l.touch(h, k, at)
 	if s == nil {
 		return
 	}
-	l.place(s, f, f.At)
+	l.place(s, f, at)
 	s.ownUs = f.At.UnixMicro()
-	l.move(s, f.CDN, f.At)
+	l.move(s, l.names.of(f.CDN), at)
 }
 
 // Knows says whether a session is known already.
 func (l *Table) Knows(id string) bool {
-	h := l.of(id)
+	h, k := l.of(id)
 	defer h.mu.Unlock()
-	return h.by[id] != nil
+	return h.get(k) != nil
 }
 
 // Decided notes a decision that the bus tells of: another router's, or this
@@ -93,32 +70,31 @@ func (l *Table) Decided(f *Fact, bus time.Time) {
 	if f.ID == "" || f.CDN == "" {
 		return
 	}
-	h := l.of(f.ID)
+	h, k := l.of(f.ID)
 	defer h.mu.Unlock()
-	s := l.touch(h, f.ID, bus)
+	at := bus.UnixNano()
+	s := l.touch(h, k, at)
 	if s == nil {
 		return
 	}
 	if s.ownUs == f.At.UnixMicro() {
 		// From here on it is of the same time for all routers, whatever their clocks say.
-		if s.stored.UnixMicro() == s.ownUs || bus.After(s.stored) {
-			s.stored = bus
+		if s.stored/1000 == s.ownUs || at > s.stored {
+			s.stored = at
 		}
-		if s.moved.UnixMicro() == s.ownUs {
-			s.moved = bus
+		if s.moved/1000 == s.ownUs {
+			s.moved = at
 		}
 		s.ownUs = 0
-		if bus.After(s.at) {
-			s.at = bus
-		}
+		s.at = max(s.at, at)
 		return
 	}
-	if l.waits(s, l.Now()) || bus.Before(s.at) {
+	if l.waits(s, l.Now()) || at < s.at {
 		return
 	}
-	l.place(s, f, bus)
-	s.at = bus
-	l.move(s, f.CDN, bus)
+	l.place(s, f, at)
+	s.at = at
+	l.move(s, l.names.of(f.CDN), at)
 }
 
 // waits says whether the session's place is a decision of this router that is
@@ -130,72 +106,69 @@ func (l *Table) waits(s *session, now time.Time) bool {
 	return s.ownUs != 0
 }
 
-func (l *Table) place(s *session, f *Fact, at time.Time) {
-	if s.region != f.Region {
-		s.region = strings.Clone(f.Region)
-		if s.cdn != "" {
-			l.count(s, s.cdn)
-		}
+func (l *Table) place(s *session, f *Fact, at int64) {
+	if region := l.names.of(f.Region); s.region != region {
+		l.uncount(s)
+		s.region = region
+		l.count(s)
 	}
 	s.group = f.Group
-	if at.After(s.stored) {
-		s.stored = at
-	}
+	s.stored = max(s.stored, at)
 }
 
 // Served notes a slice of a session (CDN empty: unknown).
 func (l *Table) Served(x *schemas.Slice, bus time.Time) {
-	cdn := l.registered(x.CDN)
-	h := l.of(x.SessionID)
+	cdn := l.names.of(l.registered(x.CDN))
+	h, k := l.of(x.SessionID)
 	defer h.mu.Unlock()
-	s := h.by[x.SessionID]
-	if s == nil && cdn == "" {
+	s := h.get(k)
+	if s == nil && cdn == nowhere {
 		return
 	}
-	unknown := s == nil
-	if s = l.touch(h, x.SessionID, bus); s == nil {
+	unknown, at := s == nil, bus.UnixNano()
+	if s = l.touch(h, k, at); s == nil {
 		return
 	}
 	l.heard(bus)
 	if unknown {
-		s.region = strings.Clone(x.Region)
+		s.region = l.names.of(x.Region)
 	}
 	// Only sessions that a router began speak of health: others cost nothing to make up.
-	if !s.stored.IsZero() && cdn != "" {
+	if s.stored != 0 && cdn != nowhere {
 		l.add(x, s.group, bus)
 	}
-	if cdn != "" && bus.After(s.at) && !l.waits(s, l.Now()) {
-		s.at = bus
-		l.wanders(s, cdn, bus)
-		l.move(s, cdn, bus)
+	if cdn != nowhere && at > s.at && !l.waits(s, l.Now()) {
+		s.at = at
+		s.wanders(cdn, at)
+		l.move(s, cdn, at)
 	}
 }
 
 // wanders notes that a player is about to be seen on a CDN other than its own. Where
 // no router has decided about it for settled, it has left of itself.
-func (l *Table) wanders(s *session, cdn string, at time.Time) {
+func (s *session) wanders(cdn name, at int64) {
 	switch {
 	case cdn == s.left:
-		s.left = ""
-	case s.cdn != "" && s.cdn != cdn && !s.stored.IsZero() && at.Sub(s.stored) > settled:
+		s.left = nowhere
+	case s.cdn != nowhere && s.cdn != cdn && s.stored != 0 && at-s.stored > int64(settled):
 		s.left, s.leftAt = s.cdn, at
 	}
 }
 
 // Ended notes the last slice of a session and forgets it, unless it was decided about after the end.
 func (l *Table) Ended(x *schemas.Slice, bus time.Time) {
-	h := l.of(x.SessionID)
+	h, k := l.of(x.SessionID)
 	defer h.mu.Unlock()
-	s := h.by[x.SessionID]
+	s := h.get(k)
 	if s == nil {
 		return
 	}
 	l.heard(bus)
-	if !s.stored.IsZero() && l.registered(x.CDN) != "" {
+	if s.stored != 0 && l.registered(x.CDN) != "" {
 		l.add(x, s.group, bus)
 	}
-	if s.at.Before(bus) && !l.waits(s, l.Now()) {
-		l.forget(h, x.SessionID, s)
+	if s.at < bus.UnixNano() && !l.waits(s, l.Now()) {
+		l.forget(h, k, s)
 	}
 }
 
@@ -206,11 +179,12 @@ func (l *Table) add(x *schemas.Slice, group uint8, at time.Time) {
 	l.health.Add(x, group, at)
 }
 
-// touch finds or makes a session; nil when it is past the window or there are too many. The shard is locked.
-func (l *Table) touch(h *shard, id string, at time.Time) *session {
-	s := h.by[id]
+// touch finds or makes a session; nil when it is past the window or there are too
+// many. The shard is locked; what is returned holds until it is unlocked or touched again.
+func (l *Table) touch(h *shard, k key, at int64) *session {
+	s := h.get(k)
 	if s == nil {
-		if l.Now().Sub(at) > l.window {
+		if l.Now().UnixNano()-at > int64(l.window) {
 			return nil
 		}
 		if l.known.Add(1) > maxSessions {
@@ -220,38 +194,40 @@ func (l *Table) touch(h *shard, id string, at time.Time) *session {
 			}
 			return nil
 		}
-		s = &session{}
-		if h.by == nil {
-			h.by = map[string]*session{}
-		}
-		h.by[strings.Clone(id)] = s
+		s = h.make(k)
 	}
-	if at.After(s.seen) {
-		s.seen = at
-	}
+	s.seen = max(s.seen, at)
 	return s
 }
 
-func (l *Table) move(s *session, cdn string, at time.Time) {
+func (l *Table) move(s *session, cdn name, at int64) {
 	if s.cdn == cdn {
 		return
 	}
-	if s.cdn != "" {
+	if s.cdn != nowhere {
 		s.moved = at
 	}
-	l.count(s, cdn)
-}
-
-// count counts a session on a CDN, and no more where it was.
-func (l *Table) count(s *session, cdn string) {
-	down(s.on, s.here)
+	l.uncount(s)
 	s.cdn = cdn
-	s.on, s.here = l.counts.up(cdn, s.region)
+	l.count(s)
 }
 
-func (l *Table) forget(h *shard, id string, s *session) {
-	down(s.on, s.here)
-	delete(h.by, id)
+// count counts a session where it is, and uncount no more.
+func (l *Table) count(s *session) {
+	if s.cdn != nowhere {
+		l.counts.up(l.names.word(s.cdn), l.names.word(s.region))
+	}
+}
+
+func (l *Table) uncount(s *session) {
+	if s.cdn != nowhere {
+		l.counts.down(l.names.word(s.cdn), l.names.word(s.region))
+	}
+}
+
+func (l *Table) forget(h *shard, k key, s *session) {
+	l.uncount(s)
+	h.remove(k)
 	l.known.Add(-1)
 }
 
@@ -262,14 +238,16 @@ func (l *Table) sweep(now time.Time) {
 	if now.Sub(time.Unix(0, was)) < l.window/10 || !l.swept.CompareAndSwap(was, now.UnixNano()) {
 		return
 	}
+	past := now.UnixNano() - int64(l.window)
 	for i := range l.sessions {
 		h := &l.sessions[i]
 		h.mu.Lock()
-		for id, s := range h.by {
-			if now.Sub(s.seen) > l.window {
-				l.forget(h, id, s)
+		for k, at := range h.by {
+			if s := &h.all[at]; s.seen < past {
+				l.forget(h, k, s)
 			}
 		}
+		h.shrink()
 		h.mu.Unlock()
 	}
 	if l.known.Load() < maxSessions {
@@ -292,11 +270,18 @@ type Whereabouts struct {
 
 // Where tells which CDN a session is on.
 func (l *Table) Where(id string) Whereabouts {
-	h := l.of(id)
+	h, k := l.of(id)
 	defer h.mu.Unlock()
-	s := h.by[id]
+	s := h.get(k)
 	if s == nil {
 		return Whereabouts{}
 	}
-	return Whereabouts{s.cdn, s.moved, s.stored, s.left, s.leftAt, true}
+	return Whereabouts{l.names.word(s.cdn), moment(s.moved), moment(s.stored), l.names.word(s.left), moment(s.leftAt), true}
+}
+
+func moment(unixNs int64) time.Time {
+	if unixNs == 0 {
+		return time.Time{}
+	}
+	return time.Unix(0, unixNs)
 }
