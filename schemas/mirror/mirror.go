@@ -5,7 +5,9 @@
 // It promises that a table is never half-read (a new watch replaces the old
 // table only once it is complete), that an entry that is not understood leaves
 // what was known in place and is logged, and that it goes on with the last
-// table while the bus is away.
+// table while the bus is away. When the bus is back the bucket is read anew, at
+// once: the client's own watch finds out by two missed heartbeats that its consumer
+// is gone, which takes it up to 20 s, and never learns of entries that expired meanwhile.
 package mirror
 
 import (
@@ -18,8 +20,15 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
+
+// errBack says that the connection to the bus was lost and is there again.
+var errBack = errors.New("the bus is back")
+
+// pause is between two attempts to follow a bucket.
+const pause = 500 * time.Millisecond
 
 // Table is a bucket's decoded content by key. The zero value is not usable; see [New].
 // Safe for concurrent use: readers wait neither for each other nor for changes,
@@ -116,19 +125,24 @@ func Group[T any](t *Table[T], by func(key string) string) *Groups {
 func (t *Table[T]) Run(ctx context.Context, js jetstream.JetStream) error {
 	for told := false; ctx.Err() == nil; {
 		err := t.follow(ctx, js, func() { told = false })
+		if errors.Is(err, errBack) {
+			continue
+		}
 		if err != nil && ctx.Err() == nil && !told {
 			told = true
 			t.log.Warn("bucket cannot be followed: trying again, its last content holds", "bucket", t.bucket, "err", err)
 		}
 		select {
 		case <-ctx.Done():
-		case <-time.After(500 * time.Millisecond):
+		case <-time.After(pause):
 		}
 	}
 	return nil
 }
 
 func (t *Table[T]) follow(ctx context.Context, js jetstream.JetStream, complete func()) error {
+	connected := js.Conn().StatusChanged(nats.CONNECTED)
+	defer js.Conn().RemoveStatusListener(connected)
 	kv, err := js.KeyValue(ctx, t.bucket)
 	if err != nil {
 		return fmt.Errorf("open bucket %s: %w", t.bucket, err)
@@ -144,6 +158,8 @@ func (t *Table[T]) follow(ctx context.Context, js jetstream.JetStream, complete 
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-connected:
+			return errBack
 		case e, ok := <-w.Updates():
 			switch {
 			case !ok:

@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"iter"
 	"maps"
+	"net/url"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -14,7 +16,9 @@ import (
 	"github.com/spillway-live/spillway/schemas"
 	"github.com/spillway-live/spillway/schemas/mirror"
 	"github.com/spillway-live/spillway/testenv/await"
+	"github.com/spillway-live/spillway/testenv/bus"
 	"github.com/spillway-live/spillway/testenv/bus/bustest"
+	"github.com/spillway-live/spillway/testenv/relay"
 )
 
 func bucket(t *testing.T) (jetstream.JetStream, jetstream.KeyValue) {
@@ -136,6 +140,54 @@ func TestTableIsReplacedWhole(t *testing.T) {
 		}
 		return ""
 	})
+}
+
+// What expired while the bus could not be reached is gone when it is back: nothing tells of that but reading anew.
+func TestTableIsReadAnewWhenTheBusIsBack(t *testing.T) {
+	b := bustest.Start(t)
+	at, err := url.Parse(b.Server.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := at.Host
+	line := relay.Start(t, func() string { return server })
+	at.Host = line.Addr()
+	nc, err := bus.Connect(at.String(), "follower", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	bustest.Put(t, b.JS, schemas.BucketCDNs, "kept", "v")
+	bustest.Put(t, b.JS, schemas.BucketCDNs, "expired", "v")
+	table := mirror.New(schemas.BucketCDNs, text, nil)
+	defer run(t, table, js)()
+	has := func(want ...string) {
+		t.Helper()
+		await.Text(t, "the table has "+strings.Join(want, " "), func() string {
+			if got := slices.Sorted(maps.Keys(maps.Collect(table.All()))); !slices.Equal(got, want) {
+				return fmt.Sprint(got)
+			}
+			return ""
+		})
+	}
+	has("expired", "kept")
+	line.Cut()
+	await.True(t, "the connection is lost", func() bool { return !nc.IsConnected() })
+	stream, err := b.JS.Stream(t.Context(), "KV_"+schemas.BucketCDNs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := stream.Purge(t.Context(), jetstream.WithPurgeSubject("$KV."+schemas.BucketCDNs+".expired")); err != nil {
+		t.Fatal(err)
+	}
+	line.Pass()
+	has("kept")
+	bustest.Put(t, b.JS, schemas.BucketCDNs, "new", "v")
+	has("kept", "new")
 }
 
 func TestDerivedFollowsItsTable(t *testing.T) {
