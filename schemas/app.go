@@ -343,8 +343,8 @@ func ParseShare(key string, value []byte) (*Share, error) {
 	if s.Key() == public {
 		return nil, fmt.Errorf("%s is shared as itself", public)
 	}
-	if s.UntilUnix < 0 || s.WithdrawnUnix < 0 {
-		return nil, errors.New("until and withdrawn are Unix seconds and cannot be negative")
+	if err := errors.Join(notNegative("until", s.UntilUnix), notNegative("withdrawn", s.WithdrawnUnix)); err != nil {
+		return nil, fmt.Errorf("%w: it is in Unix seconds", err)
 	}
 	return &s, nil
 }

@@ -92,7 +92,7 @@ const (
 
 // Check names the field that is wrong. It does not compile the expressions.
 func (p *Policy) Check() error {
-	if err := CheckName("policy name", p.Name); err != nil {
+	if err := CheckName("name: policy name", p.Name); err != nil {
 		return err
 	}
 	bad := func(field, format string, a ...any) error {
@@ -117,8 +117,10 @@ func (p *Policy) Check() error {
 	if len(p.Weights) > 0 && p.Kind != PolicyWeighted {
 		return bad("weights", "only kind weighted has them, this is kind %s", p.Kind)
 	}
-	if len(p.Score) > maxExpression || len(p.Eligible) > maxExpression {
-		return bad("score, eligible", "an expression has at most %d bytes", maxExpression)
+	for field, text := range map[string]string{"score": p.Score, "eligible": p.Eligible} {
+		if len(text) > maxExpression {
+			return bad(field, "the expression has %d bytes: at most %d are allowed", len(text), maxExpression)
+		}
 	}
 	for cdn, regions := range p.Regions {
 		if CheckName("CDN", cdn) != nil {

@@ -2,7 +2,10 @@ package schemas
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/spillway-live/spillway/schemas/token/scheme"
@@ -169,22 +172,48 @@ type PriceTier struct {
 }
 
 func (c *CDN) checkMoney() error {
-	if c.CommitGB < 0 {
-		return fmt.Errorf("commit_gb %d cannot be negative", c.CommitGB)
+	if err := errors.Join(notNegative("price_per_gb_micro_usd", c.PricePerGBMicroUSD), notNegative("commit_gb", c.CommitGB)); err != nil {
+		return err
 	}
 	from := int64(0)
 	for i, t := range c.PriceTiers {
-		if t.FromGB <= from || t.PerGBMicroUSD < 0 {
-			return fmt.Errorf("price_tiers[%d]: from_gb must rise from above 0 and a price cannot be negative", i)
+		if t.FromGB <= from {
+			return fmt.Errorf("price_tiers[%d].from_gb %d is not above %d: volumes must rise from above 0", i, t.FromGB, from)
+		}
+		if err := notNegative(fmt.Sprintf("price_tiers[%d].per_gb_micro_usd", i), t.PerGBMicroUSD); err != nil {
+			return err
 		}
 		from = t.FromGB
 	}
 	return nil
 }
 
-// Check names the field that is wrong.
+func (c *CDN) checkCapacity() error {
+	all := []error{
+		notNegative("capacity_viewers", int64(c.CapacityViewers)), notNegative("capacity_bps", c.CapacityBps), notNegative("spill_viewers", int64(c.SpillViewers)),
+	}
+	for _, region := range slices.Sorted(maps.Keys(c.RegionCapacity)) { // the same complaint each time
+		if region == "" {
+			all = append(all, errors.New("region_capacity: a region's name is empty"))
+			continue
+		}
+		x := c.RegionCapacity[region]
+		field := fmt.Sprintf("region_capacity[%.64q]", region)
+		all = append(all, notNegative(field+".viewers", int64(x.Viewers)), notNegative(field+".bps", x.Bps))
+	}
+	return errors.Join(all...)
+}
+
+func notNegative(field string, v int64) error {
+	if v < 0 {
+		return fmt.Errorf("%s %d is negative", field, v)
+	}
+	return nil
+}
+
+// Check names the fields that are wrong.
 func (c *CDN) Check() error {
-	if err := CheckName("CDN name", c.Name); err != nil {
+	if err := CheckName("name: CDN name", c.Name); err != nil {
 		return err
 	}
 	if !strings.HasPrefix(c.BaseURL, "http://") && !strings.HasPrefix(c.BaseURL, "https://") || strings.HasSuffix(c.BaseURL, "/") {
@@ -198,13 +227,8 @@ func (c *CDN) Check() error {
 	if err := c.checkMoney(); err != nil {
 		return fmt.Errorf("CDN %s: %w", c.Name, err)
 	}
-	for region, x := range c.RegionCapacity {
-		if region == "" || x.Viewers < 0 || x.Bps < 0 {
-			return fmt.Errorf("CDN %s: region_capacity %q: needs a region's name, and capacity cannot be negative", c.Name, region)
-		}
-	}
-	if c.CapacityViewers < 0 || c.CapacityBps < 0 || c.PricePerGBMicroUSD < 0 || c.SpillViewers < 0 {
-		return fmt.Errorf("CDN %s: capacity, price and spill_viewers cannot be negative", c.Name)
+	if err := c.checkCapacity(); err != nil {
+		return fmt.Errorf("CDN %s: %w", c.Name, err)
 	}
 	if c.LogSample != 0 && !(c.LogSample >= 1e-6 && c.LogSample <= 1) {
 		return fmt.Errorf("CDN %s: log_sample %v is not a share of requests within 0.000001 and 1", c.Name, c.LogSample)

@@ -199,8 +199,11 @@ func (c *commands) cdnFault(b *base) *ffcli.Command {
 			}
 			*x.to = bps
 		}
-		if !(errorRate >= 0 && errorRate <= 1) || latency < 0 {
-			return fmt.Errorf("--error-rate must be 0 to 1 and --latency not negative; got %v and %s", errorRate, latency)
+		if !(errorRate >= 0 && errorRate <= 1) {
+			return fmt.Errorf("--error-rate %v is not from 0 to 1", errorRate)
+		}
+		if latency < 0 {
+			return fmt.Errorf("--latency %s is negative", latency)
 		}
 		if f == (schemas.Fault{}) {
 			return errors.New("say what is wrong with it: --rate, --connection-rate, --latency, --error-rate, --freeze-playlists or --down; spillway cdn heal NAME ends a fault")
