@@ -3,7 +3,9 @@ package router
 import (
 	"context"
 	"errors"
+	"iter"
 	"log/slog"
+	"maps"
 	"strings"
 	"sync"
 	"time"
@@ -16,14 +18,18 @@ import (
 )
 
 // policies are the built-in ones and those of the bucket, which may replace them
-// by name. A version that fails at run time is set aside for the one before it.
+// by name. A version that fails at run time is set aside for the one before it:
+// at once where this router has seen that, else once it has been read back.
 type policies struct {
 	table  *mirror.Table[*policy.Policy]
 	logger *slog.Logger
 	m      *metrics
+	// fell has a value when a policy was set aside, or what stands in has changed.
+	fell chan struct{}
 
 	mu    sync.Mutex
-	aside map[string]*aside // by name
+	aside map[string]*aside           // by name
+	seen  map[string][]*policy.Policy // by name: the last versions of the bucket, the newest last
 	js    jetstream.JetStream
 	over  <-chan struct{} // closed when the router stops
 
@@ -34,13 +40,55 @@ type policies struct {
 // policy is removed and made anew.
 type aside struct {
 	failed  *policy.Policy
-	instead *policy.Policy // nil while it is looked for
+	instead *policy.Policy // nil while it is looked for, and where there is none
+	why     error          // what went wrong last
 }
 
+// keepVersions is how many versions of a policy are kept compiled.
+const keepVersions = 4
+
 func newPolicies(logger *slog.Logger, m *metrics) *policies {
-	p := &policies{logger: logger, m: m, aside: map[string]*aside{}}
+	p := &policies{logger: logger, m: m, aside: map[string]*aside{}, seen: map[string][]*policy.Policy{}, fell: make(chan struct{}, 1)}
 	p.table = mirror.New(schemas.BucketPolicies, policy.Parse, logger)
+	mirror.Derive(p.table, func(all iter.Seq2[string, *policy.Policy]) struct{} { p.remember(maps.Collect(all)); return struct{}{} })
 	return p
+}
+
+// remember keeps the versions that the bucket has had, for when a later one fails.
+func (p *policies) remember(now map[string]*policy.Policy) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for name, c := range now {
+		had := p.seen[name]
+		if n := len(had); n > 0 {
+			switch last := had[n-1]; {
+			case last == c:
+				continue
+			case last.Value().Version > c.Value().Version: // removed and made anew
+				had = nil
+			case last.Value().Version == c.Value().Version: // read again
+				had = had[:n-1]
+			}
+		}
+		had = append(had[max(0, len(had)+1-keepVersions):], c)
+		p.seen[name] = had
+	}
+	for name := range p.seen {
+		if now[name] == nil {
+			delete(p.seen, name) // what was before is not meant any more
+		}
+	}
+}
+
+// before gives the newest version seen that is older than a number; nil: none.
+func (p *policies) before(name string, version int) *policy.Policy {
+	had := p.seen[name]
+	for i := len(had) - 1; i >= 0; i-- {
+		if had[i].Value().Version < version {
+			return had[i]
+		}
+	}
+	return nil
 }
 
 // run follows the bucket; loaded is called once it has been read.
@@ -106,8 +154,8 @@ func (p *policies) decide(ref string, in *policy.Input) (policy.Answer, error) {
 	}
 }
 
-// setAside replaces a version that failed, at once by what is built in, and by
-// the version before it as soon as that has been read.
+// setAside replaces a version that failed by the version before it; where this
+// router has not seen that, by what is built in until it has been read.
 func (p *policies) setAside(name string, c *policy.Policy, failed error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -116,17 +164,33 @@ func (p *policies) setAside(name string, c *policy.Policy, failed error) {
 	newest, _ := p.table.Get(name)
 	switch {
 	case a != nil && a.instead == c: // one that stands in fails, too
-		a.instead = nil
 	case newest == c && (a == nil || a.failed != c):
 		a = &aside{failed: c}
 		p.aside[name] = a
 	default:
 		return // another request has seen to it
 	}
+	a.instead, a.why = p.before(name, version), failed
 	p.m.policyFailures.WithLabelValues(name).Inc()
 	p.logger.Error("policy fails: set aside for the version before it", "policy", name, "version", version, "err", failed)
-	if p.js != nil {
+	switch {
+	case a.instead != nil:
+		p.standsIn(name, a)
+	case p.js != nil:
 		go p.lookBack(p.js, name, a, version)
+	}
+	p.wake()
+}
+
+func (p *policies) standsIn(name string, a *aside) {
+	p.logger.Warn("an earlier version of the policy decides", "policy", name, "version", a.instead.Value().Version, "set_aside", a.failed.Value().Version)
+}
+
+// wake has the alert about what is set aside brought up to date.
+func (p *policies) wake() {
+	select {
+	case p.fell <- struct{}{}:
+	default:
 	}
 }
 
@@ -165,8 +229,9 @@ func (p *policies) lookBack(js jetstream.JetStream, name string, a *aside, befor
 		}
 		p.mu.Lock()
 		a.instead = c
+		p.standsIn(name, a)
 		p.mu.Unlock()
-		p.logger.Warn("an earlier version of the policy decides", "policy", name, "version", c.Value().Version, "set_aside", a.failed.Value().Version)
+		p.wake()
 		return
 	}
 	p.logger.Warn("the policy has no earlier version: the built-in policy holds", "policy", name)

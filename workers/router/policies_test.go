@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go/jetstream"
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
 
@@ -20,7 +21,7 @@ func TestPoliciesOfTheBucket(t *testing.T) {
 	b := world(t)
 	reg := prometheus.NewRegistry()
 	r := start(t, b.JS, func(s *router.Settings) { s.Registerer = reg })
-	version := func() string { // of the policy that decides now
+	of := func(r instance) string { // of the policy that decides now
 		id := r.dispatch(t, "").SessionID
 		said := ""
 		await.True(t, "the decision is on the bus", func() bool {
@@ -33,6 +34,7 @@ func TestPoliciesOfTheBucket(t *testing.T) {
 		})
 		return said
 	}
+	version := func() string { return of(r) }
 	put(t, b.JS, schemas.BucketApps, "live", schemas.AppSettings{Policy: "mine"})
 	put(t, b.JS, schemas.BucketPolicies, "mine", schemas.Policy{Name: "mine", Version: 1, Kind: schemas.PolicyExpression, Score: "cdn == 'b' ? 1.0 : 0.0"})
 	await.True(t, "the application's policy decides", func() bool { return version() == "mine 2.1 b" })
@@ -41,13 +43,28 @@ func TestPoliciesOfTheBucket(t *testing.T) {
 	// One that fails at run time is set aside for the last that works.
 	put(t, b.JS, schemas.BucketPolicies, "mine", schemas.Policy{Name: "mine", Version: 3, Kind: schemas.PolicyExpression, Score: "harm / harm"})
 	await.True(t, "the newest version is tried and fails", func() bool {
-		version()
+		if said := version(); said != "mine 2.1 b" {
+			t.Fatalf("%s decides, and not the version before the one that fails", said)
+		}
 		all, err := reg.Gather()
 		return err == nil && slices.ContainsFunc(all, func(f *dto.MetricFamily) bool { return f.GetName() == "spillway_router_policy_failures_total" })
 	})
-	await.True(t, "the version before decides again", func() bool { return version() == "mine 2.1 b" })
+	if said := version(); said != "mine 2.1 b" {
+		t.Errorf("%s decides, and not the version before the one that fails", said)
+	}
+	raised := event(t, b.JS, schemas.EventAlertRaised)
+	if raised.Detail["rule"] != "policy_mine" || !strings.Contains(raised.Reason, "Version 3 of policy mine is set aside and version 1 decides: policy mine version 3 fails for CDN") {
+		t.Errorf("the alert says %+v", raised)
+	}
+	// A router that has begun since has to read the version before.
+	later := start(t, b.JS)
+	await.True(t, "it finds the version before the one that fails", func() bool { return of(later) == "mine 2.1 b" })
+	later.stop()
 	put(t, b.JS, schemas.BucketPolicies, "mine", schemas.Policy{Name: "mine", Version: 4, Kind: schemas.PolicyWeighted, Weights: map[string]float64{"c": 1}})
 	await.True(t, "the next version is tried", func() bool { return version() == "mine 2.4 c" })
+	if over := event(t, b.JS, schemas.EventAlertCleared); over.Detail["rule"] != "policy_mine" {
+		t.Errorf("the alert is over: %+v", over)
+	}
 
 	// Versions begin again when a policy is removed: what failed before does not count against them.
 	kv, err := b.JS.KeyValue(t.Context(), schemas.BucketPolicies)
@@ -60,6 +77,22 @@ func TestPoliciesOfTheBucket(t *testing.T) {
 	await.True(t, "affinity decides without it", func() bool { return version() == "affinity 2.1 a" })
 	put(t, b.JS, schemas.BucketPolicies, "mine", schemas.Policy{Name: "mine", Version: 3, Kind: schemas.PolicyExpression, Score: "cdn == 'b' ? 1.0 : 0.0"})
 	await.True(t, "a new version of the number that failed decides", func() bool { return version() == "mine 2.3 b" })
+}
+
+// event waits for the first event of a kind.
+func event(t *testing.T, js jetstream.JetStream, kind schemas.EventKind) (e schemas.Event) {
+	t.Helper()
+	await.True(t, "there is an event "+string(kind), func() bool {
+		all := records(t, js, "events."+string(kind)+".>")
+		if len(all) == 0 {
+			return false
+		}
+		if err := schemas.DecodeRecord(all[0].Data(), &e); err != nil {
+			t.Fatal(err)
+		}
+		return true
+	})
+	return e
 }
 
 // TestTelemetryTakesAFailingCDNOut: reports of sessions that routers began say

@@ -144,7 +144,11 @@ func (r instance) dispatch(t testing.TB, query string, header ...string) schemas
 // records reads everything of a subject filter that the bus holds.
 func records(t testing.TB, js jetstream.JetStream, filter string) []jetstream.Msg {
 	t.Helper()
-	c, err := js.OrderedConsumer(t.Context(), schemas.StreamDecisions, jetstream.OrderedConsumerConfig{FilterSubjects: []string{filter}})
+	stream := schemas.StreamDecisions
+	if strings.HasPrefix(filter, "events.") {
+		stream = schemas.StreamEvents
+	}
+	c, err := js.OrderedConsumer(t.Context(), stream, jetstream.OrderedConsumerConfig{FilterSubjects: []string{filter}})
 	if err != nil {
 		t.Fatal(err)
 	}
