@@ -4,7 +4,7 @@ import "time"
 
 const (
 	// A CDN is in doubt when more than doubtHarm of what was tried on it in the last
-	// seconds was lost while less than half of that was lost on the others, or when
+	// seconds was lost while less than half of that was lost on the better half of the others, or when
 	// our own probe of it had no answer in good time while that of another had, or when
 	// players load more slowly on it alone. Those
 	// on it are asked to come for their next answer sooner; nobody is moved. So it
@@ -91,15 +91,14 @@ func slows(cdn int, all []pace) float64 {
 	return me.share
 }
 
-// doubt begins or ends that about a CDN. me and others are what was lost of late;
-// witness: probes or throughput speak against it.
-func (t *Table) doubt(cdn string, me, reports, others float64, witness bool, now time.Time) {
+// doubt begins or ends that about a CDN; others is what was lost of late on the better half of the others.
+func (t *Table) doubt(cdn string, me *seen, others float64, now time.Time) {
 	since, was := t.doubts[cdn]
 	if was && now.Sub(since) < doubtFor+doubtRest {
 		return
 	}
 	delete(t.doubts, cdn)
-	if reports >= failReports && me > doubtHarm && others < doubtHarm/2 || witness {
+	if me.reports >= failReports && me.harm > doubtHarm && others < doubtHarm/2 || me.witness {
 		t.doubts[cdn] = now
 	}
 }
@@ -114,5 +113,6 @@ func (t *Table) DoubtedUntil(cdn string) time.Time {
 }
 
 // Alone says whether a CDN loses what would be failing, and nothing is known of
-// the others: nobody is on them and no prober asks them. Some must try one.
+// the others that do not: nobody is on them and no prober asks them, or too few to tell
+// where another loses as much. Some must try one.
 func (t *Table) Alone(cdn string) bool { return t.alone[cdn] }

@@ -26,20 +26,21 @@ func (e *Estimate) measure(value, se *float64, x, n, prior, own float64) {
 // shrink replaces the estimate by that of a finer cell, with the one so far as
 // prior. list are the groups that s adds up.
 func (e *Estimate) shrink(s *sums, list []part) {
-	// A report is about one session's stall or none: the binomial bound.
-	share := func(x, n, units float64) float64 {
-		p := min(ratio(x, n), 1)
-		// Of few there may be what none has shown: one more of each (Agresti and Coull 1998).
-		p = (p*units + 1) / (units + 2)
-		return math.Sqrt(p * (1 - p) / max(units, 1))
-	}
 	watch := s.played + s.stalled
-	e.measure(&e.StallRatio, &e.SE.StallRatio, s.stalled, watch, priorWatchMs, share(s.stalled, watch, s.sessions))
-	e.measure(&e.StartFailRatio, &e.SE.StartFailRatio, s.fails, s.attempts, priorAttempts, share(s.fails, s.attempts, s.attempts))
-	e.measure(&e.ErrorRatio, &e.SE.ErrorRatio, s.errors, s.requests, priorRequests, share(s.errors, s.requests, min(s.requests, s.sessions)))
+	e.measure(&e.StallRatio, &e.SE.StallRatio, s.stalled, watch, priorWatchMs, shareError(ratio(s.stalled, watch), s.sessions))
+	e.measure(&e.StartFailRatio, &e.SE.StartFailRatio, s.fails, s.attempts, priorAttempts, shareError(ratio(s.fails, s.attempts), s.attempts))
+	e.measure(&e.ErrorRatio, &e.SE.ErrorRatio, s.errors, s.requests, priorRequests, shareError(ratio(s.errors, s.requests), min(s.requests, s.sessions)))
 	e.measure(&e.FirstScreenMs, &e.SE.FirstScreenMs, s.startup, s.starts, priorAttempts, spread(list, func(s *sums) (x, n float64) { return s.startup, s.starts }))
 	e.measure(&e.BitrateBps, &e.SE.BitrateBps, s.bitrateMs*1000, s.bitrateWeight, priorWatchMs, 1000*spread(list, func(s *sums) (x, n float64) { return s.bitrateMs, s.bitrateWeight }))
 	e.measure(&e.ThroughputBps, &e.SE.ThroughputBps, s.throughput*1000, s.measured, priorReports, 1000*spread(list, func(s *sums) (x, n float64) { return s.throughput, s.measured }))
+}
+
+// shareError is the standard error of a share that so many units told: a report is about one
+// session's stall or none, so it is binomial at most.
+func shareError(share, units float64) float64 {
+	// Of few there may be what none has shown: one more of each (Agresti and Coull 1998).
+	p := (min(share, 1)*units + 1) / (units + 2)
+	return math.Sqrt(p * (1 - p) / max(units, 1))
 }
 
 // spread is the standard error of a mean by how that of the groups differs: of a

@@ -330,10 +330,11 @@ func (p *Policy) leave(in *Input, open []*candidate) string {
 	}
 	cur := open[i]
 	best := math.Inf(-1)
-	room := false
+	room, untried := false, false
 	for j := range open {
 		if c := open[j]; c.tier == tierRoom {
 			room, best = true, max(best, c.score)
+			untried = untried || c.facts.Trial == 0
 		}
 	}
 	switch {
@@ -342,7 +343,12 @@ func (p *Policy) leave(in *Input, open []*candidate) string {
 	case cur.facts.Shed > 0 && lot(in.Session, "shed "+strconv.FormatInt(in.Round, 10)) < cur.facts.Shed:
 		cur.tier = tierFull
 		return ReasonShed
-	case cur.facts.Trial > 0 && lot(in.Session, "trial "+strconv.FormatInt(in.Round, 10)) < cur.facts.Trial:
+	case cur.facts.Trial > 0 && untried && lot(in.Session, "trial "+strconv.FormatInt(in.Round, 10)) < cur.facts.Trial:
+		for j := range open { // what others leave to try another tells nothing
+			if c := open[j]; c.tier == tierRoom && c.facts.Trial > 0 {
+				c.tier = tierFull
+			}
+		}
 		cur.tier = tierFull
 		return ReasonTrial
 	case best > cur.score+p.hysteresis:

@@ -105,3 +105,16 @@ func TestTrial(t *testing.T) {
 		t.Errorf("%d of 2000 sessions were moved, a hundredth was to be", moved)
 	}
 }
+
+// TestTrialIsWhereNobodyKnows: who leaves to see how another serves does not go where as much is lost.
+func TestTrialIsWhereNobodyKnows(t *testing.T) {
+	for _, x := range []struct {
+		c    policy.Facts
+		goes string
+	}{{policy.Facts{}, "c"}, {policy.Facts{Trial: 1}, "a"}} {
+		in := policy.Input{Session: "s", CDNs: three(), Current: "a", SinceMoveSec: math.Inf(1), Facts: policy.FactsOf(three(), map[string]policy.Facts{"a": {Trial: 1}, "b": {Trial: 1}, "c": x.c})}
+		if a, err := policy.Builtin(policy.Affinity).Decide(&in); err != nil || a.Chosen != x.goes {
+			t.Errorf("with %+v at c it goes to %s: %v", x.c, a.Chosen, err)
+		}
+	}
+}
