@@ -23,24 +23,24 @@ func TestSeveralFailTogether(t *testing.T) {
 		failing string
 		alone   string
 	}{
-		{name: "all serve", reports: [4]int{32, 32, 32, 32}, groups: 16},
-		{name: "one of four", reports: [4]int{32, 32, 32, 32}, lost: [4]float64{0.9, 0, 0, 0}, groups: 16, failing: "a"},
-		{name: "two of three", reports: [4]int{32, 32, 32, 0}, lost: [4]float64{0.9, 0.9, 0, 0}, groups: 16, failing: "ab"},
-		{name: "three of four", reports: [4]int{32, 32, 32, 32}, lost: [4]float64{0.9, 0.9, 0.9, 0}, groups: 16, failing: "abc"},
-		{name: "two, and few are on the third", reports: [4]int{32, 32, 3, 0}, lost: [4]float64{0.9, 0.9, 0, 0}, groups: 16, failing: "ab"},
-		{name: "two, and of one address only are they on the third", reports: [4]int{32, 32, 0, 0}, lost: [4]float64{0.9, 0.9, 0, 0}, groups: 16, alone: "ab"},
-		{name: "all, some less", reports: [4]int{32, 32, 32, 32}, lost: [4]float64{0.9, 0.9, 0.35, 0.5}, groups: 16},
-		{name: "all", reports: [4]int{32, 32, 32, 32}, lost: [4]float64{0.9, 0.6, 0.4, 0.4}, groups: 16},
-		{name: "two, with all viewers behind one address", reports: [4]int{32, 32, 32, 0}, lost: [4]float64{0.9, 0.9, 0, 0}, groups: 1, failing: "ab"},
+		{name: "all serve", reports: [4]int{16, 16, 16, 16}, groups: 16},
+		{name: "one of four", reports: [4]int{16, 16, 16, 16}, lost: [4]float64{0.9, 0, 0, 0}, groups: 16, failing: "a"},
+		{name: "two of three", reports: [4]int{16, 16, 16, 0}, lost: [4]float64{0.9, 0.9, 0, 0}, groups: 16, failing: "ab"},
+		{name: "three of four", reports: [4]int{16, 16, 16, 16}, lost: [4]float64{0.9, 0.9, 0.9, 0}, groups: 16, failing: "abc"},
+		{name: "two, and few are on the third", reports: [4]int{16, 16, 3, 0}, lost: [4]float64{0.9, 0.9, 0, 0}, groups: 16, failing: "ab"},
+		{name: "two, and of one address only are they on the third", reports: [4]int{16, 16, 0, 0}, lost: [4]float64{0.9, 0.9, 0, 0}, groups: 16, alone: "ab"},
+		{name: "all, some less", reports: [4]int{16, 16, 16, 16}, lost: [4]float64{0.9, 0.9, 0.35, 0.5}, groups: 16},
+		{name: "all", reports: [4]int{16, 16, 16, 16}, lost: [4]float64{0.9, 0.6, 0.4, 0.4}, groups: 16},
+		{name: "two, with all viewers behind one address", reports: [4]int{16, 16, 16, 0}, lost: [4]float64{0.9, 0.9, 0, 0}, groups: 1, failing: "ab"},
 	} {
 		h := health.New()
 		now, n := start, 0
-		for second := range 90 {
+		for second := range 60 {
 			now = now.Add(time.Second)
 			for i, cdn := range all {
 				for range x.reports[i] {
 					stalled := 0.0
-					if second >= 60 {
+					if second >= 30 {
 						stalled = x.lost[i]
 					}
 					n++
@@ -83,7 +83,7 @@ func TestNoneLooksWellByChance(t *testing.T) {
 	}
 	h := health.New()
 	now := start
-	for range 600 {
+	for range 240 {
 		now = now.Add(time.Second)
 		for i, cdn := range cdns {
 			reports := 20 // of large ones, a second; the others have one
