@@ -153,7 +153,7 @@ func RegionConsumer(from string) string { return "relay-" + from + "-" }
 
 // RegionAllows gives the subjects on which a region's messages may go to a
 // neighbour: its relay's own, reads of MEDIA, of the registry of streams, of init
-// segments, of session slices and of the settings. No stream can be written, changed or deleted with them.
+// segments, of session slices, of decisions and of the settings. No stream can be written, changed or deleted with them.
 func RegionAllows(to, from string) []string {
 	api := "$JS." + to + ".API."
 	out := []string{
@@ -161,7 +161,9 @@ func RegionAllows(to, from string) []string {
 		RegionInbox(to) + ".>",
 		api + "CONSUMER.CREATE." + StreamMedia + ".*.media.>", api + "CONSUMER.MSG.NEXT." + StreamMedia + ".*", api + "CONSUMER.DELETE." + StreamMedia + ".*",
 		api + "DIRECT.GET.KV_" + BucketInits + ".>",
-		api + "CONSUMER.CREATE." + StreamSlices + ".*.slices.*", api + "CONSUMER.MSG.NEXT." + StreamSlices + ".*", api + "CONSUMER.DELETE." + StreamSlices + ".*",
+	}
+	for _, s := range [][2]string{{StreamSlices, "slices.*"}, {StreamDecisions, "decisions.>"}, {StreamElsewhere, "elsewhere.*"}} {
+		out = append(out, api+"CONSUMER.CREATE."+s[0]+".*."+s[1], api+"CONSUMER.MSG.NEXT."+s[0]+".*", api+"CONSUMER.DELETE."+s[0]+".*")
 	}
 	for _, b := range append(RegionBuckets(), BucketLocations) {
 		out = append(out, api+"CONSUMER.CREATE.KV_"+b+".*.$KV."+b+".>", api+"CONSUMER.MSG.NEXT.KV_"+b+".*", api+"CONSUMER.DELETE.KV_"+b+".*")
@@ -173,7 +175,7 @@ func RegionAllows(to, from string) []string {
 // for the side of a link that can only deny.
 func RegionDenies() []string {
 	return []string{
-		"media.>", "chunks.>", "parts.>", "partsdemand.>", "demand.>", "telemetry.>", "slices.>", "events.>", "decisions.>", "exposures.>",
+		"media.>", "chunks.>", "parts.>", "partsdemand.>", "demand.>", "telemetry.>", "slices.>", "events.>", "decisions.>", "elsewhere.>", "exposures.>",
 		"pictures.>", "dead.>", "leasealive.>", "hops.>", SubjectProbes, SubjectSynthetic, SubjectRouterQueue, SubjectWarm, SubjectWarmed, SubjectRouterHealth, "_INBOX.>", "$KV.>", "$OBJ.>", "$JS.API.>",
 	}
 }

@@ -93,11 +93,16 @@ func StreamConfigs(s BusSettings) []jetstream.StreamConfig {
 	decisions.Description = "routing decisions and experiment exposures"
 	decisions.MaxAge, decisions.MaxBytes, decisions.Discard = 7*24*time.Hour, 2<<30, jetstream.DiscardOld
 
+	elsewhere := base(StreamElsewhere, "elsewhere.*")
+	elsewhere.Description = "where routers of other regions sent sessions"
+	elsewhere.MaxAge, elsewhere.MaxBytes, elsewhere.Discard = 5*time.Minute, 256<<20, jetstream.DiscardOld
+	elsewhere.MaxMsgSize = MaxBusPayload
+
 	dead := base(StreamDead, "dead.*")
 	dead.Description = "messages no handler could take, with the reason"
 	dead.MaxAge, dead.MaxBytes, dead.Discard = 7*24*time.Hour, 1<<30, jetstream.DiscardOld
 
-	return []jetstream.StreamConfig{media, pictures, telemetry, slices, events, verdicts, decisions, dead}
+	return []jetstream.StreamConfig{media, pictures, telemetry, slices, events, verdicts, decisions, elsewhere, dead}
 }
 
 // formerStreamParts is the stream in which parts were stored once.

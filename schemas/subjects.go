@@ -14,6 +14,7 @@ const (
 	StreamSlices    = "SLICES"
 	StreamEvents    = "EVENTS"
 	StreamDecisions = "DECISIONS"
+	StreamElsewhere = "ELSEWHERE"
 	StreamDead      = "DEAD"
 )
 
@@ -33,10 +34,6 @@ const (
 	HeaderRows = "Spillway-Rows"
 	// HeaderInputSeq is, on a slices message, the last TELEMETRY stream sequence it accounts for.
 	HeaderInputSeq = "Spillway-Input-Seq"
-	// HeaderWaitedMs is how long a decision had waited for the bus when it was
-	// published, milliseconds by its router's clock: readers that order decisions take it off the time of storing.
-	// On a slices message from another region it is how long ago it was stored where it was made, by the clocks that relays compare.
-	HeaderWaitedMs = "Spillway-Waited-Ms"
 	// HeaderReason and HeaderOrigin describe a dead letter: why it was rejected and the subject and sequence it came from.
 	HeaderReason = "Spillway-Reason"
 	HeaderOrigin = "Spillway-Origin"

@@ -35,3 +35,11 @@ func (s *Signer) idMAC(random string) string {
 	sum := s.mac([]byte("i" + random))
 	return base32.StdEncoding.EncodeToString(sum[:])[:idMACLen]
 }
+
+// GroupKey is the key of the hash that puts viewers into groups by their address
+// prefix. It comes of the signer's key alone: whoever can make an id that
+// [Signer.IsSessionID] accepts groups its viewer as all others do.
+func (s *Signer) GroupKey() []byte {
+	sum := s.mac([]byte("g"))
+	return sum[:]
+}

@@ -114,7 +114,7 @@ func (at *slicesAt) since(now time.Time) time.Time {
 // passed reads the last message that came from the parent.
 func (at *slicesAt) passed(m *jetstream.RawStreamMsg, parent string) {
 	if region, seq, err := parseRef(m.Header.Get(schemas.HeaderVia)); err == nil && region == parent {
-		at.via, at.stored, at.waited = seq, m.Time, time.Duration(waitedMs(m.Header))*time.Millisecond
+		at.via, at.stored, at.waited = seq, m.Time, schemas.Waited(m.Header)
 	}
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -157,18 +156,7 @@ func (l lane) age(h nats.Header, d time.Duration) {
 }
 
 // olderBy adds to how long a message has waited.
-func olderBy(h nats.Header, d time.Duration) {
-	h.Set(schemas.HeaderWaitedMs, strconv.FormatInt(waitedMs(h)+max(d.Milliseconds(), 0), 10))
-}
-
-// waitedMs is what a message says of how long it has waited, in milliseconds; at least 0.
-func waitedMs(h nats.Header) int64 {
-	ms, _ := strconv.ParseInt(h.Get(schemas.HeaderWaitedMs), 10, 64)
-	return min(max(ms, 0), maxWaited.Milliseconds())
-}
-
-// maxWaited bounds what a message can claim: more than streams keep.
-const maxWaited = 30 * 24 * time.Hour
+func olderBy(h nats.Header, d time.Duration) { schemas.SetWaited(h, schemas.Waited(h)+max(d, 0)) }
 
 // purgeTelemetry deletes what the parent has of TELEMETRY, which refuses new batches when it is full.
 func (n *node) purgeTelemetry(ctx context.Context) {

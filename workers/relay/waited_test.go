@@ -22,7 +22,7 @@ func TestDecisionsGoUpWithTheirAge(t *testing.T) {
 		{schemas.StreamDecisions, "", "604800000", 7 * 24 * time.Hour},
 		{schemas.StreamDecisions, "40", "40", -time.Second}, // the bus's clock is ahead
 		{schemas.StreamDecisions, "-9", "1000", time.Second},
-		{schemas.StreamDecisions, "99999999999999999999", strconv.FormatInt((maxWaited + time.Second).Milliseconds(), 10), time.Second},
+		{schemas.StreamDecisions, "99999999999999999999", strconv.FormatInt((schemas.MaxWaited + time.Second).Milliseconds(), 10), time.Second},
 		{schemas.StreamEvents, "40", "40", time.Hour},
 	} {
 		from := nats.Header{jetstream.MsgIDHeader: {"1"}, jetstream.ExpectedLastSeqHeader: {"7"}, schemas.HeaderWhere: {"w"}}

@@ -6,13 +6,11 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"golang.org/x/sync/errgroup"
 
@@ -33,6 +31,8 @@ type follower struct {
 	// bare is when the newest decision without HeaderWhere was stored, Unix nanoseconds: a router before that header
 	// made it. As long as one is in the window the bodies are read, too; 0: there was none.
 	bare atomic.Int64
+	// foreign counts decisions of sessions that no router of this key began.
+	foreign atomic.Int64
 }
 
 // bodies says whether decisions are to be read with their bodies.
@@ -50,10 +50,10 @@ func newFollower(js jetstream.JetStream, window time.Duration, logger *slog.Logg
 	return &follower{Table: load.New(window, logger), js: js, window: window, logger: logger, signer: signer}
 }
 
-// run follows both streams; loaded is called once what was there has been read.
+// run follows the streams; loaded is called once what was there has been read.
 func (l *follower) run(ctx context.Context, loaded func()) error {
 	g, ctx := errgroup.WithContext(ctx)
-	ready := make(chan struct{}, 2)
+	ready := make(chan struct{}, 3)
 	follow := func(stream, filter string, headers func() bool, handle func(jetstream.Msg) error) {
 		told := sync.OnceFunc(func() { ready <- struct{}{} })
 		g.Go(func() error {
@@ -75,8 +75,9 @@ func (l *follower) run(ctx context.Context, loaded func()) error {
 	}
 	follow(schemas.StreamDecisions, "decisions.>", func() bool { return !l.bodies(time.Now()) }, l.onDecision)
 	follow(schemas.StreamSlices, "slices.*", func() bool { return false }, l.onSlices)
+	follow(schemas.StreamElsewhere, "elsewhere.*", func() bool { return false }, l.onElsewhere)
 	g.Go(func() error {
-		for range 2 {
+		for range 3 {
 			select {
 			case <-ready:
 			case <-ctx.Done():
@@ -164,11 +165,12 @@ func (l *follower) onDecision(m jetstream.Msg) error {
 	if err != nil || strings.HasPrefix(m.Subject(), publishers) {
 		return nil
 	}
-	values, told := m.Headers()[schemas.HeaderWhere]
+	h := m.Headers()
+	values, told := h[schemas.HeaderWhere]
 	if !told {
 		return l.onBare(m, md.Timestamp)
 	}
-	l.onWheres(values, md.Timestamp.Add(-waited(m)))
+	l.onWheres(values, md.Timestamp.Add(-schemas.Waited(h)), h.Get(schemas.HeaderPath) != "")
 	if !l.bodies(time.Now()) && l.bare.Swap(0) != 0 {
 		return errOther
 	}
@@ -177,8 +179,9 @@ func (l *follower) onDecision(m jetstream.Msg) error {
 
 // onWheres notes where sessions were sent by the decisions of one message. at is
 // when the newest of them was made, by the bus's clock: the others are as much older
-// as their router says.
-func (l *follower) onWheres(values []string, at time.Time) {
+// as their router says. Of those that are from elsewhere, from a region below, what
+// no router of this key began does not count.
+func (l *follower) onWheres(values []string, at time.Time, elsewhere bool) {
 	newest := int64(0)
 	l.wheres = l.wheres[:0]
 	for _, v := range values {
@@ -189,6 +192,10 @@ func (l *follower) onWheres(values []string, at time.Time) {
 	}
 	for i := range l.wheres {
 		w := &l.wheres[i]
+		if elsewhere && !l.ours(w.SessionID) {
+			l.passOver(w)
+			continue
+		}
 		older := min(time.Duration(newest-w.TimeUs)*time.Microsecond, time.Hour)
 		l.Decided(factOf(w), at.Add(-older))
 	}
@@ -213,30 +220,17 @@ func (l *follower) onBare(m jetstream.Msg, stored time.Time) error {
 	if err := schemas.DecodeRecord(m.Data(), &d); err != nil {
 		return nil // the loader tells about it
 	}
-	if w, ok := d.Where(); ok {
-		l.Decided(factOf(&w), stored.Add(-waited(m)))
+	h := m.Headers()
+	if w, ok := d.Where(); ok && h.Get(schemas.HeaderPath) != "" && !l.ours(w.SessionID) {
+		l.passOver(&w)
+	} else if ok {
+		l.Decided(factOf(&w), stored.Add(-schemas.Waited(h)))
 	}
 	return nil
 }
 
 func factOf(w *schemas.Where) *load.Fact {
 	return &load.Fact{ID: w.SessionID, CDN: w.CDN, Region: w.Region, Group: w.Group, At: time.UnixMicro(w.TimeUs)}
-}
-
-// waited is how long a decision waited for the bus, by its router's clock: one
-// that was published again does not come after what was decided meanwhile. Of a
-// message from another region it is how old it was when it came.
-func waited(m jetstream.Msg) time.Duration { return waitedIn(m.Headers()) }
-
-// maxWaited bounds a wait: what is as old counts nowhere any more, whatever the window of sessions.
-const maxWaited = 24 * time.Hour
-
-func waitedIn(h nats.Header) time.Duration {
-	ms, err := strconv.ParseInt(h.Get(schemas.HeaderWaitedMs), 10, 64)
-	if errors.Is(err, strconv.ErrSyntax) {
-		return 0
-	}
-	return time.Duration(min(max(ms, 0), maxWaited.Milliseconds())) * time.Millisecond
 }
 
 // yieldEvery is how many slices are folded in one go, about 0.1 ms.
@@ -250,14 +244,14 @@ func (l *follower) onSlices(m jetstream.Msg) error {
 	if l.rows, err = schemas.SliceTable().DecodeColumns(m.Data(), sliceColumns, l.rows[:0]); err != nil {
 		return nil // the loader tells about it
 	}
-	slices, at := l.rows, md.Timestamp.Add(-waited(m)) // from another region they are older than this bus has them
+	slices, at := l.rows, md.Timestamp.Add(-schemas.Waited(m.Headers())) // from another region they are older than this bus has them
 	for i := range slices {
 		s := &slices[i]
 		if i%yieldEvery == yieldEvery-1 {
 			runtime.Gosched() // who asks need not wait until a whole message is folded
 		}
 		switch {
-		case !l.Knows(s.SessionID) && !l.signer.IsSessionID(s.SessionID):
+		case !l.ours(s.SessionID):
 			// A foreign player's own, whose session counts under the id in its token, or one that is made up.
 		case s.Kind == schemas.SliceFinal:
 			l.Ended(s, at)

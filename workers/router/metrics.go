@@ -44,6 +44,7 @@ func newMetrics(reg prometheus.Registerer, l *follower) (*metrics, error) {
 			}
 			return -1
 		})),
+		reg.Register(prometheus.NewCounterFunc(opts("foreign_decisions_total", "Decisions of other regions that do not count, because their sessions' ids were made with another token key."), func() float64 { return float64(l.foreign.Load()) })),
 		reg.Register(viewersCollector{l, prometheus.NewDesc("spillway_router_viewers", "Sessions on each CDN, as the router knows it.", []string{"cdn"}, nil)}),
 	)
 }

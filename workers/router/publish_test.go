@@ -6,7 +6,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/spillway-live/spillway/schemas"
@@ -73,7 +72,7 @@ func TestWheresOfOneMessage(t *testing.T) {
 	where := func(session, cdn string, agoMs int64) string {
 		return schemas.Where{TimeUs: stored.UnixMicro() - agoMs*1000, SessionID: session, CDN: cdn}.String()
 	}
-	l.onWheres([]string{where("s1", "a", 40), schemas.WhereNowhere, where("s2", "b", 30), where("s1", "c", 0)}, stored.Add(-time.Second))
+	l.onWheres([]string{where("s1", "a", 40), schemas.WhereNowhere, where("s2", "b", 30), where("s1", "c", 0)}, stored.Add(-time.Second), false)
 	if at := l.Where("s1"); at.CDN != "c" {
 		t.Errorf("s1 is on %q", at.CDN)
 	}
@@ -85,17 +84,5 @@ func TestWheresOfOneMessage(t *testing.T) {
 	}
 	if s1, s2 := l.Where("s1").CDN, l.Where("s2").CDN; s1 != "c" || s2 != "d" {
 		t.Errorf("s1 is on %q, s2 on %q", s1, s2)
-	}
-}
-
-// A wait beyond all that counts is a long one, not none.
-func TestLongWaits(t *testing.T) {
-	for text, want := range map[string]time.Duration{
-		"": 0, "x": 0, "-5": 0, "250": 250 * time.Millisecond, "7200000": 2 * time.Hour,
-		"604800000": maxWaited, "99999999999999999999": maxWaited,
-	} {
-		if got := waitedIn(nats.Header{schemas.HeaderWaitedMs: {text}}); got != want {
-			t.Errorf("%q: %v, want %v", text, got, want)
-		}
 	}
 }

@@ -125,7 +125,7 @@ type Router struct {
 	full  fullness
 	warm  warming
 	hots  hots
-	macs  sync.Pool // of hash.Hash, keyed with the salt
+	macs  sync.Pool // of hash.Hash, keyed with the signer's key of groups
 	id    string    // random, of this process
 	ready chan struct{}
 }
@@ -180,7 +180,8 @@ func New(s Settings) (*Router, error) {
 	}
 	r := &Router{s: s, peers: newPeers(rate.Limit(s.PeerRate), s.PeerBurst), mpds: newMPDs(s.Origins, s.EdgeKey), id: rand.Text(), ready: make(chan struct{})}
 	r.deep.round = s.SteeringTTL
-	r.macs.New = func() any { return hmac.New(sha256.New, s.ViewerSalt) }
+	groups := s.Signer.GroupKey() // not the salt, which is renewed and may differ between regions
+	r.macs.New = func() any { return hmac.New(sha256.New, groups) }
 	r.full.queue = overflow.New(r.id)
 	if r.s.Geo == nil {
 		g, err := geo.Open(geo.Settings{})
@@ -295,8 +296,8 @@ func (r *Router) Run(ctx context.Context) error {
 // hashViewer keeps the application's name of a viewer out of everything that is stored.
 func (r *Router) hashViewer(name string) string { return token.HashViewer(r.s.ViewerSalt, name) }
 
-// prefix hashes an address's prefix (/24, IPv6 /48), salted so that nobody can
-// choose theirs; nil where there is no address.
+// prefix hashes an address's prefix (/24, IPv6 /48), keyed so that nobody can
+// choose theirs, and alike at all routers of a key; nil where there is no address.
 func (r *Router) prefix(addr netip.Addr) []byte {
 	bits := 48
 	if addr.Is4() {
