@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // HeaderWhere is on a decision that sends a session to a CDN: what routers tell
@@ -41,6 +42,23 @@ func (w Where) String() string {
 	b = append(append(append(append(b, ' '), w.SessionID...), ' '), w.CDN...)
 	b = strconv.AppendUint(append(b, ' '), uint64(w.Group), 10)
 	return string(append(append(b, ' '), w.Region...))
+}
+
+// ReadWheres appends what a message's values of HeaderWhere say, and gives the time of the newest decision among
+// them. Those that send no session are left out.
+func ReadWheres(out []Where, values []string) (all []Where, newestUs int64) {
+	for _, v := range values {
+		if w, err := ParseWhere(v); err == nil {
+			out = append(out, w)
+			newestUs = max(newestUs, w.TimeUs)
+		}
+	}
+	return out, newestUs
+}
+
+// OlderThan is how long before the newest decision of its message, which one router made, this one was made; at most an hour.
+func (w *Where) OlderThan(newestUs int64) time.Duration {
+	return min(time.Duration(newestUs-w.TimeUs)*time.Microsecond, time.Hour)
 }
 
 // ParseWhere reads a header's value.

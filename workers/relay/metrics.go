@@ -11,6 +11,7 @@ type metrics struct {
 	up, rtt, streams, behind, uplink    *prometheus.GaugeVec
 	messages, bytes, repeated, reopened *prometheus.CounterVec
 	reconnects, sent, received, refused *prometheus.CounterVec
+	decisions                           *prometheus.CounterVec
 	lag                                 *prometheus.HistogramVec
 }
 
@@ -36,17 +37,18 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 			Name: "spillway_relay_lag_seconds", Help: "From a message's storage in the neighbouring region to its storage here, by the two clocks.",
 			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10},
 		}, []string{"region"}),
-		uplink:   gauge("uplink_pending_messages", "Messages of this region that its parent has not stored yet.", "stream"),
-		sent:     count("uplink_sent_total", "Messages of this region stored by its parent.", "stream"),
-		received: count("uplink_received_total", "Messages of neighbouring regions stored here.", "region"),
-		refused:  count("uplink_refused_total", "Messages of neighbouring regions refused here.", "region"),
+		uplink:    gauge("uplink_pending_messages", "Messages of this region that its parent has not stored yet.", "stream"),
+		sent:      count("uplink_sent_total", "Messages of this region stored by its parent.", "stream"),
+		received:  count("uplink_received_total", "Messages of neighbouring regions stored here.", "region"),
+		decisions: count("decisions_total", "Decisions of other regions' routers that the neighbouring region, the parent, told and that this one's routers count by.", "region"),
+		refused:   count("uplink_refused_total", "Messages of neighbouring regions refused here.", "region"),
 	}
 	if reg == nil {
 		return m, nil
 	}
 	var err error
 	for _, c := range []prometheus.Collector{
-		m.active, m.up, m.rtt, m.reconnects, m.streams, m.behind, m.messages, m.bytes, m.repeated, m.reopened, m.lag, m.uplink, m.sent, m.received, m.refused,
+		m.active, m.up, m.rtt, m.reconnects, m.streams, m.behind, m.messages, m.bytes, m.repeated, m.reopened, m.lag, m.uplink, m.sent, m.received, m.refused, m.decisions,
 	} {
 		err = errors.Join(err, reg.Register(c))
 	}

@@ -33,7 +33,8 @@ type Relay struct {
 	// Neighbours are the regions at the other ends of this one's links.
 	Neighbours []string
 	// Parent, one of Neighbours, is where settings come from and telemetry, events
-	// and decisions go to, and session slices come from; empty: this region has its own settings, sessionisers and loaders.
+	// and decisions go to, and session slices and decisions of other regions come from; empty: this region has its own
+	// settings, sessionisers and loaders.
 	Parent string
 	// Linger is how long a stream is pulled on after it was last wanted; default 30 s.
 	Linger time.Duration
@@ -182,6 +183,7 @@ func (r *Relay) work(ctx context.Context, js jetstream.JetStream) error {
 		g.Go(func() error { return n.copySettings(gctx) })
 		g.Go(func() error { return n.uplink(gctx) })
 		g.Go(func() error { return n.takeSlices(gctx) })
+		g.Go(func() error { return n.takeDecisions(gctx) })
 	} else {
 		close(n.settled)
 	}

@@ -15,15 +15,10 @@ import (
 )
 
 const (
-	// slicesReach is how far back slices of the parent are taken that are not here
-	// yet: more than routers look back when they start.
-	slicesReach = 2 * time.Minute
 	// slicesKept is how long this region keeps them, and maxSlicesKept how many
 	// bytes: routers read them as they come.
 	slicesKept    = 5 * time.Minute
 	maxSlicesKept = 1 << 30
-	// slicesTimeout bounds the storing of one message.
-	slicesTimeout = 3 * time.Second
 )
 
 // takeSlices brings the parent's session slices, until ctx ends: telemetry goes
@@ -36,54 +31,35 @@ func (n *node) takeSlices(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("open stream %s: %w", schemas.StreamSlices, err)
 	}
-	var last string
 	var kept marks
-	for ctx.Err() == nil {
-		err := n.followSlices(ctx, stream, &kept)
-		if err != nil && ctx.Err() == nil && err.Error() != last {
-			last = err.Error()
-			n.Logger.Warn("session slices of the parent are not coming; trying again", "err", err)
-		}
-		pause(ctx, again)
-	}
+	n.keepOn(ctx, "session slices", func() error { return n.followSlices(ctx, stream, &kept) })
 	return nil
 }
 
 // followSlices reads on from the last message that is here.
 func (n *node) followSlices(ctx context.Context, stream jetstream.Stream, kept *marks) error {
-	l := n.links[n.Parent]
 	at, err := n.lastSlices(ctx, stream)
 	if err != nil {
 		return err
 	}
-	// By time, since a parent that has lost its bus counts from 1 again.
-	since := at.since(time.Now()).Add(l.clock())
-	r, err := openRemote(ctx, l.js, n.Region, schemas.StreamSlices, jetstream.ConsumerConfig{
-		FilterSubject: "slices.*", DeliverPolicy: jetstream.DeliverByStartTimePolicy, OptStartTime: &since,
-	})
+	r, err := n.openDown(ctx, downFrom{schemas.StreamSlices, "slices.*", false}, at)
 	if err != nil {
 		return err
 	}
 	defer r.close()
 	for {
-		rctx, cancel := context.WithTimeout(ctx, silence)
-		m, md, err := r.read(rctx)
-		cancel()
+		m, md, err := r.next(ctx, silence)
 		if errors.Is(err, context.DeadlineExceeded) {
 			return nil // what was lost when the link was cut for a moment is missed when the next comes, or by looking again
 		}
 		if err != nil {
 			return err
 		}
-		if md.Sequence.Stream <= at.via && md.Timestamp.Add(-l.clock()).Before(at.stored) {
-			n.m.repeated.WithLabelValues(n.Parent).Inc()
-			continue
-		}
 		if at.seq, err = n.putSlices(ctx, m, md, at.seq); err != nil {
 			return err
 		}
 		if seq := kept.passed(at.seq, len(m.Data()), time.Now()); seq > 0 {
-			pctx, cancel := context.WithTimeout(ctx, slicesTimeout)
+			pctx, cancel := context.WithTimeout(ctx, downTimeout)
 			err := stream.Purge(pctx, jetstream.WithPurgeSequence(seq))
 			cancel()
 			if err != nil && ctx.Err() == nil {
@@ -93,39 +69,14 @@ func (n *node) followSlices(ctx context.Context, stream jetstream.Stream, kept *
 	}
 }
 
-// slicesAt is the last message of this region's SLICES: its sequence, that in the
-// parent's, when it was stored here and how old it was then; zero where nothing is there.
-type slicesAt struct {
-	seq, via uint64
-	stored   time.Time
-	waited   time.Duration
-}
-
-// since is from when on the parent's are read, by this region's clock: what comes
-// behind the last one was stored there after it, which was before it came here.
-func (at *slicesAt) since(now time.Time) time.Time {
-	since := now.Add(-slicesReach)
-	if from := at.stored.Add(-at.waited - overlap); from.After(since) {
-		return from
-	}
-	return since
-}
-
-// passed reads the last message that came from the parent.
-func (at *slicesAt) passed(m *jetstream.RawStreamMsg, parent string) {
-	if region, seq, err := parseRef(m.Header.Get(schemas.HeaderVia)); err == nil && region == parent {
-		at.via, at.stored, at.waited = seq, m.Time, schemas.Waited(m.Header)
-	}
-}
-
-func (n *node) lastSlices(ctx context.Context, stream jetstream.Stream) (slicesAt, error) {
-	ctx, cancel := context.WithTimeout(ctx, slicesTimeout)
+func (n *node) lastSlices(ctx context.Context, stream jetstream.Stream) (downAt, error) {
+	ctx, cancel := context.WithTimeout(ctx, downTimeout)
 	defer cancel()
 	info, err := stream.Info(ctx)
 	if err != nil {
-		return slicesAt{}, fmt.Errorf("read %s: %w", schemas.StreamSlices, err)
+		return downAt{}, fmt.Errorf("read %s: %w", schemas.StreamSlices, err)
 	}
-	at := slicesAt{seq: info.State.LastSeq}
+	at := downAt{seq: info.State.LastSeq}
 	if info.State.Msgs == 0 {
 		return at, nil
 	}
@@ -154,7 +105,7 @@ func (n *node) putSlices(ctx context.Context, m jetstream.Msg, md *jetstream.Msg
 	// How old it is, by this region's clock, over all hops.
 	lag := time.Since(md.Timestamp) + n.links[n.Parent].clock()
 	olderBy(out.Header, lag)
-	ctx, cancel := context.WithTimeout(ctx, slicesTimeout)
+	ctx, cancel := context.WithTimeout(ctx, downTimeout)
 	defer cancel()
 	ack, err := n.js.PublishMsg(ctx, out, jetstream.WithExpectLastSequence(last), jetstream.WithRetryAttempts(0))
 	if err != nil {

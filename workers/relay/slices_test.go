@@ -29,10 +29,10 @@ func sliced(t *testing.T, r *regions.Region, session, cdn string) {
 	}
 }
 
-// slicesOf gives what a region's SLICES holds, in order.
-func slicesOf(t *testing.T, r *regions.Region) (all []*jetstream.RawStreamMsg) {
+// messagesOf gives what a region's stream holds, in order.
+func messagesOf(t *testing.T, r *regions.Region, stream string) (all []*jetstream.RawStreamMsg) {
 	t.Helper()
-	s, err := r.JS.Stream(t.Context(), schemas.StreamSlices)
+	s, err := r.JS.Stream(t.Context(), stream)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -50,10 +50,40 @@ func slicesOf(t *testing.T, r *regions.Region) (all []*jetstream.RawStreamMsg) {
 	return all
 }
 
-// runRouter runs a router of the region.
-func runRouter(t *testing.T, r *regions.Region, signer *token.Signer) *router.Router {
+func slicesOf(t *testing.T, r *regions.Region) []*jetstream.RawStreamMsg {
 	t.Helper()
-	x, err := router.New(router.Settings{JS: r.JS, Signer: signer, ViewerSalt: []byte("salt of 16 bytes"), Collector: "http://collector.example"})
+	return messagesOf(t, r, schemas.StreamSlices)
+}
+
+// healthIn asks the routers of a region how a CDN serves; nil: there was no answer.
+func healthIn(t *testing.T, r *regions.Region, cdn string) *schemas.CDNHealth {
+	t.Helper()
+	q, err := json.Marshal(schemas.HealthQuery{CDN: cdn, Region: "eu"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := r.Conn.Request(schemas.SubjectRouterHealth, q, 5*time.Second)
+	var h schemas.CDNHealth
+	if err != nil || json.Unmarshal(m.Data, &h) != nil {
+		return nil
+	}
+	return &h
+}
+
+// liveIn says that the stream live/demo is live in a region.
+func liveIn(t *testing.T, r *regions.Region) {
+	t.Helper()
+	k := schemas.StreamKey{App: "live", Stream: "demo"}
+	putIn(t, r, schemas.BucketStreams, k.KVKey(), schemas.StreamState{App: k.App, Stream: k.Stream, Live: true, UpdatedUnixUs: time.Now().Add(time.Hour).UnixMicro(), Epoch: schemas.EpochOpen{
+		Version: 1, App: k.App, Stream: k.Stream, Rendition: schemas.SourceRendition, Epoch: 1, Protocol: "rtmp",
+		Tracks: []schemas.TrackInfo{{Track: schemas.Video, Codec: "avc1.64001f", InitID: fmt.Sprintf("%032d", 0), PartTargetUs: 200_000, Timescale: 90000, Width: 1280, Height: 720, FPS: 30}},
+	}})
+}
+
+// runRouter runs a router of the region.
+func runRouter(t *testing.T, r *regions.Region, signer *token.Signer, salt string) *router.Router {
+	t.Helper()
+	x, err := router.New(router.Settings{JS: r.JS, Signer: signer, ViewerSalt: []byte(salt), Collector: "http://collector.example"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -79,7 +109,7 @@ func runRouter(t *testing.T, r *regions.Region, signer *token.Signer) *router.Ro
 
 // Sessions are made of telemetry in region a, and routers two regions away see
 // how they are served: once each and in order, also after the relay was killed and
-// the link was cut.
+// the link was cut. So they see where routers of other regions send sessions.
 func TestSlicesComeFromTheParent(t *testing.T) {
 	c, links := chain(t)
 	a, b, far := c.Regions[0], c.Regions[1], c.Regions[2]
@@ -93,12 +123,8 @@ func TestSlicesComeFromTheParent(t *testing.T) {
 	for i, name := range []string{"x", "y"} {
 		putIn(t, far, schemas.BucketCDNs, name, schemas.CDN{Name: name, BaseURL: "http://" + name + ".example", State: schemas.CDNActive, Order: i})
 	}
-	k := schemas.StreamKey{App: "live", Stream: "demo"}
-	putIn(t, far, schemas.BucketStreams, k.KVKey(), schemas.StreamState{App: k.App, Stream: k.Stream, Live: true, UpdatedUnixUs: time.Now().Add(time.Hour).UnixMicro(), Epoch: schemas.EpochOpen{
-		Version: 1, App: k.App, Stream: k.Stream, Rendition: schemas.SourceRendition, Epoch: 1, Protocol: "rtmp",
-		Tracks: []schemas.TrackInfo{{Track: schemas.Video, Codec: "avc1.64001f", InitID: fmt.Sprintf("%032d", 0), PartTargetUs: 200_000, Timescale: 90000, Width: 1280, Height: 720, FPS: 30}},
-	}})
-	r := runRouter(t, far, signer)
+	liveIn(t, far)
+	r := runRouter(t, far, signer, "salt of 16 bytes")
 	var d schemas.Dispatch
 	await.True(t, "region c dispatches", func() bool {
 		body := get(t, r.URL()+"/v1/dispatch?app=live&stream=demo")
@@ -115,20 +141,15 @@ func TestSlicesComeFromTheParent(t *testing.T) {
 		return r.Viewers()["y"] == 2
 	})
 	await.True(t, "it says how old what it knows is", func() bool {
-		q, err := json.Marshal(schemas.HealthQuery{CDN: "y", Region: "eu"})
-		if err != nil {
-			t.Fatal(err)
-		}
-		m, err := far.Conn.Request(schemas.SubjectRouterHealth, q, 5*time.Second)
-		var h schemas.CDNHealth
-		return err == nil && json.Unmarshal(m.Data, &h) == nil && h.InputAgeMs >= 0 && h.StallRatio.Value > 0.4
+		h := healthIn(t, far, "y")
+		return h != nil && h.InputAgeMs >= 0 && h.StallRatio.Value > 0.4
 	})
 
 	kill()
 	for range 5 {
 		sliced(t, a, signer.NewSessionID(), "y")
 	}
-	runRelay(t, far, "b", nil)
+	kill = runRelay(t, far, "b", nil)
 	await.True(t, "what was said meanwhile is in region c", func() bool { return r.Viewers()["y"] == 7 })
 	links[1].Cut()
 	for range 5 {
@@ -153,6 +174,10 @@ func TestSlicesComeFromTheParent(t *testing.T) {
 			t.Errorf("message %d: headers %v", i, m.Header)
 		}
 	}
+	decisionsAreShared(t, c.Regions, links[1].Cut, links[1].Pass, func() func() {
+		kill()
+		return func() { runRelay(t, far, "b", nil) }
+	}, signer, r)
 }
 
 func putIn(t *testing.T, r *regions.Region, bucket, key string, v any) {

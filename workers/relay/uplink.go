@@ -245,10 +245,19 @@ func (n *node) receive(ctx context.Context, m *nats.Msg) (from string, err error
 		return from, &refusal{fmt.Sprintf("messages on %.100q are not taken", subject)}
 	}
 	out := &nats.Msg{Subject: subject, Data: m.Data, Header: headerUp(m.Header)}
+	cameFrom(out, from)
 	ctx, cancel := context.WithTimeout(ctx, upTimeout)
 	defer cancel()
 	_, err = n.js.PublishMsg(ctx, out, jetstream.WithRetryAttempts(0))
 	return from, err
+}
+
+// cameFrom notes on decisions which region they came from, so that they do not go down there again.
+func cameFrom(m *nats.Msg, region string) {
+	if strings.HasPrefix(m.Subject, "decisions.") {
+		path := append(strings.Fields(m.Header.Get(schemas.HeaderPath)), region)
+		m.Header.Set(schemas.HeaderPath, strings.Join(path[max(len(path)-schemas.MaxRegionHops, 0):], " "))
+	}
 }
 
 // goesUp tells whether a subject is of telemetry, events, decisions or exposures.

@@ -43,8 +43,8 @@ func TestDecisionsGoUpWithTheirAge(t *testing.T) {
 // which over a link that lags is long before it was stored here.
 func TestSlicesAreReadOnFromTheParentsTime(t *testing.T) {
 	now := time.Unix(1_795_000_000, 0)
-	last := func(via, waited string) *slicesAt {
-		at := &slicesAt{seq: 9}
+	last := func(via, waited string) *downAt {
+		at := &downAt{seq: 9}
 		at.passed(&jetstream.RawStreamMsg{Time: now.Add(-time.Second), Header: nats.Header{schemas.HeaderVia: {via}, schemas.HeaderWaitedMs: {waited}}}, "a")
 		return at
 	}
@@ -54,8 +54,8 @@ func TestSlicesAreReadOnFromTheParentsTime(t *testing.T) {
 	}{
 		{"a/12", "0", time.Second + overlap},
 		{"a/12", "60000", time.Minute + time.Second + overlap},
-		{"a/12", "86400000", slicesReach},
-		{"b/12", "0", slicesReach}, // of another parent
+		{"a/12", "86400000", downReach},
+		{"b/12", "0", downReach}, // of another parent
 	} {
 		at := last(x.via, x.waited)
 		if got := now.Sub(at.since(now)); got != x.want {

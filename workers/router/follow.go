@@ -182,22 +182,15 @@ func (l *follower) onDecision(m jetstream.Msg) error {
 // as their router says. Of those that are from elsewhere, from a region below, what
 // no router of this key began does not count.
 func (l *follower) onWheres(values []string, at time.Time, elsewhere bool) {
-	newest := int64(0)
-	l.wheres = l.wheres[:0]
-	for _, v := range values {
-		if w, err := schemas.ParseWhere(v); err == nil { // else it sends nobody
-			l.wheres = append(l.wheres, w)
-			newest = max(newest, w.TimeUs)
-		}
-	}
+	var newestUs int64
+	l.wheres, newestUs = schemas.ReadWheres(l.wheres[:0], values)
 	for i := range l.wheres {
 		w := &l.wheres[i]
 		if elsewhere && !l.ours(w.SessionID) {
 			l.passOver(w)
 			continue
 		}
-		older := min(time.Duration(newest-w.TimeUs)*time.Microsecond, time.Hour)
-		l.Decided(factOf(w), at.Add(-older))
+		l.Decided(factOf(w), at.Add(-w.OlderThan(newestUs)))
 	}
 }
 
