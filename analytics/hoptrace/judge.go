@@ -8,21 +8,15 @@ import (
 	"strings"
 
 	"github.com/spillway-live/spillway/schemas"
+	"github.com/spillway-live/spillway/schemas/hops"
 )
 
-// What makes a hop bad.
-const (
-	badFailedShare = 0.05 // of answers, from minFailed on
-	minFailed      = 2
-	badMissing     = 2      // parts
-	badWaitMs      = 500.0  // of an edge, for a part that is there
-	badStaleMs     = 3000.0 // a playlist's newest part; parts are 200 ms long and caches keep playlists for a second
-	badFirstByteMs = 800.0  // of a probe
-	skewMs         = 5.0    // earlier than possible: clocks differ
-)
+// skewMs earlier than possible: clocks differ.
+const skewMs = 5.0
 
-// badAddedMs are medians that our own hops never reach in health.
-var badAddedMs = map[string]float64{schemas.HopIngest: 3000, schemas.HopStored: 250, schemas.HopPackaged: 500}
+// badAddedMs are medians that our own hops never reach in health. What an origin, an edge
+// and a player add depends on when somebody asks: they are judged by how long they take.
+var badAddedMs = map[string]float64{schemas.HopIngest: hops.BadIngestMs, schemas.HopStored: hops.BadStoredMs, schemas.HopPackaged: hops.BadPackagedMs}
 
 type judged struct {
 	Finding
@@ -37,17 +31,20 @@ func (t *Trace) judge(r *Report) {
 	}
 	for i := range r.Hops {
 		h := &r.Hops[i]
-		if share := float64(h.Failed) / float64(max(h.Answers, 1)); h.Failed >= minFailed && share >= badFailedShare {
+		if share := float64(h.Failed) / float64(max(h.Answers, 1)); h.Failed >= hops.MinFailed && share >= hops.BadFailedShare {
 			add(h.Hop, h.Name, 2+share, "%s: %.0f %% of what was asked for failed (%d of %d: %s)", place(h.Hop, h.Name), 100*share, h.Failed, h.Answers, reasons(h.Reasons))
 		}
-		if h.Missing >= badMissing {
+		if h.Missing >= hops.BadMissing {
 			add(h.Hop, h.Name, 3, "%s: %d parts that were at the hop before never came here", place(h.Hop, h.Name), h.Missing)
 		}
 		if limit := badAddedMs[h.Hop]; limit > 0 && h.AddedP50Ms != nil && *h.AddedP50Ms > limit {
 			add(h.Hop, h.Name, 1+*h.AddedP50Ms/10_000, "%s: adds %.0f ms (median), more than %.0f", place(h.Hop, h.Name), *h.AddedP50Ms, limit)
 		}
-		if h.WaitP50Ms != nil && *h.WaitP50Ms > badWaitMs {
-			add(h.Hop, h.Name, 1+*h.WaitP50Ms/10_000, "%s: slow, %.0f ms (median) to begin an answer about a part that was there", place(h.Hop, h.Name), *h.WaitP50Ms)
+		if ms := h.WaitP50Ms; ms != nil && h.Hop == schemas.HopEdge && *ms > hops.BadEdgeMs {
+			add(h.Hop, h.Name, 1+*ms/10_000, "%s: slow, %.0f ms (median) to begin an answer about a part that was there", place(h.Hop, h.Name), *ms)
+		}
+		if ms := h.WaitP50Ms; ms != nil && h.Hop == schemas.HopPlayer && *ms > hops.BadPlayerMs {
+			add(h.Hop, h.Name, 1+*ms/10_000, "%s: slow, a part that is there takes %.0f ms (median) to reach them, more than %.0f", place(h.Hop, h.Name), *ms, hops.BadPlayerMs)
 		}
 		t.clock(r, h)
 	}
@@ -62,14 +59,17 @@ func (t *Trace) judge(r *Report) {
 func judgeProbes(r *Report, add func(hop, name string, weight float64, format string, a ...any)) {
 	for _, p := range r.Probes {
 		name := place(schemas.HopEdge, p.CDN)
-		if share := float64(p.Failed) / float64(max(p.Requests, 1)); p.Failed >= minFailed && share >= badFailedShare {
+		if share := float64(p.Failed) / float64(max(p.Requests, 1)); p.Failed >= hops.MinFailed && share >= hops.BadFailedShare {
 			add(schemas.HopEdge, p.CDN, 2+share, "%s: %d of %d probes failed (%s)", name, p.Failed, p.Requests, reasons(p.Reasons))
 		}
-		if p.StalenessP50Ms != nil && *p.StalenessP50Ms > badStaleMs {
+		if p.StalenessP50Ms != nil && *p.StalenessP50Ms > hops.BadStalenessMs {
 			add(schemas.HopEdge, p.CDN, 2, "%s: stale playlists, the newest part they list is %.1f s old", name, *p.StalenessP50Ms/1000)
 		}
-		if p.FirstByteP50Ms != nil && *p.FirstByteP50Ms > badFirstByteMs {
+		if p.FirstByteP50Ms != nil && *p.FirstByteP50Ms > hops.BadFirstByteMs {
 			add(schemas.HopEdge, p.CDN, 1, "%s: slow, probes wait %.0f ms (median) for the first byte", name, *p.FirstByteP50Ms)
+		}
+		if p.PaceP50 != nil && *p.PaceP50 < hops.BadPace {
+			add(schemas.HopEdge, p.CDN, 2, "%s: starved, probes get %.2g Mbit/s (median) of a stream of %.2g Mbit/s", name, *p.ThroughputKbps/1000, *p.BitrateKbps/1000)
 		}
 	}
 }

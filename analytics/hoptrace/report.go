@@ -46,7 +46,8 @@ type Hop struct {
 	DelayP95Ms *float64 `json:"delay_p95_ms,omitempty"`
 	AddedP50Ms *float64 `json:"added_p50_ms,omitempty"`
 	AddedP95Ms *float64 `json:"added_p95_ms,omitempty"`
-	// WaitP50Ms is how long an edge took to begin an answer about a part that was there.
+	// WaitP50Ms is how long an edge took to begin an answer about a part that was there; of players,
+	// how long such a part took to their last byte, from the edge's first where edges' logs come here.
 	WaitP50Ms *float64 `json:"wait_p50_ms,omitempty"`
 	// ClockBoundMs is how far the publisher's clock may be off.
 	ClockBoundMs float64        `json:"clock_bound_ms,omitempty"`
@@ -60,6 +61,8 @@ type Probe struct {
 	Failed         int            `json:"failed"`
 	FirstByteP50Ms *float64       `json:"first_byte_p50_ms,omitempty"`
 	ThroughputKbps *float64       `json:"throughput_p50_kbps,omitempty"`
+	BitrateKbps    *float64       `json:"bitrate_p50_kbps,omitempty"` // the stream's
+	PaceP50        *float64       `json:"pace_p50,omitempty"`         // throughput over the stream's bitrate
 	StalenessP50Ms *float64       `json:"staleness_p50_ms,omitempty"`
 	Reasons        map[string]int `json:"reasons,omitempty"`
 }
@@ -107,8 +110,13 @@ func (t *Trace) hop(id groupID, g *group) Hop {
 		if id.hop == schemas.HopPlayer {
 			cdn = id.cdn
 		}
+		wait := a.waitMs
 		if ms, ok := t.first(before(id.hop), cdn, n); ok {
 			added = append(added, a.delayMs-ms)
+			wait = min(wait, a.delayMs-ms)
+		}
+		if a.waitMs >= 0 && id.hop == schemas.HopPlayer { // not what was added: who asks late has a part late
+			waits = append(waits, wait)
 		}
 	}
 	h.DelayP50Ms, h.DelayP95Ms = quantile(delays, 0.5), quantile(delays, 0.95)
@@ -122,7 +130,7 @@ func probeOf(cdn string, g *group) Probe {
 	if len(g.why) > 0 {
 		p.Reasons = g.why
 	}
-	var first, kbps, stale []float64
+	var first, kbps, rate, pace, stale []float64
 	for i := range g.probes {
 		n := &g.probes[i]
 		if n.FirstByteMs != nil && !n.Failed() {
@@ -131,11 +139,18 @@ func probeOf(cdn string, g *group) Probe {
 		if n.ThroughputKbps != nil {
 			kbps = append(kbps, float64(*n.ThroughputKbps))
 		}
+		if n.BitrateKbps != nil && *n.BitrateKbps > 0 {
+			rate = append(rate, float64(*n.BitrateKbps))
+			if n.ThroughputKbps != nil {
+				pace = append(pace, float64(*n.ThroughputKbps)/float64(*n.BitrateKbps))
+			}
+		}
 		if n.StalenessMs != nil {
 			stale = append(stale, float64(*n.StalenessMs))
 		}
 	}
-	p.FirstByteP50Ms, p.ThroughputKbps, p.StalenessP50Ms = quantile(first, 0.5), quantile(kbps, 0.5), quantile(stale, 0.5)
+	p.FirstByteP50Ms, p.StalenessP50Ms = quantile(first, 0.5), quantile(stale, 0.5)
+	p.ThroughputKbps, p.BitrateKbps, p.PaceP50 = quantile(kbps, 0.5), quantile(rate, 0.5), quantile(pace, 0.5)
 	return p
 }
 

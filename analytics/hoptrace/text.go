@@ -21,13 +21,9 @@ func (r *Report) WriteText(w io.Writer) error {
 	}
 	if len(r.Probes) > 0 {
 		fmt.Fprintln(w)
-		fmt.Fprintln(tw, "PROBES\tREQUESTS\tFAILED\tFIRST BYTE\tTHROUGHPUT\tNEWEST PART")
+		fmt.Fprintln(tw, "PROBES\tREQUESTS\tFAILED\tFIRST BYTE\tTHROUGHPUT\tSTREAM\tNEWEST PART")
 		for _, p := range r.Probes {
-			rate := "-"
-			if p.ThroughputKbps != nil {
-				rate = fmt.Sprintf("%.1f Mbit/s", *p.ThroughputKbps/1000)
-			}
-			fmt.Fprintf(tw, "%s\t%d\t%d\t%s\t%s\t%s old\n", p.CDN, p.Requests, p.Failed, ms(p.FirstByteP50Ms), rate, ms(p.StalenessP50Ms))
+			fmt.Fprintf(tw, "%s\t%d\t%d\t%s\t%s\t%s\t%s old\n", p.CDN, p.Requests, p.Failed, ms(p.FirstByteP50Ms), mbps(p.ThroughputKbps), mbps(p.BitrateKbps), ms(p.StalenessP50Ms))
 		}
 		if err := tw.Flush(); err != nil {
 			return err
@@ -48,6 +44,13 @@ func (r *Report) WriteText(w io.Writer) error {
 	}
 	_, err := fmt.Fprintln(w, "Delays count from the moment when ingest had a part's last frame, each by its own machine's clock.")
 	return err
+}
+
+func mbps(kbps *float64) string {
+	if kbps == nil {
+		return "-"
+	}
+	return fmt.Sprintf("%.1f Mbit/s", *kbps/1000)
 }
 
 func ms(v *float64) string {

@@ -44,7 +44,7 @@ type at struct {
 	known   bool
 	ok      bool
 	atUs    int64
-	waitMs  float64 // from request, or from ingest if that was later, to the first byte; -1: not known
+	waitMs  float64 // from request, or from ingest if that was later, to the first byte (players: the last); -1: not known
 }
 
 // maxParts bounds what is remembered of a hop: hours of a stream.
@@ -100,8 +100,12 @@ func (t *Trace) Add(n hops.Note) {
 	if n.DelayMs != nil && (!a.known || *n.DelayMs < a.delayMs) {
 		a.delayMs, a.known = *n.DelayMs, true
 	}
-	if n.DelayMs != nil && n.FirstByteMs != nil {
-		a.waitMs = max(a.waitMs, min(*n.DelayMs, float64(*n.FirstByteMs)))
+	took := n.FirstByteMs
+	if n.Hop == schemas.HopPlayer {
+		took = n.LastByteMs
+	}
+	if n.DelayMs != nil && took != nil {
+		a.waitMs = max(a.waitMs, min(*n.DelayMs, float64(*took)))
 	}
 	if !a.ok || n.AtUs < a.atUs {
 		a.atUs = n.AtUs

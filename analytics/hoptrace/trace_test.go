@@ -47,11 +47,12 @@ func (w world) report() Report {
 			n, fb := note(schemas.HopEdge, 20), int32(180) // held until the part was there
 			n.CDN, n.Code, n.FirstByteMs = cdn, 200, &fb
 			put(n)
+			lb := int32(205)
 			n = note(schemas.HopPlayer, 45)
-			n.CDN, n.Code = cdn, 200
+			n.CDN, n.Code, n.LastByteMs = cdn, 200, &lb
 			put(n)
-			p, kbps, stale := hops.Note{Hop: schemas.HopProbe, CDN: cdn, Code: 200, AtUs: done}, int32(20_000), int64(400)
-			p.FirstByteMs, p.ThroughputKbps, p.StalenessMs = &fb, &kbps, &stale
+			p, kbps, br, stale := hops.Note{Hop: schemas.HopProbe, CDN: cdn, Code: 200, AtUs: done}, int32(20_000), int32(2500), int64(400)
+			p.FirstByteMs, p.ThroughputKbps, p.BitrateKbps, p.StalenessMs = &fb, &kbps, &br, &stale
 			put(p)
 		}
 	}
@@ -87,7 +88,21 @@ func TestTheBadHopIsNamed(t *testing.T) {
 		}
 	}
 	stale := int64(9000)
-	slow := int32(1500)
+	slow, starved := int32(1500), int32(300)
+	starve := func(n *hops.Note) bool {
+		switch {
+		case n.CDN != "b":
+		case n.Hop == schemas.HopProbe:
+			n.ThroughputKbps = &starved
+		case n.Hop == schemas.HopPlayer:
+			later(900)(n)
+			lb := int32(1100)
+			n.LastByteMs = &lb
+		}
+		return true
+	}
+	// They asked six seconds after the part was there, as another player's latency has it.
+	lateAsker := func(n *hops.Note) bool { later(6000)(n); lb := int32(60); n.LastByteMs = &lb; return true }
 	for name, x := range map[string]struct {
 		change    func(*hops.Note) bool
 		hop, who  string
@@ -100,13 +115,18 @@ func TestTheBadHopIsNamed(t *testing.T) {
 		"a slow edge":          {change: at(is(schemas.HopEdge, "b"), late), hop: schemas.HopEdge, who: "b", text: "slow"},
 		"a slow edge that is only probed": {change: at(is(schemas.HopProbe, "b"), func(n *hops.Note) bool { n.FirstByteMs = &slow; return true }),
 			hop: schemas.HopEdge, who: "b", text: "slow"},
-		"stale playlists":         {change: at(is(schemas.HopProbe, "b"), func(n *hops.Note) bool { n.StalenessMs = &stale; return true }), hop: schemas.HopEdge, who: "b", text: "stale"},
-		"an origin that loses":    {change: at(is(schemas.HopPackaged, "o2"), func(n *hops.Note) bool { return n.MSN%3 != 1 }), hop: schemas.HopPackaged, who: "o2", text: "never came"},
-		"an origin that is late":  {change: at(is(schemas.HopPackaged, "o2"), later(700)), hop: schemas.HopPackaged, who: "o2", text: "adds 702 ms"},
-		"a bus that is slow":      {change: func(n *hops.Note) bool { return n.Hop != schemas.HopStored || later(400)(n) }, hop: schemas.HopStored, text: "adds 404 ms"},
-		"an origin's clock":       {change: at(is(schemas.HopPackaged, "o2"), later(-300)), wantClock: "origin o2 is at least 294 ms"},
-		"an edge's clock":         {change: at(is(schemas.HopEdge, "b"), later(-300)), wantClock: "CDN b is at least 280 ms"},
-		"a publisher's long line": {change: at(is(schemas.HopPublish, ""), later(-4000)), hop: schemas.HopIngest, text: "publisher"},
+		"an edge that is starved, by its players":                   {change: at(is(schemas.HopPlayer, "b"), starve), hop: schemas.HopPlayer, who: "b", text: "925 ms"},
+		"an edge that is starved, by its players, without its logs": {change: func(n *hops.Note) bool { return n.Hop == schemas.HopProbe || n.Hop != schemas.HopEdge && starve(n) }, hop: schemas.HopPlayer, who: "b", text: "945 ms"},
+		"an edge that is starved and only probed":                   {change: at(is(schemas.HopProbe, "b"), starve), hop: schemas.HopEdge, who: "b", text: "0.3 Mbit/s (median) of a stream of 2.5"},
+		"players that ask late":                                     {change: at(is(schemas.HopPlayer, "b"), lateAsker)},
+		"an origin, an edge and players asked late":                 {change: at(func(n *hops.Note) bool { return n.Hop == schemas.HopOrigin || n.Hop == schemas.HopEdge && n.CDN == "b" }, func(n *hops.Note) bool { later(6000)(n); fb := int32(9); n.FirstByteMs = &fb; return true })},
+		"stale playlists":                                           {change: at(is(schemas.HopProbe, "b"), func(n *hops.Note) bool { n.StalenessMs = &stale; return true }), hop: schemas.HopEdge, who: "b", text: "stale"},
+		"an origin that loses":                                      {change: at(is(schemas.HopPackaged, "o2"), func(n *hops.Note) bool { return n.MSN%3 != 1 }), hop: schemas.HopPackaged, who: "o2", text: "never came"},
+		"an origin that is late":                                    {change: at(is(schemas.HopPackaged, "o2"), later(700)), hop: schemas.HopPackaged, who: "o2", text: "adds 702 ms"},
+		"a bus that is slow":                                        {change: func(n *hops.Note) bool { return n.Hop != schemas.HopStored || later(400)(n) }, hop: schemas.HopStored, text: "adds 404 ms"},
+		"an origin's clock":                                         {change: at(is(schemas.HopPackaged, "o2"), later(-300)), wantClock: "origin o2 is at least 294 ms"},
+		"an edge's clock":                                           {change: at(is(schemas.HopEdge, "b"), later(-300)), wantClock: "CDN b is at least 280 ms"},
+		"a publisher's long line":                                   {change: at(is(schemas.HopPublish, ""), later(-4000)), hop: schemas.HopIngest, text: "publisher"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := world{parts: 12, change: x.change}.report()

@@ -29,9 +29,12 @@ type Note struct {
 	// Code is the HTTP status where it is about an answer, -1 where none came; Error says why the part is not there.
 	Code  int    `json:"c,omitempty"`
 	Error string `json:"err,omitempty"`
-	// Of probes: time to first byte, throughput, age of the newest part listed; absent: not known.
-	FirstByteMs    *int32 `json:"fb,omitempty"`
+	// From the request to the first and the last byte of the answer (edges, players, probes); absent: not known.
+	FirstByteMs *int32 `json:"fb,omitempty"`
+	LastByteMs  *int32 `json:"lb,omitempty"`
+	// Of probes: throughput from the first byte to the last, the stream's bitrate, age of the newest part listed; absent: not known.
 	ThroughputKbps *int32 `json:"kbps,omitempty"`
+	BitrateKbps    *int32 `json:"br,omitempty"`
 	StalenessMs    *int64 `json:"stale,omitempty"`
 }
 
@@ -66,8 +69,16 @@ func NoteOf(t *schemas.Telemetry) Note {
 	if t.FirstByteMs.OK {
 		n.FirstByteMs = &t.FirstByteMs.V
 	}
-	if t.ThroughputKbps.OK {
-		n.ThroughputKbps = &t.ThroughputKbps.V
+	if t.LastByteMs.OK {
+		n.LastByteMs = &t.LastByteMs.V
+	}
+	if t.Hop == schemas.HopProbe { // players' are about what they play, not about the part
+		if t.ThroughputKbps.OK {
+			n.ThroughputKbps = &t.ThroughputKbps.V
+		}
+		if t.BitrateKbps.OK {
+			n.BitrateKbps = &t.BitrateKbps.V
+		}
 	}
 	if t.StalenessMs.OK {
 		n.StalenessMs = &t.StalenessMs.V

@@ -99,8 +99,25 @@ func (p *Prober) measure(ctx context.Context, c *schemas.CDN, k schemas.StreamKe
 	row.FirstByteMs.V = max(row.FirstByteMs.V, int32(a.first.Milliseconds()))
 	row.LastByteMs = columnar.Some(int32(a.last.Milliseconds()))
 	row.Bytes = columnar.Some(int64(len(a.body)))
-	row.ThroughputKbps = columnar.Some(int32(min(float64(len(a.body)*8)/max(a.last.Seconds(), 1e-6)/1000, 1e9)))
+	row.ThroughputKbps = columnar.Some(throughputKbps(len(a.body), a.last-a.first))
+	if bps := rateBps(s, track); bps > 0 {
+		row.BitrateKbps = columnar.Some(int32(min((bps+999)/1000, 1e9)))
+	}
 	return nil
+}
+
+// throughputKbps is that of bytes which came within took, from the first to the last: how
+// long the first was waited for is judged by itself, and would outweigh a short part's way.
+func throughputKbps(bytes int, took time.Duration) int32 {
+	return int32(min(float64(bytes*8)/max(took, time.Millisecond).Seconds()/1000, 1e9))
+}
+
+// rateBps is the bitrate of a track of the publisher's over the last second; 0: not known.
+func rateBps(s *schemas.StreamState, track schemas.Track) int64 {
+	if track == schemas.Video {
+		return s.Stats.VideoBps
+	}
+	return s.Stats.AudioBps
 }
 
 func refusal(what string, code int) error {

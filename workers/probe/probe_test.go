@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -35,7 +36,7 @@ func background(t *testing.T, f func(ctx context.Context) error) {
 
 var demo = schemas.StreamKey{App: "live", Stream: "demo"}
 
-// world is a private stream behind four edges, and what is told of its hops.
+// world is a private stream behind edges, and what is told of its hops.
 type world struct {
 	bus   *bustest.Bus
 	sign  *token.Signer
@@ -139,16 +140,16 @@ func (w *world) report() hoptrace.Report {
 }
 
 // Edges that nobody watches through are known by probes alone: one that is healthy,
-// and three that are not, each by what is wrong with it. The stream is private.
+// and four that are not, each by what is wrong with it. The stream is private.
 func TestBadEdgesWithoutViewersAreNamed(t *testing.T) {
-	w := newWorld(t, "fine", "stale", "errors", "slow")
+	w := newWorld(t, "fine", "stale", "errors", "slow", "starved")
 	await.Text(t, "all edges are probed", func() string {
 		r := w.report()
-		if len(r.Probes) < 4 {
+		if len(r.Probes) < 5 {
 			return "not all yet"
 		}
 		for _, p := range r.Probes {
-			if p.Requests-p.Failed < 3 || p.StalenessP50Ms == nil || p.ThroughputKbps == nil {
+			if p.Requests-p.Failed < 3 || p.StalenessP50Ms == nil || p.PaceP50 == nil {
 				return p.CDN
 			}
 		}
@@ -156,7 +157,7 @@ func TestBadEdgesWithoutViewersAreNamed(t *testing.T) {
 	})
 	t.Run("first viewers find warm caches", w.warms)
 	for name, f := range map[string]schemas.Fault{
-		"stale": {FreezePlaylists: true}, "errors": {ErrorRate: 0.9}, "slow": {LatencyMs: 1200},
+		"stale": {FreezePlaylists: true}, "errors": {ErrorRate: 0.9}, "slow": {LatencyMs: 1200}, "starved": {RateBps: 80_000},
 	} {
 		if err := w.edges[name].SetFault(f); err != nil {
 			t.Fatal(err)
@@ -171,9 +172,9 @@ func TestBadEdgesWithoutViewersAreNamed(t *testing.T) {
 				named[f.Name] += f.Text + "; "
 			}
 		}
-		for _, want := range []string{"stale", "errors", "slow"} {
-			if named[want] == "" {
-				return want + " is not named"
+		for cdn, want := range map[string]string{"stale": "stale playlists", "errors": "probes failed", "slow": "first byte", "starved": "of a stream of"} {
+			if !strings.Contains(named[cdn], want) {
+				return cdn + " is not named for it: " + named[cdn]
 			}
 		}
 		return ""
