@@ -3,12 +3,48 @@ package story
 import (
 	"errors"
 	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/spillway-live/spillway/testenv/clickhouse/tablestest"
 )
+
+// Every reason that routers give has words of its own.
+func TestEveryReasonHasWords(t *testing.T) {
+	f, err := parser.ParseFile(token.NewFileSet(), "../../workers/router/policy/reasons.go", nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	codes, said := 0, map[string]string{}
+	ast.Inspect(f, func(n ast.Node) bool {
+		v, ok := n.(*ast.ValueSpec)
+		if !ok || !strings.HasPrefix(v.Names[0].Name, "Reason") {
+			return true
+		}
+		code, err := strconv.Unquote(v.Values[0].(*ast.BasicLit).Value)
+		if err != nil {
+			t.Fatalf("%s: %v", v.Names[0].Name, err)
+		}
+		codes++
+		w := words[code]
+		if other := said[w]; w == "" || other != "" {
+			t.Errorf("reason %q has the words %q, also those of %q", code, w, other)
+		}
+		said[w] = code
+		if text := (&Decision{Chosen: "a", ReasonCode: code}).text(); !strings.Contains(text, w) {
+			t.Errorf("reason %q is told as %q", code, text)
+		}
+		return true
+	})
+	if codes < 20 || codes != len(words) {
+		t.Errorf("%d reasons, %d have words", codes, len(words))
+	}
+}
 
 func TestStory(t *testing.T) {
 	_, conn := tablestest.Start(t)
@@ -68,7 +104,7 @@ func TestStory(t *testing.T) {
 		"It ended: ended.",
 	} {
 		i := strings.Index(text, want)
-		if i < last {
+		if i < 0 || i < last {
 			t.Errorf("%q is missing or out of place in\n%s", want, text)
 		}
 		last = max(last, i)

@@ -6,31 +6,35 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/spillway-live/spillway/workers/router/policy"
 )
 
-// words says reason codes (workers/router/policy) in plain words.
+// words says reason codes in plain words.
 var words = map[string]string{
-	"affinity":    "the publisher came through it",
-	"spill":       "the publisher's CDN was full",
-	"draining":    "the publisher's CDN takes nobody new",
-	"off":         "the publisher's CDN is off",
-	"failing":     "the CDN it would have been is failing",
-	"rule":        "a rule keeps such sessions off the publisher's CDN",
-	"region":      "it is in the viewer's region",
-	"strong":      "it is registered as strong where the viewer is",
-	"order":       "it is first in the registry",
-	"all_full":    "every CDN was full, it least so",
-	"all_failing": "every CDN is failing",
-	"score":       "its score was best",
-	"balance":     "it had the least share of its capacity in use",
-	"lot":         "by lot, in proportion to the weights",
-	"explore":     "by lot, so that every CDN stays known",
-	"probe":       "by lot, to see whether it is back",
-	"stay":        "the session was there",
-	"shed":        "the CDN it was on was over its capacity",
-	"better":      "it had become better than the one it was on",
-	"pinned":      "the session asked for it",
-	"pinned_off":  "the session asked for one that is off",
+	policy.ReasonAffinity:   "the publisher came through it",
+	policy.ReasonSpill:      "the publisher's CDN was full",
+	policy.ReasonDraining:   "the publisher's CDN takes nobody new",
+	policy.ReasonOff:        "the publisher's CDN is off",
+	policy.ReasonFailing:    "the CDN it would have been is failing",
+	policy.ReasonRule:       "a rule keeps such sessions off the publisher's CDN",
+	policy.ReasonRegion:     "it is in the viewer's region",
+	policy.ReasonStrong:     "it is registered as strong where the viewer is",
+	policy.ReasonOrder:      "it is first in the registry",
+	policy.ReasonFull:       "every CDN was full, it least so",
+	policy.ReasonAllFailing: "every CDN is failing",
+	policy.ReasonScore:      "its score was best",
+	policy.ReasonBalance:    "it had the least share of its capacity in use",
+	policy.ReasonLot:        "by lot, in proportion to the weights",
+	policy.ReasonExplore:    "by lot, so that every CDN stays known",
+	policy.ReasonProbe:      "by lot, to see whether it is back",
+	policy.ReasonProbed:     "the viewer's own measurement had it answer much sooner than the first choice",
+	policy.ReasonStay:       "the session was there",
+	policy.ReasonShed:       "the CDN it was on was over its capacity",
+	policy.ReasonTrial:      "the CDN it was on lost much and nobody was on another, so a few were sent to see how that serves",
+	policy.ReasonBetter:     "it had become better than the one it was on",
+	policy.ReasonPinned:     "the session asked for it",
+	policy.ReasonPinOff:     "the session asked for one that is off",
 }
 
 // WriteText tells the story in plain words, oldest first.
