@@ -18,7 +18,7 @@ import (
 const rankHolds = 60
 
 func (r *Router) dispatch(w http.ResponseWriter, q *http.Request, v url.Values) error {
-	now := time.Now()
+	now := r.now()
 	k := schemas.StreamKey{App: v.Get("app"), Stream: v.Get("stream")}
 	in, err := r.request(q, v, k)
 	if err != nil {

@@ -73,7 +73,7 @@ func (l *follower) run(ctx context.Context, loaded func()) error {
 			return nil
 		})
 	}
-	follow(schemas.StreamDecisions, "decisions.>", func() bool { return !l.bodies(time.Now()) }, l.onDecision)
+	follow(schemas.StreamDecisions, "decisions.>", func() bool { return !l.bodies(l.Now()) }, l.onDecision)
 	follow(schemas.StreamSlices, "slices.*", func() bool { return false }, l.onSlices)
 	follow(schemas.StreamElsewhere, "elsewhere.*", func() bool { return false }, l.onElsewhere)
 	g.Go(func() error {
@@ -94,8 +94,8 @@ func (l *follower) run(ctx context.Context, loaded func()) error {
 			select {
 			case <-ctx.Done():
 				return nil
-			case now := <-tick.C:
-				l.Tick(now)
+			case <-tick.C:
+				l.Tick(l.Now())
 			}
 		}
 	})
@@ -108,7 +108,7 @@ var errOther = errors.New("to be read another way")
 // follow reads a stream, or the messages' headers alone, from one window ago on,
 // until ctx ends, the consumer fails, or a message is refused with errOther. told is called once what was there has been read.
 func (l *follower) follow(ctx context.Context, stream, filter string, headers bool, handle func(jetstream.Msg) error, told func()) error {
-	since := time.Now().Add(-l.window)
+	since := l.Now().Add(-l.window)
 	c, err := l.js.OrderedConsumer(ctx, stream, jetstream.OrderedConsumerConfig{
 		FilterSubjects: []string{filter}, DeliverPolicy: jetstream.DeliverByStartTimePolicy, OptStartTime: &since,
 		InactiveThreshold: time.Minute, HeadersOnly: headers,
@@ -171,7 +171,7 @@ func (l *follower) onDecision(m jetstream.Msg) error {
 		return l.onBare(m, md.Timestamp)
 	}
 	l.onWheres(values, md.Timestamp.Add(-schemas.Waited(h)), h.Get(schemas.HeaderPath) != "")
-	if !l.bodies(time.Now()) && l.bare.Swap(0) != 0 {
+	if !l.bodies(l.Now()) && l.bare.Swap(0) != 0 {
 		return errOther
 	}
 	return nil
@@ -198,12 +198,12 @@ func (l *follower) onWheres(values []string, at time.Time, elsewhere bool) {
 const publishers = "decisions." + string(schemas.DecisionPublish) + "."
 
 func (l *follower) onBare(m jetstream.Msg, stored time.Time) error {
-	before := l.bodies(time.Now())
+	before := l.bodies(l.Now())
 	if at := stored.UnixNano(); at > l.bare.Load() {
 		l.bare.Store(at)
 	}
 	if len(m.Data()) == 0 {
-		if !before && l.bodies(time.Now()) {
+		if !before && l.bodies(l.Now()) {
 			l.logger.Info("decisions of a router of an older version: their bodies are read, too")
 			return errOther
 		}

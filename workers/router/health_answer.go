@@ -3,7 +3,6 @@ package router
 import (
 	"encoding/json"
 	"fmt"
-	"time"
 
 	"github.com/nats-io/nats.go"
 
@@ -22,7 +21,7 @@ func (r *Router) answerHealth() (stop func(), err error) {
 		case r.t.cdn(q.CDN) == nil:
 			answer = schemas.ErrorAnswer{Error: fmt.Sprintf("the router does not know of a CDN %s", q.CDN)}
 		default:
-			answer = r.load.Health(q.CDN, load.Place{Region: q.Region, ISP: q.ISP}, time.Now())
+			answer = r.load.Health(q.CDN, load.Place{Region: q.Region, ISP: q.ISP}, r.now())
 		}
 		if b, err := json.Marshal(answer); err == nil {
 			_ = m.Respond(b) // who asked may be gone

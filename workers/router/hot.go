@@ -31,7 +31,7 @@ func (r *Router) hot(w http.ResponseWriter, _ *http.Request, v url.Values) error
 	if err := schemas.CheckName("application name", app); err != nil {
 		return refuse(http.StatusBadRequest, "%v: ask for /v1/hot?app=<application>", err)
 	}
-	b, err := r.hots.answer(app, v.Get("all") == "1", time.Now(), r.hotLists)
+	b, err := r.hots.answer(app, v.Get("all") == "1", r.now(), r.hotLists)
 	if err != nil {
 		return err
 	}

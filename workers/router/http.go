@@ -201,7 +201,7 @@ func (r *Router) edge(q *http.Request) (string, error) {
 // enter finds the session that asks for a manifest, or opens one. again: its
 // player asks for the same manifest over and over.
 func (r *Router) enter(q *http.Request, v url.Values, edge string, again bool) (*opened, *schemas.StreamState, error) {
-	now := time.Now()
+	now := r.now()
 	k := key(q)
 	if tok := v.Get("s"); tok != "" {
 		c, err := r.session(tok, now)
@@ -247,7 +247,7 @@ func (r *Router) multivariant(w http.ResponseWriter, q *http.Request, v url.Valu
 	if err != nil {
 		return err
 	}
-	now := time.Now()
+	now := r.now()
 	format := formatHLS
 	switch {
 	case strings.HasSuffix(q.URL.Path, "/"+hls.TSName):

@@ -7,7 +7,6 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"time"
 
 	"github.com/spillway-live/spillway/schemas"
 	"github.com/spillway-live/spillway/workers/cenc"
@@ -38,7 +37,7 @@ func (r *Router) clearKey(w http.ResponseWriter, q *http.Request, v url.Values) 
 	if r.s.Keys == nil {
 		return refuse(http.StatusNotFound, "this router gives no ClearKey licences: it was not started with --clearkey")
 	}
-	now := time.Now()
+	now := r.now()
 	c, err := r.session(v.Get("t"), now)
 	if err != nil {
 		return err

@@ -140,7 +140,7 @@ func (r *Router) manifest(w http.ResponseWriter, q *http.Request, v url.Values, 
 		return err
 	}
 	path := "/" + k.App + "/" + k.Stream + "/"
-	real := r.t.access.Of(schemas.StreamKey{App: o.claims.App, Stream: o.claims.Stream}, time.Now()).Key
+	real := r.t.access.Of(schemas.StreamKey{App: o.claims.App, Stream: o.claims.Stream}, r.now()).Key
 	s := dash.Session{MaxBps: o.capBps, ClearKeyURL: r.licenceURL(real, o.token), Location: r.s.PublicURL + "/v1/play" + path + dash.ManifestName + "?s=" + o.token}
 	steer := v.Get("steer")
 	if steer != "" {
@@ -158,7 +158,7 @@ func (r *Router) manifest(w http.ResponseWriter, q *http.Request, v url.Values, 
 		for i := range s.Bases {
 			ids[i] = s.Bases[i].ID
 		}
-		s.SteeringURI = r.steeringURI(o, formatDASH, ids, time.Now())
+		s.SteeringURI = r.steeringURI(o, formatDASH, ids, r.now())
 	}
 	clock := ""
 	if r.s.Clock != "/v1/clock" { // without a collector there is none

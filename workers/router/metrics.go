@@ -14,7 +14,7 @@ type metrics struct {
 	capped, warmWishes                     prometheus.Counter
 }
 
-func newMetrics(reg prometheus.Registerer, l *follower) (*metrics, error) {
+func newMetrics(reg prometheus.Registerer, l *follower, busAhead func() time.Duration) (*metrics, error) {
 	opts := func(name, help string) prometheus.CounterOpts {
 		return prometheus.CounterOpts{Namespace: "spillway", Subsystem: "router", Name: name, Help: help}
 	}
@@ -39,12 +39,16 @@ func newMetrics(reg prometheus.Registerer, l *follower) (*metrics, error) {
 			Namespace: "spillway", Subsystem: "router", Name: "input_age_seconds",
 			Help: "Age of the newest telemetry that the router knows; it decides on while this grows. -1: it knows none.",
 		}, func() float64 {
-			if ms := l.AgeMs(time.Now()); ms >= 0 {
+			if ms := l.AgeMs(l.Now()); ms >= 0 {
 				return float64(ms) / 1000
 			}
 			return -1
 		})),
 		reg.Register(prometheus.NewCounterFunc(opts("foreign_decisions_total", "Decisions of other regions that do not count, because their sessions' ids were made with another token key."), func() float64 { return float64(l.foreign.Load()) })),
+		reg.Register(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Namespace: "spillway", Subsystem: "router", Name: "clock_offset_seconds",
+			Help: "How far the bus's clock, which routers go by, is ahead of this machine's.",
+		}, func() float64 { return busAhead().Seconds() })),
 		reg.Register(viewersCollector{l, prometheus.NewDesc("spillway_router_viewers", "Sessions on each CDN, as the router knows it.", []string{"cdn"}, nil)}),
 	)
 }
@@ -58,7 +62,7 @@ type viewersCollector struct {
 func (c viewersCollector) Describe(ch chan<- *prometheus.Desc) { ch <- c.desc }
 
 func (c viewersCollector) Collect(ch chan<- prometheus.Metric) {
-	for cdn, n := range c.l.Viewers(time.Now()) {
+	for cdn, n := range c.l.Viewers(c.l.Now()) {
 		ch <- prometheus.MustNewConstMetric(c.desc, prometheus.GaugeValue, float64(n), cdn)
 	}
 }

@@ -30,7 +30,7 @@ const (
 // probes takes back what a client measured of its candidates, tells the other
 // routers, and answers anew with that counted in.
 func (r *Router) probes(w http.ResponseWriter, q *http.Request, v url.Values) error {
-	now := time.Now()
+	now := r.now()
 	c, err := r.session(v.Get("s"), now)
 	if err != nil {
 		return err
@@ -175,7 +175,7 @@ func (r *Router) hearProbes() (stop func(), err error) {
 		if m.Header.Get(headerRouter) == r.id || len(m.Data) > maxProbeBody || json.Unmarshal(m.Data, &p) != nil || len(p.Results) > schemas.MaxProbeResults {
 			return
 		}
-		r.countProbe(&p, time.Now())
+		r.countProbe(&p, r.now())
 	})
 	if err != nil {
 		return nil, err
@@ -200,10 +200,10 @@ func (r *Router) hearSynthetic() (*nats.Subscription, error) {
 		for i := range notes {
 			n := &notes[i]
 			if n.Error == hops.Late {
-				r.load.Late(n.CDN, time.Now())
+				r.load.Late(n.CDN, r.now())
 				continue
 			}
-			r.load.Synthetic(n.CDN, n.Failed() || n.StalenessMs != nil && *n.StalenessMs > staleMs, time.Now())
+			r.load.Synthetic(n.CDN, n.Failed() || n.StalenessMs != nil && *n.StalenessMs > staleMs, r.now())
 		}
 	})
 }

@@ -142,7 +142,7 @@ func (r *Router) ticket(q *request, o *opened, now time.Time) overflow.Ticket {
 // hearQueues listens to what other routers say of who waits.
 func (r *Router) hearQueues() (stop func(), err error) {
 	sub, err := r.s.JS.Conn().Subscribe(schemas.SubjectRouterQueue, func(m *nats.Msg) {
-		if err := r.full.queue.Hear(m.Data, time.Now()); err != nil {
+		if err := r.full.queue.Hear(m.Data, r.now()); err != nil {
 			r.s.Logger.Debug("hear of who waits", "err", err)
 		}
 	})
@@ -160,8 +160,8 @@ func (r *Router) sayQueue(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case now := <-t.C:
-			if b := r.full.queue.Say(now); b != nil {
+		case <-t.C:
+			if b := r.full.queue.Say(r.now()); b != nil {
 				_ = r.s.JS.Conn().Publish(schemas.SubjectRouterQueue, b) // said again soon
 			}
 		}

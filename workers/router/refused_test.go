@@ -27,7 +27,7 @@ func TestWhatTheBusRefusesForGoodStopsNothing(t *testing.T) {
 	if stream, err = b.JS.UpdateStream(t.Context(), cfg); err != nil {
 		t.Fatal(err)
 	}
-	m, err := newMetrics(nil, nil)
+	m, err := newMetrics(nil, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

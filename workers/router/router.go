@@ -47,6 +47,8 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/spillway-live/spillway/ingest/geo"
+	"github.com/spillway-live/spillway/schemas"
+	"github.com/spillway-live/spillway/schemas/busclock"
 	"github.com/spillway-live/spillway/schemas/token"
 	"github.com/spillway-live/spillway/workers/keys"
 	"github.com/spillway-live/spillway/workers/leanhttp"
@@ -115,6 +117,7 @@ type Router struct {
 	ln    net.Listener
 	own   *geo.Locator // closed with the router
 	t     *tables
+	clock *busclock.Clock
 	load  *follower
 	rules *policies
 	out   *publisher
@@ -190,9 +193,11 @@ func New(s Settings) (*Router, error) {
 		}
 		r.s.Geo, r.own = g, g
 	}
+	r.clock = busclock.New(busclock.Settings{JS: s.JS, Stream: schemas.StreamDecisions, Logger: s.Logger})
 	r.load = newFollower(s.JS, s.AliveWindow, s.Logger, s.Signer)
+	r.load.Now = r.now
 	var err error
-	if r.m, err = newMetrics(s.Registerer, r.load); err != nil {
+	if r.m, err = newMetrics(s.Registerer, r.load, func() time.Duration { return r.clock.Ahead() }); err != nil {
 		return nil, fmt.Errorf("router: %w", err)
 	}
 	r.t = newTables(s.Logger, r.usableCDNs)
@@ -216,7 +221,11 @@ func (r *Router) URL() string { return r.s.PublicURL }
 func (r *Router) Ready() <-chan struct{} { return r.ready }
 
 // Viewers counts the sessions on each CDN, as this router knows it.
-func (r *Router) Viewers() map[string]int { return r.load.Viewers(time.Now()) }
+func (r *Router) Viewers() map[string]int { return r.load.Viewers(r.now()) }
+
+// now is the time that all routers go by, whatever their own clocks say: the bus's.
+// What is compared with a moment that the bus, a token or another router tells is taken from it.
+func (r *Router) now() time.Time { return r.clock.Now() }
 
 // Run serves until ctx ends; decisions already answered are published before it returns.
 func (r *Router) Run(ctx context.Context) error {
@@ -225,6 +234,9 @@ func (r *Router) Run(ctx context.Context) error {
 			r.own.Close()
 		}
 	}()
+	if r.clock.Sync(ctx) != nil {
+		return r.ln.Close()
+	}
 	hearQueues, err := r.hearQueues()
 	if err != nil {
 		return errors.Join(fmt.Errorf("router: hear of others' queues: %w", err), r.ln.Close())
@@ -250,6 +262,7 @@ func (r *Router) Run(ctx context.Context) error {
 	g.Go(func() error { return r.t.run(gctx, r.s.JS, func() { loaded <- struct{}{} }) })
 	g.Go(func() error { return r.rules.run(gctx, r.s.JS, func() { loaded <- struct{}{} }) })
 	g.Go(func() error { return r.rules.tellAside(gctx, r.event) })
+	g.Go(func() error { return r.clock.Run(gctx) })
 	g.Go(func() error { return r.sayQueue(gctx) })
 	g.Go(func() error { return r.sayWarm(gctx) })
 	g.Go(func() error { return r.load.run(gctx, func() { loaded <- struct{}{} }) })

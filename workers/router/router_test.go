@@ -85,6 +85,11 @@ type instance struct {
 
 func start(t testing.TB, js jetstream.JetStream, edit ...func(*router.Settings)) instance {
 	t.Helper()
+	return run(t, settings(t, js, edit...))
+}
+
+func settings(t testing.TB, js jetstream.JetStream, edit ...func(*router.Settings)) router.Settings {
+	t.Helper()
 	s := router.Settings{
 		JS: js, Signer: newSigner(t), EdgeKey: edgeKey, ViewerSalt: []byte("salt of 16 bytes"),
 		Collector: "http://collector.example", PublishURL: "rtmp://ingest.example/{app}/{stream}?cdn={cdn}",
@@ -93,9 +98,18 @@ func start(t testing.TB, js jetstream.JetStream, edit ...func(*router.Settings))
 	for _, f := range edit {
 		f(&s)
 	}
+	return s
+}
+
+// run runs a router; before is done to it first.
+func run(t testing.TB, s router.Settings, before ...func(*router.Router)) instance {
+	t.Helper()
 	r, err := router.New(s)
 	if err != nil {
 		t.Fatal(err)
+	}
+	for _, f := range before {
+		f(r)
 	}
 	return instance{r, running.Start(t, r.Run).Ready(r.Ready()).Stop}
 }

@@ -69,7 +69,7 @@ func (r *Router) steeringToken(st *token.Steering, instead string) string {
 func (r *Router) refreshEvery() time.Duration { return r.s.AliveWindow * 2 / 3 }
 
 func (r *Router) steering(w http.ResponseWriter, _ *http.Request, v url.Values) error {
-	now := time.Now()
+	now := r.now()
 	tok := v.Get("s")
 	st, err := r.s.Signer.ParseSteering(tok, now)
 	if err != nil {

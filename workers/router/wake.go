@@ -49,7 +49,7 @@ func (r *Router) awake(ctx context.Context, k schemas.StreamKey, now time.Time) 
 			return nil, refuse(http.StatusServiceUnavailable, "the viewer did not wait for the camera")
 		case <-time.After(wakeStep):
 		}
-		now = time.Now()
+		now = r.now()
 	}
 }
 

@@ -102,7 +102,7 @@ func (r *Router) hearWarmed() (stop func(), err error) {
 			r.s.Logger.Debug("hear of warm caches", "err", err)
 			return
 		}
-		r.warm.heard(all, time.Now())
+		r.warm.heard(all, r.now())
 	})
 	if err != nil {
 		return nil, err

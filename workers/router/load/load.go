@@ -24,14 +24,15 @@ const maxSessions = 2_000_000
 
 // Table is a fold over two bus streams, DECISIONS (what routers answered) and
 // SLICES (what was served), from a window ago on, so routers that read the same
-// come to the same. What comes later on the bus counts, by the bus's clock:
-// routers' own clocks may differ. A router's own answer counts at once, and keeps
+// come to the same. Every moment that it is told or asked for is one of the bus's
+// clock, which routers know to some milliseconds (package busclock); what comes
+// later on the bus counts. A router's own answer counts at once, and keeps
 // its place when it comes back from the bus. It is safe for concurrent use: who
 // asks waits for nobody who looks at all sessions, all places or all CDNs.
 type Table struct {
 	window time.Duration
 	logger *slog.Logger
-	// CDNs gives the registry's CDNs; Now the time, which a simulation makes itself.
+	// CDNs gives the registry's CDNs; Now the bus's time, which a simulation makes itself.
 	// Set them before the first use.
 	CDNs func() []schemas.CDN
 	Now  func() time.Time

@@ -37,7 +37,7 @@ const settled = 30 * time.Second
 type Fact struct {
 	ID, CDN, Region string
 	Group           uint8
-	At              time.Time // of the decision, by the clock of the router that made it
+	At              time.Time // of the decision, as the router that made it says; with ID, it names the decision
 }
 
 // Answered notes a decision of this router.
@@ -78,7 +78,7 @@ func (l *Table) Decided(f *Fact, bus time.Time) {
 		return
 	}
 	if s.ownUs == f.At.UnixMicro() {
-		// From here on it is of the same time for all routers, whatever their clocks say.
+		// From here on it is of the same time for all routers, to the nanosecond.
 		if s.stored/1000 == s.ownUs || at > s.stored {
 			s.stored = at
 		}
