@@ -15,6 +15,8 @@ const (
 	downReach = 2 * time.Minute
 	// downTimeout bounds the storing of one message.
 	downTimeout = 3 * time.Second
+	// clockSlack is how far two measurements of a neighbour's clock may differ on a busy machine.
+	clockSlack = time.Second
 )
 
 // downFrom is one of the parent's streams that comes down.
@@ -51,7 +53,7 @@ func (at *downAt) passed(m *jetstream.RawStreamMsg, parent string) {
 // has tells whether a message of the parent, stored there at a time by this region's
 // clock, is here: by both, since a parent that has lost its bus counts anew.
 func (at *downAt) has(seq uint64, stored time.Time) bool {
-	return seq <= at.via && stored.Before(at.stored)
+	return seq <= at.via && stored.Before(at.stored.Add(clockSlack))
 }
 
 // keepOn repeats what brings something from the parent until ctx ends, and says why it does not come.
@@ -77,6 +79,7 @@ type down struct {
 // openDown reads on behind the last message that is here, by time.
 func (n *node) openDown(ctx context.Context, from downFrom, at downAt) (*down, error) {
 	l := n.links[n.Parent]
+	l.awaitClock(ctx)
 	since := at.since(time.Now()).Add(l.clock())
 	r, err := openRemote(ctx, l.js, n.Region, from.stream, jetstream.ConsumerConfig{
 		FilterSubject: from.filter, DeliverPolicy: jetstream.DeliverByStartTimePolicy, OptStartTime: &since, HeadersOnly: from.headers,

@@ -112,6 +112,19 @@ func (l *link) clock() time.Duration {
 	return l.ahead
 }
 
+// awaitClock waits until the neighbour's clock has been compared once: ages are reckoned by
+// it. Where its relay is away this ends after a while, and the clocks are taken for equal.
+func (l *link) awaitClock(ctx context.Context) {
+	for until := time.Now().Add(remoteTimeout); ctx.Err() == nil && time.Now().Before(until); pause(ctx, 20*time.Millisecond) {
+		l.mu.Lock()
+		was := !l.answered.IsZero()
+		l.mu.Unlock()
+		if was {
+			return
+		}
+	}
+}
+
 func (l *link) ping(ctx context.Context) {
 	t := time.NewTicker(pingEvery)
 	defer t.Stop()

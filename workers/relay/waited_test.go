@@ -65,4 +65,15 @@ func TestSlicesAreReadOnFromTheParentsTime(t *testing.T) {
 			t.Errorf("%+v", at)
 		}
 	}
+	// What is here is known by its number, however clocks are compared by then; a parent that counts anew is, too.
+	at := last("a/12", "0")
+	for _, x := range []struct {
+		seq    uint64
+		stored time.Duration // after the last one was stored here
+		want   bool
+	}{{12, -time.Millisecond, true}, {12, 100 * time.Millisecond, true}, {13, -time.Millisecond, false}, {1, 2 * time.Second, false}} {
+		if got := at.has(x.seq, at.stored.Add(x.stored)); got != x.want {
+			t.Errorf("%+v: here %v", x, got)
+		}
+	}
 }
