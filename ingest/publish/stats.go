@@ -20,7 +20,7 @@ type stats struct {
 	audioBytes int64
 	chunks     uint64
 	jumps      uint64
-	keyMs      int64 // interval of the last two key frames
+	keyMs      int64 // interval of key frames; see keyFrame
 	lastKeyUs  int64
 	hasKey     bool
 	stallUs    int64
@@ -58,10 +58,7 @@ func (s *stats) frame(f *cut.Frame, audio bool) {
 		s.allFrames++
 		s.videoBytes += int64(len(f.Data))
 		if f.Key {
-			if s.hasKey {
-				s.keyMs = (f.DTSUs - s.lastKeyUs) / 1000
-			}
-			s.hasKey, s.lastKeyUs = true, f.DTSUs
+			s.keyFrame(f.DTSUs)
 		}
 	}
 	if s.lastUs != 0 {
@@ -70,6 +67,16 @@ func (s *stats) frame(f *cut.Frame, audio bool) {
 		}
 	}
 	s.lastUs, s.lastDTSUs = f.ArrivedUs, f.DTSUs
+}
+
+// keyFrame measures the interval from the key frame before. Timestamps in whole
+// milliseconds make it one millisecond longer or shorter now and then: what was
+// measured stands, so that who counts in it need not begin anew.
+func (s *stats) keyFrame(dtsUs int64) {
+	if ms := (dtsUs - s.lastKeyUs) / 1000; s.hasKey && (ms > s.keyMs+1 || ms < s.keyMs-1) {
+		s.keyMs = ms
+	}
+	s.hasKey, s.lastKeyUs = true, dtsUs
 }
 
 func (s *stats) chunk() {

@@ -87,7 +87,7 @@ func untilOff(t *testing.T, r *rand.Rand, interval, key time.Duration, what stri
 		if !h.due(context.Background(), &d) {
 			continue
 		}
-		h.remember(k, done{d.wallUs, d.chunk})
+		h.remember(k, done{d.wallUs, d.chunk, d.every})
 		p := &schemas.Picture{App: k.App, Stream: k.Stream, WallUnixUs: d.wallUs, Epoch: 1, Hash: schemas.PictureHash(r.Uint64()), Cells: []byte{byte(i * 40), 100, 200, 20}}
 		if at.After(changes) {
 			p.Hash, p.Cells = 5, []byte{9, 120, 220, 10}
@@ -103,12 +103,12 @@ func untilOff(t *testing.T, r *rand.Rand, interval, key time.Duration, what stri
 
 // A picture that another worker made long ago is found on the bus, where ids are forgotten.
 func TestLongIntervals(t *testing.T) {
-	src := &memory{last: &schemas.Picture{App: key.App, Stream: key.Stream, WallUnixUs: 100_000_000}}
+	src := &memory{last: &schemas.Picture{App: key.App, Stream: key.Stream, WallUnixUs: 62_000_000}}
 	h, err := New(src, Settings{Interval: time.Minute})
 	if err != nil {
 		t.Fatal(err)
 	}
-	h.remember(key, done{50_000_000, "a"})
+	h.remember(key, done{2_000_000, "a", time.Minute})
 	for wallUs, want := range map[int64]bool{119_000_000: false, 121_000_000: true} {
 		if got := h.due(t.Context(), &due{key: key, chunk: "b", wallUs: wallUs}); got != want {
 			t.Errorf("at %d us: due %t", wallUs, got)

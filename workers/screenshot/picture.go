@@ -68,6 +68,9 @@ func (h *Handler) picture(ctx context.Context, d *due) ([]workers.Output, error)
 	if err != nil {
 		return nil, fmt.Errorf("read the picture before: %w", err)
 	}
+	if last != nil && d.near(last.WallUnixUs) { // another worker's, which counted in other intervals
+		return nil, nil
+	}
 	p := describe(c, f, img)
 	follow(p, last, d.apart)
 	return h.output(p, img, d.interval)

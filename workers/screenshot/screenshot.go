@@ -3,7 +3,8 @@
 //
 // It promises at most one picture for each stream and interval however many
 // workers run: the interval is counted on the chunk's own clock, and its number
-// is the picture's message id. Of three pictures in a row the last comes within
+// is the picture's message id. When the distance of a stream's key frames changes,
+// so do its intervals; two pictures are half an interval apart then, too. Of three pictures in a row the last comes within
 // two intervals of the first, or at the second key frame after it where key
 // frames are further apart ([look.Pace]). Only chunks with a key frame are read
 // in full.
@@ -18,6 +19,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -133,6 +135,7 @@ type Handler struct {
 type done struct {
 	wallUs int64
 	chunk  string
+	every  time.Duration // the interval it was counted in
 }
 
 // rememberedIDs is a time for which the stream PICTURES certainly knows a message id again.
@@ -166,12 +169,25 @@ func New(src Source, s Settings) (*Handler, error) {
 type due struct {
 	m        workers.Message
 	key      schemas.StreamKey
-	interval int64
+	interval int64 // its number, by which other workers' pictures of it are recognised
 	wallUs   int64
 	chunk    string
 	width    int
 	every    time.Duration
 	apart    time.Duration // the time between two pictures, which may be key frames that are further apart
+}
+
+// grid is the number of the interval that a time is in.
+func (d *due) grid(wallUs int64) int64 { return wallUs / d.every.Microseconds() }
+
+// near reports whether the picture of another key frame makes this one superfluous: in
+// the same interval, or less than half an interval away. The second matters when the
+// distance of key frames has changed, as each second by a millisecond that was rounded:
+// intervals are counted from 1970, so that the slightest change of their length moves
+// them anywhere. With one length, pictures are never so near to each other.
+func (d *due) near(wallUs int64) bool {
+	away := d.wallUs - wallUs
+	return away != 0 && (max(away, -away) < d.every.Microseconds()/2 || d.grid(wallUs) == d.interval)
 }
 
 // Handle makes the picture of each message that has one due.
@@ -199,19 +215,14 @@ func (h *Handler) Handle(ctx context.Context, batch []workers.Message) ([]worker
 		all = append(all, outs[i]...)
 	}
 	for i := range work {
-		h.remember(work[i].key, done{work[i].wallUs, work[i].chunk})
+		h.remember(work[i].key, done{work[i].wallUs, work[i].chunk, work[i].every})
 	}
 	return all, nil
 }
 
 // choose finds the messages that have a picture due, of each stream and interval the first.
 func (h *Handler) choose(ctx context.Context, batch []workers.Message) ([]due, error) {
-	type slot struct {
-		key      schemas.StreamKey
-		interval int64
-	}
 	var work []due
-	taken := map[slot]string{}
 	for _, m := range batch {
 		c, i, err := keyFragment(m)
 		if err != nil {
@@ -221,15 +232,10 @@ func (h *Handler) choose(ctx context.Context, batch []workers.Message) ([]due, e
 			continue
 		}
 		d := due{m: m, key: c.Key(), chunk: c.ContentID(), wallUs: c.Fragments[i].WallUnixUs}
-		if !h.due(ctx, &d) {
-			continue
+		taken := func(w due) bool { return w.key == d.key && d.near(w.wallUs) }
+		if h.due(ctx, &d) && !slices.ContainsFunc(work, taken) {
+			work = append(work, d)
 		}
-		at := slot{d.key, d.interval}
-		if by, ok := taken[at]; ok && by != d.chunk {
-			continue
-		}
-		taken[at] = d.chunk
-		work = append(work, d)
 	}
 	return work, nil
 }
@@ -286,8 +292,7 @@ func (h *Handler) due(ctx context.Context, d *due) bool {
 	keys := h.s.KeyFrames(d.key)
 	d.apart = max(d.every, keys)
 	d.every = look.Pace(d.every, keys)
-	grid := func(wallUs int64) int64 { return wallUs / d.every.Microseconds() }
-	d.interval = grid(d.wallUs)
+	d.interval = d.grid(d.wallUs)
 	h.mu.Lock()
 	last, known := h.new[d.key]
 	if !known {
@@ -297,18 +302,16 @@ func (h *Handler) due(ctx context.Context, d *due) bool {
 	switch {
 	case known && d.chunk == last.chunk:
 		return true
-	case known && d.interval <= grid(last.wallUs):
+	case known && (d.interval <= d.grid(last.wallUs) || d.near(last.wallUs)):
 		return false
-	case known && d.every < rememberedIDs:
-		return true
+	case known && d.every == last.every && d.every < rememberedIDs:
+		return true // the picture of another worker, if any, is recognised by its id
 	}
 	// After a restart, and of what another worker did longer ago than ids are
-	// remembered, the bus knows. If it does not answer, a picture too many is
-	// recognised by its id.
-	if p, err := h.src.Last(ctx, d.key); err == nil && p != nil && p.WallUnixUs != d.wallUs && grid(p.WallUnixUs) >= d.interval {
-		return false
-	}
-	return true
+	// remembered or in other intervals, the bus knows. If it does not answer, it is
+	// asked again once the picture is made.
+	p, err := h.src.Last(ctx, d.key)
+	return err != nil || p == nil || p.WallUnixUs == d.wallUs || d.grid(p.WallUnixUs) < d.interval && !d.near(p.WallUnixUs)
 }
 
 func (h *Handler) remember(k schemas.StreamKey, d done) {

@@ -266,3 +266,51 @@ func TestDamagedFragment(t *testing.T) {
 		t.Errorf("%v %+v", err, out)
 	}
 }
+
+// The measured distance of key frames changes by a millisecond each second, and two
+// workers do not hear of it at the same moment: their intervals begin anywhere, and
+// still no two pictures are less than half an interval apart, nor any two intervals
+// without one.
+func TestIntervalsThatMoveMakeNoPictureMore(t *testing.T) {
+	const interval = 5 * time.Second
+	msgs, src := chunks(t, 300) // a key frame each 2 s for 60 s
+	pool := &Pool{}
+	t.Cleanup(pool.Close)
+	keys := 0
+	var hs [2]*Handler
+	for i := range hs {
+		hs[i] = handler(t, src, Settings{Decoder: pool, Interval: interval, KeyFrames: func(schemas.StreamKey) time.Duration {
+			return 2*time.Second - time.Duration((keys/3+i)%2)*time.Millisecond
+		}})
+	}
+	var at []int64
+	for _, m := range msgs {
+		c, i, err := keyFragment(m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if i < 0 {
+			continue
+		}
+		out, err := hs[keys%2].Handle(t.Context(), []workers.Message{m})
+		if err != nil {
+			t.Fatal(err)
+		}
+		keys++
+		if len(out) == 0 {
+			continue
+		}
+		at = append(at, c.Fragments[i].WallUnixUs)
+		if src.last, err = schemas.ParsePicture(out[0].Subject, out[0].Header.Get(schemas.HeaderPicture)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range at[1:] {
+		if d := time.Duration(at[i+1]-at[i]) * time.Microsecond; d < interval/2 || d > 2*interval {
+			t.Errorf("pictures %d and %d are %v apart", i, i+1, d)
+		}
+	}
+	if keys < 30 || len(at) < 6 {
+		t.Errorf("%d pictures of %d key frames", len(at), keys)
+	}
+}
