@@ -79,6 +79,7 @@ type Prober struct {
 	access  *access.Table
 	cdns    *mirror.Table[*schemas.CDN]
 	streams *mirror.Table[*schemas.StreamState]
+	recent  *mirror.Recent[*schemas.StreamState]
 	apps    *mirror.Table[*schemas.AppSettings]
 	sources *mirror.Table[*schemas.Source]
 
@@ -131,6 +132,7 @@ func (p *Prober) defaults() error {
 	p.access = access.New(p.Logger)
 	p.cdns = mirror.New(schemas.BucketCDNs, schemas.ParseCDN, p.Logger)
 	p.streams = mirror.New(schemas.BucketStreams, schemas.ParseStreamState, p.Logger)
+	p.recent = mirror.Recently(p.streams)
 	p.apps = mirror.New(schemas.BucketApps, schemas.ParseAppSettings, p.Logger)
 	p.sources = mirror.New(schemas.BucketSources, schemas.ParseSource, p.Logger)
 	return nil
@@ -249,9 +251,9 @@ const (
 // pairs are those of a slot that may be probed now.
 func (p *Prober) pairs(slot string, now time.Time) []pair {
 	var out []pair
-	for _, s := range p.streams.All() {
+	for _, s := range p.recent.All(func(_ string, s *schemas.StreamState) bool { return !isLive(s, now) }) {
 		k := s.Key()
-		if !isLive(s, now) || !p.mayBeAsked(s, now) {
+		if !p.mayBeAsked(s, now) { // which changes without the stream's state
 			continue
 		}
 		for name, c := range p.cdns.All() {

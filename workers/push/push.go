@@ -43,6 +43,7 @@ type Pusher struct {
 	inits   jetstream.KeyValue
 	targets *mirror.Table[*schemas.PushTarget]
 	streams *mirror.Table[*schemas.StreamState]
+	recent  *mirror.Recent[*schemas.StreamState]
 }
 
 // Run pushes until ctx ends, and then returns nil.
@@ -71,6 +72,7 @@ func (p *Pusher) Run(ctx context.Context) error {
 	}
 	p.targets = mirror.New(schemas.BucketPushes, schemas.ParsePushTarget, p.Logger)
 	p.streams = mirror.New(schemas.BucketStreams, schemas.ParseStreamState, p.Logger)
+	p.recent = mirror.Recently(p.streams)
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return p.targets.Run(ctx, p.JetStream) })
 	g.Go(func() error { return p.streams.Run(ctx, p.JetStream) })
@@ -90,10 +92,10 @@ const endedAfter = 15 * time.Second
 func (p *Pusher) wanted() []string {
 	var out []string
 	now := time.Now()
-	for _, s := range p.streams.All() {
-		if !s.Live || now.Sub(time.UnixMicro(s.UpdatedUnixUs)) > endedAfter {
-			continue
-		}
+	past := func(_ string, s *schemas.StreamState) bool {
+		return !s.Live || now.Sub(time.UnixMicro(s.UpdatedUnixUs)) > endedAfter
+	}
+	for _, s := range p.recent.All(past) {
 		for name, t := range p.targets.All() {
 			if t.Takes(s.Key()) {
 				out = append(out, name+"."+s.Key().KVKey())

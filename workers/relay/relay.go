@@ -129,6 +129,7 @@ type node struct {
 	watched    *demand.Watched
 	audience   *audience
 	streams    *mirror.Table[*schemas.StreamState]
+	recent     *mirror.Recent[*schemas.StreamState] // without those of other regions and those that ended
 	positions  *mirror.Table[*schemas.Position]
 	renditions *mirror.Table[*schemas.RenditionState]
 	links      map[string]*link
@@ -203,6 +204,7 @@ func (r *Relay) open(ctx context.Context, js jetstream.JetStream) (*node, error)
 		positions:  mirror.New(schemas.BucketPositions, parsePosition, r.Logger),
 		renditions: mirror.New(schemas.BucketRenditions, schemas.ParseRenditionState, r.Logger),
 	}
+	n.recent = mirror.Recently(n.streams)
 	n.watched = demand.ListenHere(r.Conn, func(schemas.StreamKey) { n.wake() })
 	var err error
 	if n.media, err = js.Stream(ctx, schemas.StreamMedia); err != nil {

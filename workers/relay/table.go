@@ -111,11 +111,11 @@ func (n *node) choose(now time.Time) {
 // published gives the streams that are published in this region, or were a moment ago.
 func (n *node) published(now time.Time) map[schemas.StreamKey]*schemas.Location {
 	out := map[schemas.StreamKey]*schemas.Location{}
-	for _, s := range n.streams.All() {
+	past := func(_ string, s *schemas.StreamState) bool {
+		return s.Region != "" || now.Sub(time.UnixMicro(s.UpdatedUnixUs)) > endedFor
+	}
+	for _, s := range n.recent.All(past) {
 		age := now.Sub(time.UnixMicro(s.UpdatedUnixUs))
-		if s.Region != "" || age > endedFor {
-			continue
-		}
 		l := &schemas.Location{App: s.App, Stream: s.Stream, Path: []string{n.Region}, Held: true, State: *s}
 		l.State.Live = s.Live && age < liveFor
 		if p, ok := n.positions.Get(s.Key().KVKey() + "." + schemas.SourceRendition); ok {

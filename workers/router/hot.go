@@ -18,7 +18,7 @@ const (
 	// hotFreshFor is how long a stream counts as live without a word of ingest.
 	hotFreshFor = 15 * time.Second
 	// hotKept is how long the hot lists of all applications are kept: pages ask for them
-	// often, and each look goes over all streams. It is little beside what is promised
+	// often, and each look goes over all live streams. It is little beside what is promised
 	// of streams that are to leave the list (docs/benchmarks.md).
 	hotKept = 250 * time.Millisecond
 )
@@ -42,8 +42,11 @@ func (r *Router) hot(w http.ResponseWriter, _ *http.Request, v url.Values) error
 // hotLists makes the lists of all applications with live streams.
 func (r *Router) hotLists(now time.Time) map[string]*hotList {
 	lists := map[string]*hotList{}
-	for key, s := range r.t.streams.All() {
-		if !s.Live || now.Sub(time.UnixMicro(s.UpdatedUnixUs)) > hotFreshFor || r.t.access.Of(s.Key(), now).Private {
+	past := func(_ string, s *schemas.StreamState) bool {
+		return !s.Live || now.Sub(time.UnixMicro(s.UpdatedUnixUs)) > hotFreshFor
+	}
+	for key, s := range r.t.recent.All(past) {
+		if r.t.access.Of(s.Key(), now).Private { // which changes without the stream's state
 			continue
 		}
 		l := lists[s.App]

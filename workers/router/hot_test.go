@@ -56,6 +56,10 @@ func TestHotList(t *testing.T) {
 	off.Off = false
 	put(t, b.JS, schemas.BucketHot, key.App+".frozen", off)
 	await.True(t, "the stream is back", func() bool { on, _ := list(key.App); return on == key.Stream+",frozen,other" })
+	again := state(schemas.StreamKey{App: key.App, Stream: "gone"}, "a") // was passed over while it was not live
+	again.UpdatedUnixUs = fresh.UpdatedUnixUs
+	put(t, b.JS, schemas.BucketStreams, again.Key().KVKey(), again)
+	await.True(t, "the stream that was not live is listed", func() bool { on, _ := list(key.App); return on == key.Stream+",frozen,gone,other" })
 	if a := r.get(t, "/v1/hot"); a.status != 400 || !strings.Contains(a.body, "/v1/hot?app=") {
 		t.Errorf("%d %s", a.status, a.body)
 	}

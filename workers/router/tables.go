@@ -29,6 +29,7 @@ type tables struct {
 	registry    *mirror.Table[*schemas.CDN]
 	experiments *mirror.Table[*schemas.Experiment]
 	streams     *mirror.Table[*schemas.StreamState]
+	recent      *mirror.Recent[*schemas.StreamState] // those of streams that were live of late
 	usage       *mirror.Table[*schemas.Usage]
 	hot         *mirror.Table[*schemas.HotState]
 
@@ -86,6 +87,7 @@ func newTables(logger *slog.Logger, usable func([]schemas.CDN) []schemas.CDN) *t
 		usage:       mirror.New(schemas.BucketUsage, schemas.ParseUsage, logger),
 		hot:         mirror.New(schemas.BucketHot, schemas.ParseHotState, logger),
 	}
+	t.recent = mirror.Recently(t.streams)
 	t.cdns = mirror.Derive(t.registry, func(all iter.Seq2[string, *schemas.CDN]) *cdnList {
 		var list []schemas.CDN
 		for _, c := range all {
