@@ -17,6 +17,7 @@ func TestBus(t *testing.T) {
 	b := bustest.Start(t)
 	t.Run("book", func(t *testing.T) { testBook(t, b) })
 	t.Run("raised before", func(t *testing.T) { testRaisedBefore(t, b) })
+	t.Run("raised and purged", func(t *testing.T) { testRaisedAndPurged(t, b) })
 	t.Run("ClickHouse hangs", func(t *testing.T) { testHang(t, b) })
 }
 

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/spillway-live/spillway/analytics/alerts/rules"
@@ -125,11 +126,14 @@ const raisedFor = 15 * time.Minute
 type raised struct {
 	// ready is closed once what was raised before has been read.
 	ready chan struct{}
+	quiet time.Duration // after which, without an event, the bus is asked whether there are more
 	mu    sync.Mutex
 	all   map[string]raise
 }
 
-func newRaised() *raised { return &raised{ready: make(chan struct{}), all: map[string]raise{}} }
+func newRaised() *raised {
+	return &raised{ready: make(chan struct{}), quiet: QueryTimeout, all: map[string]raise{}}
+}
 
 // errNotRead keeps alerts as they are until it is known which of them are still raised.
 var errNotRead = errors.New("what others raised before is still being read")
@@ -142,13 +146,22 @@ type raise struct {
 // follow reads the events alert_raised and alert_cleared, from raisedFor ago on.
 func (r *raised) follow(ctx context.Context, js jetstream.JetStream, now func() time.Time) error {
 	from := now().Add(-raisedFor)
-	c, err := js.OrderedConsumer(ctx, schemas.StreamEvents, jetstream.OrderedConsumerConfig{
-		FilterSubjects: []string{"events." + string(schemas.EventAlertRaised) + ".>", "events." + string(schemas.EventAlertCleared) + ".>"},
-		DeliverPolicy:  jetstream.DeliverByStartTimePolicy, OptStartTime: &from,
-	})
+	c, err := consumeRaised(ctx, js, from)
 	if err != nil {
 		return fmt.Errorf("read events: %w", err)
 	}
+	return r.read(ctx, c, now)
+}
+
+func consumeRaised(ctx context.Context, js jetstream.JetStream, from time.Time) (jetstream.Consumer, error) {
+	return js.OrderedConsumer(ctx, schemas.StreamEvents, jetstream.OrderedConsumerConfig{
+		FilterSubjects: []string{"events." + string(schemas.EventAlertRaised) + ".>", "events." + string(schemas.EventAlertCleared) + ".>"},
+		DeliverPolicy:  jetstream.DeliverByStartTimePolicy, OptStartTime: &from,
+	})
+}
+
+// read takes events as they come, and tells when those that were there before are taken.
+func (r *raised) read(ctx context.Context, c jetstream.Consumer, now func() time.Time) error {
 	left := c.CachedInfo().NumPending
 	if left == 0 {
 		close(r.ready)
@@ -160,28 +173,41 @@ func (r *raised) follow(ctx context.Context, js jetstream.JetStream, now func() 
 	defer m.Stop()
 	go func() { <-ctx.Done(); m.Stop() }()
 	for {
-		msg, err := m.Next()
-		if ctx.Err() != nil {
+		msg, err := m.Next(jetstream.NextMaxWait(r.quiet))
+		switch {
+		case ctx.Err() != nil:
 			return nil
-		}
-		if err != nil {
+		case err != nil && !errors.Is(err, nats.ErrTimeout):
 			return fmt.Errorf("read events: %w", err)
 		}
-		var e schemas.Event
-		if schemas.DecodeRecord(msg.Data(), &e) == nil {
-			r.take(&e, now())
+		was := left
+		if err == nil {
+			var e schemas.Event
+			if schemas.DecodeRecord(msg.Data(), &e) == nil {
+				r.take(&e, now())
+			}
+			left = leftAfter(left, msg)
+		} else if left > 0 && none(ctx, c) { // those that were waiting are dropped
+			left = 0
 		}
-		if left == 0 {
-			continue
-		}
-		left--
-		if md, err := msg.Metadata(); err == nil && md.NumPending == 0 {
-			left = 0 // some were dropped by the stream's limits meanwhile
-		}
-		if left == 0 {
+		if was > 0 && left == 0 {
 			close(r.ready)
 		}
 	}
+}
+
+// leftAfter is how many events are to be read after this one, of those that were left with it.
+func leftAfter(left uint64, msg jetstream.Msg) uint64 {
+	if md, err := msg.Metadata(); left == 0 || err == nil && md.NumPending == 0 {
+		return 0 // some were dropped by the stream's limits meanwhile
+	}
+	return left - 1
+}
+
+// none reports whether a consumer has nothing more to come; false while the bus does not say.
+func none(ctx context.Context, c jetstream.Consumer) bool {
+	info, err := c.Info(ctx)
+	return err == nil && info.NumPending == 0
 }
 
 // take notes one event. Whose rule is no name is passed over.

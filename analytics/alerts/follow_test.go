@@ -9,6 +9,7 @@ import (
 	"github.com/spillway-live/spillway/dashboards/queries"
 	"github.com/spillway-live/spillway/schemas"
 	"github.com/spillway-live/spillway/testenv/bus/bustest"
+	"github.com/spillway-live/spillway/testenv/running"
 )
 
 // testRaisedBefore: what was raised before this process came, and still is, stays open: nothing is judged before it
@@ -59,5 +60,31 @@ func testRaisedBefore(t *testing.T, b *bustest.Bus) {
 	open := &schemas.Alert{Rule: queries.AlertRaised, Subject: rows[0].Subject, State: schemas.AlertOpen, By: "review"}
 	if next, _ := ruleOf(t, queries.AlertRaised).Next(open, &rows[0], time.Now()); next.State != schemas.AlertOpen {
 		t.Errorf("the alert is %s after the second start", next.State)
+	}
+}
+
+// testRaisedAndPurged: events that waited to be read and are purged before they are, are not waited for.
+func testRaisedAndPurged(t *testing.T, b *bustest.Bus) {
+	c, err := consumeRaised(t.Context(), b.JS, time.Now().Add(-raisedFor))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.CachedInfo().NumPending == 0 {
+		t.Fatal("nothing waits to be read")
+	}
+	events, err := b.JS.Stream(t.Context(), schemas.StreamEvents)
+	if err == nil {
+		err = events.Purge(t.Context())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := newRaised()
+	r.quiet = 100 * time.Millisecond
+	running.Start(t, func(ctx context.Context) error { return r.read(ctx, c, time.Now) })
+	select {
+	case <-r.ready:
+	case <-time.After(time.Minute):
+		t.Fatal("what was purged is waited for")
 	}
 }

@@ -51,7 +51,8 @@ func TestInBrowser(t *testing.T) {
 	t.Run("outage", func(t *testing.T) { s.on(t).outage() })
 }
 
-// outage takes ClickHouse away from a page and gives it back: the page says since when, and is as before.
+// outage takes ClickHouse away from one page and the bus from another, and gives them back: each page says since when,
+// and is as before without being loaded again.
 func (s *stage) outage() {
 	s.t.Helper()
 	s.open("/")
@@ -61,6 +62,13 @@ func (s *stage) outage() {
 		document.getElementById("pulse").textContent === "partly stale"`)
 	s.click.Pass()
 	s.until("all is well again", `document.querySelector("#pulse.on") && document.getElementById("banner").hidden && document.querySelector("table.cdns tr.c1 .value.bad")`)
+
+	s.open("/experiments")
+	s.until("experiments, and all is well", `document.querySelector("#experiments [data-experiment]") && document.querySelector("#pulse.on") && document.getElementById("banner").hidden && (window.openSince = Date.now())`)
+	s.bus.Cut()
+	s.until("the bus away, with its time, and that experiments are old", `/The bus does not answer since \d\d:\d\d:\d\d: .*experiments/.test(document.getElementById("banner").textContent) && document.querySelector("#experiments [data-experiment]")`)
+	s.bus.Pass()
+	s.until("experiments, and all is well again", `document.querySelector("#experiments [data-experiment]") && document.querySelector("#pulse.on") && document.getElementById("banner").hidden && window.openSince`)
 }
 
 // on is the stage for a part of the test.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -77,12 +78,15 @@ func (c *Console) watchOnce(ctx context.Context) error {
 	// Until a table's values are complete, the old ones stand.
 	complete := make(chan struct{})
 	var reading sync.WaitGroup
-	for _, t := range c.st.tables() {
+	var read atomic.Int32
+	tables := c.st.tables()
+	for _, t := range tables {
 		changed := t.Changed()
 		following.Go(func() { _ = t.Run(ctx, c.s.JetStream) })
 		reading.Go(func() {
 			select {
 			case <-changed:
+				read.Add(1)
 			case <-ctx.Done():
 			}
 		})
@@ -92,7 +96,7 @@ func (c *Console) watchOnce(ctx context.Context) error {
 	defer beat.Stop()
 	tidy := time.NewTicker(time.Minute)
 	defer tidy.Stop()
-	late := time.NewTimer(openLimit)
+	late := time.NewTimer(c.lateAfter)
 	defer late.Stop()
 	for whole := false; ; {
 		select {
@@ -112,9 +116,9 @@ func (c *Console) watchOnce(ctx context.Context) error {
 			if whole {
 				c.apply(func() { c.st.forget(time.Now()) })
 			}
-		case <-late.C:
+		case <-late.C: // going on, since a bucket that is large would be as late when read from its beginning
 			if !whole {
-				return fmt.Errorf("buckets cannot be read within %v: the log names which", openLimit)
+				c.busHealth(fmt.Errorf("%d of %d buckets are read after %v: still reading", read.Load(), len(tables), c.lateAfter))
 			}
 		case <-beat.C:
 			if !nc.IsConnected() {
@@ -127,8 +131,12 @@ func (c *Console) watchOnce(ctx context.Context) error {
 	}
 }
 
-// openLimit is how long the bus may take to open a stream, and to send what its buckets hold.
-const openLimit = 10 * time.Second
+const (
+	// openLimit is how long the bus may take to open a stream.
+	openLimit = 10 * time.Second
+	// readLate is after how long buckets that are still being read are said to be.
+	readLate = 10 * time.Second
+)
 
 // watchPictures follows where the latest pictures are. What makes it useless later comes over the channel.
 func (c *Console) watchPictures(ctx context.Context) (jetstream.ConsumeContext, <-chan error, error) {

@@ -98,6 +98,8 @@ type Console struct {
 	access *access.Table
 	m      *metrics
 	asked  *asked
+	// lateAfter is readLate, and shorter in tests.
+	lateAfter time.Duration
 }
 
 // New checks the settings and starts to listen, so that URL is known.
@@ -145,7 +147,7 @@ func New(s Settings) (*Console, error) {
 			return nil, fmt.Errorf("console: listen: %w: choose another address; port 0 takes a free one", err)
 		}
 	}
-	c := &Console{s: s, ln: ln, db: db, st: newStore(s.Logger), m: m, pics: newPictures(s.JetStream), access: access.New(s.Logger), asked: newAsked()}
+	c := &Console{s: s, ln: ln, db: db, st: newStore(s.Logger), m: m, pics: newPictures(s.JetStream), access: access.New(s.Logger), asked: newAsked(), lateAfter: readLate}
 	c.hub = newHub(s.MaxLive, m)
 	return c, nil
 }

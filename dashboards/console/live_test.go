@@ -18,6 +18,7 @@ import (
 	"github.com/spillway-live/spillway/testenv/bus/bustest"
 	chserver "github.com/spillway-live/spillway/testenv/clickhouse"
 	"github.com/spillway-live/spillway/testenv/clickhouse/clickhousetest"
+	"github.com/spillway-live/spillway/testenv/running"
 )
 
 // events reads server-sent events until f says that it has seen enough.
@@ -79,7 +80,7 @@ func TestOutagesAreSaidAndHeal(t *testing.T) {
 	}
 	registerCDNs(t, js)
 	put(t, bucket(t, js, schemas.BucketStreams), demo.KVKey(), stateOf(demo, time.Now().Add(time.Hour)))
-	c := start(t, Settings{JetStream: js, ClickHouse: fmt.Sprintf("clickhouse://analyst@127.0.0.1:%d/spillway", chPort), PollInterval: 200 * time.Millisecond})
+	c := start(t, Settings{JetStream: js, ClickHouse: fmt.Sprintf("clickhouse://analyst@127.0.0.1:%d/spillway", chPort), PollInterval: 200 * time.Millisecond, AdminToken: "sesame"})
 	wait := func(what string, bus, click bool) {
 		t.Helper()
 		events(t, c.URL(), func(name string, data []byte) bool {
@@ -115,6 +116,11 @@ func TestOutagesAreSaidAndHeal(t *testing.T) {
 	if len(s.Streams) != 1 || s.Streams[0].State != "live" {
 		t.Errorf("without the bus the last known state is gone: %+v", s.Streams)
 	}
+	for path, header := range map[string][]string{"/v1/pushes": nil, "/v1/settings/cdns": {"Authorization", "Bearer sesame"}} {
+		if code, _, body := get(t, c.URL()+path, header...); code != http.StatusServiceUnavailable || !bytes.Contains(body, []byte("the bus does not answer since ")) {
+			t.Errorf("%s without the bus: %d %s", path, code, body)
+		}
+	}
 	if server, err = bus.Start(bus.Options{DataDir: natsDir, Port: natsPort}); err != nil {
 		t.Fatal(err)
 	}
@@ -123,6 +129,27 @@ func TestOutagesAreSaidAndHeal(t *testing.T) {
 	events(t, c.URL(), func(name string, data []byte) bool {
 		return name == "streams" && bytes.Contains(data, []byte(`"second"`))
 	})
+}
+
+// However long it takes to read what the buckets hold, it is not begun anew: the console says that it is late, goes
+// on, and has it in the end.
+func TestSlowBucketsAreReadToTheirEnd(t *testing.T) {
+	t.Parallel()
+	b := bustest.Start(t)
+	put(t, bucket(t, b.JS, schemas.BucketStreams), demo.KVKey(), stateOf(demo, time.Now().Add(time.Hour)))
+	c, err := New(Settings{JetStream: b.JS, ClickHouse: nowhere})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.lateAfter = 1 // any bus is slower
+	running.Start(t, c.Run)
+	events(t, c.URL(), func(name string, data []byte) bool {
+		var h struct{ Bus health }
+		return name == "health" && json.Unmarshal(data, &h) == nil && h.Bus.OK
+	})
+	if _, ok := c.st.streams.Get(demo.KVKey()); !ok {
+		t.Error("what the buckets hold is not read")
+	}
 }
 
 func TestLiveClientsAreLimited(t *testing.T) {

@@ -7,8 +7,9 @@
 // with its hash, and a numbered file that was changed, or is missing in the
 // middle, is refused before anything is touched; two processes may migrate at
 // once and a migration that was cut off is completed by the next, because every
-// statement may be repeated. It never drops anything. Views of a database that a
-// newer program has migrated are left alone. What the columns mean is said in
+// statement may be repeated. It never drops anything. Views of a database with
+// numbered files that this program does not know are left alone; where programs
+// differ in views only, the last one started decides. What the columns mean is said in
 // their comments; what the metrics mean, in docs/metrics.md.
 package clickhouse
 

@@ -20,9 +20,6 @@ var (
 	ErrEarlier = errors.New("database was made by an earlier program")
 )
 
-// earlierProgram is a commit whose program has the files of takeover.txt.
-const earlierProgram = "851cf87"
-
 type appliedFile struct{ name, sha256 string }
 
 // appliedFiles gives what was recorded, the last applied last.
@@ -85,8 +82,8 @@ func takeOver(known, applied []appliedFile) error {
 	}
 	for _, k := range known {
 		if !done[k] {
-			return fmt.Errorf("%w: its file %s was not applied as it was last: let the program of commit %s migrate the database once, then this one; or begin with an empty database",
-				ErrEarlier, k.name, earlierProgram)
+			return fmt.Errorf("%w: its file %s was not applied as it was last: let the last program from before tables/, whose files end with %s, migrate the database once, then this one; or begin with an empty database",
+				ErrEarlier, k.name, known[len(known)-1].name)
 		}
 		delete(done, k)
 	}

@@ -103,7 +103,7 @@ function banner() {
   if (lostSince !== 0 && heard !== 0) {
     lines.push(`No connection to the console since ${clock(lostSince)}. Everything below is from then; trying again.`);
   } else if (h) {
-    if (down(h.bus)) lines.push(`The bus does not answer since ${clock(h.bus.since_ms)}: streams, pictures, alerts and settings are from then.`);
+    if (down(h.bus)) lines.push(`The bus does not answer since ${clock(h.bus.since_ms)}: streams, pictures, alerts, experiments and settings are from then.`);
     if (down(h.clickhouse)) {
       const from = h.clickhouse.last_ms ? `are from ${clock(h.clickhouse.last_ms)}` : "are not known yet";
       lines.push(`ClickHouse does not answer since ${clock(h.clickhouse.since_ms)}: viewers and quality ${from}.`);
