@@ -27,7 +27,7 @@ type Dispatch struct {
 	// InputAgeMs is how old the newest telemetry is that the router knows, milliseconds;
 	// -1: none. It grows while bus or telemetry is away, and while nobody watches.
 	InputAgeMs int64 `json:"input_age_ms"`
-	// Candidates are ranked, best first.
+	// Candidates are ranked, best first: as many as ?candidates= asks for, or five.
 	Candidates []DispatchCandidate `json:"candidates"`
 	// Arms is "experiment=arm,..."; Params are the parameters of all arms merged.
 	Arms   string            `json:"arms,omitempty"`

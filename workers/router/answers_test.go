@@ -3,6 +3,7 @@ package router_test
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"net/url"
@@ -338,4 +339,41 @@ func TestDispatchForClientsThatProbe(t *testing.T) {
 			t.Errorf("%s: %d %s", c.name, a.status, a.body)
 		}
 	}
+}
+
+// TestCandidatesTold: an answer names the five best unless it is asked for more or
+// fewer; the decision has them all.
+func TestCandidatesTold(t *testing.T) {
+	b := world(t)
+	for i := range 4 {
+		x := cdn(fmt.Sprint("more", i), 10+i, 0)
+		put(t, b.JS, schemas.BucketCDNs, x.Name, x)
+	}
+	r := start(t, b.JS)
+	await.True(t, "the router knows all seven", func() bool { return len(r.dispatch(t, "&candidates=100").Candidates) == 7 })
+	all := r.dispatch(t, "&candidates=7")
+	for query, want := range map[string]int{"": 5, "&candidates=1": 1, "&candidates=8": 7} {
+		d := r.dispatch(t, query)
+		if len(d.Candidates) != want {
+			t.Errorf("%q: %d candidates, want %d", query, len(d.Candidates), want)
+		}
+		for i := range d.Candidates {
+			if d.Candidates[i].CDN != all.Candidates[i].CDN {
+				t.Errorf("%q: candidate %d is %s, want %s", query, i, d.Candidates[i].CDN, all.Candidates[i].CDN)
+			}
+		}
+	}
+	for _, bad := range []string{"0", "-1", "five", "1e9999"} {
+		if a := r.get(t, "/v1/dispatch?app=live&stream=demo&candidates="+bad); a.status != 400 || !strings.Contains(a.body, "candidates is") {
+			t.Errorf("candidates=%s: %d %s", bad, a.status, a.body)
+		}
+	}
+	await.True(t, "a decision with all candidates", func() bool {
+		for _, d := range decisions(t, b.JS, schemas.DecisionDispatch) {
+			if len(d.Candidates) == 7 {
+				return true
+			}
+		}
+		return false
+	})
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
 
@@ -17,10 +18,32 @@ import (
 // seconds: then a page asks again before it starts.
 const rankHolds = 60
 
+// candidatesTold is how many candidates an answer has where the request does not say: enough
+// to choose from, and the answer fits into what a server may send before it hears from the
+// client (ten segments, RFC 6928), with their four addresses each.
+const candidatesTold = 5
+
+// candidatesWanted reads how many candidates a client wants (?candidates=).
+func candidatesWanted(v url.Values) (int, error) {
+	s := v.Get("candidates")
+	if s == "" {
+		return candidatesTold, nil
+	}
+	n, err := strconv.Atoi(s)
+	if err != nil || n < 1 {
+		return 0, refuse(http.StatusBadRequest, "candidates is %.20q: it must be a number from 1 on, or be left out for %d", s, candidatesTold)
+	}
+	return n, nil
+}
+
 func (r *Router) dispatch(w http.ResponseWriter, q *http.Request, v url.Values) error {
 	now := r.now()
 	k := schemas.StreamKey{App: v.Get("app"), Stream: v.Get("stream")}
 	in, err := r.request(q, v, k)
+	if err != nil {
+		return err
+	}
+	most, err := candidatesWanted(v)
 	if err != nil {
 		return err
 	}
@@ -32,7 +55,7 @@ func (r *Router) dispatch(w http.ResponseWriter, q *http.Request, v url.Values) 
 		if err := schemas.CheckName("application name", k.App); err != nil {
 			return refuse(http.StatusBadRequest, "%v", err)
 		}
-		(&playAnswer{head: schemas.Dispatch{App: k.App}, neighbours: r.neighbours(in, v, nil, now)}).write(w)
+		(&playAnswer{head: schemas.Dispatch{App: k.App}, neighbours: r.neighbours(in, v, nil, most, now)}).write(w)
 		return nil
 	}
 	o, state, err := r.begin(q.Context(), in, now)
@@ -41,8 +64,8 @@ func (r *Router) dispatch(w http.ResponseWriter, q *http.Request, v url.Values) 
 	}
 	r.record(schemas.DecisionDispatch, o, "", now)
 	r.expose(&o.claims, o.arms, now)
-	a := r.playAnswer(o, state, v, now)
-	a.neighbours = r.neighbours(in, v, o.params, now)
+	a := r.playAnswer(o, state, v, most, now)
+	a.neighbours = r.neighbours(in, v, o.params, most, now)
 	a.write(w)
 	return nil
 }
@@ -50,7 +73,10 @@ func (r *Router) dispatch(w http.ResponseWriter, q *http.Request, v url.Values) 
 // neighbours answers ahead of time. A neighbour's session starts when its
 // playlist is asked for: until then it is no decision, no exposure and no load.
 // params are those of the session that asks, which may want fewer.
-func (r *Router) neighbours(in request, v url.Values, params map[string]string, now time.Time) []playAnswer {
+func (r *Router) neighbours(in request, v url.Values, params map[string]string, candidates int, now time.Time) []playAnswer {
+	if v.Get("neighbours") == "" {
+		return nil
+	}
 	var out []playAnswer
 	k := in.k
 	names := strings.Split(v.Get("neighbours"), ",")
@@ -78,7 +104,7 @@ func (r *Router) neighbours(in request, v url.Values, params map[string]string, 
 		if err != nil || !r.free(o, now) {
 			continue // who only might watch takes no place, nor one in the queue
 		}
-		out = append(out, r.playAnswer(o, state, v, now))
+		out = append(out, r.playAnswer(o, state, v, candidates, now))
 	}
 	return out
 }

@@ -31,7 +31,8 @@ type playCandidate struct {
 	before, base string
 }
 
-func (r *Router) playAnswer(o *opened, state *schemas.StreamState, v url.Values, now time.Time) playAnswer {
+// playAnswer is the answer for a session, with so many of its candidates.
+func (r *Router) playAnswer(o *opened, state *schemas.StreamState, v url.Values, candidates int, now time.Time) playAnswer {
 	c := &o.claims
 	folder := "/" + c.App + "/" + c.Stream + "/"
 	steer := ""
@@ -49,8 +50,11 @@ func (r *Router) playAnswer(o *opened, state *schemas.StreamState, v url.Values,
 		ClearKey: r.licenceURL(r.t.access.Of(schemas.StreamKey{App: c.App, Stream: c.Stream}, now).Key, o.token),
 	}}
 	list := r.t.cdns.Get()
-	a.candidates = make([]playCandidate, 0, o.answer.Eligible)
+	a.candidates = make([]playCandidate, 0, min(o.answer.Eligible, candidates))
 	for i := range o.answer.Candidates[:o.answer.Eligible] {
+		if len(a.candidates) == candidates {
+			break
+		}
 		x := playCandidate{Candidate: &o.answer.Candidates[i]}
 		cdn := list.byName[x.CDN]
 		if cdn == nil {

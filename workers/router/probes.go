@@ -39,6 +39,10 @@ func (r *Router) probes(w http.ResponseWriter, q *http.Request, v url.Values) er
 	if err != nil {
 		return err
 	}
+	most, err := candidatesWanted(v)
+	if err != nil {
+		return err
+	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, q.Body, maxProbeBody))
 	if err != nil {
 		return refuse(http.StatusRequestEntityTooLarge, "the report cannot be read, or has more than %d bytes", maxProbeBody)
@@ -60,7 +64,7 @@ func (r *Router) probes(w http.ResponseWriter, q *http.Request, v url.Values) er
 	if err != nil {
 		return err
 	}
-	a := r.playAnswer(o, state, v, now)
+	a := r.playAnswer(o, state, v, most, now)
 	a.write(w)
 	return nil
 }

@@ -3,6 +3,7 @@ package router
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/url"
 	"strings"
@@ -24,10 +25,12 @@ type session struct {
 // costs more than a repeated one.
 const storedOneIn = 6
 
-// request is one from a viewer of a cell.
+// request is one from a viewer of a cell, each from an address prefix of their own,
+// so that each cell has viewers of all groups of addresses.
 func (m *measurement) request(path string, cell, viewer int) []byte {
-	return fmt.Appendf(nil, "GET %s HTTP/1.1\r\nHost: %s\r\nX-Forwarded-For: 198.%d.%d.%d\r\nX-Spillway-Region: %s\r\nX-Spillway-ISP: %s\r\n\r\n",
-		path, m.addr, 18+cell/256, cell%256, viewer%250, region(cell), isp(cell))
+	prefix := viewer*m.Cells + cell
+	return fmt.Appendf(nil, "GET %s HTTP/1.1\r\nHost: %s\r\nX-Forwarded-For: %d.%d.%d.1\r\nX-Spillway-Region: %s\r\nX-Spillway-ISP: %s\r\n\r\n",
+		path, m.addr, 11+prefix>>16%100, prefix>>8%256, prefix%256, region(cell), isp(cell))
 }
 
 func region(cell int) string { return fmt.Sprint("region", cell/20) }
@@ -63,14 +66,14 @@ func (m *measurement) openSessions(ctx context.Context) error {
 	var bad error
 	err := m.all(ctx, m.dispatch(m.Sessions/m.Cells + 1)[:m.Sessions], func(i int, body []byte) {
 		var d schemas.Dispatch
-		if err := json.Unmarshal(body, &d); err != nil || d.Token == "" || len(d.Candidates) != m.CDNs {
+		if err := json.Unmarshal(body, &d); err != nil || d.Token == "" || len(d.Candidates) == 0 {
 			bad = fmt.Errorf("dispatch answers %.300q", body)
 			return
 		}
 		m.sessions[i] = session{id: d.SessionID, token: d.Token, cdn: d.Candidates[0].CDN}
 	})
-	if err != nil || bad != nil {
-		return fmt.Errorf("%w, %w", err, bad)
+	if err = errors.Join(err, bad); err != nil {
+		return err
 	}
 	var lists [][]byte
 	for i, s := range m.sessions {
@@ -87,8 +90,8 @@ func (m *measurement) openSessions(ctx context.Context) error {
 		}
 		m.sessions[i].steering = u.RequestURI()
 	})
-	if err != nil || bad != nil {
-		return fmt.Errorf("%w, %w", err, bad)
+	if err = errors.Join(err, bad); err != nil {
+		return err
 	}
 	return m.Policy(ctx, "quality")
 }
