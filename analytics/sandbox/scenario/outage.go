@@ -80,10 +80,11 @@ func Outage(s Settings) (*Report, error) {
 			name := way.name + ", " + kind.name
 			x := after(sessions[name], sessions[way.name+", none"])
 			t.Rows = append(t.Rows, []string{way.name, kind.name, fmt.Sprint(x.sessions), pct(x.within15), x.p95(), sec(x.stallP50), sec(x.stallP95), sec(x.stallMean)})
-			if way.steering > 0 && kind.name == "refuses" {
-				r.Checks = append(r.Checks,
-					Check{kind.name + ": sessions on another CDN within 15 s", pct(x.within15), "at least 95 %", x.within15 >= 0.95},
-					Check{kind.name + ": added stall per session, median", sec(x.stallP50), "under 1 s", x.stallP50 < 1})
+			if way.steering > 0 {
+				r.Checks = append(r.Checks, Check{kind.name + ": sessions on another CDN within 15 s", pct(x.within15), "at least 95 %", x.within15 >= 0.95})
+			}
+			if way.steering > 0 && kind.name == "refuses" { // who waits for an answer, or for a segment, empties his buffer
+				r.Checks = append(r.Checks, Check{kind.name + ": added stall per session, median", sec(x.stallP50), "under 1 s", x.stallP50 < 1})
 			}
 			c.Lines = append(c.Lines, stalledLine(way.name, r.Runs[name]))
 		}

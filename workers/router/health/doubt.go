@@ -15,14 +15,6 @@ const (
 	// With a probe that failed, or throughput that collapsed, too, viewers need to have lost no more than probedHarm
 	// for the CDN to be failing.
 	probedHarm = 0.1
-	// Players load more slowly where the throughput that they measured in the last
-	// seconds is below slowShare of the last minute's while on the others it is not
-	// below steadyShare: they tell it before they stall.
-	slowShare, steadyShare = 0.85, 0.9
-	// collapsed is the share below which that speaks for failing, too, where slowReports tell:
-	// of fewer viewers two whose own network fades look the same.
-	collapsed   = 0.6
-	slowReports = 20
 	// probeFresh is how long a probe tells.
 	probeFresh = 10 * time.Second
 )
@@ -52,43 +44,6 @@ func (t *Table) probeFails(cdn string, now time.Time) bool {
 
 func (p probed) tells(failed bool, now time.Time) bool {
 	return !p.at.IsZero() && p.failed == failed && now.Sub(p.at) < probeFresh
-}
-
-// pace is the throughput of the last seconds to that of the last minute, with how many
-// reports of the last seconds know it.
-type pace struct{ share, reports float64 }
-
-func (t *Table) pace(cdn string, now time.Time) pace {
-	c := t.cells[place{cdn: cdn}]
-	if c == nil {
-		return pace{1, 0}
-	}
-	var have [Groups]part
-	list := c.kept(&have, now, true)
-	late, usual := add(list), 0.0 // what the same reports were, had each group loaded as in the last minute
-	for i := range list {
-		g := &c.group[list[i].group]
-		usual += list[i].f * g.fast.measured * ratio(g.slow.throughput, g.slow.measured)
-	}
-	if late.measured <= 0 || usual <= 0 {
-		return pace{1, 0}
-	}
-	return pace{late.throughput / usual, late.measured}
-}
-
-// slows says to what share of before players on a CDN load, where those on others
-// load as before; 1: they do as well, or too few tell.
-func slows(cdn int, all []pace) float64 {
-	me := all[cdn]
-	if me.reports < failReports || me.share > slowShare {
-		return 1
-	}
-	for i, other := range all {
-		if i != cdn && other.reports >= failReports && other.share < steadyShare {
-			return 1
-		}
-	}
-	return me.share
 }
 
 // doubt begins or ends that about a CDN; others is what was lost of late on the better half of the others.

@@ -124,18 +124,19 @@ func lost(on []*seen) float64 {
 // Judge says which of the CDNs fail now. Call it every second or so.
 func (t *Table) Judge(cdns []string, now time.Time) {
 	all := make([]seen, len(cdns))
-	paces := make([]pace, len(cdns))
+	paces, falls := make([]pace, len(cdns)), make([]fall, len(cdns))
 	for i, c := range cdns {
-		all[i], paces[i] = t.recent(c, now), t.pace(c, now)
+		all[i], paces[i], falls[i] = t.recent(c, now), t.pace(c, now), t.falls(c, now)
 	}
 	for i, c := range cdns {
 		me := &all[i]
 		harm := failHarm
 		probe, slow := t.probeFails(c, now), slows(i, paces)
-		if probe || slow < collapsed && me.reports >= slowReports {
+		more, many := fell(i, falls)
+		if probe || many || slow < collapsed && me.reports >= slowReports {
 			harm = probedHarm
 		}
-		me.ill, me.witness = me.reports >= failReports && me.harm > harm, probe || slow < 1
+		me.ill, me.witness = me.reports >= failReports && me.harm > harm, probe || more || slow < 1
 	}
 	clear(t.alone)
 	for i, c := range cdns {

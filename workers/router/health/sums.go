@@ -10,6 +10,7 @@ type sums struct {
 	bitrateWeight    float64 // ms
 	throughput       float64 // kbit/s, of reports that tell it
 	measured         float64 // such reports
+	compared, fell   float64 // throughputs that could be compared with one before, and those much lower
 	sessions         float64 // slices, faded: a measure of how many report
 }
 
@@ -27,6 +28,8 @@ func (s *sums) scale(f float64) {
 	s.bitrateWeight *= f
 	s.throughput *= f
 	s.measured *= f
+	s.compared *= f
+	s.fell *= f
 	s.sessions *= f
 }
 
@@ -45,6 +48,8 @@ func (s *sums) add(x *sums, f float64) {
 	s.bitrateWeight += f * x.bitrateWeight
 	s.throughput += f * x.throughput
 	s.measured += f * x.measured
+	s.compared += f * x.compared
+	s.fell += f * x.fell
 	s.sessions += f * x.sessions
 }
 

@@ -102,5 +102,9 @@ func (l *Table) Measured(id, cdn string, p Place, bps int64, now time.Time) {
 	}
 	s.measured = at
 	x := schemas.Slice{CDN: l.registered(cdn), Region: p.Region, ISP: p.ISP, SessionID: id, ThroughputKbpsSum: bps / 1000, ThroughputReports: 1}
-	l.add(&x, s.group, now)
+	before := &s.asked
+	if s.blends(at) {
+		before = nil
+	}
+	l.add(&x, s.group, now, before)
 }

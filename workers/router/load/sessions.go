@@ -19,6 +19,9 @@ type session struct {
 	at, moved, leftAt int64
 	// probed is when its client last reported probes, measured when its player last told its throughput.
 	probed, measured int64
+	// asked and reported are what its player last measured on cdn, kbit/s, as it said when it
+	// asked for steering and in its reports; 0: nothing yet.
+	asked, reported float32
 	// stored is when the last decision about it was made; 0 if it is known from slices only.
 	stored int64
 	// ownUs is the time of a decision of this router that has not come back from
@@ -32,6 +35,12 @@ const echoLimit = 5 * time.Second
 
 // settled is how long after a decision what is seen of a session may still be of before it.
 const settled = 30 * time.Second
+
+// blended is how long a player's estimate of throughput still has much of the CDN that
+// it was on before: of hls.js, two of the longer half-lives.
+const blended = 20 * time.Second
+
+func (s *session) blends(at int64) bool { return s.moved != 0 && at-s.moved < int64(blended) }
 
 // Fact is where a session is, as a decision says.
 type Fact struct {
@@ -135,7 +144,11 @@ func (l *Table) Served(x *schemas.Slice, bus time.Time) {
 	}
 	// Only sessions that a router began speak of health: others cost nothing to make up.
 	if s.stored != 0 && cdn != nowhere {
-		l.add(x, s.group, bus)
+		before := &s.reported
+		if cdn != s.cdn || s.blends(at) {
+			before = nil
+		}
+		l.add(x, s.group, bus, before)
 	}
 	if cdn != nowhere && at > s.at && !l.waits(s, l.Now()) {
 		s.at = at
@@ -165,18 +178,27 @@ func (l *Table) Ended(x *schemas.Slice, bus time.Time) {
 	}
 	l.heard(bus)
 	if s.stored != 0 && l.registered(x.CDN) != "" {
-		l.add(x, s.group, bus)
+		l.add(x, s.group, bus, nil)
 	}
 	if s.at < bus.UnixNano() && !l.waits(s, l.Now()) {
 		l.forget(h, k, s)
 	}
 }
 
-// add folds a slice into health.
-func (l *Table) add(x *schemas.Slice, group uint8, at time.Time) {
+// add folds a slice into health, with how the throughput in it compares with that told
+// before, which it takes the place of; nil: there is none to compare with.
+func (l *Table) add(x *schemas.Slice, group uint8, at time.Time, before *float32) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.health.Add(x, group, at)
+	if before == nil || x.ThroughputReports <= 0 || x.ThroughputKbpsSum <= 0 {
+		return
+	}
+	kbps := float32(float64(x.ThroughputKbpsSum) / float64(x.ThroughputReports))
+	if *before > 0 {
+		l.health.Compared(x.CDN, float64(kbps / *before), group, at)
+	}
+	*before = kbps
 }
 
 // touch finds or makes a session; nil when it is past the window or there are too
@@ -208,7 +230,7 @@ func (l *Table) move(s *session, cdn name, at int64) {
 		s.moved = at
 	}
 	l.uncount(s)
-	s.cdn = cdn
+	s.cdn, s.asked, s.reported = cdn, 0, 0
 	l.count(s)
 }
 
