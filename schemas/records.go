@@ -207,7 +207,7 @@ func EncodeRecord(r checker) ([]byte, error) {
 		return nil, err
 	}
 	if d, ok := r.(*Decision); ok {
-		return d.AppendJSON(make([]byte, 0, 512+80*len(d.Candidates))), nil
+		return d.AppendJSON(make([]byte, 0, 640+112*len(d.Candidates))), nil
 	}
 	return json.Marshal(r)
 }

@@ -85,7 +85,7 @@ type Play struct {
 // Signer makes and checks tokens with one secret key. Safe for concurrent use.
 type Signer struct {
 	key  []byte
-	macs sync.Pool // of hash.Hash: what the key alone makes of them is kept
+	macs *Hasher // what the key alone makes of them is kept
 }
 
 // NewSigner refuses keys shorter than MinKeyLen.
@@ -94,7 +94,7 @@ func NewSigner(key []byte) (*Signer, error) {
 		return nil, fmt.Errorf("token key has %d bytes: at least %d are needed", len(key), MinKeyLen)
 	}
 	s := &Signer{key: append([]byte(nil), key...)}
-	s.macs.New = func() any { return &mac{h: hmac.New(sha256.New, s.key)} }
+	s.macs = NewHasher(s.key)
 	return s, nil
 }
 
@@ -251,28 +251,44 @@ func (s *Signer) parse(purpose byte, tok string, claims any) error {
 // macLen is how much of a MAC a token carries, bytes.
 const macLen = 16
 
-// mac is a keyed hash that is used again and again.
+func (s *Signer) mac(b []byte) (out [macLen]byte) {
+	sum := s.macs.Sum(b)
+	return [macLen]byte(sum[:macLen])
+}
+
+// HashViewer keeps the application's name of a viewer out of everything that is
+// stored: a keyed hash of it; empty for an empty name.
+func HashViewer(salt []byte, name string) string { return NewHasher(salt).Viewer(name) }
+
+// Hasher hashes with one key, for those who do it often. It is safe for concurrent use.
+type Hasher struct{ macs sync.Pool }
+
+// NewHasher takes the key, a salt that is kept secret.
+func NewHasher(key []byte) *Hasher {
+	return &Hasher{macs: sync.Pool{New: func() any { return &mac{h: hmac.New(sha256.New, key)} }}}
+}
+
+// mac is a keyed hash that is used again and again, with the memory for its result.
 type mac struct {
 	h   hash.Hash
 	sum [sha256.Size]byte
 }
 
-func (s *Signer) mac(b []byte) (out [macLen]byte) {
-	m := s.macs.Get().(*mac)
+// Sum is the HMAC-SHA256 of b (RFC 2104).
+func (h *Hasher) Sum(b []byte) (out [sha256.Size]byte) {
+	m := h.macs.Get().(*mac)
 	m.h.Reset()
 	m.h.Write(b)
 	copy(out[:], m.h.Sum(m.sum[:0]))
-	s.macs.Put(m)
+	h.macs.Put(m)
 	return out
 }
 
-// HashViewer keeps the application's name of a viewer out of everything that is
-// stored: a keyed hash of it; empty for an empty name.
-func HashViewer(salt []byte, name string) string {
+// Viewer is [HashViewer].
+func (h *Hasher) Viewer(name string) string {
 	if name == "" {
 		return ""
 	}
-	h := hmac.New(sha256.New, salt)
-	h.Write([]byte(name))
-	return hex.EncodeToString(h.Sum(nil)[:16])
+	sum := h.Sum([]byte(name))
+	return hex.EncodeToString(sum[:16])
 }

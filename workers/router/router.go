@@ -27,18 +27,14 @@ package router
 import (
 	"cmp"
 	"context"
-	"crypto/hmac"
 	"crypto/rand"
-	"crypto/sha256"
 	"errors"
 	"fmt"
-	"hash"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/netip"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -128,9 +124,10 @@ type Router struct {
 	full  fullness
 	warm  warming
 	hots  hots
-	macs  sync.Pool // of hash.Hash, keyed with the signer's key of groups
-	id    string    // random, of this process
-	ready chan struct{}
+	// viewers hashes names with the salt, prefixes addresses with the signer's key of groups.
+	viewers, prefixes *token.Hasher
+	id                string // random, of this process
+	ready             chan struct{}
 }
 
 // MaxTokenTTL bounds Settings.TokenTTL: who has an address can play for so long.
@@ -184,7 +181,7 @@ func New(s Settings) (*Router, error) {
 	r := &Router{s: s, peers: newPeers(rate.Limit(s.PeerRate), s.PeerBurst), mpds: newMPDs(s.Origins, s.EdgeKey), id: rand.Text(), ready: make(chan struct{})}
 	r.deep.round = s.SteeringTTL
 	groups := s.Signer.GroupKey() // not the salt, which is renewed and may differ between regions
-	r.macs.New = func() any { return hmac.New(sha256.New, groups) }
+	r.viewers, r.prefixes = token.NewHasher(s.ViewerSalt), token.NewHasher(groups)
 	r.full.queue = overflow.New(r.id)
 	if r.s.Geo == nil {
 		g, err := geo.Open(geo.Settings{})
@@ -307,7 +304,7 @@ func (r *Router) Run(ctx context.Context) error {
 }
 
 // hashViewer keeps the application's name of a viewer out of everything that is stored.
-func (r *Router) hashViewer(name string) string { return token.HashViewer(r.s.ViewerSalt, name) }
+func (r *Router) hashViewer(name string) string { return r.viewers.Viewer(name) }
 
 // prefix hashes an address's prefix (/24, IPv6 /48), keyed so that nobody can
 // choose theirs, and alike at all routers of a key; nil where there is no address.
@@ -320,15 +317,7 @@ func (r *Router) prefix(addr netip.Addr) []byte {
 	if err != nil {
 		return nil
 	}
-	h := r.macs.Get().(hash.Hash)
-	defer r.macs.Put(h)
-	h.Reset()
-	if a := p.Addr(); a.Is4() {
-		b := a.As4()
-		_, _ = h.Write(b[:])
-	} else {
-		b := a.As16()
-		_, _ = h.Write(b[:])
-	}
-	return h.Sum(nil)
+	a := p.Addr().AsSlice()
+	sum := r.prefixes.Sum(a)
+	return sum[:]
 }

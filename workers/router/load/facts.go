@@ -11,11 +11,12 @@ import (
 )
 
 const (
-	// Estimates are made anew in each round of factsEvery; for turnsIn of it those of
-	// the round before do where others are being made, so that who asks need not wait.
-	// So they are 250 ms old at most. Counts of viewers are of the moment.
-	factsEvery = 200 * time.Millisecond
-	turnsIn    = 50 * time.Millisecond
+	// Estimates are made anew in each round of factsEvery, and when it has been judged
+	// who fails (Tick): what they tell fades over 8 s and more. For turnsIn longer those
+	// before do where others are being made, so that who asks need not wait. Counts of
+	// viewers are of the moment.
+	factsEvery = time.Second
+	turnsIn    = 250 * time.Millisecond
 	// horizon is how far ahead load is forecast: what was answered now is felt
 	// until about the next round of steering answers.
 	horizon = 10 * time.Second
@@ -128,7 +129,7 @@ func (l *Table) judge(names []string, now time.Time) {
 	defer l.mu.Unlock()
 	l.health.Judge(names, now)
 	l.health.Sweep(now)
-	j := &judgement{doubted: map[string]time.Time{}, alone: map[string]bool{}}
+	j := &judgement{serial: l.judged.Load().serial + 1, doubted: map[string]time.Time{}, alone: map[string]bool{}}
 	for _, name := range names {
 		if until := l.health.DoubtedUntil(name); until.After(now) {
 			j.doubted[name] = until
@@ -191,7 +192,7 @@ func (l *Table) view(at *place, cdns []schemas.CDN, region string) *view {
 
 // estimates of a place, of this round.
 func (l *Table) estimates(at *place, cdns []schemas.CDN, p Place, now time.Time) *estimates {
-	round := now.UnixNano() / int64(factsEvery)
+	round := now.UnixNano()/int64(factsEvery)<<16 | int64(l.judged.Load().serial)
 	have := at.estimates.Load()
 	if have != nil && !sameCDNs(have.cdns, cdns) {
 		have = nil
@@ -199,8 +200,7 @@ func (l *Table) estimates(at *place, cdns []schemas.CDN, p Place, now time.Time)
 	if have != nil && have.round == round {
 		return have
 	}
-	turning := time.Duration(now.UnixNano()%int64(factsEvery)) < turnsIn
-	if have != nil && have.round == round-1 && turning {
+	if have != nil && now.Sub(have.at) < factsEvery+turnsIn {
 		if !l.mu.TryLock() {
 			return have
 		}

@@ -71,6 +71,7 @@ func New(window time.Duration, logger *slog.Logger) *Table {
 
 // judgement is what the last Tick found, for those who ask without waiting.
 type judgement struct {
+	serial  uint16               // one more than that before
 	doubted map[string]time.Time // until when
 	alone   map[string]bool      // see [health.Table.Alone]
 }
