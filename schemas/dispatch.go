@@ -15,8 +15,8 @@ type Dispatch struct {
 	Telemetry string `json:"telemetry"`
 	Beacon    string `json:"beacon"`
 	Clock     string `json:"clock"`
-	// Probes takes back what the client measured of the candidates (POST of ProbeReport),
-	// and answers with a Dispatch whose order counts that in.
+	// Probes takes back what the client measured of the candidates (POST of ProbeReport;
+	// a publisher's are by transport), and answers with a Dispatch whose order counts that in.
 	Probes string `json:"probes,omitempty"`
 	// ExpiresUnix is when Token ends, Unix seconds. FreshSec is how long the order of
 	// the candidates is worth keeping: an answer kept longer is asked for anew.

@@ -176,6 +176,6 @@ func RegionAllows(to, from string) []string {
 func RegionDenies() []string {
 	return []string{
 		"media.>", "chunks.>", "parts.>", "partsdemand.>", "demand.>", "telemetry.>", "slices.>", "events.>", "decisions.>", "elsewhere.>", "exposures.>",
-		"pictures.>", "dead.>", "leasealive.>", "hops.>", SubjectProbes, SubjectSynthetic, SubjectRouterQueue, SubjectWarm, SubjectWarmed, SubjectRouterHealth, "_INBOX.>", "$KV.>", "$OBJ.>", "$JS.API.>",
+		"pictures.>", "dead.>", "leasealive.>", "hops.>", SubjectProbes, SubjectPublishProbes, SubjectSynthetic, SubjectRouterQueue, SubjectWarm, SubjectWarmed, SubjectRouterHealth, "_INBOX.>", "$KV.>", "$OBJ.>", "$JS.API.>",
 	}
 }

@@ -18,7 +18,7 @@ func TestRegionDeniesWhatStaysInside(t *testing.T) {
 	}
 	for _, s := range []string{
 		"media.0.live.demo.src", "chunks.0.live.demo.src", "parts.0.live.demo.src.video", "partsdemand.live.demo", "demand.live.demo",
-		HopsSubject(k), SubjectProbes, SubjectSynthetic, SubjectRouterQueue, SubjectWarm, SubjectWarmed, SubjectRouterHealth, "leasealive.loader.x",
+		HopsSubject(k), SubjectProbes, SubjectPublishProbes, SubjectSynthetic, SubjectRouterQueue, SubjectWarm, SubjectWarmed, SubjectRouterHealth, "leasealive.loader.x",
 		TelemetrySubject(0), "slices.0", "events.x.live.demo", "decisions.x.live.demo", SubjectElsewhereParent, SubjectElsewhereBeyond, "exposures.x", PictureSubject(k), DeadSubject("loader"),
 	} {
 		if !denied(s) {

@@ -237,6 +237,7 @@ func (c *commands) roleCommands() []*ffcli.Command {
 		fs.StringVar(&rs.Collector, "collector-url", "", "base `URL` of the collector as players reach it")
 		fs.StringVar(&rs.PublishURL, "publish-url", "", "templates of publish `URL`s, with {app}, {stream} and {cdn}, separated by blanks: rtmp, rtmps, srt, http(s) for WHIP")
 		fs.StringVar(&rs.PublishProbeURL, "publish-probe-url", "", "template of the `URL` that publishers measure a CDN by, with {cdn} (default: the collector's clock)")
+		fs.StringVar(&rs.PublishSTUN, "publish-stun", "", "template of where media published by WHIP goes, `HOST:PORT` (UDP, ingest's --whip-udp) with {cdn}, for publishers to measure (default: they measure the WHIP endpoint over HTTP, which says nothing of UDP)")
 		fs.BoolVar(&routerClearKey, "clearkey", false, "give sessions of encrypted streams their keys, in the clear (ClearKey): needs the key files or service")
 		registerSessions(fs, &rs.TokenTTL)
 		fs.StringVar(&routerOrigins, "origins", "", "base `URL`s of origins, separated by commas: without them there is no DASH")

@@ -4,11 +4,13 @@
 //
 // All media of all sessions comes through one UDP port (and, as a fallback, one TCP
 // port); ICE is lite, so publishers' candidates are not needed and PATCH is answered
-// 405. It puts RTP packets in order, asks for lost ones again (NACK) and for key
-// frames (PLI): after a loss, and where none has come for two seconds, because
-// browsers send none by themselves. Frames go to ingest/publish, which has the rest.
-// It takes H.264 (RFC 6184, packetisation mode 1) and Opus; an offer without them is
-// refused by name. No simulcast, no data channels, no playing (WHEP).
+// 405. That UDP port answers STUN binding requests without attributes, too, so that
+// publishers can measure it before they offer anything. It puts RTP packets in
+// order, asks for lost ones again (NACK) and for key frames (PLI): after a loss, and
+// where none has come for two seconds, because browsers send none by themselves.
+// Frames go to ingest/publish, which has the rest. It takes H.264 (RFC 6184,
+// packetisation mode 1) and Opus; an offer without them is refused by name. No
+// simulcast, no data channels, no playing (WHEP).
 //
 // RTP cannot be held back: while the bus takes nothing, packets are lost.
 package whip

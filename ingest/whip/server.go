@@ -123,6 +123,12 @@ func (s *Server) URL() string {
 	return scheme + "://" + s.addr.String() + pathPrefix
 }
 
+// MediaAddr is where media goes, HOST:PORT (UDP); it waits until the server listens.
+func (s *Server) MediaAddr() string {
+	<-s.ready
+	return s.udp.String()
+}
+
 // Run serves until ctx ends, then ends publications (their last chunks are
 // published) and returns.
 func (s *Server) Run(ctx context.Context) error {
@@ -183,6 +189,7 @@ func (s *Server) openMedia() (stop func(), err error) {
 	s.udp = udp.LocalAddr()
 	if u, ok := udp.(*net.UDPConn); ok {
 		_ = u.SetReadBuffer(4 << 20) // key frames of many publishers come at once
+		udp = newMediaPort(u)
 	}
 	var e webrtc.SettingEngine
 	mux := webrtc.NewICEUDPMux(nil, udp)

@@ -141,6 +141,37 @@ func (s *Signer) ParseTicket(tok string, now time.Time, app, stream string) (Tic
 	return c, nil
 }
 
+// Measure are the claims of whoever was told where to publish and may tell what it measured.
+type Measure struct {
+	ID     string `json:"id"`
+	App    string `json:"app"`
+	Stream string `json:"str"`
+	// CDN is the one that was answered first.
+	CDN string `json:"cdn,omitempty"`
+	// Pin is the one that was asked for.
+	Pin    string `json:"pin,omitempty"`
+	Region string `json:"reg,omitempty"`
+	ISP    string `json:"isp,omitempty"`
+	// Group is the publisher's group of address prefixes, as in [Session].
+	Group       uint8 `json:"grp,omitempty"`
+	ExpiresUnix int64 `json:"exp"`
+}
+
+// SignMeasure makes a token to tell measurements with.
+func (s *Signer) SignMeasure(c Measure) (string, error) { return s.sign('m', c) }
+
+// ParseMeasure checks such a token against now.
+func (s *Signer) ParseMeasure(tok string, now time.Time) (Measure, error) {
+	var c Measure
+	if err := s.parse('m', tok, &c); err != nil {
+		return Measure{}, err
+	}
+	if now.Unix() >= c.ExpiresUnix {
+		return c, fmt.Errorf("%w %d s ago", ErrExpired, now.Unix()-c.ExpiresUnix)
+	}
+	return c, nil
+}
+
 // ParsePlay checks a play key against now, application and stream.
 func (s *Signer) ParsePlay(tok string, now time.Time, app, stream string) (Play, error) {
 	var c Play

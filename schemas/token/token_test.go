@@ -44,6 +44,20 @@ func TestTokens(t *testing.T) {
 	if _, err := s.ParsePublish(pub, now, "live", "else"); !errors.Is(err, ErrPurpose) {
 		t.Errorf("publish key for another stream: %v", err)
 	}
+	told := Measure{ID: "m1", App: "live", Stream: "demo", CDN: "a", Region: "eu", Group: 3, ExpiresUnix: now.Unix() + 60}
+	measure, err := s.SignMeasure(told)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := s.ParseMeasure(measure, now); err != nil || got != told {
+		t.Errorf("token to tell measurements with: %+v, %v", got, err)
+	}
+	if _, err := s.ParseMeasure(measure, now.Add(time.Minute)); !errors.Is(err, ErrExpired) {
+		t.Errorf("at its end: %v", err)
+	}
+	if _, err := s.ParseMeasure(pub, now); !errors.Is(err, ErrPurpose) {
+		t.Errorf("a publish key in its place: %v", err)
+	}
 	play, err := s.SignPlay(Play{App: "home", ViewerID: "v", ExpiresUnix: now.Unix() + 60})
 	if err != nil {
 		t.Fatal(err)

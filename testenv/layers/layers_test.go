@@ -42,6 +42,7 @@ var pure = map[string]bool{
 	"workers/router/load":          true,
 	"workers/router/policy":        true,
 	"workers/router/overflow":      true,
+	"workers/router/reach":         true,
 	"workers/screenshot/look":      true,
 }
 

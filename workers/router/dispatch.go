@@ -1,7 +1,6 @@
 package router
 
 import (
-	"encoding/json"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -9,7 +8,6 @@ import (
 	"time"
 
 	"github.com/spillway-live/spillway/schemas"
-	"github.com/spillway-live/spillway/schemas/token"
 	"github.com/spillway-live/spillway/workers/dash"
 	"github.com/spillway-live/spillway/workers/hls"
 )
@@ -135,50 +133,4 @@ func playsAsTS(s *schemas.StreamState) bool {
 		}
 	}
 	return true
-}
-
-// dispatchPublish ranks CDNs for a publisher: those that take viewers, nearest first.
-func (r *Router) dispatchPublish(w http.ResponseWriter, in request, now time.Time) error {
-	if err := in.k.Check(); err != nil {
-		return refuse(http.StatusBadRequest, "%v", err)
-	}
-	c := token.Session{App: in.k.App, Stream: in.k.Stream, ViewerID: in.viewer, Region: in.place.Region, ISP: in.place.ISP}
-	a, err := r.decide(&asked{claims: &c, settings: r.settings(&c), pin: in.pin}, now)
-	if err != nil {
-		return err
-	}
-	r.record(schemas.DecisionPublish, &opened{claims: c, answer: a}, "", now)
-	d := schemas.Dispatch{App: c.App, Stream: c.Stream, ContentID: in.k.String(), Clock: r.s.Clock, FreshSec: rankHolds}
-	for _, x := range a.Candidates[:a.Eligible] {
-		fill := strings.NewReplacer("{app}", c.App, "{stream}", c.Stream, "{cdn}", x.CDN)
-		y := schemas.DispatchCandidate{CDN: x.CDN, Score: x.Score, Tier: x.Tier, ProbeURL: r.s.Clock}
-		if r.s.PublishProbeURL != "" {
-			y.ProbeURL = fill.Replace(r.s.PublishProbeURL)
-		}
-		for _, u := range strings.Fields(r.s.PublishURL) {
-			y.Transports = append(y.Transports, publishTransport(fill.Replace(u)))
-		}
-		if len(y.Transports) > 0 {
-			y.URL = y.Transports[0].URL
-		}
-		d.Candidates = append(d.Candidates, y)
-	}
-	b, err := json.Marshal(&d)
-	if err != nil {
-		return err
-	}
-	writeJSON(w, append(b, '\n'))
-	return nil
-}
-
-// publishTransport names a publish address by its scheme.
-func publishTransport(u string) schemas.DispatchTransport {
-	s, _, _ := strings.Cut(u, "://")
-	switch s = strings.ToLower(s); s {
-	case "srt":
-		return schemas.DispatchTransport{Name: schemas.TransportSRT, Over: schemas.OverUDP, URL: u}
-	case "http", "https": // the offer goes over HTTP, the media over UDP
-		return schemas.DispatchTransport{Name: schemas.TransportWHIP, Over: schemas.OverUDP, URL: u}
-	}
-	return schemas.DispatchTransport{Name: s, Over: schemas.OverTCP, URL: u}
 }

@@ -2,7 +2,6 @@ package router
 
 import (
 	"encoding/json"
-	"errors"
 	"io"
 	"net/http"
 	"net/url"
@@ -30,6 +29,9 @@ const (
 // probes takes back what a client measured of its candidates, tells the other
 // routers, and answers anew with that counted in.
 func (r *Router) probes(w http.ResponseWriter, q *http.Request, v url.Values) error {
+	if tok := v.Get("p"); tok != "" {
+		return r.publishProbes(w, q, tok)
+	}
 	now := r.now()
 	c, err := r.session(v.Get("s"), now)
 	if err != nil {
@@ -43,13 +45,9 @@ func (r *Router) probes(w http.ResponseWriter, q *http.Request, v url.Values) er
 	if err != nil {
 		return err
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, q.Body, maxProbeBody))
+	rep, err := readReport(w, q, maxProbeBody)
 	if err != nil {
-		return refuse(http.StatusRequestEntityTooLarge, "the report cannot be read, or has more than %d bytes", maxProbeBody)
-	}
-	var rep schemas.ProbeReport
-	if err := errors.Join(schemas.UnmarshalStrict(body, &rep)); err != nil {
-		return refuse(http.StatusBadRequest, "the report is no JSON of a ProbeReport: %v", err)
+		return err
 	}
 	if err := rep.Check(); err != nil {
 		return refuse(http.StatusBadRequest, "%v", err)
@@ -59,14 +57,27 @@ func (r *Router) probes(w http.ResponseWriter, q *http.Request, v url.Values) er
 		return refuse(http.StatusNotFound, "stream %s is unknown", access.Key)
 	}
 	rep.Results = slices.DeleteFunc(rep.Results, func(x schemas.ProbeResult) bool { return r.t.cdn(x.CDN) == nil })
-	r.heed(&c, &rep, now)
-	o, err := r.reprobed(c, &rep, state, now)
+	r.heed(&c, rep, now)
+	o, err := r.reprobed(c, rep, state, now)
 	if err != nil {
 		return err
 	}
 	a := r.playAnswer(o, state, v, most, now)
 	a.write(w)
 	return nil
+}
+
+// readReport reads the body of a report; what it says is not checked yet.
+func readReport(w http.ResponseWriter, q *http.Request, most int64) (*schemas.ProbeReport, error) {
+	body, err := io.ReadAll(http.MaxBytesReader(w, q.Body, most))
+	if err != nil {
+		return nil, refuse(http.StatusRequestEntityTooLarge, "the report cannot be read, or has more than %d bytes", most)
+	}
+	var rep schemas.ProbeReport
+	if err := schemas.UnmarshalStrict(body, &rep); err != nil {
+		return nil, refuse(http.StatusBadRequest, "the report is no JSON of a ProbeReport: %v", err)
+	}
+	return &rep, nil
 }
 
 // reprobed decides for a session with its measurements and signs it anew.
@@ -110,8 +121,7 @@ func (r *Router) reprobed(c token.Session, rep *schemas.ProbeReport, state *sche
 // preferMeasured puts the candidate first that the client reaches much sooner
 // than the first, of the same tier. What a lot decided stays: its probability is known.
 func preferMeasured(a *policy.Answer, rep *schemas.ProbeReport) {
-	switch a.Reason {
-	case policy.ReasonLot, policy.ReasonExplore, policy.ReasonProbe, policy.ReasonPinned:
+	if byLot(a) {
 		return
 	}
 	ms := func(cdn string) (float64, bool) {
@@ -157,11 +167,16 @@ func (r *Router) heed(c *token.Session, rep *schemas.ProbeReport, now time.Time)
 	if !r.countProbe(&p, now) {
 		return
 	}
-	b, err := json.Marshal(&p)
+	r.tellRouters(schemas.SubjectProbes, &p)
+}
+
+// tellRouters tells the other routers of a report.
+func (r *Router) tellRouters(subject string, p *probed) {
+	b, err := json.Marshal(p)
 	if err != nil {
 		return
 	}
-	msg := nats.NewMsg(schemas.SubjectProbes)
+	msg := nats.NewMsg(subject)
 	msg.Header.Set(headerRouter, r.id)
 	msg.Data = b
 	if err := r.s.JS.Conn().PublishMsg(msg); err != nil {
@@ -184,11 +199,20 @@ func (r *Router) hearProbes() (stop func(), err error) {
 	if err != nil {
 		return nil, err
 	}
-	own, err := r.hearSynthetic()
-	if err != nil {
-		return nil, errors.Join(err, sub.Unsubscribe())
+	all := []*nats.Subscription{sub}
+	stop = func() {
+		for _, s := range all {
+			_ = s.Unsubscribe()
+		}
 	}
-	return func() { _ = sub.Unsubscribe(); _ = own.Unsubscribe() }, nil
+	for _, hear := range []func() (*nats.Subscription, error){r.hearSynthetic, r.hearPublishers} {
+		if sub, err = hear(); err != nil {
+			stop()
+			return nil, err
+		}
+		all = append(all, sub)
+	}
+	return stop, nil
 }
 
 // staleMs is how old the newest part of a probed playlist may be: beyond, a player that starts there cannot play live.

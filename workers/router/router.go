@@ -5,7 +5,7 @@
 //	GET /v1/play/<app>/<stream>/ts.m3u8, .../manifest.mpd   likewise: HLS with MPEG-TS, DASH
 //	GET /v1/steering?s=<token>
 //	GET /v1/hot?app=[&all=1]       the streams that are live and worth showing
-//	POST /v1/probes?s=<token>      what a client measured of its candidates
+//	POST /v1/probes?s=<token>      what a client measured of its candidates (?p=<token>: a publisher)
 //	GET /<app>/<stream>/multivariant.m3u8   (edges only, with X-Spillway-CDN and X-Spillway-Edge-Key)
 //
 // with schemas.Dispatch (errors: schemas.ErrorAnswer), per-session multivariant
@@ -50,6 +50,7 @@ import (
 	"github.com/spillway-live/spillway/workers/leanhttp"
 	"github.com/spillway-live/spillway/workers/router/overflow"
 	"github.com/spillway-live/spillway/workers/router/policy"
+	"github.com/spillway-live/spillway/workers/router/reach"
 )
 
 // Settings of a Router. JS, Signer and ViewerSalt are required.
@@ -73,6 +74,9 @@ type Settings struct {
 	PublishURL string
 	// PublishProbeURL is the template of what publishers measure, with {cdn}; default Clock.
 	PublishProbeURL string
+	// PublishSTUN is the template of where media published by WHIP goes, HOST:PORT with
+	// {cdn}, for publishers to measure by STUN; empty: they measure the endpoint by HTTP.
+	PublishSTUN string
 	// Signer signs and checks session tokens.
 	Signer *token.Signer
 	// EdgeKey is what edges must show; empty refuses them all.
@@ -116,6 +120,7 @@ type Router struct {
 	clock *busclock.Clock
 	load  *follower
 	rules *policies
+	reach *reach.Table
 	out   *publisher
 	m     *metrics
 	peers *peers
@@ -199,7 +204,7 @@ func New(s Settings) (*Router, error) {
 	}
 	r.t = newTables(s.Logger, r.usableCDNs)
 	r.load.CDNs, r.load.Usage = r.t.list, r.t.used
-	r.rules = newPolicies(s.Logger, r.m)
+	r.rules, r.reach = newPolicies(s.Logger, r.m), reach.New()
 	r.out = newPublisher(s.JS, s.Logger, r.m)
 	if r.ln, err = net.Listen("tcp", s.Addr); err != nil {
 		return nil, fmt.Errorf("router: listen on %s: %w; choose another port, 0 for any", s.Addr, err)

@@ -99,20 +99,36 @@ func (p *Policy) weight(c *candidate) float64 {
 	return p.s.Weights[c.cdn.Name]
 }
 
+// nearness is what affinity goes by, less is better: the publisher's CDN, one strong
+// where the session is, one of its region, any other.
+func nearness(c *schemas.CDN, publishCDN, region, isp string) int {
+	switch {
+	case publishCDN != "" && c.Name == publishCDN:
+		return 0
+	case strong(c, region, isp):
+		return 1
+	case publishCDN == "" && region != "" && c.Region == region:
+		return 2
+	}
+	return 3
+}
+
+// Alike says whether the policy prefers one of two CDNs of the same tier to the other
+// for a publisher, or only orders them as the registry does. x and y are their scores.
+func (p *Policy) Alike(a, b *schemas.CDN, x, y float64, region, isp string) bool {
+	if p.s.Kind == schemas.PolicyAffinity {
+		return nearness(a, "", region, isp) == nearness(b, "", region, isp)
+	}
+	return x == y
+}
+
 // ranks gives each candidate its place: under affinity by the publisher's CDN,
 // strength, region and order; elsewhere, where it decides between equal scores, by order.
 func (p *Policy) ranks(in *Input, w *work) {
 	w.ranked = append(w.ranked[:0], w.open...)
 	for _, c := range w.ranked {
-		switch {
-		case p.s.Kind != schemas.PolicyAffinity:
-		case in.PublishCDN != "" && c.cdn.Name == in.PublishCDN:
-		case strong(c.cdn, in.Region, in.ISP):
-			c.class = 1
-		case in.PublishCDN == "" && in.Region != "" && c.cdn.Region == in.Region:
-			c.class = 2
-		default:
-			c.class = 3
+		if p.s.Kind == schemas.PolicyAffinity {
+			c.class = nearness(c.cdn, in.PublishCDN, in.Region, in.ISP)
 		}
 	}
 	slices.SortFunc(w.ranked, func(x, y *candidate) int {
