@@ -23,6 +23,8 @@ type runFile struct {
 	PushSRT string `json:"push_srt,omitempty"`
 	// PushWHIP is the same by WHIP; absent where it is off.
 	PushWHIP string `json:"push_whip,omitempty"`
+	// PushWHIPMedia is where media published by WHIP goes, HOST:PORT (UDP).
+	PushWHIPMedia string `json:"push_whip_media,omitempty"`
 	// Watch is the play page, Console the operator's page.
 	Watch string `json:"watch"`
 	// HLS maps a CDN's name to the demo stream's multivariant playlist through that CDN's edge.

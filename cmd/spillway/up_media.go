@@ -45,7 +45,7 @@ func (s *system) startIngest(ctx ctx) error {
 		if err := s.waitFor(ctx, "ingest (WHIP)", in.whip.Ready()); err != nil {
 			return err
 		}
-		s.run.PushWHIP = in.whip.URL() + demoApp
+		s.run.PushWHIP, s.run.PushWHIPMedia = in.whip.URL()+demoApp, in.whip.MediaAddr()
 	}
 	return nil
 }
@@ -150,7 +150,7 @@ func (s *system) startRouter(ctx ctx) error {
 		return err
 	}
 	r, srv, err := s.d.routerRole(router.Settings{
-		Addr: addr, Collector: strings.TrimSuffix(s.run.Collector, collectorPath), PublishURL: s.run.publishURLs(), Origins: splitList(s.run.Origins),
+		Addr: addr, Collector: strings.TrimSuffix(s.run.Collector, collectorPath), PublishURL: s.run.publishURLs(), PublishSTUN: s.run.PushWHIPMedia, Origins: splitList(s.run.Origins),
 		TokenTTL: s.f.sessions, SteeringTTL: s.f.steeringTTL,
 	}, true)
 	if err != nil {
