@@ -15,8 +15,8 @@ const (
 	downReach = 2 * time.Minute
 	// downTimeout bounds the storing of one message.
 	downTimeout = 3 * time.Second
-	// clockSlack is how far two measurements of a neighbour's clock may differ on a busy machine.
-	clockSlack = time.Second
+	// clockSlack is how wrong a neighbour's clock may be measured: half of the longest ping.
+	clockSlack = remoteTimeout / 2
 )
 
 // downFrom is one of the parent's streams that comes down.
@@ -56,11 +56,16 @@ func (at *downAt) has(seq uint64, stored time.Time) bool {
 	return seq <= at.via && stored.Before(at.stored.Add(clockSlack))
 }
 
-// keepOn repeats what brings something from the parent until ctx ends, and says why it does not come.
-func (n *node) keepOn(ctx context.Context, what string, follow func() error) {
+// keepOn repeats what brings something from the parent until ctx ends, and says why it does not
+// come: once, until something has come, for which follow calls came.
+func (n *node) keepOn(ctx context.Context, what string, follow func(came func()) error) {
 	var last string
+	came := func() { last = "" }
 	for ctx.Err() == nil {
-		if err := follow(); err != nil && ctx.Err() == nil && err.Error() != last {
+		switch err := follow(came); {
+		case err == nil:
+			came()
+		case ctx.Err() == nil && err.Error() != last:
 			last = err.Error()
 			n.Logger.Warn(what+" do not come from the parent; trying again", "err", err)
 		}

@@ -53,7 +53,7 @@ func (n *node) takeDecisions(ctx context.Context) error {
 	for _, way := range decisionsComeDown() {
 		var read downAt
 		g.Go(func() error {
-			n.keepOn(ctx, "decisions of other regions", func() error { return n.followDecisions(ctx, stream, way, &read) })
+			n.keepOn(ctx, "decisions of other regions", func(came func()) error { return n.followDecisions(ctx, stream, way, &read, came) })
 			return nil
 		})
 	}
@@ -61,7 +61,7 @@ func (n *node) takeDecisions(ctx context.Context) error {
 }
 
 // followDecisions reads on from the last message that is here, or behind it where nothing was worth writing.
-func (n *node) followDecisions(ctx context.Context, stream jetstream.Stream, way decisionsDown, read *downAt) error {
+func (n *node) followDecisions(ctx context.Context, stream jetstream.Stream, way decisionsDown, read *downAt, came func()) error {
 	at, err := n.lastDecisions(ctx, stream, way.subject)
 	if err != nil {
 		return err
@@ -81,6 +81,7 @@ func (n *node) followDecisions(ctx context.Context, stream jetstream.Stream, way
 			if err != nil {
 				return err
 			}
+			came()
 			at.seq = seq
 			*read = downAt{seq, b.last, b.read, b.read.Sub(b.stored)}
 		}

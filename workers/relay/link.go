@@ -26,6 +26,7 @@ type link struct {
 	region string
 	js     jetstream.JetStream // of its domain
 
+	heard    chan struct{} // closed when it has answered once
 	mu       sync.Mutex
 	answered time.Time // when it last answered
 	was      bool      // it had answered before
@@ -112,16 +113,11 @@ func (l *link) clock() time.Duration {
 	return l.ahead
 }
 
-// awaitClock waits until the neighbour's clock has been compared once: ages are reckoned by
-// it. Where its relay is away this ends after a while, and the clocks are taken for equal.
+// awaitClock waits until the neighbour has answered once, so that its clock is known: ages are reckoned by it.
 func (l *link) awaitClock(ctx context.Context) {
-	for until := time.Now().Add(remoteTimeout); ctx.Err() == nil && time.Now().Before(until); pause(ctx, 20*time.Millisecond) {
-		l.mu.Lock()
-		was := !l.answered.IsZero()
-		l.mu.Unlock()
-		if was {
-			return
-		}
+	select {
+	case <-l.heard:
+	case <-ctx.Done():
 	}
 }
 
@@ -167,8 +163,8 @@ func (l *link) once(ctx context.Context) {
 	default:
 		l.rtt += (took - l.rtt) / 16
 	}
-	if at, err := time.Parse(time.RFC3339Nano, string(m.Data)); err == nil {
-		l.ahead = at.Sub(start.Add(took / 2))
+	if at, err := time.Parse(time.RFC3339Nano, string(m.Data)); err == nil && (back || took <= 2*l.rtt) {
+		l.ahead = at.Sub(start.Add(took / 2)) // to half of took: an answer that had to wait says little
 	}
 	l.n.m.rtt.WithLabelValues(l.region).Set(l.rtt.Seconds())
 	if back {
@@ -177,6 +173,9 @@ func (l *link) once(ctx context.Context) {
 		}
 		l.n.Logger.Info("neighbouring region answers", "neighbour", l.region, "rtt", took)
 		l.n.wake()
+	}
+	if !l.was {
+		close(l.heard)
 	}
 	l.was = true
 }

@@ -223,7 +223,7 @@ func (r *Relay) open(ctx context.Context, js jetstream.JetStream) (*node, error)
 		if err != nil {
 			return nil, fmt.Errorf("JetStream of region %s: %w", name, err)
 		}
-		n.links[name] = &link{n: n, region: name, js: far, offers: map[schemas.StreamKey]heardOffer{}}
+		n.links[name] = &link{n: n, region: name, js: far, heard: make(chan struct{}), offers: map[schemas.StreamKey]heardOffer{}}
 	}
 	return n, nil
 }

@@ -32,15 +32,18 @@ func (n *node) takeSlices(ctx context.Context) error {
 		return fmt.Errorf("open stream %s: %w", schemas.StreamSlices, err)
 	}
 	var kept marks
-	n.keepOn(ctx, "session slices", func() error { return n.followSlices(ctx, stream, &kept) })
+	n.keepOn(ctx, "session slices", func(came func()) error { return n.followSlices(ctx, stream, &kept, came) })
 	return nil
 }
 
 // followSlices reads on from the last message that is here.
-func (n *node) followSlices(ctx context.Context, stream jetstream.Stream, kept *marks) error {
-	at, err := n.lastSlices(ctx, stream)
+func (n *node) followSlices(ctx context.Context, stream jetstream.Stream, kept *marks, came func()) error {
+	at, info, err := n.lastSlices(ctx, stream)
 	if err != nil {
 		return err
+	}
+	if kept.forgot(&info.State, time.Now()) {
+		n.purgeSlices(ctx, stream, at.seq)
 	}
 	r, err := n.openDown(ctx, downFrom{schemas.StreamSlices, "slices.*", false}, at)
 	if err != nil {
@@ -56,36 +59,54 @@ func (n *node) followSlices(ctx context.Context, stream jetstream.Stream, kept *
 			return err
 		}
 		if at.seq, err = n.putSlices(ctx, m, md, at.seq); err != nil {
+			if refusedByFull(err) {
+				n.purgeSlices(ctx, stream, at.seq)
+			}
 			return err
 		}
+		came()
 		if seq := kept.passed(at.seq, len(m.Data()), time.Now()); seq > 0 {
-			pctx, cancel := context.WithTimeout(ctx, downTimeout)
-			err := stream.Purge(pctx, jetstream.WithPurgeSequence(seq))
-			cancel()
-			if err != nil && ctx.Err() == nil {
-				n.Logger.Debug("delete old session slices", "err", err)
-			}
+			n.purgeSlices(ctx, stream, seq)
 		}
 	}
 }
 
-func (n *node) lastSlices(ctx context.Context, stream jetstream.Stream) (downAt, error) {
+// purgeSlices deletes what is before a message: this region keeps none of it for itself.
+func (n *node) purgeSlices(ctx context.Context, stream jetstream.Stream, before uint64) {
+	if before == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, downTimeout)
+	defer cancel()
+	if err := stream.Purge(ctx, jetstream.WithPurgeSequence(before)); err != nil && ctx.Err() == nil {
+		n.Logger.Warn("old session slices cannot be deleted", "err", err)
+	}
+}
+
+// refusedByFull tells whether the bus refused a message for another reason than that
+// something else was written meanwhile: SLICES takes nothing more when it is full.
+func refusedByFull(err error) bool {
+	var bad *jetstream.APIError
+	return errors.As(err, &bad) && bad.ErrorCode != jetstream.JSErrCodeStreamWrongLastSequence && bad.ErrorCode != jetstream.JSErrCodeStreamWrongLastSequenceConstant
+}
+
+func (n *node) lastSlices(ctx context.Context, stream jetstream.Stream) (downAt, *jetstream.StreamInfo, error) {
 	ctx, cancel := context.WithTimeout(ctx, downTimeout)
 	defer cancel()
 	info, err := stream.Info(ctx)
 	if err != nil {
-		return downAt{}, fmt.Errorf("read %s: %w", schemas.StreamSlices, err)
+		return downAt{}, nil, fmt.Errorf("read %s: %w", schemas.StreamSlices, err)
 	}
 	at := downAt{seq: info.State.LastSeq}
 	if info.State.Msgs == 0 {
-		return at, nil
+		return at, info, nil
 	}
 	m, err := stream.GetMsg(ctx, at.seq)
 	if err != nil {
-		return at, fmt.Errorf("read the last message of %s: %w", schemas.StreamSlices, err)
+		return at, nil, fmt.Errorf("read the last message of %s: %w", schemas.StreamSlices, err)
 	}
 	at.passed(m, n.Parent)
-	return at, nil
+	return at, info, nil
 }
 
 // putSlices stores a message behind the last one that is known here, and gives
@@ -122,6 +143,12 @@ type marks struct {
 	list  []mark
 	bytes int // since the last mark
 	held  int // of list
+}
+
+// forgot tells whether there is much, or only what is old, of before this process's time,
+// which knows of none of it how old it is.
+func (k *marks) forgot(have *jetstream.StreamState, now time.Time) bool {
+	return len(k.list) == 0 && have.Msgs > 1 && (have.Bytes > maxSlicesKept/2 || now.Sub(have.LastTime) > slicesKept)
 }
 
 type mark struct {

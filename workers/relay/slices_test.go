@@ -83,7 +83,7 @@ func liveIn(t *testing.T, r *regions.Region) {
 // runRouter runs a router of the region.
 func runRouter(t *testing.T, r *regions.Region, signer *token.Signer, salt string) *router.Router {
 	t.Helper()
-	x, err := router.New(router.Settings{JS: r.JS, Signer: signer, ViewerSalt: []byte(salt), Collector: "http://collector.example"})
+	x, err := router.New(router.Settings{JS: r.JS, Signer: signer, ViewerSalt: []byte(salt), Collector: "http://collector.example", AliveWindow: 10 * time.Minute})
 	if err != nil {
 		t.Fatal(err)
 	}

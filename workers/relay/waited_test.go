@@ -9,6 +9,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/spillway-live/spillway/schemas"
+	"github.com/spillway-live/spillway/testenv/bus/bustest"
 )
 
 // A decision that goes up says how long it waited in this region, over all regions
@@ -75,5 +76,56 @@ func TestSlicesAreReadOnFromTheParentsTime(t *testing.T) {
 		if got := at.has(x.seq, at.stored.Add(x.stored)); got != x.want {
 			t.Errorf("%+v: here %v", x, got)
 		}
+	}
+}
+
+// A relay that has just started deletes what the one before it left when it is much or
+// old, and whatever there is when the bus takes nothing more.
+func TestSlicesOfBeforeAreDeleted(t *testing.T) {
+	now := time.Unix(1_795_000_000, 0)
+	for _, x := range []struct {
+		have  jetstream.StreamState
+		known bool
+		want  bool
+	}{
+		{have: jetstream.StreamState{Msgs: 9, Bytes: 1000, LastTime: now}},
+		{have: jetstream.StreamState{Msgs: 9, Bytes: maxSlicesKept, LastTime: now}, want: true},
+		{have: jetstream.StreamState{Msgs: 9, Bytes: maxSlicesKept, LastTime: now}, known: true},
+		{have: jetstream.StreamState{Msgs: 9, Bytes: 1000, LastTime: now.Add(-slicesKept - time.Second)}, want: true},
+		{have: jetstream.StreamState{Msgs: 1, Bytes: 1000, LastTime: now.Add(-time.Hour)}}, // where it stands is in the last one
+		{},
+	} {
+		var k marks
+		if x.known {
+			k.passed(7, 100, now)
+		}
+		if got := k.forgot(&x.have, now); got != x.want {
+			t.Errorf("%+v: %v", x, got)
+		}
+	}
+	b := bustest.Start(t)
+	s, err := b.JS.UpdateStream(t.Context(), jetstream.StreamConfig{Name: schemas.StreamSlices, Subjects: []string{"slices.*"}, MaxBytes: 2000, Discard: jetstream.DiscardNew, AllowDirect: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := testNode(t)
+	put := func(last uint64) error {
+		_, err := b.JS.PublishMsg(t.Context(), &nats.Msg{Subject: "slices.0", Data: make([]byte, 700)}, jetstream.WithExpectLastSequence(last), jetstream.WithRetryAttempts(0))
+		return err
+	}
+	for seq := range uint64(2) {
+		if err := put(seq); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := put(0); err == nil || refusedByFull(err) {
+		t.Errorf("behind another's message: %v", err)
+	}
+	if err := put(2); !refusedByFull(err) {
+		t.Errorf("into a full stream: %v", err)
+	}
+	n.purgeSlices(t.Context(), s, 2)
+	if err := put(2); err != nil {
+		t.Errorf("after old ones are deleted: %v", err)
 	}
 }
