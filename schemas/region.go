@@ -148,12 +148,16 @@ func RegionBuckets() []string {
 	return []string{BucketApps, BucketShares, BucketPolicies, BucketExperiments}
 }
 
+// RegionCDNBuckets are what a region copies beside that where it has its parent's CDNs: the
+// registry, and what they delivered, which their prices go by.
+func RegionCDNBuckets() []string { return []string{BucketCDNs, BucketUsage} }
+
 // RegionConsumer begins the names of the consumers that region from has in others' streams.
 func RegionConsumer(from string) string { return "relay-" + from + "-" }
 
 // RegionAllows gives the subjects on which a region's messages may go to a
 // neighbour: its relay's own, reads of MEDIA, of the registry of streams, of init
-// segments, of session slices, of decisions and of the settings. No stream can be written, changed or deleted with them.
+// segments, of session slices, of decisions, of the settings and of the registry of CDNs. No stream can be written, changed or deleted with them.
 func RegionAllows(to, from string) []string {
 	api := "$JS." + to + ".API."
 	out := []string{
@@ -165,7 +169,7 @@ func RegionAllows(to, from string) []string {
 	for _, s := range [][2]string{{StreamSlices, "slices.*"}, {StreamDecisions, "decisions.>"}, {StreamElsewhere, "elsewhere.*"}} {
 		out = append(out, api+"CONSUMER.CREATE."+s[0]+".*."+s[1], api+"CONSUMER.MSG.NEXT."+s[0]+".*", api+"CONSUMER.DELETE."+s[0]+".*")
 	}
-	for _, b := range append(RegionBuckets(), BucketLocations) {
+	for _, b := range append(append(RegionBuckets(), RegionCDNBuckets()...), BucketLocations) {
 		out = append(out, api+"CONSUMER.CREATE.KV_"+b+".*.$KV."+b+".>", api+"CONSUMER.MSG.NEXT.KV_"+b+".*", api+"CONSUMER.DELETE.KV_"+b+".*")
 	}
 	return out

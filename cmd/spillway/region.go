@@ -37,6 +37,9 @@ type regionFile struct {
 	TLSCA string `json:"tls_ca,omitempty"`
 	// Parent is the neighbour whose settings hold here and that gets the telemetry.
 	Parent string `json:"parent,omitempty"`
+	// ParentCDNs and OwnCDNs are as the relay's flags.
+	ParentCDNs bool     `json:"parent_cdns,omitempty"`
+	OwnCDNs    []string `json:"own_cdns,omitempty"`
 	// HotRegions, HotViewers and LingerSec are as the relay's flags.
 	HotRegions int `json:"hot_regions,omitempty"`
 	HotViewers int `json:"hot_viewers,omitempty"`
@@ -119,7 +122,7 @@ func addAuthorities(pool *x509.CertPool, file string) (*x509.CertPool, error) {
 // relay gives the relay's part.
 func (f *regionFile) relay(d *deps, nc *nats.Conn) *relay.Relay {
 	return &relay.Relay{
-		Conn: nc, Region: f.Region, Neighbours: f.neighbours(), Parent: f.Parent, HotRegions: f.HotRegions, HotViewers: f.HotViewers,
+		Conn: nc, Region: f.Region, Neighbours: f.neighbours(), Parent: f.Parent, ParentCDNs: f.ParentCDNs, OwnCDNs: f.OwnCDNs, HotRegions: f.HotRegions, HotViewers: f.HotViewers,
 		Linger: time.Duration(f.LingerSec) * time.Second, Logger: d.log(relay.Role), Registerer: d.reg,
 	}
 }
@@ -128,7 +131,7 @@ func (f *regionFile) relay(d *deps, nc *nats.Conn) *relay.Relay {
 func (c *commands) relayCommand() *ffcli.Command {
 	f := &roleFlags{}
 	var r regionFile
-	var path, neighbours string
+	var path, neighbours, own string
 	var linger time.Duration
 	return c.command("relay", "", "bring streams that are watched in this region from neighbouring regions", 0, func(fs *flag.FlagSet) {
 		f.register(fs)
@@ -136,6 +139,8 @@ func (c *commands) relayCommand() *ffcli.Command {
 		fs.StringVar(&r.Region, "region", "", "`name` of this region, which is the JetStream domain of its bus")
 		fs.StringVar(&neighbours, "neighbours", "", "`regions` at the other ends of the links, comma-separated")
 		fs.StringVar(&r.Parent, "parent", "", "the `neighbour` whose settings hold here and that gets telemetry, events and decisions (default: none, this region has its own)")
+		fs.BoolVar(&r.ParentCDNs, "parent-cdns", false, "the registry of CDNs is the parent's, too, with what they delivered by month (default: this region has its own)")
+		fs.StringVar(&own, "own-cdns", "", "`names` of CDNs, comma-separated, of which this region has entries of its own all the same, or none")
 		fs.IntVar(&r.HotRegions, "hot-regions", 0, "bring a stream that is watched in so many regions before anybody here watches it; 0: never")
 		fs.IntVar(&r.HotViewers, "hot-viewers", 0, "bring a stream that so many sessions watch, in all regions together, before anybody here watches it; 0: never")
 		fs.DurationVar(&linger, "linger", 30*time.Second, "how long a stream is brought after nobody watches it any more")
@@ -151,6 +156,7 @@ func (c *commands) relayCommand() *ffcli.Command {
 			for _, n := range splitList(neighbours) {
 				r.Neighbours[n] = ""
 			}
+			r.OwnCDNs = splitList(own)
 			r.LingerSec = int(max(linger, time.Second) / time.Second)
 		}
 		u, err := f.natsURL()

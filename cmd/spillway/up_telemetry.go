@@ -64,7 +64,9 @@ func (s *system) startAnalytics(ctx ctx) error {
 	if s.f.runs("sessioniser") {
 		s.add(s.d.sessioniserRole(0))
 	}
-	if s.f.runs("usage") {
+	if s.f.runs("usage") && s.region != nil && s.region.ParentCDNs {
+		s.logger.Info("what CDNs delivered is counted in the parent region; role usage does not run here")
+	} else if s.f.runs("usage") {
 		s.add(s.d.usageRole())
 	}
 	return nil

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -102,9 +103,15 @@ func TestSettingsComeDownAndTelemetryGoesUp(t *testing.T) {
 	clip := media.Load(t)
 	p, crowd, few := publisher(t, a.JS, clip, "one"), publisher(t, a.JS, clip, "crowd"), publisher(t, a.JS, clip, "few")
 	live(t, a.JS, p, crowd, few)
+	put(t, bucket(t, a.JS, schemas.BucketCDNs), "x", schemas.CDN{Name: "x", BaseURL: "http://x.example", State: schemas.CDNActive})
+	cdns := bucket(t, far.JS, schemas.BucketCDNs)
+	put(t, cdns, "local", schemas.CDN{Name: "local", BaseURL: "http://local.example", State: schemas.CDNActive})
+	put(t, cdns, "stray", schemas.CDN{Name: "stray", BaseURL: "http://stray.example", State: schemas.CDNActive})
 	runRelay(t, a, "", nil)
-	runRelay(t, c.Regions[1], "a", nil)
-	runRelay(t, far, "b", func(r *relay.Relay) { r.HotRegions, r.HotViewers = 2, 60 })
+	runRelay(t, c.Regions[1], "a", func(r *relay.Relay) { r.ParentCDNs = true })
+	runRelay(t, far, "b", func(r *relay.Relay) {
+		r.HotRegions, r.HotViewers, r.ParentCDNs, r.OwnCDNs = 2, 60, true, []string{"local"}
+	})
 
 	streams := bucket(t, far.JS, schemas.BucketStreams)
 	await.True(t, "region c knows the stream", func() bool { _, err := streams.Get(t.Context(), p.Key.KVKey()); return err == nil })
@@ -116,6 +123,8 @@ func TestSettingsComeDownAndTelemetryGoesUp(t *testing.T) {
 	}
 	put(t, apps, "new", &schemas.AppSettings{})
 	await.True(t, "a change comes down", func() bool { _, err := there.Get(t.Context(), "new"); return err == nil })
+
+	cdnsComeDown(t, a, far)
 
 	push(t, p, a.JS, 3)
 	push(t, crowd, a.JS, 3)
@@ -135,6 +144,22 @@ func TestSettingsComeDownAndTelemetryGoesUp(t *testing.T) {
 	}
 
 	goesUp(t, a, far, links[0])
+}
+
+// cdnsComeDown: a CDN that is drained in region a is in region c two links away, whose own one stays.
+func cdnsComeDown(t *testing.T, a, far *regions.Region) {
+	put(t, bucket(t, a.JS, schemas.BucketCDNs), "x", schemas.CDN{Name: "x", BaseURL: "http://x.example", State: schemas.CDNDraining})
+	put(t, bucket(t, a.JS, schemas.BucketUsage), schemas.UsageKey, schemas.Usage{Seq: 7})
+	cdns, usage := bucket(t, far.JS, schemas.BucketCDNs), bucket(t, far.JS, schemas.BucketUsage)
+	await.True(t, "the registry of CDNs and their volumes come down", func() bool {
+		e, err := cdns.Get(t.Context(), "x")
+		u, uerr := usage.Get(t.Context(), schemas.UsageKey)
+		_, stray := cdns.Get(t.Context(), "stray")
+		return err == nil && strings.Contains(string(e.Value()), string(schemas.CDNDraining)) && uerr == nil && strings.Contains(string(u.Value()), "7") && errors.Is(stray, jetstream.ErrKeyNotFound)
+	})
+	if _, err := cdns.Get(t.Context(), "local"); err != nil {
+		t.Errorf("the region's own CDN: %v", err)
+	}
 }
 
 // decided puts the decision about a session on a region's bus, as its routers do.

@@ -36,6 +36,10 @@ type Relay struct {
 	// and decisions go to, and session slices and decisions of other regions come from; empty: this region has its own
 	// settings, sessionisers and loaders.
 	Parent string
+	// ParentCDNs: the registry of CDNs is the parent's, too, and what they delivered by month, but
+	// for the CDNs named in OwnCDNs, of which this region has an entry of its own, or none.
+	ParentCDNs bool
+	OwnCDNs    []string
 	// Linger is how long a stream is pulled on after it was last wanted; default 30 s.
 	Linger time.Duration
 	// HotRegions is in how many regions a stream must be watched to be pulled
@@ -72,6 +76,14 @@ func (r *Relay) defaults() error {
 	}
 	if r.Parent != "" && !slices.Contains(r.Neighbours, r.Parent) {
 		return fmt.Errorf("relay: the parent %s is not among the neighbours %v", r.Parent, r.Neighbours)
+	}
+	if r.ParentCDNs && r.Parent == "" || len(r.OwnCDNs) > 0 && !r.ParentCDNs {
+		return errors.New("relay: there are no CDNs of the parent's to take without a parent, and none of this region's own to name where all are")
+	}
+	for _, name := range r.OwnCDNs {
+		if err := schemas.CheckName("CDN name", name); err != nil {
+			return fmt.Errorf("relay: %w", err)
+		}
 	}
 	if r.HotRegions < 0 || r.HotViewers < 0 || r.Linger < 0 || r.Reach < 0 {
 		return errors.New("relay: linger, reach and the numbers of regions and viewers cannot be negative")

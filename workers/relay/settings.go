@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -19,21 +20,33 @@ import (
 // copySettings keeps this region's settings as the parent's are, until ctx ends.
 // What is changed here is changed back, also while the parent is out of reach.
 func (n *node) copySettings(ctx context.Context) error {
+	buckets := schemas.RegionBuckets()
+	needed := len(buckets) // before anything of a stream is told
+	if n.ParentCDNs {
+		buckets = append(buckets, schemas.RegionCDNBuckets()...)
+	}
 	var all []*copier
-	for _, bucket := range schemas.RegionBuckets() { // before any begins, so that an error ends what has begun
+	for _, bucket := range buckets { // before any begins, so that an error ends what has begun
 		octx, cancel := context.WithTimeout(ctx, 10*time.Second)
 		kv, err := n.js.KeyValue(octx, bucket)
 		cancel()
 		if err != nil {
 			return fmt.Errorf("open bucket %s: %w", bucket, err)
 		}
-		all = append(all, &copier{log: n.Logger.With("bucket", bucket), kv: kv, bucket: bucket, want: map[string][]byte{}})
+		c := &copier{log: n.Logger.With("bucket", bucket), kv: kv, bucket: bucket, want: map[string][]byte{}}
+		if bucket == schemas.BucketCDNs {
+			c.own = n.OwnCDNs
+		}
+		all = append(all, c)
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	var first sync.WaitGroup // buckets that are not here yet
-	first.Add(len(all))
-	for _, c := range all {
-		copied := sync.OnceFunc(first.Done)
+	first.Add(needed)
+	for i, c := range all {
+		copied := func() {}
+		if i < needed {
+			copied = sync.OnceFunc(first.Done)
+		}
 		g.Go(func() error { return c.guard(ctx) })
 		g.Go(func() error {
 			defer copied() // stopped
@@ -57,6 +70,7 @@ type copier struct {
 	log    *slog.Logger
 	kv     jetstream.KeyValue
 	bucket string
+	own    []string // keys that are this region's own: they are neither written nor deleted
 
 	mu   sync.Mutex        // of what follows, and of writing
 	want map[string][]byte // what the parent has, as far as it has said
@@ -119,6 +133,9 @@ func (c *copier) guard(ctx context.Context) error {
 func (c *copier) restore(ctx context.Context, key string) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if slices.Contains(c.own, key) {
+		return nil
+	}
 	value, put := c.want[key]
 	if !put && !c.all {
 		return nil // the parent has not said all: it may have it
@@ -139,6 +156,9 @@ func (c *copier) begin() {
 func (c *copier) entry(ctx context.Context, key string, value []byte, put bool) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if slices.Contains(c.own, key) {
+		return nil
+	}
 	if put {
 		c.want[key] = value
 	} else {
@@ -177,7 +197,7 @@ func (c *copier) complete(ctx context.Context) error {
 		return err
 	}
 	for key := range l.Keys() {
-		if !c.seen[key] {
+		if !c.seen[key] && !slices.Contains(c.own, key) {
 			if err := c.kv.Delete(ctx, key); err != nil {
 				return err
 			}

@@ -42,13 +42,16 @@ func TestSettingsChangedHereAreChangedBack(t *testing.T) {
 			return err == nil && string(e.Value()) == want
 		})
 	}
-	c := &copier{log: slog.New(slog.DiscardHandler), kv: kv, bucket: schemas.BucketApps, want: map[string][]byte{}}
+	c := &copier{log: slog.New(slog.DiscardHandler), kv: kv, bucket: schemas.BucketApps, own: []string{"own", "owned"}, want: map[string][]byte{}}
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	put("ours", "x")
+	put("own", "O") // the parent has nothing under this name, and something else under the next
+	put("owned", "O")
 	c.begin()
 	must(c.entry(ctx, "live", []byte("A"), true))
 	must(c.entry(ctx, "kept", []byte("K"), true))
+	must(c.entry(ctx, "owned", []byte("the parent's"), true))
 	put("live", "before the parent has said all")
 	must(c.complete(ctx))
 	is("ours", "")
@@ -63,8 +66,12 @@ func TestSettingsChangedHereAreChangedBack(t *testing.T) {
 	is("live", "A")
 	must(kv.Delete(t.Context(), "kept"))
 	is("kept", "K")
+	put("own", "P")
+	must(kv.Delete(t.Context(), "owned"))
 	put("new", "N")
-	is("new", "")
+	is("new", "") // changes are seen in their order
+	is("own", "P")
+	is("owned", "")
 	must(c.entry(ctx, "live", []byte("C"), true))
 	must(c.entry(ctx, "kept", nil, false))
 	put("kept", "again")
