@@ -190,20 +190,36 @@ func Limit(c *schemas.CDN) int {
 	return c.CapacityViewers
 }
 
-// PriceUSDPerGB is what the next gigabyte costs: nothing while the month's
-// commitment, pro rata, is not used up, since it is paid for anyway; then the
-// price of the tier that the month's volume has reached.
+// commitAhead is how far ahead of the month a commitment may be used at less than its price:
+// a day's part of it, so that price follows the days and not the hour.
+const commitAhead = 1.0 / 30
+
+// PriceUSDPerGB is what the next gigabyte costs: the price of the tier that the month's
+// volume has reached. Of a commitment, which is paid for in any case, it is nothing while less is
+// used than of the month has passed, and rises to that price by commitAhead. So a
+// commitment is used up by the end of the month, and goes where it is worth most: a step from
+// nothing to the price would give it to whoever comes first.
 func PriceUSDPerGB(c *schemas.CDN, f *Facts) float64 {
-	if c.CommitGB > 0 && f.MonthGB < float64(c.CommitGB)*min(max(f.MonthShare, 0), 1) {
-		return 0
-	}
 	price := c.PricePerGBMicroUSD
 	for _, t := range c.PriceTiers { // rising by FromGB
 		if f.MonthGB >= float64(t.FromGB) {
 			price = t.PerGBMicroUSD
 		}
 	}
-	return float64(price) / 1e6
+	return float64(price) / 1e6 * charged(float64(c.CommitGB), f)
+}
+
+// charged is the part of its price at which a gigabyte counts.
+func charged(commitGB float64, f *Facts) float64 {
+	passed := min(max(f.MonthShare, 0), 1)
+	ahead := f.MonthGB - commitGB*passed
+	switch {
+	case f.MonthGB >= commitGB:
+		return 1
+	case ahead < 0:
+		return 0
+	}
+	return min(ahead/(commitGB*min(commitAhead, 1-passed)), 1) // with less than the commitment, and that is ahead: passed is below 1
 }
 
 // strong says whether the CDN is registered as good for the viewer's region or provider.

@@ -208,11 +208,23 @@ func TestCostWeighsPriceCommitmentAndHarm(t *testing.T) {
 func TestPriceTiers(t *testing.T) {
 	c := schemas.CDN{PricePerGBMicroUSD: 30_000, PriceTiers: []schemas.PriceTier{{FromGB: 100, PerGBMicroUSD: 20_000}, {FromGB: 1000, PerGBMicroUSD: 5_000}}, CommitGB: 50}
 	for _, x := range []struct{ gb, share, want float64 }{
-		{10, 0.5, 0}, {30, 0.5, 0.03}, {99, 0.5, 0.03}, {100, 0.5, 0.02}, {5000, 1, 0.005}, {49, 2, 0},
+		{10, 0.5, 0}, {25, 0.5, 0}, {30, 0.5, 0.03}, {99, 0.5, 0.03},
+		{0, 0, 0}, {49.5, 0.99, 0}, {49.75, 0.99, 0.015}, {50, 0.99, 0.03}, {50, 1, 0.03}, {100, 0.5, 0.02}, {5000, 1, 0.005}, {49, 2, 0},
 	} {
-		if got := policy.PriceUSDPerGB(&c, &policy.Facts{MonthGB: x.gb, MonthShare: x.share}); got != x.want {
+		if got := policy.PriceUSDPerGB(&c, &policy.Facts{MonthGB: x.gb, MonthShare: x.share}); math.Abs(got-x.want) > 1e-9 {
 			t.Errorf("%v GB at %v of the month: %v, want %v", x.gb, x.share, got, x.want)
 		}
+	}
+	before := -1.0
+	for gb := 24.9; gb < 27; gb += 0.1 { // a commitment used ahead by up to a day of the month
+		got := policy.PriceUSDPerGB(&c, &policy.Facts{MonthGB: gb, MonthShare: 0.5})
+		if got < before || got > before+0.003 && before >= 0 || got > 0.03 {
+			t.Errorf("%v GB: %v after %v", gb, got, before)
+		}
+		before = got
+	}
+	if before != 0.03 {
+		t.Errorf("more than a day ahead: %v", before)
 	}
 }
 
