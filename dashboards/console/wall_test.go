@@ -95,6 +95,7 @@ func startAny(t testing.TB, s Settings) *Console {
 // TestPictureWall: two hundred streams on one page, of which only those near the
 // window are drawn and have pictures fetched; marks, filter, order and keys.
 func TestPictureWall(t *testing.T) {
+	t.Parallel()
 	chromium := browsertest.Start(t)
 	b := bustest.Start(t)
 	crowd(t, b, 200, map[int]string{3: schemas.HotFrozen, 7: schemas.HotBlack, 11: schemas.HotBackground})

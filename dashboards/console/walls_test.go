@@ -19,6 +19,7 @@ import (
 // TestWallsAndParts: the walls' panels and a stream's parts answer over HTTP; what is hostile selects nothing, what is
 // too much or unknown is refused with what is allowed.
 func TestWallsAndParts(t *testing.T) {
+	t.Parallel()
 	b := bustest.Start(t)
 	srv, conn := database(t)
 	registerCDNs(t, b.JS)

@@ -189,6 +189,7 @@ func TestAcknowledgementsAfterTheHandshake(t *testing.T) {
 }
 
 func TestHostilePublishers(t *testing.T) {
+	t.Parallel()
 	e := start(t, schemas.BusSettings{}, func(s *settings) { s.rtmp.ReadTimeout = 2 * time.Second })
 	nested := bytes.Repeat([]byte{3, 0, 1, 'a'}, 2<<20)
 	for name, tc := range map[string]struct {

@@ -81,10 +81,21 @@ func originRequests(t testing.TB, s *stack, viewers int) (l load) {
 	return l
 }
 
+// TestNobodyIsHarmed has the machine's cores to itself: many viewers cost the origin no more, a slow edge
+// stalls its own viewers only.
+func TestNobodyIsHarmed(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes 30 s: a publisher and viewers in real time")
+	}
+	s := newStack(t)
+	t.Run("origin requests do not grow with viewers", func(t *testing.T) { s.on(t).originRequestsDoNotGrow() })
+	t.Run("slow edge", func(t *testing.T) { s.on(t).slowEdge() })
+}
+
 // What an origin is asked for depends on the media, not on how many watch:
 // edges join equal requests. The benchmark does it with a thousand.
-func TestOriginRequestsDoNotGrowWithViewers(t *testing.T) {
-	s := newStack(t)
+func (s *stack) originRequestsDoNotGrow() {
+	t := s.t
 	few := originRequests(t, s, 10)
 	many := originRequests(t, s, 200)
 	t.Logf("10 viewers %+v; 200 viewers %+v", few, many)

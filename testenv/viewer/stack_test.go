@@ -37,6 +37,14 @@ type stack struct {
 
 	stopPublisher func()
 	r             *router.Router
+	parent        *stack // what runs for the whole test; nil: this is it
+}
+
+// on is the stack for a part of the test.
+func (s *stack) on(t *testing.T) *stack {
+	c := *s
+	c.t, c.parent = t, s
+	return &c
 }
 
 // run starts a part and stops it, in reverse order, when the test ends.

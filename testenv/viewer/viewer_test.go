@@ -2,7 +2,9 @@ package viewer_test
 
 import (
 	"context"
+	"encoding/json"
 	"log/slog"
+	"net/http"
 	"slices"
 	"testing"
 	"time"
@@ -50,12 +52,20 @@ func median(d []time.Duration) time.Duration {
 	return d[len(d)/2]
 }
 
-func TestWatchesRealStream(t *testing.T) {
+// TestWatches is viewers of every kind on two edges that are well.
+func TestWatches(t *testing.T) {
 	if testing.Short() {
-		t.Skip("takes 20 s: a publisher and viewers in real time")
+		t.Skip("takes 30 s: a publisher and viewers in real time")
 	}
 	t.Parallel()
 	s := newStack(t)
+	t.Run("any player through an edge", func(t *testing.T) { s.on(t).anyPlayer() })
+	t.Run("real stream", func(t *testing.T) { s.on(t).realStream() })
+	t.Run("pool", func(t *testing.T) { s.on(t).pool() })
+}
+
+func (s *stack) realStream() {
+	t := s.t
 	steered := s.watch(viewer.Config{Viewer: "alice", Device: "tv", RequestCMCD: true, SampleResponses: 0.2})
 	pinned := s.watch(viewer.Config{CDN: "b"})
 	whole := s.watch(viewer.Config{WholeSegments: true, LiveSync: 3 * time.Second})
@@ -146,11 +156,9 @@ func (s *stack) agree(name, device string, r result) {
 	within("played", played, r.Played, n)
 }
 
-func TestSlowEdgeStallsItsViewersOnly(t *testing.T) {
-	if testing.Short() {
-		t.Skip("takes 20 s: a publisher and viewers in real time")
-	}
-	s := newStack(t)
+// slowEdge stalls its viewers only.
+func (s *stack) slowEdge() {
+	t := s.t
 	a, b := s.watch(viewer.Config{CDN: "a"}), s.watch(viewer.Config{CDN: "b"})
 	s.answered("a", 80)
 	s.answered("b", 20)
@@ -173,18 +181,25 @@ func TestSlowEdgeStallsItsViewersOnly(t *testing.T) {
 	s.agree("slow", "", rb)
 }
 
-func TestDeadEdgeIsLeft(t *testing.T) {
+// TestViewersGoOn: publishers that reconnect, CDNs that are taken out, and edges that die.
+func TestViewersGoOn(t *testing.T) {
 	if testing.Short() {
-		t.Skip("takes 20 s: a publisher and viewers in real time")
+		t.Skip("takes 30 s: a publisher and viewers in real time")
 	}
 	t.Parallel()
 	s := newStack(t)
+	t.Run("publisher comes back", func(t *testing.T) { s.on(t).publisherComesBack() })
+	t.Run("steering moves viewers", func(t *testing.T) { s.on(t).steering() })
+	t.Run("dead edge is left", func(t *testing.T) { s.on(t).deadEdge() })
+}
+
+func (s *stack) deadEdge() {
+	t := s.t
 	v := s.watch(viewer.Config{})
 	s.answered("a", 80)
 	if err := s.edges["a"].SetFault(schemas.Fault{Down: true}); err != nil {
 		t.Fatal(err)
 	}
-	await.True(t, "edge b has the viewer", func() bool { return s.edges["b"].Stats().Viewers > 0 })
 	s.answered("b", 60)
 	r := v()
 	t.Logf("%+v", r)
@@ -197,34 +212,36 @@ func TestDeadEdgeIsLeft(t *testing.T) {
 	s.agree("dead", "", r)
 }
 
-func TestSteeringMovesViewers(t *testing.T) {
-	if testing.Short() {
-		t.Skip("takes 20 s: a publisher and viewers in real time")
-	}
-	t.Parallel()
-	s := newStack(t)
+// steering moves a viewer off a CDN that is taken out, and new ones go there once it is back.
+func (s *stack) steering() {
+	t := s.t
 	v := s.watch(viewer.Config{})
-	await.True(t, "edge a has the viewer", func() bool { return s.edges["a"].Stats().Viewers > 0 })
+	s.answered("a", 20)
 	off := s.edges["a"].Record()
 	off.State = schemas.CDNOff
 	s.put(schemas.BucketCDNs, "a", off)
-	await.True(t, "steering has moved the viewer to b", func() bool { return s.edges["b"].Stats().Viewers > 0 })
 	s.answered("b", 40)
 	r := v()
 	t.Logf("%+v", r)
 	if r.err != nil || r.Served["b"] == 0 || r.Switches == 0 || r.Errors != 0 {
 		t.Errorf("%+v", r)
 	}
+	s.put(schemas.BucketCDNs, "a", s.edges["a"].Record())
+	await.True(t, "new viewers go to a", func() bool {
+		res, err := http.Get(s.r.URL() + "/v1/dispatch?app=live&stream=demo")
+		if err != nil {
+			return false
+		}
+		defer res.Body.Close()
+		var d schemas.Dispatch
+		return json.NewDecoder(res.Body).Decode(&d) == nil && len(d.Candidates) == 2 && d.Candidates[0].CDN == "a"
+	})
 }
 
-// TestAnyPlayerThroughAnEdge plays the address a stranger's player would be
-// given: no dispatch, no token, one edge.
-func TestAnyPlayerThroughAnEdge(t *testing.T) {
-	if testing.Short() {
-		t.Skip("takes 10 s: a publisher and a viewer in real time")
-	}
-	t.Parallel()
-	s := newStack(t)
+// anyPlayer plays the address a stranger's player would be given: no dispatch, no
+// token, one edge. Nobody else watches there.
+func (s *stack) anyPlayer() {
+	t := s.t
 	v := s.watch(viewer.Config{Multivariant: s.edges["b"].URL() + "/live/demo/multivariant.m3u8"})
 	s.answered("b", 80)
 	r := v()
@@ -235,17 +252,13 @@ func TestAnyPlayerThroughAnEdge(t *testing.T) {
 	await.True(t, "the router counts it on b", func() bool { return s.r.Viewers()["b"] == 1 })
 }
 
-// TestPublisherComesBack: a publisher that reconnects is a stall at most.
-func TestPublisherComesBack(t *testing.T) {
-	if testing.Short() {
-		t.Skip("takes 20 s: a publisher and a viewer in real time")
-	}
-	t.Parallel()
-	s := newStack(t)
+// publisherComesBack: one that reconnects is a stall at most.
+func (s *stack) publisherComesBack() {
+	t := s.t
 	v := s.watch(viewer.Config{})
 	s.answered("a", 60)
 	s.stopPublisher()
-	s.publish()
+	s.parent.publish()
 	s.answered("a", 120)
 	r := v()
 	t.Logf("%+v", r)
@@ -258,12 +271,9 @@ func TestPublisherComesBack(t *testing.T) {
 	s.agree("reconnect", "", r)
 }
 
-func TestPoolKeepsViewersEverywhere(t *testing.T) {
-	if testing.Short() {
-		t.Skip("takes 20 s: a publisher and viewers in real time")
-	}
-	t.Parallel()
-	s := newStack(t)
+// pool keeps viewers everywhere.
+func (s *stack) pool() {
+	t := s.t
 	p := &viewer.Pool{
 		Config: viewer.Config{Dispatch: s.r.URL(), App: "live", Stream: "demo"},
 		CDNs:   []string{"a", "b"}, PerCDN: 3, Steered: 1, StayMin: 2 * time.Second, StayMax: 4 * time.Second, Seed: 1,

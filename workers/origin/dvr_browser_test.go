@@ -67,6 +67,7 @@ func hlsPage(t *testing.T, html string) string {
 // hls.js in Chromium plays what is live, goes back more than a minute, into
 // what only the object store has, and plays there.
 func TestBrowserSeeksBack(t *testing.T) {
+	t.Parallel()
 	page := browsertest.Start(t)
 	b := bustest.Start(t)
 	objects := shelfOf(t)

@@ -75,6 +75,8 @@ func TestSeekBack(t *testing.T) {
 	record(t, b.JS, objects)
 	withStore := func(o *Origin) { o.Store = objects }
 	o := run(t, b.JS, withStore)
+	slow := &slowStore{Objects: objects, held: make(chan struct{}, 8), free: make(chan struct{})}
+	hindered := run(t, b.JS, func(o *Origin) { o.Store, o.StoreReads = slow, 1 })
 	pack(t, b.JS)
 	clip := media.Load(t)
 	p := publisher(t, clip, b.JS)
@@ -87,6 +89,7 @@ func TestSeekBack(t *testing.T) {
 	push(t, p, b.JS, 68*seconds+1) // up to 44, and the beginning of 45
 	await.True(t, "everything is recorded", func() bool { return recordedVideo(t, objects) >= 40 })
 	listed(t, o, "playlist.m3u8?_HLS_msn=45&_HLS_part=0")
+	t.Run("slow store", func(t *testing.T) { slow.holdsUpNothingElse(t, hindered) })
 
 	dvr := get(t, o.url+videoPath+"dvr.m3u8?_HLS_msn=44")
 	if dvr.code != 200 || dvr.header.Get("Cache-Control") != cacheVersion {
@@ -291,18 +294,9 @@ func (s *slowStore) Open(ctx context.Context, k string, offset, n int64) (io.Rea
 	}
 }
 
-// A store that is slow takes up the places for reading from it and nothing else.
-func TestSlowStoreHoldsUpNothingElse(t *testing.T) {
-	t.Parallel()
-	b := bustest.Start(t)
-	objects := shelfOf(t)
-	bustest.Put(t, b.JS, schemas.BucketApps, key.App, schemas.AppSettings{DVRSec: 600})
-	record(t, b.JS, objects)
-	slow := &slowStore{Objects: objects, held: make(chan struct{}, 8), free: make(chan struct{})}
-	o := run(t, b.JS, func(o *Origin) { o.Store, o.StoreReads = slow, 1 })
-	pack(t, b.JS)
-	push(t, publisher(t, media.Load(t), b.JS), b.JS, 80*seconds+1)
-	await.True(t, "everything is recorded", func() bool { return recordedVideo(t, objects) >= 40 })
+// holdsUpNothingElse: a store that is slow takes up the places for reading from it, of which this origin has one, and
+// nothing else.
+func (s *slowStore) holdsUpNothingElse(t *testing.T, o *testOrigin) {
 	listed(t, o, "playlist.m3u8?_HLS_msn=45&_HLS_part=0")
 	first := make(chan answer, 1)
 	go func() {
@@ -312,7 +306,7 @@ func TestSlowStoreHoldsUpNothingElse(t *testing.T) {
 		}
 		first <- a
 	}()
-	<-slow.held
+	<-s.held
 	if a := get(t, o.url+videoPath+"1-6.m4s"); a.code != 503 || a.header.Get("Retry-After") == "" {
 		t.Errorf("no place to read: %d %s", a.code, a.body)
 	}
@@ -321,7 +315,7 @@ func TestSlowStoreHoldsUpNothingElse(t *testing.T) {
 			t.Errorf("%s: %d", path, a.code)
 		}
 	}
-	close(slow.free)
+	close(s.free)
 	if a := <-first; a.code != 200 || len(a.body) == 0 {
 		t.Errorf("the read that waited: %d", a.code)
 	}

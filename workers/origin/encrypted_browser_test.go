@@ -51,6 +51,7 @@ type encryptedState struct {
 // edge, with keys that the router gives the session; without a token it gets
 // none, and nothing plays.
 func TestBrowserPlaysEncrypted(t *testing.T) {
+	t.Parallel()
 	page := browsertest.Start(t)
 	b := bustest.Start(t)
 	e := encrypted(t, 2)

@@ -36,6 +36,7 @@ func balanceQuery(t *testing.T) string {
 // TestBalanceAddsUp has a collector accept and refuse what players post, with
 // gaps and repeats in it, and the bus carry a batch twice: the one query accounts for all of it.
 func TestBalanceAddsUp(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	c, err := collect.New(collect.Settings{JS: r.js, SpoolDir: t.TempDir(), FlushAfter: time.Millisecond})
 	if err != nil {

@@ -13,6 +13,7 @@ import (
 
 // A loader whose connection is closed, as a kill does, is followed long before its leases run out.
 func TestDeadLoaderIsFollowedAtOnce(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	nc, err := r.bus.Server.Connect("first", nil)
 	if err != nil {
