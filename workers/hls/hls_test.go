@@ -192,13 +192,13 @@ func TestMultivariantQuoting(t *testing.T) {
 func TestSteering(t *testing.T) {
 	s := hls.Steering{TTLSec: 10, ReloadURI: "http://r/v1/steering?s=t", Priority: []string{"b", "a"},
 		Clones: []hls.Clone{{BaseID: "a", ID: "d", Host: "cdn-d.example"}}}
-	b, err := s.Encode()
+	b, err := s.Encode(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	golden(t, "steering.json", append(b, '\n'))
 	for _, bad := range []hls.Steering{{Priority: []string{"a"}}, {TTLSec: 1}, {TTLSec: 1, Priority: []string{"a", "a"}}} {
-		if _, err := bad.Encode(); err == nil {
+		if _, err := bad.Encode(nil); err == nil {
 			t.Errorf("%+v was taken", bad)
 		}
 	}
@@ -206,7 +206,7 @@ func TestSteering(t *testing.T) {
 	s.Clones, s.ReloadURI, s.Priority = nil, "http://r/?s=<\"&", []string{"b", "é\n", "a"}
 	for range 100 {
 		s.Priority = append(s.Priority, strings.Repeat("x", len(s.Priority)))
-		b, err := s.Encode()
+		b, err := s.Encode(nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -221,7 +221,7 @@ func TestSteering(t *testing.T) {
 		}
 	}
 	if s.Priority = append(s.Priority, "a"); len(s.Priority) > 64 {
-		if _, err := s.Encode(); err == nil {
+		if _, err := s.Encode(nil); err == nil {
 			t.Error("a repeat among many was taken")
 		}
 	}

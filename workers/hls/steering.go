@@ -56,19 +56,20 @@ type wireReplacement struct {
 	PerRendition map[string]string `json:"PER-RENDITION-URIS,omitempty"`
 }
 
-// Encode gives the JSON. It refuses an empty or repeating priority and a TTL below one second.
-func (s *Steering) Encode() ([]byte, error) {
+// Encode appends the JSON to b. It refuses an empty or repeating priority and a TTL below one second.
+func (s *Steering) Encode(b []byte) ([]byte, error) {
 	if err := s.check(); err != nil {
 		return nil, err
 	}
 	if len(s.Clones) == 0 { // nearly always
-		return s.append(make([]byte, 0, 96+len(s.ReloadURI)+24*len(s.Priority))), nil
+		return s.append(b), nil
 	}
 	w := wireSteering{Version: 1, TTL: s.TTLSec, Reload: s.ReloadURI, Priority: s.Priority}
 	for _, c := range s.Clones {
 		w.Clones = append(w.Clones, wireClone{c.BaseID, c.ID, wireReplacement{c.Host, c.Params, c.PerVariant, c.PerRendition}})
 	}
-	return json.Marshal(w)
+	j, err := json.Marshal(w)
+	return append(b, j...), err
 }
 
 func (s *Steering) check() error {

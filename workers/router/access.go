@@ -2,7 +2,6 @@ package router
 
 import (
 	"net/http"
-	"net/url"
 	"strings"
 	"time"
 
@@ -13,7 +12,7 @@ import (
 )
 
 // playKey reads a play key: ?key=, or Authorization: Bearer, which keeps it out of logs.
-func playKey(q *http.Request, v url.Values) string {
+func playKey(q *http.Request, v query) string {
 	if k := v.Get("key"); k != "" {
 		return k
 	}

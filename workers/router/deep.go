@@ -1,7 +1,6 @@
 package router
 
 import (
-	"net/url"
 	"slices"
 	"strconv"
 	"sync"
@@ -131,7 +130,7 @@ func (r *Router) noteTest(q *asked, in *policy.Input, a *policy.Answer, now time
 // bufferOf reads the buffer that a steering request tells of, milliseconds: CMCD
 // (dash.js, where steering is among its includeInRequests), or a parameter bl
 // (our page and viewers). 0: not told.
-func bufferOf(v url.Values) int64 {
+func bufferOf(v query) int64 {
 	if text := v.Get("CMCD"); text != "" {
 		var rec cmcd.Record
 		rec.ParseText(cmcd.ModeRequest, text)

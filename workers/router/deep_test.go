@@ -15,7 +15,7 @@ func TestBufferOfASteeringRequest(t *testing.T) {
 		"": 0, "bl=7200": 7200, "bl=-1": 0, "bl=x": 0, "bl=99999999999": 0,
 		"CMCD=" + url.QueryEscape("bl=(8000;v 6100;a),v=2"): 6100, "CMCD=" + url.QueryEscape("bl=4000,sid=\"x\""): 4000, "CMCD=%22&bl=5": 5,
 	} {
-		v, err := url.ParseQuery(query)
+		v, err := parseQuery(query)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -2,7 +2,6 @@ package router
 
 import (
 	"net/http"
-	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -22,7 +21,7 @@ const rankHolds = 60
 const candidatesTold = 5
 
 // candidatesWanted reads how many candidates a client wants (?candidates=).
-func candidatesWanted(v url.Values) (int, error) {
+func candidatesWanted(v query) (int, error) {
 	s := v.Get("candidates")
 	if s == "" {
 		return candidatesTold, nil
@@ -34,7 +33,7 @@ func candidatesWanted(v url.Values) (int, error) {
 	return n, nil
 }
 
-func (r *Router) dispatch(w http.ResponseWriter, q *http.Request, v url.Values) error {
+func (r *Router) dispatch(w http.ResponseWriter, q *http.Request, v query) error {
 	now := r.now()
 	k := schemas.StreamKey{App: v.Get("app"), Stream: v.Get("stream")}
 	in, err := r.request(q, v, k)
@@ -53,8 +52,7 @@ func (r *Router) dispatch(w http.ResponseWriter, q *http.Request, v url.Values) 
 		if err := schemas.CheckName("application name", k.App); err != nil {
 			return refuse(http.StatusBadRequest, "%v", err)
 		}
-		(&playAnswer{head: schemas.Dispatch{App: k.App}, neighbours: r.neighbours(in, v, nil, most, now)}).write(w)
-		return nil
+		return (&playAnswer{head: schemas.Dispatch{App: k.App}, neighbours: r.neighbours(in, v, nil, most, now)}).write(w)
 	}
 	o, state, err := r.begin(q.Context(), in, now)
 	if err != nil {
@@ -64,14 +62,13 @@ func (r *Router) dispatch(w http.ResponseWriter, q *http.Request, v url.Values) 
 	r.expose(&o.claims, o.arms, now)
 	a := r.playAnswer(o, state, v, most, now)
 	a.neighbours = r.neighbours(in, v, o.params, most, now)
-	a.write(w)
-	return nil
+	return a.write(w)
 }
 
 // neighbours answers ahead of time. A neighbour's session starts when its
 // playlist is asked for: until then it is no decision, no exposure and no load.
 // params are those of the session that asks, which may want fewer.
-func (r *Router) neighbours(in request, v url.Values, params map[string]string, candidates int, now time.Time) []playAnswer {
+func (r *Router) neighbours(in request, v query, params map[string]string, candidates int, now time.Time) []playAnswer {
 	if v.Get("neighbours") == "" {
 		return nil
 	}

@@ -73,7 +73,7 @@ func (r *Router) answerPublish(w http.ResponseWriter, p *publishing, now time.Ti
 	if err != nil {
 		return err
 	}
-	writeJSON(w, append(b, '\n'))
+	send(w, typeJSON, append(b, '\n'))
 	return nil
 }
 

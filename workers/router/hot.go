@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"encoding/json"
 	"net/http"
-	"net/url"
 	"slices"
 	"sync"
 	"time"
@@ -26,7 +25,7 @@ const (
 // hot answers which of an application's streams are live and worth showing: not
 // those in the background, black, frozen or hidden (bucket hot), nor private
 // ones. all=1 lists what has left, too, with the reasons. Answers are up to hotKept old.
-func (r *Router) hot(w http.ResponseWriter, _ *http.Request, v url.Values) error {
+func (r *Router) hot(w http.ResponseWriter, _ *http.Request, v query) error {
 	app := v.Get("app")
 	if err := schemas.CheckName("application name", app); err != nil {
 		return refuse(http.StatusBadRequest, "%v: ask for /v1/hot?app=<application>", err)
@@ -35,7 +34,7 @@ func (r *Router) hot(w http.ResponseWriter, _ *http.Request, v url.Values) error
 	if err != nil {
 		return err
 	}
-	writeJSON(w, b)
+	send(w, typeJSON, b)
 	return nil
 }
 

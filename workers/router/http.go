@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
-	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -36,7 +35,7 @@ func (r *Router) Handler() http.Handler {
 	for name, write := range map[string]writeManifest{
 		hls.MultivariantName: r.multivariant, hls.TSName: r.multivariant, dash.ManifestName: r.manifest,
 	} {
-		mux.HandleFunc("GET /v1/play/{app}/{stream}/"+name, r.answer("multivariant", func(w http.ResponseWriter, q *http.Request, v url.Values) error {
+		mux.HandleFunc("GET /v1/play/{app}/{stream}/"+name, r.answer("multivariant", func(w http.ResponseWriter, q *http.Request, v query) error {
 			return write(w, q, v, "")
 		}))
 		mux.HandleFunc("GET /{app}/{stream}/"+name, r.answer("edge", r.throughEdge(write)))
@@ -52,7 +51,7 @@ func (r *Router) Handler() http.Handler {
 		w.Header().Set("Access-Control-Max-Age", "86400")
 		w.WriteHeader(http.StatusNoContent)
 	})
-	mux.HandleFunc("/", r.answer("other", func(http.ResponseWriter, *http.Request, url.Values) error {
+	mux.HandleFunc("/", r.answer("other", func(http.ResponseWriter, *http.Request, query) error {
 		return refuse(http.StatusNotFound, "there is no such page: ask for /v1/dispatch, /v1/play/<application>/<stream>/multivariant.m3u8 or /v1/steering")
 	}))
 	return r.hotPaths(mux)
@@ -87,7 +86,7 @@ func cors(h http.Header) {
 }
 
 // answer wraps a handler: limits, CORS, errors as JSON, counting.
-func (r *Router) answer(kind string, h func(http.ResponseWriter, *http.Request, url.Values) error) http.HandlerFunc {
+func (r *Router) answer(kind string, h func(http.ResponseWriter, *http.Request, query) error) http.HandlerFunc {
 	good := r.m.answers.WithLabelValues(kind, strconv.Itoa(http.StatusOK))
 	return func(w http.ResponseWriter, q *http.Request) {
 		if lean, ok := w.(leanhttp.Liner); ok {
@@ -122,11 +121,11 @@ func (r *Router) answer(kind string, h func(http.ResponseWriter, *http.Request, 
 	}
 }
 
-func (r *Router) guarded(kind string, w http.ResponseWriter, q *http.Request, h func(http.ResponseWriter, *http.Request, url.Values) error) error {
+func (r *Router) guarded(kind string, w http.ResponseWriter, q *http.Request, h func(http.ResponseWriter, *http.Request, query) error) error {
 	if len(q.URL.RawQuery) > maxQuery {
 		return refuse(http.StatusRequestURITooLong, "the query has %d bytes: at most %d are allowed", len(q.URL.RawQuery), maxQuery)
 	}
-	v, err := url.ParseQuery(q.URL.RawQuery)
+	v, err := parseQuery(q.URL.RawQuery)
 	if err != nil {
 		return refuse(http.StatusBadRequest, "the query cannot be read: check its percent-encoding")
 	}
@@ -140,7 +139,7 @@ func (r *Router) guarded(kind string, w http.ResponseWriter, q *http.Request, h 
 	return h(w, q, v)
 }
 
-func (r *Router) request(q *http.Request, v url.Values, k schemas.StreamKey) (request, error) {
+func (r *Router) request(q *http.Request, v query, k schemas.StreamKey) (request, error) {
 	viewer := v.Get("viewer")
 	if len(viewer) > maxViewerName {
 		return request{}, refuse(http.StatusBadRequest, "viewer has %d bytes: at most %d are allowed", len(viewer), maxViewerName)
@@ -169,18 +168,17 @@ func (r *Router) request(q *http.Request, v url.Values, k schemas.StreamKey) (re
 }
 
 // writeManifest answers one format of a session's manifest; edge is the one that asks for it, if any.
-type writeManifest func(w http.ResponseWriter, q *http.Request, v url.Values, edge string) error
+type writeManifest func(w http.ResponseWriter, q *http.Request, v query, edge string) error
 
 // throughEdge answers an edge on behalf of its viewer, who chose that CDN by
 // asking it: the session is pinned to it.
-func (r *Router) throughEdge(write writeManifest) func(http.ResponseWriter, *http.Request, url.Values) error {
-	return func(w http.ResponseWriter, q *http.Request, v url.Values) error {
+func (r *Router) throughEdge(write writeManifest) func(http.ResponseWriter, *http.Request, query) error {
+	return func(w http.ResponseWriter, q *http.Request, v query) error {
 		cdn, err := r.edge(q)
 		if err != nil {
 			return err
 		}
-		v.Set("pin", cdn)
-		return write(w, q, v, cdn)
+		return write(w, q, v.with("pin", cdn), cdn)
 	}
 }
 
@@ -200,7 +198,7 @@ func (r *Router) edge(q *http.Request) (string, error) {
 
 // enter finds the session that asks for a manifest, or opens one. again: its
 // player asks for the same manifest over and over.
-func (r *Router) enter(q *http.Request, v url.Values, edge string, again bool) (*opened, *schemas.StreamState, error) {
+func (r *Router) enter(q *http.Request, v query, edge string, again bool) (*opened, *schemas.StreamState, error) {
 	now := r.now()
 	k := key(q)
 	if tok := v.Get("s"); tok != "" {
@@ -242,7 +240,7 @@ func key(q *http.Request) schemas.StreamKey {
 }
 
 // multivariant writes a session's HLS playlist.
-func (r *Router) multivariant(w http.ResponseWriter, q *http.Request, v url.Values, edge string) error {
+func (r *Router) multivariant(w http.ResponseWriter, q *http.Request, v query, edge string) error {
 	o, state, err := r.enter(q, v, edge, false)
 	if err != nil {
 		return err
@@ -272,8 +270,7 @@ func (r *Router) multivariant(w http.ResponseWriter, q *http.Request, v url.Valu
 		}
 		m.SteeringURI = r.steeringURI(o, format, ids, now)
 	}
-	writeBody(w, hls.TypePlaylist, m.Append(nil))
-	return nil
+	return writeBody(w, hls.TypePlaylist, func(b []byte) ([]byte, error) { return m.Append(b), nil })
 }
 
 // reopen decides anew for a session that exists.

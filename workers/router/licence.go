@@ -6,7 +6,6 @@ import (
 	"errors"
 	"io"
 	"net/http"
-	"net/url"
 
 	"github.com/spillway-live/spillway/schemas"
 	"github.com/spillway-live/spillway/workers/cenc"
@@ -33,7 +32,7 @@ type jwk struct {
 
 // clearKey answers a ClearKey licence request of a session: the keys of the
 // session's own stream, and of no other. The settings of now say where keys are.
-func (r *Router) clearKey(w http.ResponseWriter, q *http.Request, v url.Values) error {
+func (r *Router) clearKey(w http.ResponseWriter, q *http.Request, v query) error {
 	if r.s.Keys == nil {
 		return refuse(http.StatusNotFound, "this router gives no ClearKey licences: it was not started with --clearkey")
 	}

@@ -129,7 +129,7 @@ func (f *mpdFetch) ask(m *mpds, u string) error {
 
 // manifest writes a session's MPD. Players fetch it again every two seconds:
 // a decision that changes nothing is not stored each time.
-func (r *Router) manifest(w http.ResponseWriter, q *http.Request, v url.Values, edge string) error {
+func (r *Router) manifest(w http.ResponseWriter, q *http.Request, v query, edge string) error {
 	o, state, err := r.enter(q, v, edge, true)
 	if err != nil {
 		return err

@@ -2,7 +2,6 @@ package router
 
 import (
 	"net/http"
-	"net/url"
 	"strconv"
 	"sync"
 	"time"
@@ -32,7 +31,7 @@ type playCandidate struct {
 }
 
 // playAnswer is the answer for a session, with so many of its candidates.
-func (r *Router) playAnswer(o *opened, state *schemas.StreamState, v url.Values, candidates int, now time.Time) playAnswer {
+func (r *Router) playAnswer(o *opened, state *schemas.StreamState, v query, candidates int, now time.Time) playAnswer {
 	c := &o.claims
 	folder := "/" + c.App + "/" + c.Stream + "/"
 	steer := ""
@@ -132,18 +131,29 @@ func (a *playAnswer) address(b []byte, c *playCandidate, file string) []byte {
 	return append(append(append(b, a.folder...), file...), '"')
 }
 
-var answers = sync.Pool{New: func() any { return new([]byte) }}
-
-func (a *playAnswer) write(w http.ResponseWriter) {
-	b := answers.Get().(*[]byte)
-	defer answers.Put(b)
-	*b = append(a.append((*b)[:0]), '\n')
-	writeJSON(w, *b)
+func (a *playAnswer) write(w http.ResponseWriter) error {
+	return writeBody(w, typeJSON, func(b []byte) ([]byte, error) { return append(a.append(b), '\n'), nil })
 }
 
-func writeJSON(w http.ResponseWriter, b []byte) { writeBody(w, "application/json", b) }
+const typeJSON = "application/json"
 
-func writeBody(w http.ResponseWriter, contentType string, b []byte) {
+// answers is memory of answers that have been sent.
+var answers = sync.Pool{New: func() any { return new([]byte) }}
+
+// writeBody sends what body appends, or gives its error and sends nothing.
+func writeBody(w http.ResponseWriter, contentType string, body func([]byte) ([]byte, error)) error {
+	b := answers.Get().(*[]byte)
+	defer answers.Put(b)
+	out, err := body((*b)[:0])
+	if err != nil {
+		return err
+	}
+	*b = out
+	send(w, contentType, out)
+	return nil
+}
+
+func send(w http.ResponseWriter, contentType string, b []byte) {
 	h := w.Header()
 	h.Set("Content-Type", contentType)
 	h.Set("Content-Length", strconv.Itoa(len(b)))

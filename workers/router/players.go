@@ -2,7 +2,6 @@ package router
 
 import (
 	"net/http"
-	"net/url"
 	"strconv"
 	"strings"
 
@@ -12,7 +11,7 @@ import (
 // steers says whether the manifest is for a player that obeys content steering:
 // as the request says (steer=0 or 1), the application's settings, or else the
 // player's user agent. Who steers is given pathways; who does not, backups.
-func (r *Router) steers(q *http.Request, v url.Values, state *schemas.StreamState) bool {
+func (r *Router) steers(q *http.Request, v query, state *schemas.StreamState) bool {
 	switch v.Get("steer") {
 	case "0":
 		return false

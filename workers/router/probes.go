@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
-	"net/url"
 	"slices"
 	"time"
 
@@ -28,7 +27,7 @@ const (
 
 // probes takes back what a client measured of its candidates, tells the other
 // routers, and answers anew with that counted in.
-func (r *Router) probes(w http.ResponseWriter, q *http.Request, v url.Values) error {
+func (r *Router) probes(w http.ResponseWriter, q *http.Request, v query) error {
 	if tok := v.Get("p"); tok != "" {
 		return r.publishProbes(w, q, tok)
 	}
@@ -63,8 +62,7 @@ func (r *Router) probes(w http.ResponseWriter, q *http.Request, v url.Values) er
 		return err
 	}
 	a := r.playAnswer(o, state, v, most, now)
-	a.write(w)
-	return nil
+	return a.write(w)
 }
 
 // readReport reads the body of a report; what it says is not checked yet.

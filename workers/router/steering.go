@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"maps"
 	"net/http"
-	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -68,7 +67,7 @@ func (r *Router) steeringToken(st *token.Steering, instead string) string {
 // all the same: routers that start later learn of the session by it.
 func (r *Router) refreshEvery() time.Duration { return r.s.AliveWindow * 2 / 3 }
 
-func (r *Router) steering(w http.ResponseWriter, _ *http.Request, v url.Values) error {
+func (r *Router) steering(w http.ResponseWriter, _ *http.Request, v query) error {
 	now := r.now()
 	tok := v.Get("s")
 	st, err := r.s.Signer.ParseSteering(tok, now)
@@ -170,21 +169,17 @@ func sent(st *token.Steering, current string, a *policy.Answer, now time.Time) b
 
 func (r *Router) writeSteering(w http.ResponseWriter, tok string, st *token.Steering, a *policy.Answer, state *schemas.StreamState, now time.Time) error {
 	s := hls.Steering{TTLSec: int(r.load.AskAgain(a.Chosen, r.s.SteeringTTL, now) / time.Second), ReloadURI: r.steeringAddress(tok)}
-	for _, c := range a.Candidates[:a.Eligible] {
-		s.Priority = append(s.Priority, c.CDN)
+	s.Priority = make([]string, a.Eligible)
+	for i := range s.Priority {
+		s.Priority[i] = a.Candidates[i].CDN
 	}
 	s.Clones = r.clones(st, s.Priority, state, now)
-	b, err := s.Encode()
-	if err != nil {
-		return err
-	}
-	writeBody(w, hls.TypeSteering, b)
-	return nil
+	return writeBody(w, hls.TypeSteering, s.Encode)
 }
 
 // pathway reads where the player says it is: HLS sends one id, quoted by the
 // text and unquoted by hls.js and shaka; DASH a quoted list, the latest last.
-func pathway(v url.Values) string {
+func pathway(v query) string {
 	p := v.Get("_HLS_pathway")
 	if p == "" {
 		p = v.Get("_DASH_pathway")
