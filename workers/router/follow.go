@@ -108,7 +108,11 @@ var errOther = errors.New("to be read another way")
 // follow reads a stream, or the messages' headers alone, from one window ago on,
 // until ctx ends, the consumer fails, or a message is refused with errOther. told is called once what was there has been read.
 func (l *follower) follow(ctx context.Context, stream, filter string, headers bool, handle func(jetstream.Msg) error, told func()) error {
-	since := l.Now().Add(-l.window)
+	s, err := l.js.Stream(ctx, schemas.StreamSlices)
+	if err != nil {
+		return fmt.Errorf("read %s: %w", stream, err)
+	}
+	since := l.Since(s.CachedInfo().State.LastTime)
 	c, err := l.js.OrderedConsumer(ctx, stream, jetstream.OrderedConsumerConfig{
 		FilterSubjects: []string{filter}, DeliverPolicy: jetstream.DeliverByStartTimePolicy, OptStartTime: &since,
 		InactiveThreshold: time.Minute, HeadersOnly: headers,

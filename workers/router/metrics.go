@@ -46,6 +46,10 @@ func newMetrics(reg prometheus.Registerer, l *follower, busAhead func() time.Dur
 		})),
 		reg.Register(prometheus.NewCounterFunc(opts("foreign_decisions_total", "Decisions of other regions that do not count, because their sessions' ids were made with another token key."), func() float64 { return float64(l.foreign.Load()) })),
 		reg.Register(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Namespace: "spillway", Subsystem: "router", Name: "sessions_held",
+			Help: "Sessions that count only because telemetry has stopped, which alone told of them.",
+		}, func() float64 { return float64(l.Held()) })),
+		reg.Register(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Namespace: "spillway", Subsystem: "router", Name: "clock_offset_seconds",
 			Help: "How far the bus's clock, which routers go by, is ahead of this machine's.",
 		}, func() float64 { return busAhead().Seconds() })),

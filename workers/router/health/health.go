@@ -230,6 +230,13 @@ type Estimate struct {
 	AgeSec float64
 }
 
+// Age makes an estimate of a while ago as old as it is.
+func (e *Estimate) Age(by time.Duration) {
+	if e.Cell != "" {
+		e.AgeSec += by.Seconds()
+	}
+}
+
 // Estimate draws the finest cell towards the coarser ones around it.
 func (t *Table) Estimate(cdn, region, isp string, now time.Time) Estimate {
 	return t.within(place{cdn, region, isp}, now, func(p place) Estimate { return t.Estimate(p.cdn, p.region, p.isp, now) })

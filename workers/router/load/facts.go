@@ -104,6 +104,7 @@ func (l *Table) Tick(now time.Time) {
 	for i := range cdns {
 		names[i] = cdns[i].Name
 	}
+	l.listen(now)
 	l.sweep(now)
 	l.counts.keep(names)
 	for _, on := range l.counts.all() {
@@ -128,7 +129,7 @@ func (l *Table) judge(names []string, now time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.health.Judge(names, now)
-	l.health.Sweep(now)
+	l.health.Sweep(l.asOf(now))
 	j := &judgement{serial: l.judged.Load().serial + 1, doubted: map[string]time.Time{}, alone: map[string]bool{}}
 	for _, name := range names {
 		if until := l.health.DoubtedUntil(name); until.After(now) {
@@ -223,10 +224,11 @@ func (l *Table) estimate(cdns []schemas.CDN, p Place, round int64, now time.Time
 	if l.Usage != nil {
 		used = l.Usage()
 	}
-	share := schemas.MonthShare(now)
+	share, asOf := schemas.MonthShare(now), l.asOf(now)
 	for i := range cdns {
 		name := cdns[i].Name
-		e := l.health.EstimateIn(round, name, p.Region, p.ISP, now)
+		e := l.health.EstimateIn(round, name, p.Region, p.ISP, asOf)
+		e.Age(now.Sub(asOf))
 		f := policy.Facts{
 			Growth: 1, RegionGrowth: 1, StallRatio: e.StallRatio, StartFailRatio: e.StartFailRatio, ErrorRatio: e.ErrorRatio, FirstScreenMs: e.FirstScreenMs,
 			BitrateBps: e.BitrateBps, ThroughputBps: e.ThroughputBps, Samples: e.Samples, AgeSec: e.AgeSec,

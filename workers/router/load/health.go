@@ -9,10 +9,11 @@ import (
 
 // Health gives what is known of a CDN for viewers of a place (empty parts: of all).
 func (l *Table) Health(cdn string, p Place, now time.Time) schemas.CDNHealth {
-	age := l.AgeMs(now)
+	age, asOf := l.AgeMs(now), l.asOf(now)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	e := l.health.Estimate(cdn, p.Region, p.ISP, now)
+	e := l.health.Estimate(cdn, p.Region, p.ISP, asOf)
+	e.Age(now.Sub(asOf))
 	h := schemas.CDNHealth{
 		HealthQuery: schemas.HealthQuery{CDN: cdn, Region: p.Region, ISP: p.ISP}, Growth: 1,
 		StallRatio: schemas.Measured{Value: e.StallRatio, SE: e.SE.StallRatio}, StartFailRatio: schemas.Measured{Value: e.StartFailRatio, SE: e.SE.StartFailRatio},

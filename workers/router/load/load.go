@@ -50,6 +50,7 @@ type Table struct {
 	counts   counts
 	places   places
 	judged   atomic.Pointer[judgement]
+	silence  silence
 
 	// mu is held for what follows and for trends, and by whoever holds a shard's, never the other way round.
 	mu     sync.Mutex

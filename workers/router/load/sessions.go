@@ -14,7 +14,9 @@ type session struct {
 	// left is the CDN that the player left of itself, leftAt when that was known.
 	left  name
 	group uint8
-	seen  int64 // last sign of life
+	// speaks: routers were asked about it over and over, as players do that steer. served: a slice told of it.
+	speaks, served bool
+	seen           int64 // last sign of life
 	// at is when cdn was last told; moved when it last changed from another.
 	at, moved, leftAt int64
 	// probed is when its client last reported probes, measured when its player last told its throughput.
@@ -121,6 +123,9 @@ func (l *Table) place(s *session, f *Fact, at int64) {
 		s.region = region
 		l.count(s)
 	}
+	if s.stored != 0 && at-s.stored > int64(settled) {
+		s.speaks = true
+	}
 	s.group = f.Group
 	s.stored = max(s.stored, at)
 }
@@ -139,6 +144,7 @@ func (l *Table) Served(x *schemas.Slice, bus time.Time) {
 		return
 	}
 	l.heard(bus)
+	s.served = true
 	if unknown {
 		s.region = l.names.of(x.Region)
 	}
@@ -206,7 +212,7 @@ func (l *Table) add(x *schemas.Slice, group uint8, at time.Time, before *float32
 func (l *Table) touch(h *shard, k key, at int64) *session {
 	s := h.get(k)
 	if s == nil {
-		if l.Now().UnixNano()-at > int64(l.window) {
+		if x := l.limits(l.Now()); at < min(x.alive, x.held) {
 			return nil
 		}
 		if l.known.Add(1) > maxSessions {
@@ -260,18 +266,24 @@ func (l *Table) sweep(now time.Time) {
 	if now.Sub(time.Unix(0, was)) < l.window/10 || !l.swept.CompareAndSwap(was, now.UnixNano()) {
 		return
 	}
-	past := now.UnixNano() - int64(l.window)
+	past, held := l.limits(now), int64(0)
 	for i := range l.sessions {
 		h := &l.sessions[i]
 		h.mu.Lock()
 		for k, at := range h.by {
-			if s := &h.all[at]; s.seen < past {
+			s := &h.all[at]
+			counts, is := past.count(k, s)
+			if !counts {
 				l.forget(h, k, s)
+			}
+			if is {
+				held++
 			}
 		}
 		h.shrink()
 		h.mu.Unlock()
 	}
+	l.sayHeld(held, now)
 	if l.known.Load() < maxSessions {
 		l.full.Store(false)
 	}
