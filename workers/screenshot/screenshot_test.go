@@ -273,44 +273,37 @@ func TestDamagedFragment(t *testing.T) {
 // without one.
 func TestIntervalsThatMoveMakeNoPictureMore(t *testing.T) {
 	const interval = 5 * time.Second
-	msgs, src := chunks(t, 300) // a key frame each 2 s for 60 s
-	pool := &Pool{}
-	t.Cleanup(pool.Close)
-	keys := 0
+	src := &memory{}
+	keys := int64(0)
 	var hs [2]*Handler
 	for i := range hs {
-		hs[i] = handler(t, src, Settings{Decoder: pool, Interval: interval, KeyFrames: func(schemas.StreamKey) time.Duration {
-			return 2*time.Second - time.Duration((keys/3+i)%2)*time.Millisecond
-		}})
+		var err error
+		if hs[i], err = New(src, Settings{Interval: interval, KeyFrames: func(schemas.StreamKey) time.Duration {
+			return 2*time.Second - time.Duration((keys/3+int64(i))%2)*time.Millisecond
+		}}); err != nil {
+			t.Fatal(err)
+		}
 	}
 	var at []int64
-	for _, m := range msgs {
-		c, i, err := keyFragment(m)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if i < 0 {
+	for ; keys < 600; keys++ {
+		d := due{key: key, chunk: fmt.Sprint(keys), wallUs: 1_795_000_000_000_000 + keys*2_000_000}
+		h := hs[keys%2]
+		if !h.due(t.Context(), &d) {
 			continue
 		}
-		out, err := hs[keys%2].Handle(t.Context(), []workers.Message{m})
-		if err != nil {
-			t.Fatal(err)
-		}
-		keys++
-		if len(out) == 0 {
+		h.remember(key, done{d.wallUs, d.chunk, d.every})
+		if src.last != nil && d.near(src.last.WallUnixUs) { // asked once more when the picture is made
 			continue
 		}
-		at = append(at, c.Fragments[i].WallUnixUs)
-		if src.last, err = schemas.ParsePicture(out[0].Subject, out[0].Header.Get(schemas.HeaderPicture)); err != nil {
-			t.Fatal(err)
-		}
+		at = append(at, d.wallUs)
+		src.last = &schemas.Picture{WallUnixUs: d.wallUs}
 	}
 	for i := range at[1:] {
 		if d := time.Duration(at[i+1]-at[i]) * time.Microsecond; d < interval/2 || d > 2*interval {
 			t.Errorf("pictures %d and %d are %v apart", i, i+1, d)
 		}
 	}
-	if keys < 30 || len(at) < 6 {
-		t.Errorf("%d pictures of %d key frames", len(at), keys)
+	if len(at) < 120 {
+		t.Errorf("%d pictures of 20 minutes", len(at))
 	}
 }
