@@ -17,5 +17,8 @@
 // it. Nothing of a stream that nobody watches goes over a link but its entry in
 // the registry.
 //
+// Where the region has a parent, settings come down from it, and for routers session
+// slices and the decisions of other regions; telemetry, events and decisions go up.
+//
 // Several relays of one region stand by for each other; one works.
 package relay

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/spillway-live/spillway/schemas"
@@ -79,6 +80,24 @@ func TestSettingsChangedHereAreChangedBack(t *testing.T) {
 	is("live", "C")
 	if changed, err := c.put(t.Context(), "new", nil, false); changed || err != nil {
 		t.Errorf("what is not there is deleted again, and so on for ever: %v, %v", changed, err)
+	}
+}
+
+// Without a parent there is nothing to take of it, and where a region's registry is its own none of it is to be named.
+func TestWhoseCDNs(t *testing.T) {
+	for _, x := range []struct {
+		r    Relay
+		want string
+	}{
+		{Relay{ParentCDNs: true}, "without a parent"},
+		{Relay{Parent: "a", OwnCDNs: []string{"x"}}, "none of this region's own"},
+		{Relay{Parent: "a", ParentCDNs: true, OwnCDNs: []string{"x.y"}}, "x.y"},
+		{Relay{Parent: "a", ParentCDNs: true, OwnCDNs: []string{"x"}}, ""},
+	} {
+		x.r.Conn, x.r.Region, x.r.Neighbours = &nats.Conn{}, "b", []string{"a"}
+		if err := x.r.defaults(); (err == nil) != (x.want == "") || err != nil && !strings.Contains(err.Error(), x.want) {
+			t.Errorf("%+v, %v: error %v", x.r.ParentCDNs, x.r.OwnCDNs, err)
+		}
 	}
 }
 

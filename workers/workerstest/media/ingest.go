@@ -73,6 +73,8 @@ func (p *Publisher) send(ctx context.Context, js jetstream.JetStream, kind strin
 
 // put publishes on a subject of MEDIA and names the message before, as every writer does.
 func put(ctx context.Context, js jetstream.JetStream, m *nats.Msg, id string) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute) // without a deadline each request has 5 s, which a busy machine may need
+	defer cancel()
 	s, err := js.Stream(ctx, schemas.StreamMedia)
 	if err != nil {
 		return err
