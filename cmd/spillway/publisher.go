@@ -41,8 +41,9 @@ func (c *commands) publisherCommand() *ffcli.Command {
 	var b base
 	cmd := schemas.PublisherCommand{By: "hand"}
 	var valid time.Duration
-	return c.parent("publisher", "publishers that report on themselves, and commands to them",
+	return c.parent("publisher", "publishers that report on themselves, commands to them, and measuring ways to publish",
 		publisherKind.list(c, &b, "publisher list", "list what they said last, and their commands"),
+		c.publisherProbeCommand(),
 		c.command("publisher command", "APP/STREAM", "have the publisher send less, with the answer to its next report", 1, func(fs *flag.FlagSet) {
 			b.register(fs)
 			fs.Int64Var(&cmd.BitrateBps, "bitrate", 0, "at most this many `bit/s`")
