@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -107,6 +108,16 @@ func TestKilledWorkersAreNotNoticed(t *testing.T) {
 	edge := role("edge", "--name", "a", "--origins", strings.Join(originURLs, ","), "--routers", u.Router)
 	edgeURL := edge.waitLog(`msg=edge name=a url=(\S+)`)
 	edge.waitLog(`msg="role runs"`)
+
+	within(t, time.Minute, "all ways to publish answer, over UDP and TCP", func() error {
+		code, out, log := command(t, env, nil, "publisher", "probe", "live/watched", "--data", dir, "--candidates", "1")
+		for _, way := range []string{"rtmp", "rtmps", "srt", "whip"} {
+			if !regexp.MustCompile(`(?m)^\w+ +`+way+` .* answers$`).MatchString(out) || code != 0 || !strings.Contains(out, "publish to ") {
+				return fmt.Errorf("%s: %s%s", way, out, log)
+			}
+		}
+		return nil
+	})
 
 	watched := &publisher.Replay{File: clip, URLs: []string{u.Push + "/watched?cdn=a"}, Logger: quiet()}
 	background(t, "publisher", watched.Run)
