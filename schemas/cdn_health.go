@@ -50,8 +50,13 @@ type CDNHealth struct {
 	// AgeSec is how old the newest of them is, InputAgeMs the newest that the router has heard of at all.
 	AgeSec     float64 `json:"age_s"`
 	InputAgeMs int64   `json:"input_age_ms"`
-	Failing    bool    `json:"failing"`
-	InDoubt    bool    `json:"in_doubt"`
+	// Failing: it does not serve viewers of the place. FailingIn says what of it does not: isp, region
+	// or cdn, as in Cell; empty: it serves. FailingParts are the regions, and providers as
+	// region/isp, within the place in which it does not though it does in the place as a whole; 100 at most.
+	Failing      bool     `json:"failing"`
+	FailingIn    string   `json:"failing_in,omitempty"`
+	FailingParts []string `json:"failing_parts,omitempty"`
+	InDoubt      bool     `json:"in_doubt"`
 }
 
 // DecodeHealthQuery reads a request.

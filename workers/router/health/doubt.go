@@ -70,4 +70,15 @@ func (t *Table) DoubtedUntil(cdn string) time.Time {
 // Alone says whether a CDN loses what would be failing, and nothing is known of
 // the others that do not: nobody is on them and no prober asks them, or too few to tell
 // where another loses as much. Some must try one.
-func (t *Table) Alone(cdn string) bool { return t.alone[cdn] }
+func (t *Table) Alone(cdn string) bool { return t.alone[place{cdn: cdn}] }
+
+// AloneIn is [Table.Alone] for viewers of a place, with what of the CDN that holds of, as in [Table.FailingIn].
+func (t *Table) AloneIn(cdn, region, isp string) string {
+	if len(t.alone) == 0 {
+		return ""
+	}
+	if p, is := innermost(t.alone, place{cdn, region, isp}); is {
+		return p.level()
+	}
+	return ""
+}

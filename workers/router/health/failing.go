@@ -1,7 +1,6 @@
 package health
 
 import (
-	"cmp"
 	"maps"
 	"math"
 	"slices"
@@ -14,11 +13,10 @@ const (
 	// or a stream that is bad is bad everywhere and no CDN's fault.
 	failHarm = 0.3
 	wellHarm = 0.1
-	// That other must not look well by chance, as one of many does: so many tell of it, of
-	// wellGroups of address groups, that less than failHarm is lost by certain standard errors. The
-	// others together are enough where all of them are well.
-	certain    = 3
-	wellGroups = 5
+	// That other must not look well by chance, as one of many does: so many tell of it, in minGroups
+	// groups or as many as tell of the first, that less than failHarm is lost by certain standard errors.
+	// The others together are enough where all of them are well.
+	certain = 3
 	// tellsLately is what is left of a group's reports when they no longer speak of the last seconds.
 	tellsLately = 0.1
 	// failReports is how many reports that takes.
@@ -39,94 +37,27 @@ type failing struct {
 	tried cell // reports since somebody may try it
 }
 
-// seen is what of the last seconds was lost on a CDN.
-type seen struct {
-	harm, reports float64
-	groups        int // that told of it
-	down          bool
-	// ill: it loses what a failing one does. witness: probes or throughput speak against it.
-	ill, witness bool
-}
-
-// recent is what of the last seconds was lost on a CDN.
-func (t *Table) recent(cdn string, now time.Time) seen {
-	x := seen{down: t.down[cdn] != nil}
-	c := t.cells[place{cdn: cdn}]
-	if c == nil {
-		return x
-	}
-	s := c.total(now, true)
-	x.harm, x.reports, x.groups = min(s.lost(), 1), s.sessions, c.telling(now)
-	return x
-}
-
-// telling is how many groups told anything in the last seconds.
-func (c *cell) telling(now time.Time) (n int) {
-	for i := range c.group {
-		g := &c.group[i]
-		if g.at != 0 && g.fast.sessions*fade(time.Duration(max(now.UnixNano()-g.at, 0)), fast) >= tellsLately {
-			n++
-		}
-	}
-	return n
-}
-
-// well says whether a CDN certainly serves, as far as one can know that compares it with another.
-func (s *seen) well(other *seen) bool {
-	return !s.down && !s.ill && s.harm < wellHarm && s.groups >= min(wellGroups, other.groups) &&
-		s.harm+certain*shareError(s.harm, s.reports) < failHarm
-}
-
-// compared is what the others say of a CDN.
-type compared struct {
-	// well: another serves. unknown: of none it is known whether it does, of at least one
-	// not that it does not.
-	well, unknown bool
-	// lost is the share that was lost on the better half of the others.
-	lost float64
-}
-
-// compare says how the others do, of which those count that are not failing already.
-func compare(all []seen, me int) (x compared) {
-	others := make([]*seen, 0, len(all))
-	ill, middling := false, false
-	for i := range all {
-		o := &all[i]
-		if i == me || o.down {
-			continue
-		}
-		if o.reports > 0 {
-			others = append(others, o)
-		}
-		x.well = x.well || o.well(&all[me])
-		ill = ill || o.ill
-		middling = middling || !o.ill && o.harm >= wellHarm
-		x.unknown = x.unknown || !o.ill
-	}
-	// One that fails alone is told from all the others together, however few tell of them.
-	x.well = x.well || !ill && len(others) > 0 && lost(others) < wellHarm
-	x.unknown = x.unknown && !x.well && !middling && (ill || len(others) == 0)
-	slices.SortFunc(others, func(a, b *seen) int { return cmp.Compare(a.harm, b.harm) })
-	x.lost = lost(others[:(len(others)+1)/2])
-	return x
-}
-
-// lost is the share lost of all that was tried on some CDNs.
-func lost(on []*seen) float64 {
-	harm, reports := 0.0, 0.0
-	for _, s := range on {
-		harm += s.harm * s.reports
-		reports += s.reports
-	}
-	return ratio(harm, reports)
-}
-
-// Judge says which of the CDNs fail now. Call it every second or so.
+// Judge says which of the CDNs fail now, each as a whole and in its parts: a region, a
+// provider in a region. Call it every second or so.
 func (t *Table) Judge(cdns []string, now time.Time) {
+	clear(t.alone)
+	maps.DeleteFunc(t.down, func(_ place, d *failing) bool { return now.Sub(d.since) >= minDown && d.well(now) })
+	t.judgeWhole(cdns, now)
+	for _, at := range t.spots {
+		t.judgePart(at, cdns, now)
+	}
+	// What is gone from the registry is forgotten.
+	gone := func(c string) bool { return !slices.Contains(cdns, c) }
+	maps.DeleteFunc(t.down, func(p place, _ *failing) bool { return gone(p.cdn) })
+	maps.DeleteFunc(t.doubts, func(c string, _ time.Time) bool { return gone(c) })
+	maps.DeleteFunc(t.probes, func(c string, _ probed) bool { return gone(c) })
+}
+
+func (t *Table) judgeWhole(cdns []string, now time.Time) {
 	all := make([]seen, len(cdns))
 	paces, falls := make([]pace, len(cdns)), make([]fall, len(cdns))
 	for i, c := range cdns {
-		all[i], paces[i], falls[i] = t.recent(c, now), t.pace(c, now), t.falls(c, now)
+		all[i], paces[i], falls[i] = t.recent(place{cdn: c}, now), t.pace(c, now), t.falls(c, now)
 	}
 	for i, c := range cdns {
 		me := &all[i]
@@ -138,26 +69,26 @@ func (t *Table) Judge(cdns []string, now time.Time) {
 		}
 		me.ill, me.witness = me.reports >= failReports && me.harm > harm, probe || more || slow < 1
 	}
-	clear(t.alone)
 	for i, c := range cdns {
-		me, others, d := &all[i], compare(all, i), t.down[c]
-		switch {
-		case d != nil && now.Sub(d.since) >= minDown && d.well(now):
-			delete(t.down, c)
-		case d == nil && me.ill && others.well:
-			t.down[c] = &failing{since: now}
-		case d == nil && me.ill && others.unknown:
-			t.alone[c] = true
-		}
+		others := compare(all, i, false)
+		t.verdict(place{cdn: c}, &all[i], others, now)
 		if len(cdns) > 1 {
-			t.doubt(c, me, others.lost, now)
+			t.doubt(c, &all[i], others.lost, now)
 		}
 	}
-	// What is gone from the registry is forgotten.
-	gone := func(c string) bool { return !slices.Contains(cdns, c) }
-	maps.DeleteFunc(t.down, func(c string, _ *failing) bool { return gone(c) })
-	maps.DeleteFunc(t.doubts, func(c string, _ time.Time) bool { return gone(c) })
-	maps.DeleteFunc(t.probes, func(c string, _ probed) bool { return gone(c) })
+}
+
+// verdict begins what follows from how a CDN does in a place, beside others there.
+func (t *Table) verdict(p place, me *seen, others compared, now time.Time) {
+	switch {
+	case me.down || !me.ill || !me.witness && t.partly(p, me, now):
+	case others.well:
+		// The whole stands for its parts, so that it is tried, and is back, as a whole.
+		maps.DeleteFunc(t.down, func(q place, _ *failing) bool { return q.in(p) })
+		t.down[p] = &failing{since: now}
+	case others.unknown:
+		t.alone[p] = true
+	}
 }
 
 // well says whether those who try a failing CDN find it well.
@@ -166,15 +97,25 @@ func (d *failing) well(now time.Time) bool {
 	return s.sessions >= probeReports && s.lost() < wellHarm
 }
 
-// Failing says whether a CDN was last judged to fail, since when, and which
+// Failing says whether a CDN was last judged to fail as a whole, since when, and which
 // share of new sessions may try it.
 func (t *Table) Failing(cdn string, now time.Time) (is bool, since time.Time, probe float64) {
-	d := t.down[cdn]
+	in, since, probe := t.FailingIn(cdn, "", "", now)
+	return in != "", since, probe
+}
+
+// FailingIn is [Table.Failing] for viewers of a place, with what of the CDN fails there: "cdn",
+// "region" or "isp", named as in [Estimate].Cell; empty: nothing.
+func (t *Table) FailingIn(cdn, region, isp string, now time.Time) (in string, since time.Time, probe float64) {
+	if len(t.down) == 0 {
+		return "", time.Time{}, 0
+	}
+	p, d := innermost(t.down, place{cdn, region, isp})
 	if d == nil {
-		return false, time.Time{}, 0
+		return "", time.Time{}, 0
 	}
-	if now.Sub(d.since) < minDown {
-		return true, d.since, 0
+	if now.Sub(d.since) >= minDown {
+		probe = min(probeShare*math.Exp2((now.Sub(d.since)-minDown).Minutes()), maxProbe)
 	}
-	return true, d.since, min(probeShare*math.Exp2((now.Sub(d.since)-minDown).Minutes()), maxProbe)
+	return p.level(), d.since, probe
 }

@@ -59,6 +59,7 @@ type cell struct {
 		at         int64 // 0: nobody told anything
 	}
 	newest int64
+	losing uint16 // a bit for each group that loses more than failHarm of late, which fading does not change
 }
 
 // place of a cell; empty fields are all regions, all providers.
@@ -69,16 +70,21 @@ type Table struct {
 	cells  map[place]*cell
 	coarse map[place]known // of [Table.EstimateIn]
 	swept  time.Time
-	down   map[string]*failing
+	down   map[place]*failing
+	alone  map[place]bool // see Alone
+	spots  []*spotted     // whose parts are judged, in the order in which they were first heard of
+	seen   map[spot]*spotted
 
 	probes map[string]probed    // our own, by CDN
 	doubts map[string]time.Time // CDNs in doubt, since when
-	alone  map[string]bool      // see Alone
 }
 
 // New gives an empty table.
 func New() *Table {
-	return &Table{cells: map[place]*cell{}, coarse: map[place]known{}, down: map[string]*failing{}, probes: map[string]probed{}, doubts: map[string]time.Time{}, alone: map[string]bool{}}
+	return &Table{
+		cells: map[place]*cell{}, coarse: map[place]known{}, down: map[place]*failing{}, alone: map[place]bool{}, seen: map[spot]*spotted{},
+		probes: map[string]probed{}, doubts: map[string]time.Time{},
+	}
 }
 
 // Add folds a slice in. at is its stream time, or now where that is older than
@@ -88,10 +94,12 @@ func (t *Table) Add(s *schemas.Slice, group uint8, at time.Time) {
 		return
 	}
 	x := bounded(s)
-	if d := t.down[s.CDN]; d != nil && at.Sub(d.since) >= minDown {
-		d.tried.add(&x, int(group)%Groups, at)
-	}
 	places := [...]place{{cdn: s.CDN}, {s.CDN, s.Region, ""}, {s.CDN, s.Region, s.ISP}}
+	if len(t.down) > 0 {
+		if _, d := innermost(t.down, places[2]); d != nil && at.Sub(d.since) >= minDown {
+			d.tried.add(&x, int(group)%Groups, at)
+		}
+	}
 	for i, p := range places {
 		if i > 0 && p == places[i-1] {
 			continue // region or provider unknown: a report counts once in a cell
@@ -103,8 +111,12 @@ func (t *Table) Add(s *schemas.Slice, group uint8, at time.Time) {
 			}
 			c = &cell{}
 			t.cells[place{p.cdn, strings.Clone(p.region), strings.Clone(p.isp)}] = c // not all they were read with
+			t.see(spot{p.region, p.isp})
 		}
 		c.add(&x, int(group)%Groups, at)
+		if i > 0 && c.mayFail() {
+			t.suspect(spot{p.region, p.isp})
+		}
 	}
 }
 
@@ -143,6 +155,11 @@ func (c *cell) add(x *sums, group int, at time.Time) {
 	}
 	g.slow.add(x, 1)
 	g.fast.add(x, 1)
+	if g.fast.lost() > failHarm {
+		c.losing |= 1 << group
+	} else {
+		c.losing &^= 1 << group
+	}
 	c.newest = max(c.newest, moment)
 }
 
@@ -299,4 +316,5 @@ func (t *Table) Sweep(now time.Time) {
 			delete(t.cells, p)
 		}
 	}
+	t.forgetSpots()
 }

@@ -57,6 +57,7 @@ type estimates struct {
 	round int64
 	cdns  []schemas.CDN // whose facts they are, in this order
 	facts []policy.Facts
+	alone []string // by CDN, see [health.Table.AloneIn]; nil: none is
 }
 
 // view are the counts of a place's CDNs, in their order, and of its region there; nil: there are none.
@@ -130,13 +131,10 @@ func (l *Table) judge(names []string, now time.Time) {
 	defer l.mu.Unlock()
 	l.health.Judge(names, now)
 	l.health.Sweep(l.asOf(now))
-	j := &judgement{serial: l.judged.Load().serial + 1, doubted: map[string]time.Time{}, alone: map[string]bool{}}
+	j := &judgement{serial: l.judged.Load().serial + 1, doubted: map[string]time.Time{}}
 	for _, name := range names {
 		if until := l.health.DoubtedUntil(name); until.After(now) {
 			j.doubted[name] = until
-		}
-		if l.health.Alone(name) {
-			j.alone[name] = true
 		}
 	}
 	l.judged.Store(j)
@@ -151,7 +149,6 @@ func (l *Table) Facts(cdns []schemas.CDN, p Place, bitrateBps float64, now time.
 func (l *Table) AppendFacts(out []policy.Facts, cdns []schemas.CDN, p Place, bitrateBps float64, now time.Time) []policy.Facts {
 	at := l.places.get(p)
 	e, v := l.estimates(at, cdns, p, now), l.view(at, cdns, p.Region)
-	alone := l.judged.Load().alone
 	before := len(out)
 	out = append(out, e.facts...)
 	for i := range cdns {
@@ -170,8 +167,12 @@ func (l *Table) AppendFacts(out []policy.Facts, cdns []schemas.CDN, p Place, bit
 		if over := policy.Overload(c, f, p.Region); over > 1 {
 			f.Shed = min(shedGain*(over-1)/over, 1)
 		}
-		if len(alone) > 0 && alone[c.Name] {
-			f.Trial = min(triers/float64(max(f.Viewers, 1)), maxTriers)
+		if e.alone != nil && e.alone[i] != "" {
+			some := f.Viewers
+			if e.alone[i] != "cdn" {
+				some = f.RegionViewers // of a provider's they are not counted
+			}
+			f.Trial = min(triers/float64(max(some, 1)), maxTriers)
 		}
 	}
 	return out
@@ -240,8 +241,15 @@ func (l *Table) estimate(cdns []schemas.CDN, p Place, round int64, now time.Time
 				f.RegionGrowth, f.RegionSoon = here.trend.Growth(horizon), here.trend.Growth(soon)
 			}
 		}
-		f.Failing, _, f.Probe = l.health.Failing(name, now)
+		f.FailingIn, _, f.Probe = l.health.FailingIn(name, p.Region, p.ISP, now)
+		f.Failing = f.FailingIn != ""
 		out.facts[i] = f
+		if in := l.health.AloneIn(name, p.Region, p.ISP); in != "" {
+			if out.alone == nil {
+				out.alone = make([]string, len(cdns))
+			}
+			out.alone[i] = in
+		}
 	}
 	return out
 }

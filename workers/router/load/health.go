@@ -21,7 +21,11 @@ func (l *Table) Health(cdn string, p Place, now time.Time) schemas.CDNHealth {
 		BitrateBps: schemas.Measured{Value: e.BitrateBps, SE: e.SE.BitrateBps}, ThroughputBps: schemas.Measured{Value: e.ThroughputBps, SE: e.SE.ThroughputBps},
 		Samples: e.Samples, Cell: e.Cell, AgeSec: e.AgeSec, InputAgeMs: age, InDoubt: l.health.DoubtedUntil(cdn).After(now),
 	}
-	h.Failing, _, _ = l.health.Failing(cdn, now)
+	h.FailingIn, _, _ = l.health.FailingIn(cdn, p.Region, p.ISP, now)
+	h.Failing = h.FailingIn != ""
+	if !h.Failing && p.ISP == "" {
+		h.FailingParts = l.health.FailingParts(cdn, p.Region)
+	}
 	if on, here := l.counts.of(cdn, p.Region); on != nil {
 		h.Viewers, h.Growth = int(on.viewers.Load()), on.trend.Growth(horizon)
 		if here != nil {

@@ -74,7 +74,6 @@ func New(window time.Duration, logger *slog.Logger) *Table {
 type judgement struct {
 	serial  uint16               // one more than that before
 	doubted map[string]time.Time // until when
-	alone   map[string]bool      // see [health.Table.Alone]
 }
 
 // listing has the CDNs of one version of the registry.

@@ -98,6 +98,8 @@ type Facts struct {
 	AgeSec float64
 	// Failing: it does not serve. It takes only probes while another serves.
 	Failing bool
+	// FailingIn is what of it fails: "cdn", or the viewer's "region" or "isp" there alone.
+	FailingIn string
 	// Probe is the share of sessions that may try a failing CDN to see whether it is back.
 	Probe float64
 	// Shed is the share of the sessions on it that must leave, 0 to 1; Trial of those
