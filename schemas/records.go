@@ -124,7 +124,7 @@ type Decision struct {
 // Candidate is one CDN considered by a decision.
 type Candidate struct {
 	CDN string `json:"cdn"`
-	// Tier comes before Score in the order: pinned, current, room, full, failing.
+	// Tier comes before Score in the order: pinned, current, room, full, failing (failing_region, failing_isp: for viewers there alone), penalised.
 	Tier string `json:"tier,omitempty"`
 	// Score is in the policy's own unit; higher is better.
 	Score   float64 `json:"score"`

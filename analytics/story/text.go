@@ -10,6 +10,12 @@ import (
 	"github.com/spillway-live/spillway/workers/router/policy"
 )
 
+// tiers are those of candidates that need a word.
+var tiers = map[string]string{
+	"full": "full", "failing": "failing",
+	policy.TierFailingRegion: "failing for viewers of its region", policy.TierFailingISP: "failing for viewers of its provider there",
+}
+
 // words says reason codes in plain words.
 var words = map[string]string{
 	policy.ReasonAffinity:   "the publisher came through it",
@@ -116,8 +122,8 @@ func (d *Decision) text() string {
 		if c.Harm > 0 {
 			fmt.Fprintf(&b, ", %.2g %% of a view lost", 100*c.Harm)
 		}
-		if c.Tier == "full" || c.Tier == "failing" {
-			b.WriteString(", " + c.Tier)
+		if t := tiers[c.Tier]; t != "" {
+			b.WriteString(", " + t)
 		}
 		if c.Excluded != "" {
 			fmt.Fprintf(&b, ", out: %s", c.Excluded)

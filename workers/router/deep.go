@@ -3,6 +3,7 @@ package router
 import (
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -38,7 +39,22 @@ type deepBuffers struct {
 // deepRequests are the requests of one round.
 type deepRequests struct {
 	could int
-	tests map[string]int // by CDN
+	tests map[part]int
+}
+
+// part is what fails of a CDN: in a region, or for a provider there; both empty: the whole.
+type part struct{ cdn, region, isp string }
+
+// failingPart is the part of a CDN that fails for who asks.
+func failingPart(in *policy.Input, i int) part {
+	p := part{cdn: in.CDNs[i].Name}
+	switch in.Facts[i].FailingIn {
+	case "region":
+		p.region = strings.Clone(in.Region) // not the token it is of
+	case "isp":
+		p.region, p.isp = strings.Clone(in.Region), strings.Clone(in.ISP)
+	}
+	return p
 }
 
 func (d *deepRequests) testing() (n int) {
@@ -60,22 +76,22 @@ func (d *deepBuffers) share(now time.Time) float64 {
 }
 
 // tests counts a session that is sent to a failing CDN to try it, or stays there for that.
-func (d *deepBuffers) tests(cdn string, now time.Time) {
+func (d *deepBuffers) tests(p part, now time.Time) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.turn(now)
 	if d.now.tests == nil {
-		d.now.tests = map[string]int{}
+		d.now.tests = map[part]int{}
 	}
-	d.now.tests[cdn]++
+	d.now.tests[p]++
 }
 
-// tested says whether enough sessions in play have tried a CDN in this round or the last.
-func (d *deepBuffers) tested(cdn string, now time.Time) bool {
+// tested says whether enough sessions in play have tried what fails of a CDN in this round or the last.
+func (d *deepBuffers) tested(p part, now time.Time) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.turn(now)
-	return max(d.now.tests[cdn], d.last.tests[cdn]) >= enough
+	return max(d.now.tests[p], d.last.tests[p]) >= enough
 }
 
 func (d *deepBuffers) turn(now time.Time) {
@@ -101,7 +117,7 @@ func (r *Router) spare(q *asked, in *policy.Input, now time.Time) {
 		if !f.Failing || f.Probe <= 0 {
 			continue
 		}
-		if q.current == "" && r.deep.tested(c.Name, now) {
+		if q.current == "" && r.deep.tested(failingPart(in, i), now) {
 			f.Probe = 0
 		}
 		could = could || c.State == schemas.CDNActive && c.Name != q.current && !slices.Contains(q.avoid, c.Name)
@@ -122,7 +138,7 @@ func (r *Router) noteTest(q *asked, in *policy.Input, a *policy.Answer, now time
 	}
 	for i := range in.CDNs {
 		if in.CDNs[i].Name == a.Chosen && in.Facts[i].Failing {
-			r.deep.tests(a.Chosen, now)
+			r.deep.tests(failingPart(in, i), now)
 		}
 	}
 }

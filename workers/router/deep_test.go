@@ -36,7 +36,7 @@ func TestFewTryAndNewSessionsAreSpared(t *testing.T) {
 		for i := range 2000 {
 			if there[i] || random.Float64() < d.share(now) {
 				there[i] = true
-				d.tests("a", now)
+				d.tests(part{cdn: "a"}, now)
 			}
 			now = now.Add(deepRound / 2000)
 		}
@@ -44,11 +44,11 @@ func TestFewTryAndNewSessionsAreSpared(t *testing.T) {
 	if len(there) < enough || len(there) > 2*testers {
 		t.Errorf("%d of 2000 sessions try", len(there))
 	}
-	if !d.tested("a", now) || d.tested("b", now) || d.tested("a", now.Add(5*deepRound)) {
+	if !d.tested(part{cdn: "a"}, now) || d.tested(part{cdn: "b"}, now) || d.tested(part{cdn: "a"}, now.Add(5*deepRound)) {
 		t.Error("tests of this CDN spare new sessions, those of another or of long ago do not")
 	}
 	now = now.Add(10 * deepRound)
-	if got := d.share(now); got != maxTest || d.tested("a", now) {
+	if got := d.share(now); got != maxTest || d.tested(part{cdn: "a"}, now) {
 		t.Errorf("a lone session that could try does with %v, and spares new ones", got)
 	}
 }
@@ -93,6 +93,11 @@ func TestWhoCouldTry(t *testing.T) {
 	trying := asked{current: "a", trying: "a"}
 	if r.noteTest(&trying, in, &policy.Answer{Chosen: "a", Reason: policy.ReasonStay}, now); r.deep.now.testing() != enough+1 {
 		t.Error("who stays to try does not count")
+	}
+	elsewhere := input() // where it fails in one region alone others must try it
+	elsewhere.Region, elsewhere.Facts[0].FailingIn = "us", "region"
+	if r.spare(&asked{}, elsewhere, now); elsewhere.Facts[0].Probe == 0 {
+		t.Error("new sessions of a region are spared by tests of others")
 	}
 	in.Facts[0].Failing = false
 	if r.noteTest(&trying, in, &policy.Answer{Chosen: "a", Reason: policy.ReasonStay}, now); r.deep.now.testing() != enough+1 {

@@ -45,7 +45,7 @@ func (c *cell) telling(now time.Time) (n, losing int) {
 
 // well says whether a CDN certainly serves, as far as one can know that compares it with another.
 func (s *seen) well(other *seen) bool {
-	return !s.down && !s.ill && s.harm < wellHarm && s.groups >= min(minGroups, other.groups) && 2*s.losing < s.groups &&
+	return !s.down && !s.ill && s.harm < wellHarm && s.groups >= min(wellGroups, other.groups) && 2*s.losing < s.groups &&
 		s.harm+certain*shareError(s.harm, s.reports) < failHarm
 }
 

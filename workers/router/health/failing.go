@@ -13,10 +13,11 @@ const (
 	// or a stream that is bad is bad everywhere and no CDN's fault.
 	failHarm = 0.3
 	wellHarm = 0.1
-	// That other must not look well by chance, as one of many does: so many tell of it, in minGroups
-	// groups or as many as tell of the first, that less than failHarm is lost by certain standard errors.
+	// That other must not look well by chance, as one of many does: so many tell of it, in wellGroups
+	// groups, of which four may lie, or as many as tell of the first, that less than failHarm is lost by certain standard errors.
 	// The others together are enough where all of them are well.
-	certain = 3
+	certain    = 3
+	wellGroups = 6
 	// tellsLately is what is left of a group's reports when they no longer speak of the last seconds.
 	tellsLately = 0.1
 	// failReports is how many reports that takes.

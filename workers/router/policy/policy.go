@@ -205,7 +205,7 @@ func (p *Policy) Decide(in *Input) (Answer, error) {
 	for i := range open {
 		c := open[i]
 		a.Candidates = append(a.Candidates, schemas.Candidate{
-			CDN: c.cdn.Name, Tier: c.tier.String(), Score: told(c.score), Viewers: c.facts.Viewers,
+			CDN: c.cdn.Name, Tier: c.tierName(), Score: told(c.score), Viewers: c.facts.Viewers,
 			Load: toldShare(c.load), Harm: toldShare(c.facts.Harm()),
 		})
 	}

@@ -52,6 +52,26 @@ var tierNames = [...]string{
 
 func (t tier) String() string { return tierNames[t] }
 
+// tierName is how answers and decisions name the candidate's tier: of what fails, whether it does for
+// viewers of the region or of the provider alone.
+func (c *candidate) tierName() string {
+	if c.tier == tierFailing {
+		switch c.facts.FailingIn {
+		case "region":
+			return TierFailingRegion
+		case "isp":
+			return TierFailingISP
+		}
+	}
+	return c.tier.String()
+}
+
+// Names of the tier of CDNs that fail for some viewers alone; of those that fail altogether it is "failing".
+const (
+	TierFailingRegion = "failing_region"
+	TierFailingISP    = "failing_isp"
+)
+
 // pad is the soft price of nearness to capacity: 0 up to PadFrom, then growing
 // linearly (Cedexis openmix's fusion-cdn-avoid-bursting).
 func (p *Policy) pad(in *Input, load float64) float64 {
