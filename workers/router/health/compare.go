@@ -14,6 +14,7 @@ type seen struct {
 	down          bool
 	// ill: it loses what a failing one does. witness: probes or throughput speak against it.
 	ill, witness bool
+	unanswered   bool // our own probe, and another CDN's was answered
 }
 
 // recent is what of the last seconds was lost on a CDN in a place.

@@ -68,6 +68,7 @@ func (t *Table) judgeWhole(cdns []string, now time.Time) {
 		if probe || many || slow < collapsed && me.reports >= slowReports {
 			harm = probedHarm
 		}
+		me.unanswered = probe
 		me.ill, me.witness = me.reports >= failReports && me.harm > harm, probe || more || slow < 1
 	}
 	for i, c := range cdns {
@@ -82,7 +83,7 @@ func (t *Table) judgeWhole(cdns []string, now time.Time) {
 // verdict begins what follows from how a CDN does in a place, beside others there.
 func (t *Table) verdict(p place, me *seen, others compared, now time.Time) {
 	switch {
-	case me.down || !me.ill || !me.witness && t.partly(p, me, now):
+	case me.down || !me.ill || !me.unanswered && t.partly(p, me, now):
 	case others.well:
 		// The whole stands for its parts, so that it is tried, and is back, as a whole.
 		maps.DeleteFunc(t.down, func(q place, _ *failing) bool { return q.in(p) })

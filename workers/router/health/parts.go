@@ -14,9 +14,10 @@ const (
 	// (so that four of the groups cannot make it up), and all together do by
 	// partCertain standard errors. And another CDN must certainly serve there.
 	partCertain = 2
-	// Where partWell of what is told of a CDN comes from parts that are well, those that are
-	// not fail, and not the whole.
+	// Where partWell of what is told of a CDN comes from parts that are well, and lose no more than
+	// partLost of what all together do, those that are not fail, and not the whole.
 	partWell = 0.25
+	partLost = 0.25
 	// maxSpots bounds the places whose parts are judged; in others a CDN fails as a whole.
 	maxSpots = 1000
 	// maxParts bounds the failing parts that are listed.
@@ -137,7 +138,7 @@ func (t *Table) partly(p place, me *seen, now time.Time) bool {
 		if around, _ := part.around(); around != p {
 			continue
 		}
-		if s := t.recent(part, now); s.groups >= minGroups && 2*s.losing < s.groups && s.harm < wellHarm {
+		if s := t.recent(part, now); s.groups >= minGroups && 2*s.losing < s.groups && s.harm < min(wellHarm, partLost*me.harm) {
 			well += s.reports
 		}
 	}
