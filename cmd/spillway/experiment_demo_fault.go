@@ -13,7 +13,7 @@ const (
 	// demoAccessBps is what each viewer's own network carries: several times the stream.
 	demoAccessBps = 1_500_000
 	// demoFaultShare of the stream's video is what the way from CDN b to viewers in demoFaultRegion carries at most: they
-	// stall for a tenth to a quarter of their time, so that routers, which see a CDN as a whole, do not take b for failing
+	// stall for a tenth to a quarter of their time, so that routers, which judge a CDN by region, too, do not take b for failing there
 	// (30 %) and save the harmful arm. It is each connection's own limit: it depends neither on how many watch nor on the machine.
 	demoFaultShare  = 0.9
 	demoFaultRegion = "us"
