@@ -3,7 +3,8 @@
 // processes agree whatever their own clocks say.
 //
 // It promises: a time to be read without waiting, that runs on by our own clock
-// while the bus is away. It leaves out how servers of a bus keep their clocks
+// while the bus is away. Relays compare their clocks with other regions' by the same
+// [Offset]. It leaves out how servers of a bus keep their clocks
 // together (by NTP): it is the clock of the server that leads one stream.
 package busclock
 

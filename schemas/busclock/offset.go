@@ -76,7 +76,8 @@ func (o *Offset) Again() {
 
 // Ahead is how far the other clock is ahead of ours; false: nothing was heard yet, and it is 0.
 func (o *Offset) Ahead() (time.Duration, bool) {
-	return time.Duration(o.ahead.Load()), o.known.Load()
+	known := o.known.Load() // first: what is known is there
+	return time.Duration(o.ahead.Load()), known
 }
 
 // RTT is the usual round trip; 0: nothing was heard yet.

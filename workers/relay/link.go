@@ -8,6 +8,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/spillway-live/spillway/schemas"
+	"github.com/spillway-live/spillway/schemas/busclock"
 )
 
 const (
@@ -26,12 +27,11 @@ type link struct {
 	region string
 	js     jetstream.JetStream // of its domain
 
-	heard    chan struct{} // closed when it has answered once
+	heard    chan struct{}   // closed when it has answered once
+	way      busclock.Offset // its clock against ours, and the round trip
 	mu       sync.Mutex
 	answered time.Time // when it last answered
 	was      bool      // it had answered before
-	rtt      time.Duration
-	ahead    time.Duration // its clock against ours
 	offers   map[schemas.StreamKey]heardOffer
 }
 
@@ -97,9 +97,10 @@ func (l *link) offered(now time.Time, add func(k schemas.StreamKey, o offer)) {
 	if now.Sub(l.answered) >= silentFor {
 		return
 	}
+	rtt := l.way.RTT()
 	for k, o := range l.offers {
 		if now.Sub(o.at) < schemas.LocationKept {
-			add(k, offer{l.region, l.rtt, o.loc})
+			add(k, offer{l.region, rtt, o.loc})
 		} else {
 			delete(l.offers, k)
 		}
@@ -108,9 +109,8 @@ func (l *link) offered(now time.Time, add func(k schemas.StreamKey, o offer)) {
 
 // clock is how much the neighbour's clock is ahead of ours.
 func (l *link) clock() time.Duration {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.ahead
+	ahead, _ := l.way.Ahead()
+	return ahead
 }
 
 // awaitClock waits until the neighbour has answered once, so that its clock is known: ages are reckoned by it.
@@ -157,16 +157,15 @@ func (l *link) once(ctx context.Context) {
 	defer l.mu.Unlock()
 	back := now.Sub(l.answered) >= silentFor
 	l.answered = now
-	switch {
-	case back || took < l.rtt: // what is above the least is waiting somewhere
-		l.rtt = took
-	default:
-		l.rtt += (took - l.rtt) / 16
+	if back {
+		l.way.Again()
 	}
-	if at, err := time.Parse(time.RFC3339Nano, string(m.Data)); err == nil && (back || took <= 2*l.rtt) {
-		l.ahead = at.Sub(start.Add(took / 2)) // to half of took: an answer that had to wait says little
+	theirs, err := time.Parse(time.RFC3339Nano, string(m.Data))
+	if err != nil { // it does not say
+		theirs = start.Add(took / 2)
 	}
-	l.n.m.rtt.WithLabelValues(l.region).Set(l.rtt.Seconds())
+	l.way.Heard(start, took, theirs)
+	l.n.m.rtt.WithLabelValues(l.region).Set(l.way.RTT().Seconds())
 	if back {
 		if l.was {
 			l.n.m.reconnects.WithLabelValues(l.region).Inc()
