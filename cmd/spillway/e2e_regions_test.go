@@ -110,6 +110,7 @@ func TestThreeRegions(t *testing.T) {
 		}
 		return nil
 	})
+	delays := hopDelays(t, "chunks.*.live.watched.src", a, b, c)
 	got := &collected{by: map[string][]byte{}}
 	f := &follower{multivariant: multivariant, took: got.take}
 	end := follow(t, f)
@@ -124,6 +125,7 @@ func TestThreeRegions(t *testing.T) {
 		t.Errorf("spillway stream where says %q of a stream that nobody watches", out)
 	}
 
+	delays()
 	relay.kill()
 	startRelay()
 	got.more(t, 5)
