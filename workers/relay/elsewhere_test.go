@@ -36,7 +36,7 @@ func decidedIn(t *testing.T, r *regions.Region, session, cdn string) {
 		t.Fatal(err)
 	}
 	w, _ := d.Where()
-	if _, err := r.JS.PublishMsg(t.Context(), &nats.Msg{Subject: schemas.DecisionSubject(d), Data: data, Header: nats.Header{schemas.HeaderWhere: {w.String()}, "Nats-Msg-Id": {d.ID}}}); err != nil {
+	if _, err := r.JS.PublishMsg(patient(t), &nats.Msg{Subject: schemas.DecisionSubject(d), Data: data, Header: nats.Header{schemas.HeaderWhere: {w.String()}, "Nats-Msg-Id": {d.ID}}}); err != nil {
 		t.Fatal(err)
 	}
 }

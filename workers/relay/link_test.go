@@ -114,15 +114,15 @@ func TestSettingsComeDownAndTelemetryGoesUp(t *testing.T) {
 	})
 
 	streams := bucket(t, far.JS, schemas.BucketStreams)
-	await.True(t, "region c knows the stream", func() bool { _, err := streams.Get(t.Context(), p.Key.KVKey()); return err == nil })
-	if _, err := there.Get(t.Context(), "live"); err != nil {
+	await.True(t, "region c knows the stream", func() bool { _, err := streams.Get(patient(t), p.Key.KVKey()); return err == nil })
+	if _, err := there.Get(patient(t), "live"); err != nil {
 		t.Errorf("a stream is known before it is known that it is private: %v", err)
 	}
-	if _, err := there.Get(t.Context(), "other"); !errors.Is(err, jetstream.ErrKeyNotFound) {
+	if _, err := there.Get(patient(t), "other"); !errors.Is(err, jetstream.ErrKeyNotFound) {
 		t.Errorf("a setting the parent does not have: %v", err)
 	}
 	put(t, apps, "new", &schemas.AppSettings{})
-	await.True(t, "a change comes down", func() bool { _, err := there.Get(t.Context(), "new"); return err == nil })
+	await.True(t, "a change comes down", func() bool { _, err := there.Get(patient(t), "new"); return err == nil })
 
 	cdnsComeDown(t, a, far)
 
@@ -152,12 +152,12 @@ func cdnsComeDown(t *testing.T, a, far *regions.Region) {
 	put(t, bucket(t, a.JS, schemas.BucketUsage), schemas.UsageKey, schemas.Usage{Seq: 7})
 	cdns, usage := bucket(t, far.JS, schemas.BucketCDNs), bucket(t, far.JS, schemas.BucketUsage)
 	await.True(t, "the registry of CDNs and their volumes come down", func() bool {
-		e, err := cdns.Get(t.Context(), "x")
-		u, uerr := usage.Get(t.Context(), schemas.UsageKey)
-		_, stray := cdns.Get(t.Context(), "stray")
+		e, err := cdns.Get(patient(t), "x")
+		u, uerr := usage.Get(patient(t), schemas.UsageKey)
+		_, stray := cdns.Get(patient(t), "stray")
 		return err == nil && strings.Contains(string(e.Value()), string(schemas.CDNDraining)) && uerr == nil && strings.Contains(string(u.Value()), "7") && errors.Is(stray, jetstream.ErrKeyNotFound)
 	})
-	if _, err := cdns.Get(t.Context(), "local"); err != nil {
+	if _, err := cdns.Get(patient(t), "local"); err != nil {
 		t.Errorf("the region's own CDN: %v", err)
 	}
 }
@@ -171,7 +171,7 @@ func decided(t *testing.T, r *regions.Region, k schemas.StreamKey, session int) 
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := r.JS.Publish(t.Context(), schemas.DecisionSubject(d), b, jetstream.WithMsgID(d.ID)); err != nil {
+	if _, err := r.JS.Publish(patient(t), schemas.DecisionSubject(d), b, jetstream.WithMsgID(d.ID)); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -183,7 +183,7 @@ func goesUp(t *testing.T, a, far *regions.Region, link *line.Relay) {
 			link.Cut()
 		}
 		m := &nats.Msg{Subject: schemas.TelemetrySubject(3), Data: []byte(strconv.Itoa(i)), Header: nats.Header{schemas.HeaderProducer: {"p"}, schemas.HeaderProducerSeq: {strconv.Itoa(i + 1)}}}
-		if _, err := far.JS.PublishMsg(t.Context(), m, jetstream.WithMsgID("p/3/"+strconv.Itoa(i+1))); err != nil {
+		if _, err := far.JS.PublishMsg(patient(t), m, jetstream.WithMsgID("p/3/"+strconv.Itoa(i+1))); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -192,17 +192,17 @@ func goesUp(t *testing.T, a, far *regions.Region, link *line.Relay) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := far.JS.Publish(t.Context(), schemas.EventSubject(e), b, jetstream.WithMsgID(e.ID)); err != nil {
+	if _, err := far.JS.Publish(patient(t), schemas.EventSubject(e), b, jetstream.WithMsgID(e.ID)); err != nil {
 		t.Fatal(err)
 	}
 	link.Pass()
 	got := func(stream, subject string) (out []string) {
-		s, err := a.JS.Stream(t.Context(), stream)
+		s, err := a.JS.Stream(patient(t), stream)
 		if err != nil {
 			t.Fatal(err)
 		}
 		for seq := uint64(1); ; {
-			m, err := s.GetMsg(t.Context(), seq, jetstream.WithGetMsgSubject(subject))
+			m, err := s.GetMsg(patient(t), seq, jetstream.WithGetMsgSubject(subject))
 			if err != nil {
 				return out
 			}
@@ -222,7 +222,7 @@ func goesUp(t *testing.T, a, far *regions.Region, link *line.Relay) {
 
 func bucket(t *testing.T, js jetstream.JetStream, name string) jetstream.KeyValue {
 	t.Helper()
-	kv, err := js.KeyValue(t.Context(), name)
+	kv, err := js.KeyValue(patient(t), name)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -235,7 +235,7 @@ func put(t *testing.T, kv jetstream.KeyValue, key string, v any) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := kv.Put(t.Context(), key, b); err != nil {
+	if _, err := kv.Put(patient(t), key, b); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -30,6 +30,15 @@ func logger() *slog.Logger {
 	return nil
 }
 
+// patient bounds a test's requests of the bus by a minute: without a deadline each has five
+// seconds, which three regions on a busy machine may need.
+func patient(t *testing.T) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	t.Cleanup(cancel)
+	return ctx
+}
+
 // chain runs regions a, b, c in a row; the links between them can be cut.
 func chain(t *testing.T) (*regions.Chain, []*line.Relay) {
 	t.Helper()
@@ -89,16 +98,16 @@ func runOrigin(t *testing.T, js jetstream.JetStream) (url string) {
 func messages(t *testing.T, r *regions.Region, k schemas.StreamKey) (ids []string, of map[string]string) {
 	t.Helper()
 	of = map[string]string{}
-	s, err := r.JS.Stream(t.Context(), schemas.StreamMedia)
+	s, err := r.JS.Stream(patient(t), schemas.StreamMedia)
 	if err != nil {
 		t.Fatal(err)
 	}
-	info, err := s.Info(t.Context())
+	info, err := s.Info(patient(t))
 	if err != nil {
 		t.Fatal(err)
 	}
 	for seq := max(1, info.State.FirstSeq); seq <= info.State.LastSeq; {
-		m, err := s.GetMsg(t.Context(), seq, jetstream.WithGetMsgSubject(schemas.MediaFilter(k)))
+		m, err := s.GetMsg(patient(t), seq, jetstream.WithGetMsgSubject(schemas.MediaFilter(k)))
 		if err != nil {
 			break
 		}
@@ -112,12 +121,12 @@ func messages(t *testing.T, r *regions.Region, k schemas.StreamKey) (ids []strin
 // consumersOf counts the consumers that a region's relay has in another's MEDIA for a stream.
 func consumersOf(t *testing.T, in *regions.Region, from string, k schemas.StreamKey) int {
 	t.Helper()
-	s, err := in.JS.Stream(t.Context(), schemas.StreamMedia)
+	s, err := in.JS.Stream(patient(t), schemas.StreamMedia)
 	if err != nil {
 		t.Fatal(err)
 	}
 	n := 0
-	l := s.ListConsumers(t.Context())
+	l := s.ListConsumers(patient(t))
 	for c := range l.Info() {
 		if strings.HasPrefix(c.Name, schemas.RegionConsumer(from)) && c.Config.FilterSubject == schemas.MediaFilter(k) {
 			n++
@@ -132,7 +141,7 @@ func consumersOf(t *testing.T, in *regions.Region, from string, k schemas.Stream
 func publisher(t *testing.T, js jetstream.JetStream, clip *media.Clip, stream string) *media.Publisher {
 	t.Helper()
 	p := &media.Publisher{Clip: clip, Key: schemas.StreamKey{App: "live", Stream: stream}, Epoch: 1, FirstMSN: 1, Start: time.Now()}
-	if err := p.Announce(t.Context(), js); err != nil {
+	if err := p.Announce(patient(t), js); err != nil {
 		t.Fatal(err)
 	}
 	return p
@@ -141,7 +150,7 @@ func publisher(t *testing.T, js jetstream.JetStream, clip *media.Clip, stream st
 func push(t *testing.T, p *media.Publisher, js jetstream.JetStream, n int) {
 	t.Helper()
 	for range n {
-		if err := p.Push(t.Context(), js); err != nil {
+		if err := p.Push(patient(t), js); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -24,7 +24,7 @@ func sliced(t *testing.T, r *regions.Region, session, cdn string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := r.JS.Publish(t.Context(), schemas.SlicesSubject(0), data); err != nil {
+	if _, err := r.JS.Publish(patient(t), schemas.SlicesSubject(0), data); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -32,16 +32,16 @@ func sliced(t *testing.T, r *regions.Region, session, cdn string) {
 // messagesOf gives what a region's stream holds, in order.
 func messagesOf(t *testing.T, r *regions.Region, stream string) (all []*jetstream.RawStreamMsg) {
 	t.Helper()
-	s, err := r.JS.Stream(t.Context(), stream)
+	s, err := r.JS.Stream(patient(t), stream)
 	if err != nil {
 		t.Fatal(err)
 	}
-	info, err := s.Info(t.Context())
+	info, err := s.Info(patient(t))
 	if err != nil {
 		t.Fatal(err)
 	}
 	for seq := max(1, info.State.FirstSeq); seq <= info.State.LastSeq; seq++ {
-		m, err := s.GetMsg(t.Context(), seq)
+		m, err := s.GetMsg(patient(t), seq)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -182,7 +182,7 @@ func TestSlicesComeFromTheParent(t *testing.T) {
 
 func putIn(t *testing.T, r *regions.Region, bucket, key string, v any) {
 	t.Helper()
-	kv, err := r.JS.KeyValue(t.Context(), bucket)
+	kv, err := r.JS.KeyValue(patient(t), bucket)
 	if err != nil {
 		t.Fatal(err)
 	}
