@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/spillway-live/spillway/testenv/clickhouse/tablestest"
+	"github.com/spillway-live/spillway/workers/router/policy"
 )
 
 // Every reason that routers give has words of its own.
@@ -41,6 +42,12 @@ func TestEveryReasonHasWords(t *testing.T) {
 		}
 		return true
 	})
+	for tier, w := range map[string]string{"room": "viewers", "failing": ", failing", policy.TierFailingRegion: "failing for viewers of its region", policy.TierFailingISP: "failing for viewers of its provider"} {
+		d := Decision{Chosen: "b", Candidates: []Candidate{{CDN: "a", Tier: tier}}}
+		if text := d.text(); !strings.Contains(text, w) {
+			t.Errorf("tier %q is told as %q", tier, text)
+		}
+	}
 	if codes < 20 || codes != len(words) {
 		t.Errorf("%d reasons, %d have words", codes, len(words))
 	}
