@@ -116,7 +116,7 @@ func TestFaultShowsInStallRatio(t *testing.T) {
 		t.Fatalf("cdn heal: exit code %d: %s", code, stderr)
 	}
 	within(t, time.Minute, "the stalls of b end", func() error {
-		ratios, err := stallRatios(u, time.Now().Add(-8*time.Second))
+		ratios, err := stallRatios(u, time.Now().Add(-4*time.Second))
 		if r, seen := ratios["b"]; err == nil && (!seen || r > 0.05) {
 			err = fmt.Errorf("%v", ratios)
 		}

@@ -1,191 +1,128 @@
-//go:build quiet
-
 package main
 
 import (
-	"encoding/json"
-	"errors"
+	"context"
 	"fmt"
-	"net/http/httptest"
-	"net/url"
+	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/chromedp/chromedp"
-
-	"github.com/spillway-live/spillway/dashboards/player"
-	"github.com/spillway-live/spillway/testenv/browser"
-	"github.com/spillway-live/spillway/testenv/browser/browsertest"
-	"github.com/spillway-live/spillway/testenv/players"
+	"github.com/spillway-live/spillway/schemas"
+	"github.com/spillway-live/spillway/testenv/publisher"
+	"github.com/spillway-live/spillway/testenv/viewer"
+	"github.com/spillway-live/spillway/workers/router/policy"
 )
 
-// hop is a host that served media, from a moment on.
-type hop struct {
-	Host string
-	At   int64 // Unix ms
-}
+// starved is the rate of each answer of the CDN that fails, for picture and sound of about 100 kbit/s each: no machine
+// can play from it. No request fails of it, so that players would stay. Each ends within seconds, which
+// dash.js waits for before it heeds steering: no player drops a request that still brings bytes.
+const starved = "40kbps"
 
-// steered is what the page of one player says.
-type steered struct {
-	playerReport
-	Hops      []hop
-	StalledMs float64
-}
-
-// on is the host that served last.
-func (s *steered) on() string {
-	if len(s.Hops) == 0 {
-		return ""
-	}
-	return s.Hops[len(s.Hops)-1].Host
-}
-
-// steeredViews are the players at once, and what each plays.
-var steeredViews = []struct{ name, player, manifest string }{
-	{"hls.js", "hls", "multivariant.m3u8"}, {"shaka", "shaka", "multivariant.m3u8"}, {"dash.js", "dash", "manifest.mpd"},
-}
-
-// TestPlayersAreSteered: three real players watch in one browser when their CDN's
-// edge becomes too slow to play from. None of their requests fails, so that
-// they would stay; steering takes them to another. Then a CDN that is in no
-// manifest is the only one left that serves: hls.js goes there by its clone.
-// Three players at a time want a machine that is not busy: ./dev test:steering runs it.
+// TestPlayersAreSteered: hls.js, shaka and dash.js watch in one browser when their CDN's edge becomes too slow to play
+// from. Steering takes them to another, because the router has judged theirs to fail by what viewers on it report. Then
+// a CDN that is in no manifest is the only one left that serves: hls.js goes there by its clone. How often they stalled
+// is the same by the pages, by our beacon and in session slices.
+//
+// All that is waited for stays as it is once it is so, however busy the machine: viewers that no steering moves are on
+// both CDNs all the time, so one fails and the other does not for as long as the fault lasts.
 func TestPlayersAreSteered(t *testing.T) {
+	t.Parallel()
 	env, dir := environment(t), t.TempDir()
-	// Simulated viewers are on both CDNs: what they report tells the router which one fails.
-	u := up(t, env, dir, "--only", "collector,ingest,packager,origin,router,edge,demo", "--viewers", "3", "--steering-ttl", "2s", "--cdns", "a,b")
+	u := up(t, env, dir, "--no-demo", "--only", "collector,ingest,packager,origin,router,edge", "--steering-ttl", "2s", "--cdns", "a,b")
 	launch(t, env, "sessioniser", "--data", dir, "--nats", u.NATS, "--log-level", "warn")
-	hlsJS, err := player.HLSJS()
-	if err != nil {
-		t.Fatal(err)
-	}
-	page := httptest.NewServer(players.Handler(hlsJS))
-	t.Cleanup(page.Close)
-	b := browsertest.Start(t)
-	b.Open(page.URL + "/empty")
-	host := map[string]string{}
-	for cdn, address := range u.HLS {
-		x, err := url.Parse(address)
-		if err != nil {
-			t.Fatal(err)
-		}
-		host[cdn] = x.Host
-	}
-	within(t, 60*time.Second, "the MPD is one of low latency", func() error {
+	card := &publisher.Replay{File: smallClip(t), URLs: []string{u.Push + "/demo?cdn=a"}, Logger: quiet()}
+	background(t, "publisher", card.Run)
+	within(t, time.Minute, "the MPD is one of low latency", func() error {
 		_, body, err := httpGet(strings.TrimSuffix(u.HLS["a"], "multivariant.m3u8") + "manifest.mpd")
 		if err == nil && !strings.Contains(body, "availabilityTimeOffset") {
-			err = errors.New(body)
+			err = fmt.Errorf("%s", body)
 		}
 		return err
 	})
-	for i, v := range steeredViews {
-		q := url.Values{"player": {v.player}, "retry": {"1"}, "url": {u.Router + "/v1/play/live/demo/" + v.manifest}}
-		script := fmt.Sprintf(`{const f = document.createElement('iframe'); f.name = 'v%d'; f.allow = 'autoplay'; f.width = 340; f.src = %q; document.body.append(f);} 0`, i, "/?"+q.Encode())
-		if err := chromedp.Run(b.Tab, chromedp.Evaluate(script, nil)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	read := func() []steered {
-		t.Helper()
-		texts, err := browser.Evaluate[[]string](b.Tab, "[...document.querySelectorAll('iframe')].map(f => f.contentWindow.report ? f.contentWindow.report() : '{}')")
-		if err != nil {
-			t.Fatal(err)
-		}
-		out := make([]steered, len(texts))
-		for i := range texts {
-			if err := json.Unmarshal([]byte(texts[i]), &out[i]); err != nil {
-				t.Fatal(err)
-			}
-		}
-		return out
-	}
-	// all waits until every player is where it should be and plays on from there.
-	all := func(what string, limit time.Duration, ok func(i int, s *steered) bool) []steered {
-		t.Helper()
-		var got []steered
-		from := map[int]float64{}
-		within(t, limit, what, func() error {
-			got = read()
-			for i := range got {
-				s := &got[i]
-				if !ok(i, s) {
-					delete(from, i)
-				} else if _, there := from[i]; !there {
-					from[i] = s.Time
-				}
-			}
-			for i := range got {
-				if since, there := from[i]; !there || got[i].Time < since+1 {
-					return fmt.Errorf("%s: at %.1f s, from %v, errors %v", steeredViews[i].name, got[i].Time, got[i].Hops, got[i].Errors)
-				}
-			}
-			return nil
-		})
-		return got
-	}
-	began := time.Now()
-	// On a busy machine the router may have found one CDN wanting before: whichever all are on is the one to fail.
+	rec := followRecords(t, u.NATS)
+	pinnedViewers(t, u, "a", "b")
+	s := openSteered(t, u)
+
+	// A machine that stood still for seconds may have made the router judge the publisher's CDN to fail, which ends by what
+	// those report who are pinned to it. Whichever CDN all players are on is the one that fails now.
 	bad, good := "a", "b"
-	before := all("every player plays from one CDN", time.Minute, func(i int, s *steered) bool {
-		if i == 0 && s.on() == host[good] {
+	before := s.all("every player plays from one CDN", func(p *steeredPlayer) bool {
+		if p.Name == steeredViews[0].name && p.on() == s.hosts[good] {
 			bad, good = good, bad
 		}
-		return s.FirstMs > 0 && s.on() == host[bad]
+		return p.on() == s.hosts[bad]
 	})
 	if d := steadyFor(); d > 0 {
 		time.Sleep(d) // the documented run: their buffers are as deep as they get
-		before = read()
+		before = s.read()
 	}
 	fault := time.Now()
-	// A quarter of the stream's rate. At 150 kbit/s dash.js waits for the request under way for more than a minute
-	// before it heeds steering: no player drops a request that still brings bytes.
-	if code, _, stderr := command(t, env, nil, "cdn", "fault", bad, "--rate", "600kbps"); code != 0 {
-		t.Fatalf("cdn fault: %s", stderr)
+	run := func(args ...string) {
+		t.Helper()
+		if code, _, stderr := command(t, env, nil, append([]string{"cdn"}, args...)...); code != 0 {
+			t.Fatalf("cdn %v: %s", args, stderr)
+		}
 	}
-	moved := all("every player plays from the other CDN", time.Minute, func(_ int, s *steered) bool { return s.on() == host[good] })
-	rep := steeringReport{Began: began, Fault: fault}
+	run("fault", bad, "--connection-rate", starved)
+	moved := s.all("every player plays from the other CDN", func(p *steeredPlayer) bool { return p.on() == s.hosts[good] })
+	rep := steeringReport{Steady: steadyFor()}
 	for i := range moved {
-		rep.add(steeredViews[i].name, &before[i], &moved[i], fault, host[good])
+		rep.add(&before[i], &moved[i], fault, s.hosts[good])
+		decided := rec.moved(t, moved[i].Session, bad, good, fault)
+		if decided.ReasonCode != policy.ReasonFailing || moved[i].last(s.hosts[good]) < decided.TimeUs/1000 {
+			t.Errorf("%s was moved at %d by %+v", moved[i].Name, moved[i].last(s.hosts[good]), decided)
+		}
+		rec.served(t, moved[i].Session, good)
 	}
 
 	// A third CDN comes, and the good one goes: it is in the manifests of none.
-	launch(t, env, "edge", "--name", "d", "--data", dir, "--nats", u.NATS, "--origins", u.Origins, "--routers", u.Router, "--log-level", "warn")
+	third := launch(t, env, "edge", "--name", "d", "--data", dir, "--nats", u.NATS, "--origins", u.Origins, "--routers", u.Router,
+		"--collector-url", strings.TrimSuffix(u.Collector, collectorPath))
+	host := strings.TrimPrefix(third.waitLog(`msg=edge name=d url=(\S+)`), "http://")
 	within(t, time.Minute, "the new CDN is in answers", func() error {
 		_, body, err := httpGet(u.Router + "/v1/play/live/demo/multivariant.m3u8")
 		if err == nil && !strings.Contains(body, `PATHWAY-ID="d"`) {
-			err = errors.New(body)
+			err = fmt.Errorf("%s", body)
 		}
 		return err
 	})
 	gone := time.Now()
-	if code, _, stderr := command(t, env, nil, "cdn", "state", good, "off"); code != 0 {
-		t.Fatalf("cdn state: %s", stderr)
-	}
-	onClone := func(s *steered) bool { return s.on() != "" && s.on() != host["a"] && s.on() != host["b"] }
-	var cloned steered
-	within(t, time.Minute, "hls.js plays from the clone", func() error {
-		cloned = read()[0]
-		if !onClone(&cloned) {
-			return fmt.Errorf("%v", cloned.Hops)
+	run("state", good, "off")
+	cloned := s.all("hls.js plays from the clone", func(p *steeredPlayer) bool { return p.Name != "hls.js" || p.on() == host })
+	rep.Clone = float64(cloned[0].last(host)-gone.UnixMilli()) / 1000
+	rec.served(t, cloned[0].Session, "d")
+
+	for _, p := range s.leave() {
+		if p.Seen.Stalls != p.Measured.Stalls {
+			t.Errorf("%s stalled %d times by its page and %d times by the beacon", p.Name, p.Seen.Stalls, p.Measured.Stalls)
 		}
-		return nil
-	})
-	rep.Clone = float64(cloned.Hops[len(cloned.Hops)-1].At-gone.UnixMilli()) / 1000
-	within(t, time.Minute, "and plays on", func() error {
-		if s := read()[0]; s.Time < cloned.Time+1 {
-			return fmt.Errorf("at %.1f s, errors %v", s.Time, s.Errors)
-		}
-		return nil
-	})
-	for i, s := range read() {
-		t.Logf("%s at the end: %v, errors %v", steeredViews[i].name, s.Hops, s.Errors)
+		rec.stalls(t, &p)
+		t.Logf("%s at the end: %v, %d stalls of %d ms, errors %v", p.Name, p.Hops, p.Seen.Stalls, p.Seen.StalledMs, p.Errors)
 	}
 	t.Logf("%+v", rep)
 	if file := os.Getenv("SPILLWAY_STEERING_PLOT"); file != "" {
 		if err := os.WriteFile(file, rep.plot(), 0o644); err != nil {
 			t.Error(err)
+		}
+	}
+}
+
+// pinnedViewers has ten simulated viewers watch on each CDN until the test ends. They ask for no steering. Ten, so that
+// three players which have stalled elsewhere make no CDN fail to which they come.
+func pinnedViewers(t *testing.T, u *upProgram, cdns ...string) {
+	t.Helper()
+	transport := viewer.NewTransport()
+	t.Cleanup(transport.CloseIdleConnections)
+	for _, cdn := range cdns {
+		for range 10 {
+			c := viewer.Config{
+				Dispatch: u.Router, App: demoApp, Stream: demoStream, CDN: cdn, WholeSegments: true, LiveSync: 3 * time.Second, MaxBehind: time.Hour,
+				ReportEvery: time.Second, HTTPClient: &http.Client{Transport: transport}, Logger: quiet(),
+			}
+			background(t, "viewer on "+cdn, func(ctx context.Context) error { _, err := viewer.Run(ctx, c); return err })
 		}
 	}
 }
@@ -199,48 +136,47 @@ func steadyFor() time.Duration {
 	return time.Duration(s * float64(time.Second))
 }
 
-// steeringReport is what players did when their CDN became slow.
-type steeringReport struct {
-	Began, Fault time.Time
-	Views        []steeredView
-	// Clone is when hls.js was served by a CDN of which it learnt by a clone, seconds from b's end.
-	Clone float64
-}
-
-type steeredView struct {
-	Name string
-	// LeftS is when another CDN served it for good, seconds from the fault; StalledMs and Stalls are from the fault until then.
-	LeftS     float64
-	Stalls    int
-	StalledMs float64
-}
-
-func (r *steeringReport) add(name string, before, after *steered, fault time.Time, to string) {
-	v := steeredView{Name: name, Stalls: after.Stalls - before.Stalls, StalledMs: after.StalledMs - before.StalledMs}
-	for _, h := range after.Hops {
-		if h.Host == to && h.At > fault.UnixMilli() {
-			v.LeftS = float64(h.At-fault.UnixMilli()) / 1000
+// moved waits for the first decision after the fault that took a session from one CDN to another: of steering, or of an
+// MPD, which is fetched again every two seconds.
+func (r *records) moved(t *testing.T, session, from, to string, fault time.Time) (found schemas.Decision) {
+	t.Helper()
+	within(t, time.Minute, "the decision is on the bus", func() error {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		i := slices.IndexFunc(r.decisions, func(d schemas.Decision) bool {
+			return d.SessionID == session && d.Previous == from && d.Chosen == to && d.TimeUs >= fault.UnixMicro()
+		})
+		if i < 0 {
+			return fmt.Errorf("%d decisions", len(r.decisions))
 		}
-	}
-	r.Views = append(r.Views, v)
+		found = r.decisions[i]
+		return nil
+	})
+	return found
 }
 
-// plot draws, for each player, the time on the slow CDN and what it stood still of it.
-func (r *steeringReport) plot() []byte {
-	const left, width, row = 110, 460, 34
-	most := 1.0
-	for _, v := range r.Views {
-		most = max(most, v.LeftS, v.StalledMs/1000)
-	}
-	var b strings.Builder
-	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" width="%d" height="%d" font-family="sans-serif" font-size="12"><rect width="100%%" height="100%%" fill="#fff"/>`, left+width+120, 40+row*len(r.Views))
-	fmt.Fprintf(&b, `<text x="10" y="18" font-size="14">An edge limited to 600 kbit/s: time until the player is served by another CDN, and time stalled</text>`)
-	for i, v := range r.Views {
-		y := 32 + i*row
-		fmt.Fprintf(&b, `<text x="%d" y="%d" text-anchor="end">%s</text>`, left-8, y+16, v.Name)
-		fmt.Fprintf(&b, `<rect x="%d" y="%d" width="%.1f" height="11" fill="#2e7d8c"/><text x="%.1f" y="%d">left after %.1f s</text>`, left, y, v.LeftS/most*width, left+v.LeftS/most*width+6, y+10, v.LeftS)
-		fmt.Fprintf(&b, `<rect x="%d" y="%d" width="%.1f" height="11" fill="#d1495b"/><text x="%.1f" y="%d">stalled %.1f s</text>`, left, y+13, v.StalledMs/1000/most*width, left+v.StalledMs/1000/most*width+6, y+23, v.StalledMs/1000)
-	}
-	b.WriteString("</svg>\n")
-	return []byte(b.String())
+// served waits until edges have logged media requests of a session on a CDN.
+func (r *records) served(t *testing.T, session, cdn string) {
+	t.Helper()
+	within(t, time.Minute, "the log of edge "+cdn+" has the session's requests", func() error {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if n := r.requests[session+" "+cdn]; n == 0 {
+			return fmt.Errorf("%v", r.requests)
+		}
+		return nil
+	})
+}
+
+// stalls waits until slices say that a player stalled as often as it did.
+func (r *records) stalls(t *testing.T, p *steeredPlayer) {
+	t.Helper()
+	within(t, time.Minute, "slices have the stalls of "+p.Name, func() error {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if got := r.stalled[p.Session]; got != p.Seen.Stalls {
+			return fmt.Errorf("%d, its page saw %d", got, p.Seen.Stalls)
+		}
+		return nil
+	})
 }

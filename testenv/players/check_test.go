@@ -1,6 +1,10 @@
 package players_test
 
-import "testing"
+import (
+	"testing"
+
+	"github.com/spillway-live/spillway/testenv/players"
+)
 
 // What the sums of a session may differ from what the page saw itself.
 const (
@@ -12,7 +16,7 @@ const (
 type check struct {
 	*testing.T
 	v    *view
-	page truth
+	page players.Seen
 	row  sessionRow
 }
 
@@ -40,10 +44,10 @@ func (c *check) all() {
 		c.Errorf("%d attempts, %d starts, %d failed", c.row.Attempts, c.row.Starts, c.row.StartFail)
 	}
 	if c.v.beacon {
-		c.near("start-up", c.row.StartupMs, c.page.startupMs, startupWithinMs)
-	} else if fastest := c.page.startupMs - c.page.askingMs; c.row.StartupMs < fastest-startupWithinMs || c.row.StartupMs > c.page.startupMs+startupWithinMs {
+		c.near("start-up", c.row.StartupMs, c.page.StartupMs, startupWithinMs)
+	} else if fastest := c.page.StartupMs - c.page.AskingMs; c.row.StartupMs < fastest-startupWithinMs || c.row.StartupMs > c.page.StartupMs+startupWithinMs {
 		// Players say when they began somewhere in the call that asks them to, which is long on a busy machine.
-		c.Errorf("start-up is %d ms in ClickHouse and %d to %d ms in the page", c.row.StartupMs, fastest, c.page.startupMs)
+		c.Errorf("start-up is %d ms in ClickHouse and %d to %d ms in the page", c.row.StartupMs, fastest, c.page.StartupMs)
 	}
 	switch {
 	case !c.v.gone:
@@ -57,18 +61,18 @@ func (c *check) all() {
 
 // watched: stall, seek, pause and the end of a view.
 func (c *check) watched() {
-	each := stallWithinMs * int64(max(c.page.stalls, 1))
-	c.near("stall time", c.row.StalledMs, c.page.stalledMs, each)
-	c.near("seek time", c.row.SeekMs, c.page.seekMs, stallWithinMs)
-	c.near("pause", c.row.PausedMs, c.page.pausedMs, stallWithinMs)
-	if c.v.player != "video" && (c.page.stalls == 0 || c.row.Stalls == 0) {
-		c.Errorf("%d stalls in the page, %d in ClickHouse: one was forced", c.page.stalls, c.row.Stalls)
+	each := stallWithinMs * int64(max(c.page.Stalls, 1))
+	c.near("stall time", c.row.StalledMs, c.page.StalledMs, each)
+	c.near("seek time", c.row.SeekMs, c.page.SeekMs, stallWithinMs)
+	c.near("pause", c.row.PausedMs, c.page.PausedMs, stallWithinMs)
+	if c.v.player != "video" && (c.page.Stalls == 0 || c.row.Stalls == 0) {
+		c.Errorf("%d stalls in the page, %d in ClickHouse: one was forced", c.page.Stalls, c.row.Stalls)
 	}
 	end := "silence" // no player says that it is left
 	if c.v.beacon {
 		end = "quit"
-		if c.row.Stalls != c.page.stalls {
-			c.Errorf("%d stalls in ClickHouse, %d in the page", c.row.Stalls, c.page.stalls)
+		if c.row.Stalls != c.page.Stalls {
+			c.Errorf("%d stalls in ClickHouse, %d in the page", c.row.Stalls, c.page.Stalls)
 		}
 	}
 	if c.row.End != end || c.row.Fails != 0 {
@@ -81,7 +85,7 @@ func (c *check) failed() {
 	if c.row.Fails != 1 || c.row.End != "failed" {
 		c.Errorf("%d playback failures, ended by %q", c.row.Fails, c.row.End)
 	}
-	c.near("played", c.row.PlayedMs, c.page.playedMs, stallWithinMs)
+	c.near("played", c.row.PlayedMs, c.page.PlayedMs, stallWithinMs)
 }
 
 // failedUntold is what is known of the same without the beacon. shaka says it;
@@ -93,8 +97,8 @@ func (c *check) failedUntold() {
 	if c.v.player == "shaka" {
 		loaded = 4000
 	}
-	if c.row.PlayedMs < c.page.playedMs-loaded-stallWithinMs || c.row.PlayedMs > c.page.playedMs+stallWithinMs {
-		c.Errorf("played is %d ms in ClickHouse and %d ms in the page", c.row.PlayedMs, c.page.playedMs)
+	if c.row.PlayedMs < c.page.PlayedMs-loaded-stallWithinMs || c.row.PlayedMs > c.page.PlayedMs+stallWithinMs {
+		c.Errorf("played is %d ms in ClickHouse and %d ms in the page", c.row.PlayedMs, c.page.PlayedMs)
 	}
 	if c.row.ReqErrors == 0 {
 		c.Error("the edge's log shows no failed request")

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spillway-live/spillway/schemas"
 	"github.com/spillway-live/spillway/testenv/await"
+	"github.com/spillway-live/spillway/testenv/players"
 )
 
 // sessionRow is a session in ClickHouse.
@@ -63,8 +64,8 @@ func TestSessionsAgreeWithThePage(t *testing.T) {
 		t.Fatal(err)
 	}
 	th.wait("stalls for 1.5 s", streaming, func(v *view) bool {
-		m := v.page.account()
-		return m.waiting && time.Now().UnixMilli()-m.sinceMs > 1500
+		m := players.Account(v.page.Log)
+		return m.Waiting && time.Now().UnixMilli()-m.SinceMs > 1500
 	})
 	if err := p.edge.SetFault(schemas.Fault{}); err != nil {
 		t.Fatal(err)
@@ -76,12 +77,12 @@ func TestSessionsAgreeWithThePage(t *testing.T) {
 		if before[v] == 0 {
 			before[v] = v.page.At
 		}
-		return v.page.At > before[v]+1 && !v.page.account().waiting
+		return v.page.At > before[v]+1 && !players.Account(v.page.Log).Waiting
 	})
 	th.each("w.video.currentTime = 40", all)
 	th.wait("plays after the seek", all, func(v *view) bool { return v.page.At > 40.5 })
 	th.each("w.video.pause()", all)
-	th.wait("pauses for 1 s", all, func(v *view) bool { return time.Now().UnixMilli()-v.page.account().sinceMs > 1000 })
+	th.wait("pauses for 1 s", all, func(v *view) bool { return time.Now().UnixMilli()-players.Account(v.page.Log).SinceMs > 1000 })
 	th.each("w.video.play()", all)
 	// An app's own failed step, another size, and a page that is hidden: the browser here hides none, so it is said.
 	th.each(`w.video.width = 480; w.beacon.error('licence', 'E42');
@@ -110,7 +111,7 @@ func TestSessionsAgreeWithThePage(t *testing.T) {
 	step("all closed")
 	for _, v := range views {
 		t.Run(v.sid, func(t *testing.T) {
-			c := check{t, v, v.page.account(), got[v.sid]}
+			c := check{t, v, players.Account(v.page.Log), got[v.sid]}
 			t.Logf("page %+v, errors %v", c.page, v.page.Errors)
 			t.Logf("ClickHouse %+v", c.row)
 			c.all()
@@ -135,7 +136,7 @@ func everyView() []*view {
 func (p *pageState) failed() bool {
 	for _, e := range p.Errors {
 		if strings.Contains(e, "fatal") || strings.Contains(e, "dash 27") || strings.Contains(e, "severity 2") {
-			return p.account().waiting
+			return players.Account(p.Log).Waiting
 		}
 	}
 	return false

@@ -11,6 +11,7 @@ import (
 	"github.com/chromedp/chromedp"
 
 	"github.com/spillway-live/spillway/testenv/await"
+	"github.com/spillway-live/spillway/testenv/players"
 )
 
 // view is one player in a frame of the browser's page. All are in one page: their
@@ -26,79 +27,10 @@ type view struct {
 
 // pageState is what session.html keeps.
 type pageState struct {
-	Log    []entry
+	Log    []players.Event
 	At     float64 // playhead, s
 	Errors []string
 	Unsent int // posts of the player's reports that no collector took
-}
-
-// entry is an event of the video element.
-type entry struct {
-	Name            string
-	At              int64 // Unix ms
-	Time, Rate      float64
-	Ready           int
-	Paused, Seeking bool
-}
-
-// truth is what the viewer saw, by the element's events alone.
-type truth struct {
-	startupMs, stalledMs, seekMs, pausedMs int64
-	askingMs                               int64 // how long the call took that told the player what to play
-	playedMs                               int64
-	started                                bool
-	stalls                                 int
-	waiting                                bool  // after the last event: it began to play, and neither plays nor is paused
-	sinceMs                                int64 // Unix ms of the last change
-}
-
-// account reads the events: a wait before the first picture is start-up, one in
-// a seek is the seek's, and shaka waits by stopping the clock.
-func (p *pageState) account() (m truth) {
-	requested, state := int64(0), ""
-	to := func(e entry, next string) {
-		if next == state {
-			return
-		}
-		d := e.At - m.sinceMs
-		switch state {
-		case "play":
-			m.playedMs += d
-		case "stall":
-			m.stalledMs += d
-		case "seek":
-			m.seekMs += d
-		case "pause":
-			m.pausedMs += d
-		}
-		if next == "stall" {
-			m.stalls++
-		}
-		state, m.sinceMs = next, e.At
-	}
-	for _, e := range p.Log {
-		wait := e.Name == "waiting" || e.Name == "ratechange" && e.Rate == 0
-		switch {
-		case e.Name == "request":
-			requested = e.At
-		case e.Name == "requested":
-			m.askingMs = e.At - requested
-		case e.Name == "playing", e.Name == "ratechange" && e.Rate > 0 && e.Ready > 2 && !e.Paused && state == "stall":
-			if !m.started {
-				m.started, m.startupMs = true, e.At-requested
-			}
-			to(e, "play")
-		case !m.started:
-		case e.Name == "seeking":
-			to(e, "seek")
-		case e.Name == "pause":
-			to(e, "pause")
-		case wait && !e.Paused && !e.Seeking && state == "play":
-			to(e, "stall")
-		}
-	}
-	m.waiting = state == "stall" || state == "seek"
-	return m
 }
 
 func evaluate[T any](ctx context.Context, js string) (v T, err error) {
@@ -172,7 +104,7 @@ func (th *theatre) wait(what string, chosen, ok func(*view) bool) {
 		var not []string
 		for _, v := range th.views {
 			if chosen(v) && !ok(v) {
-				not = append(not, fmt.Sprintf("%s: %+v at %.2f s, errors %v", v.sid, v.page.account(), v.page.At, v.page.Errors))
+				not = append(not, fmt.Sprintf("%s: %+v at %.2f s, errors %v", v.sid, players.Account(v.page.Log), v.page.At, v.page.Errors))
 			}
 		}
 		return strings.Join(not, "\n")
