@@ -155,3 +155,20 @@ func TestPoints(t *testing.T) {
 		t.Errorf("%+v", p[1])
 	}
 }
+
+// A page whose player has failed plays what it had loaded, for as long as it waits to begin anew.
+func TestWhatWasLoadedIsPlayedToTheEnd(t *testing.T) {
+	began := time.Unix(1000, 0)
+	for _, c := range []struct{ ahead, stopped time.Duration }{
+		{0, 10 * time.Second}, {time.Second, 9 * time.Second}, {20 * time.Second, 10*time.Second - pageReload},
+	} {
+		x := &seat{}
+		x.state(true, began)
+		failed := began.Add(10 * time.Second)
+		x.state(false, failed)
+		x.left(failed, c.ahead)
+		if got := x.stopped(began, began.Add(20*time.Second)); got != c.stopped {
+			t.Errorf("%v loaded: stopped for %v, want %v", c.ahead, got, c.stopped)
+		}
+	}
+}

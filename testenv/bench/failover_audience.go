@@ -80,8 +80,8 @@ func (a *audience) sit(ctx context.Context, x *seat, n int) {
 			c.CDN = cdns[(n+visit)%len(cdns)]
 			c.GiveUp = 100 * time.Millisecond // hls.js gives up where it has no other pathway
 		}
-		_, _ = viewer.Run(ctx, c) // a view that failed begins anew
-		x.state(false, time.Now())
+		r, _ := viewer.Run(ctx, c) // a view that failed begins anew
+		x.left(time.Now(), r.Ahead)
 		_ = pause(ctx, pageReload)
 	}
 }
@@ -90,6 +90,14 @@ func (x *seat) state(playing bool, at time.Time) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.states = append(x.states, stateAt{at, playing})
+}
+
+// left notes that a view has ended: what was loaded is still played while the page waits to begin anew.
+func (x *seat) left(at time.Time, ahead time.Duration) {
+	if ahead > 0 {
+		x.state(true, at)
+	}
+	x.state(false, at.Add(min(ahead, pageReload)))
 }
 
 func (x *seat) servedBy(cdn string, at time.Time) {

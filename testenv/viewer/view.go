@@ -305,7 +305,7 @@ func (v *view) finish(now time.Time, err error, quit bool) Report {
 		SessionID: v.d.SessionID, Arms: v.d.Arms, Started: !v.p.first.IsZero(), Startup: v.p.startup,
 		Played: v.p.played, Stalled: v.p.stalledNow(now), Stalls: v.p.stalls, Seeking: v.p.seeking, Seeks: v.p.seeks,
 		Latency: v.latency, Served: v.served, Switches: v.switches,
-		Requests: v.requests, Errors: v.errors, Bytes: v.bytes, End: end,
+		Requests: v.requests, Errors: v.errors, Bytes: v.bytes, End: end, Ahead: v.p.ahead(),
 	}
 }
 

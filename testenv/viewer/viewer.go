@@ -133,6 +133,8 @@ type Report struct {
 	Events, EventsFailed int
 	// End is quit, ended or failed.
 	End string
+	// Ahead is what was loaded and not yet played at the end: a player that fails still plays it.
+	Ahead time.Duration
 }
 
 // Run watches until ctx ends (the viewer quits), the stream ends, or playback
