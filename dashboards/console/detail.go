@@ -28,7 +28,7 @@ var streamParts = map[string]struct {
 	span, step time.Duration
 }{
 	"publisher": {queries.StreamPublisher, 30 * time.Minute, 10 * time.Second},
-	"hops":      {queries.StreamHops, 15 * time.Minute, time.Minute},
+	"hops":      {queries.StreamHops, 5 * time.Minute, time.Minute},
 	"sessions":  {queries.StreamSessions, 15 * time.Minute, time.Minute},
 	"events":    {queries.StreamEvents, 24 * time.Hour, time.Minute},
 }

@@ -56,7 +56,7 @@ func BenchmarkLarge(b *testing.B) {
 	}{
 		"viewers": {ViewersNow, 30 * time.Second, time.Second}, "quality": {QualityNow, 20 * time.Second, time.Second}, "streams": {StreamQualityNow, 20 * time.Second, time.Second},
 		"first_screen": {FirstScreenNow, 5 * time.Minute, time.Second}, "recent": {Recent, 15 * time.Minute, 10 * time.Second}, "minutes": {RecentFirstScreen, 30 * time.Minute, time.Minute},
-		"stream publisher": {StreamPublisher, 30 * time.Minute, 10 * time.Second}, "stream hops": {StreamHops, 15 * time.Minute, time.Minute},
+		"stream publisher": {StreamPublisher, 30 * time.Minute, 10 * time.Second}, "stream hops": {StreamHops, 5 * time.Minute, time.Minute},
 		"stream sessions": {StreamSessions, 15 * time.Minute, time.Minute}, "stream events": {StreamEvents, 24 * time.Hour, time.Minute},
 	} {
 		l.run("console/"+name, q.sql, Vars{"app": Only("live"), "stream": Only("stream7"), "cdn": {All: true}}, q.back, q.step)

@@ -93,15 +93,6 @@ WHERE source = 'publisher' AND app = ${app} AND stream = ${stream} AND $__timeFi
 GROUP BY t
 ORDER BY t`
 
-	// StreamHops tells delay and loss by hop. Columns: hop, cdn, seen, failed_share, p50_ms, p95_ms.
-	StreamHops = `WITH
-    ` + Quantiles + `
-SELECT hop, by_cdn AS cdn, sum(h.reports) AS seen, sum(h.failures) / nullIf(sum(h.reports), 0) AS failed_share,
-    log_quantile(sumMap(h.delay), 0.5) AS p50_ms, log_quantile(sumMap(h.delay), 0.95) AS p95_ms
-FROM (SELECT *, if(hop IN ('edge', 'player'), r.cdn, '') AS by_cdn FROM rollup_hop_minute AS r WHERE app = ${app} AND stream = ${stream} AND $__timeFilter(minute)) AS h
-GROUP BY hop, by_cdn
-ORDER BY indexOf(['publish', 'ingest', 'stored', 'packaged', 'origin', 'edge', 'player', 'probe'], hop), by_cdn`
-
 	// StreamSessions lists sessions, those that stalled most first. Columns: session_id, cdn, region, isp, client, played_s, stalled_s, stalls, failures, moves, heard.
 	StreamSessions = `SELECT session_id, argMaxIf(s.cdn, s.time, s.cdn != '') AS served_by, any(s.region) AS region, any(s.isp) AS isp, any(s.client) AS client,
     sum(s.played_ms) / 1000 AS played_s, sum(s.stalled_ms) / 1000 AS stalled_s, sum(s.stalls) AS stalls, sum(s.start_failures + s.playback_failures) AS failures, sum(s.cdn_moves) AS moves, max(s.time) AS heard

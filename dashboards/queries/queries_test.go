@@ -88,6 +88,8 @@ func fill(t testing.TB, conn driver.Conn, now time.Time) {
 		played_ms, stalled_ms, stalls, latency_ms_sum, latency_weight_ms, bitrate_kbps_ms_sum, bitrate_weight_ms, requests, request_errors, request_bytes,
 		reports, lost_reports, first_screen_bins, first_screen_counts, latency_bins, latency_counts)`, slices...)
 	insert("telemetry (received_us, ts_ms, source, session_id, app, stream, cdn, gates, fps, publish_bps, publish_stall_ms, buffer_ms, first_byte_ms, cache_hit)", raw...)
+	insert("hops (time, app, stream, rendition, track, hop, cdn, wait_ms, staleness_ms, throughput_kbps, bitrate_kbps)",
+		[]any{now.Add(-time.Minute), "live", "demo", "src", "video", "probe", "a", 12.0, int64(400), int32(20_000), int32(2500)})
 	insert("hops (time, app, stream, rendition, track, epoch, msn, part, hop, cdn, server, delay_ms, failed, reason)",
 		[]any{now.Add(-time.Minute), "live", "demo", "src", "video", uint32(1), uint64(7), int32(0), "stored", "", "ingest-1", 4.0, uint8(0), ""},
 		[]any{now.Add(-time.Minute), "live", "demo", "src", "video", uint32(1), uint64(7), int32(0), "edge", "a", "edge-a", 20.0, uint8(0), ""},
@@ -271,10 +273,12 @@ func TestEveryPanel(t *testing.T) {
 		for _, r := range rows {
 			got = append(got, fmt.Sprint(deref(r[0]), "/", deref(r[1]), "/", deref(r[2])))
 		}
-		if want := []string{"stored//", "edge/a/", "edge/b/failing", "edge/c/slow"}; !slices.Equal(got, want) {
+		if want := []string{"stored//", "edge/a/", "edge/b/failing", "edge/c/slow", "probe/a/"}; !slices.Equal(got, want) {
 			t.Errorf("hops %v, want %v", got, want)
 		}
 	})
+	fillHops(t, admin, now) // after "balance", which counts rows
+	t.Run("bad hops by fault", func(t *testing.T) { testBadHops(t, run) })
 	t.Run("faulty CDN", func(t *testing.T) {
 		_, rows := run(t, panel(t, "cdn-now").SQL, All())
 		if len(rows) != 3 || fmt.Sprint(deref(rows[1][0]), " ", deref(rows[1][2])) != "b 0.3" || fmt.Sprint(deref(rows[0][2])) != "0" {

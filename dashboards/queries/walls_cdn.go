@@ -194,31 +194,3 @@ ORDER BY cdn`,
 		Links: toStreams, Warn: th.LoadWarn, Bad: th.LoadBad,
 	}
 }
-
-func hopPanels() []Panel {
-	return []Panel{
-		{ID: "cdn-hops", Title: "Delay and loss by hop", Kind: Table, Width: 24, Height: 9, Links: toStreams,
-			Description: "Reports about sampled parts from publisher to player. Delays count from ingest's receipt of a part's last frame, by each machine's clock; failed are answers of 400 or above, or none, and parts that an origin lists as gaps. Failing: 5 % of the reports, two at least. Slow: 250 ms until MEDIA has a part, 750 ms until an origin has it, or 500 ms more than at the best CDN.",
-			SQL: `WITH
-    ` + Quantiles + `
-SELECT hop, cdn,
-    multiIf(failed >= 2 AND failed_share >= 0.05, 'failing', hop = 'stored' AND mean_ms > 250 OR hop IN ('packaged', 'origin') AND mean_ms > 750
-        OR mean_ms > 500 + min(mean_ms) OVER (PARTITION BY hop), 'slow', '') AS verdict,
-    sum(h.reports) AS seen, sum(h.failures) AS failed, sum(h.failures) / nullIf(sum(h.reports), 0) AS failed_share,
-    sum(h.delay_ms_sum) / nullIf(sum(h.delayed), 0) AS mean_ms, log_quantile(sumMap(h.delay), 0.95) AS p95_ms
-FROM (SELECT *, if(hop IN ('edge', 'player'), r.cdn, '') AS by_cdn FROM rollup_hop_minute AS r WHERE $__timeFilter(minute) AND ` + whereApp + `) AS h
-WHERE h.by_cdn = '' OR $__conditionalAll(h.by_cdn IN (${cdn:sqlstring}), $cdn)
-GROUP BY hop, h.by_cdn AS cdn
-ORDER BY indexOf(['publish', 'ingest', 'stored', 'packaged', 'origin', 'edge', 'player', 'probe'], hop), cdn`,
-			Columns: cols(text("hop"), text("cdn"), text("verdict"), of("seen", UnitNone), of("failed", UnitNone), of("failed_share", UnitPercent), of("mean_ms", UnitMs), of("p95_ms", UnitMs))},
-		{ID: "cdn-hop-delay", Title: "Delay at the edges, p95", Kind: TimeSeries, Unit: UnitMs, Width: 24, Height: 8, MinInterval: "1m", Links: toStreams,
-			Description: "From ingest to the first byte of an edge's answer.",
-			SQL: `WITH
-    ` + Quantiles + `
-SELECT toStartOfInterval(minute, toIntervalSecond(` + stepS + `)) AS time, cdn, log_quantile(sumMap(h.delay), 0.95) AS p95_ms
-FROM rollup_hop_minute AS h
-WHERE $__timeFilter(minute) AND hop = 'edge' AND ` + whereBoth + `
-GROUP BY time, cdn
-ORDER BY time, cdn`, Columns: line("p95_ms", UnitMs)},
-	}
-}

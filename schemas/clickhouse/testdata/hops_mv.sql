@@ -11,11 +11,15 @@ CREATE MATERIALIZED VIEW spillway.hops_mv TO spillway.hops (
 `cdn` LowCardinality(String),
 `server` LowCardinality(String),
 `delay_ms` Nullable(Float64),
-`clock_bound_ms` Nullable(Float64),
 `failed` UInt8,
+`wait_ms` Nullable(Float64),
+`staleness_ms` Nullable(Int64),
+`throughput_kbps` Nullable(Int32),
+`bitrate_kbps` Nullable(Int32),
+`clock_bound_ms` Nullable(Float64),
 `reason` String,
 `bus_partition` UInt16,
 `bus_seq` UInt64,
 `bus_row` UInt32)
- AS SELECT least(greatest(fromUnixTimestamp64Milli(t.ts_ms), t.received_at - toIntervalDay(1)), t.received_at + toIntervalDay(1)) AS time, t.app AS app, t.stream AS stream, t.rendition AS rendition, t.track AS track, toUInt32(ifNull(t.epoch, 0)) AS epoch, toUInt64(ifNull(t.msn, 0)) AS msn, ifNull(t.part, 0) AS part, t.hop AS hop, t.cdn AS cdn, t.server AS server, t.hop_delay_ms AS delay_ms, if(t.hop = 'publish', t.clock_bound_ms, NULL) AS clock_bound_ms, (t.error_code != '') OR ifNull((t.response_code = 0) OR (t.response_code >= 400), 0) AS failed, multiIf(NOT failed, '', t.error_code != '', t.error_code, toString(ifNull(t.response_code, 0))) AS reason, t.bus_partition AS bus_partition, t.bus_seq AS bus_seq, t.bus_row AS bus_row
- FROM spillway.telemetry AS t WHERE t.hop NOT IN ('', 'probe')
+ AS SELECT least(greatest(fromUnixTimestamp64Milli(t.ts_ms), t.received_at - toIntervalDay(1)), t.received_at + toIntervalDay(1)) AS time, t.app AS app, t.stream AS stream, t.rendition AS rendition, t.track AS track, toUInt32(ifNull(t.epoch, 0)) AS epoch, toUInt64(ifNull(t.msn, 0)) AS msn, ifNull(t.part, 0) AS part, t.hop AS hop, t.cdn AS cdn, t.server AS server, t.hop_delay_ms AS delay_ms, (t.error_code != '') OR ifNull((t.response_code = 0) OR (t.response_code >= 400), 0) AS failed, multiIf(failed, NULL, t.hop = 'probe', toFloat64(t.first_byte_ms), (t.hop = 'edge') AND (t.hop_delay_ms IS NOT NULL) AND (t.first_byte_ms IS NOT NULL), greatest(0, least(assumeNotNull(t.hop_delay_ms), assumeNotNull(t.first_byte_ms))), (t.hop = 'player') AND (t.hop_delay_ms IS NOT NULL) AND (t.last_byte_ms IS NOT NULL), greatest(0, least(assumeNotNull(t.hop_delay_ms), assumeNotNull(t.last_byte_ms))), NULL) AS wait_ms, if(t.hop = 'probe', t.staleness_ms, NULL) AS staleness_ms, if(t.hop = 'probe', t.throughput_kbps, NULL) AS throughput_kbps, if(t.hop = 'probe', t.bitrate_kbps, NULL) AS bitrate_kbps, if(t.hop = 'publish', t.clock_bound_ms, NULL) AS clock_bound_ms, multiIf(NOT failed, '', t.error_code != '', t.error_code, toString(ifNull(t.response_code, 0))) AS reason, t.bus_partition AS bus_partition, t.bus_seq AS bus_seq, t.bus_row AS bus_row
+ FROM spillway.telemetry AS t WHERE t.hop != ''

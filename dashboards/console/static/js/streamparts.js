@@ -10,8 +10,8 @@ const T = unit("time", "dateTimeAsIso");
 const PARTS = [
   { name: "publisher", title: "Publisher, the last 30 minutes", every: 10000, none: "Ingest has told nothing of this publisher for 30 minutes.",
     charts: [["Frame rate", [T, unit("fps", "fps")], 1], ["Bitrate", [T, unit("bps", "bps")], 2], ["Behind real time, a step", [T, unit("behind_ms", "ms")], 3]] },
-  { name: "hops", title: "Hop by hop, the last 15 minutes", every: 15000, none: "No part was looked at in the last 15 minutes: hops are told of streams that are watched.",
-    columns: [unit("hop"), unit("cdn"), unit("reports", "short"), unit("failed", "percentunit"), unit("p50", "ms"), unit("p95", "ms")] },
+  { name: "hops", title: "Hop by hop, the last 5 minutes", every: 15000, none: "No part was looked at in the last 5 minutes: hops are told of streams that are watched.",
+    columns: [unit("hop"), unit("cdn"), unit("verdict"), unit("reports", "short"), unit("failed", "percentunit"), unit("p50", "ms"), unit("p95", "ms"), unit("wait", "ms"), unit("probe pace", "short")] },
   { name: "sessions", title: "Sessions of the last 15 minutes, those that stalled most first", every: 10000, none: "Nobody watched in the last 15 minutes.",
     columns: [unit("session_id"), unit("cdn"), unit("region"), unit("isp"), unit("player"), unit("played", "s"), unit("stalled", "s"), unit("stalls", "short"), unit("failures", "short"), unit("moves", "short"), unit("heard", "dateTimeAsIso")] },
   { name: "events", title: "What happened in the last 24 hours", every: 15000, none: "Nothing happened to this stream.",
