@@ -10,7 +10,9 @@
 // (source probe, no session), so that they are in no figure about viewers; the
 // token of a probe opens one stream for a minute; a CDN that does not answer delays
 // no other. A request is demand, so cameras on demand, streams with a ladder and
-// streams of other regions are probed only while somebody watches here.
+// streams of other regions are probed only while somebody watches here. Where that
+// leaves no stream at all, one with a ladder is probed once a minute, so that CDNs
+// are known also while nobody watches anything.
 // It leaves out judging what it measures.
 package probe
 
@@ -248,14 +250,18 @@ const (
 	cameraFor  = sampleGap + time.Second
 )
 
-// pairs are those of a slot that may be probed now.
-func (p *Prober) pairs(slot string, now time.Time) []pair {
-	var out []pair
+// pairs are those of a slot that may be probed now, if they were not asked after latest.
+func (p *Prober) pairs(slot string, now time.Time) (all []pair, latest time.Time) {
+	var streams []stream
 	for _, s := range p.recent.All(func(_ string, s *schemas.StreamState) bool { return !isLive(s, now) }) {
-		k := s.Key()
-		if !p.mayBeAsked(s, now) { // which changes without the stream's state
-			continue
+		if isLive(s, now) {
+			onDemand, ladder := p.needs(s) // which change without the stream's state
+			streams = append(streams, stream{s.Key(), onDemand, ladder, s.Region != "", p.heardOf(s.Key())})
 		}
+	}
+	chosen, latest := choose(streams, now, p.Every)
+	var out []pair
+	for _, k := range chosen {
 		for name, c := range p.cdns.All() {
 			if c.State == schemas.CDNOff {
 				continue
@@ -267,7 +273,7 @@ func (p *Prober) pairs(slot string, now time.Time) []pair {
 			}
 		}
 	}
-	return out
+	return out, latest
 }
 
 func isLive(s *schemas.StreamState, now time.Time) bool {
@@ -297,22 +303,9 @@ func (p *Prober) sweep(now time.Time) {
 	}
 }
 
-func (p *Prober) mayBeAsked(st *schemas.StreamState, now time.Time) bool {
+// needs says whether a stream is pulled on demand, and whether it has a ladder.
+func (p *Prober) needs(st *schemas.StreamState) (onDemand, ladder bool) {
 	k := st.Key()
 	s, ok := p.sources.Get(k.KVKey())
-	onDemand := ok && s.OnDemand
-	a, ok := p.apps.Get(k.KVKey())
-	if !ok {
-		a, ok = p.apps.Get(k.App)
-	}
-	return p.heardOf(k).allows(onDemand, st.Region != "" || ok && len(a.Ladder) > 0, now)
-}
-
-// allows: a request is demand, which wakes cameras, starts encoders and brings
-// streams from other regions (costs).
-func (h heard) allows(onDemand, costs bool, now time.Time) bool {
-	if onDemand {
-		return now.Sub(h.asked) < cameraFor
-	}
-	return !costs || now.Sub(h.watched) < watchedFor
+	return ok && s.OnDemand, len(schemas.SettingsOf(k, p.apps.Get).Ladder) > 0
 }

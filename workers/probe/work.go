@@ -42,9 +42,9 @@ func (p *Prober) work(ctx context.Context, slot string) error {
 		case <-t.C:
 		}
 		now := time.Now()
-		all := p.pairs(slot, now)
+		all, latest := p.pairs(slot, now)
 		maps.DeleteFunc(asked, func(x pair, _ time.Time) bool { return len(asked) > 2*len(all) && !slices.Contains(all, x) })
-		next, ok := due(all, asked, waiting, now.Add(-p.Every))
+		next, ok := due(all, asked, waiting, latest)
 		if !ok {
 			continue
 		}

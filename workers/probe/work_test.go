@@ -3,6 +3,7 @@ package probe
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"testing"
 	"time"
 
@@ -36,6 +37,46 @@ func TestProbesAreNoReasonToWork(t *testing.T) {
 		if got := x.h.allows(x.onDemand, x.costs, now); got != x.want {
 			t.Errorf("%s: %v", what, got)
 		}
+	}
+}
+
+// Where every stream has a ladder and nobody watches, CDNs are still known: one of the
+// streams is asked for, once a minute.
+func TestOneLadderIsWokenForWantOfOthers(t *testing.T) {
+	now := time.Unix(1_000_020, 0)
+	key := func(name string) schemas.StreamKey { return schemas.StreamKey{App: "live", Stream: name} }
+	var watched heard
+	watched.request(now, now)
+	camera, away := stream{key: key("a"), onDemand: true}, stream{key: key("b"), elsewhere: true, ladder: true}
+	ladders := []stream{camera, away, {key: key("d"), ladder: true}, {key: key("c"), ladder: true}}
+	for what, x := range map[string]struct {
+		live []stream
+		want string
+		wake bool
+	}{
+		"nothing":                       {nil, "[]", false},
+		"cameras and other regions":     {[]stream{camera, away}, "[]", false},
+		"ladders alone":                 {ladders, "[live/c]", true},
+		"one without a ladder":          {append([]stream{{key: key("e")}}, ladders...), "[live/e]", false},
+		"one with a ladder and viewers": {append([]stream{{key: key("f"), ladder: true, heard: watched}}, ladders...), "[live/f]", false},
+	} {
+		got, latest := choose(x.live, now, 2*time.Second)
+		want := now.Add(-2 * time.Second)
+		if x.wake {
+			want = time.Unix(1_000_020, 0).Truncate(time.Minute).Add(-1)
+		}
+		if fmt.Sprint(got) != x.want || !latest.Equal(want) {
+			t.Errorf("%s: %v, not after %v; want %s, %v", what, got, latest, x.want, want)
+		}
+	}
+	// Asked within this minute it is not asked again; in the next it is.
+	x := pair{"cdn", key("c")}
+	_, latest := choose(ladders, now, time.Second)
+	if _, ok := due([]pair{x}, map[pair]time.Time{x: now.Truncate(time.Minute)}, nil, latest); ok {
+		t.Error("woken twice in a minute")
+	}
+	if _, ok := due([]pair{x}, map[pair]time.Time{x: now.Truncate(time.Minute).Add(-time.Second)}, nil, latest); !ok {
+		t.Error("not woken in the next minute")
 	}
 }
 
