@@ -48,6 +48,9 @@ func (t *Trace) judge(r *Report) {
 		}
 		t.clock(r, h)
 	}
+	if gone := int64(r.PacketsLost) - int64(r.PacketsAgain); gone >= hops.BadMissing {
+		add(schemas.HopIngest, "", 3, "%s: %d packets were lost for good (%d were missing at first)", place(schemas.HopIngest, ""), gone, r.PacketsLost)
+	}
 	judgeProbes(r, add)
 	slices.SortStableFunc(found, func(a, b judged) int { return cmp.Compare(b.weight, a.weight) })
 	for _, f := range found {

@@ -19,6 +19,10 @@ type Report struct {
 	Seconds float64 `json:"seconds"` // listened
 	Hops    []Hop   `json:"hops"`
 	Probes  []Probe `json:"probes,omitempty"`
+	// PacketsLost were missing on the way from the publisher while it was listened, PacketsAgain came
+	// again; 0 also where the protocol does not tell (all but SRT).
+	PacketsLost  uint64 `json:"packets_lost,omitempty"`
+	PacketsAgain uint64 `json:"packets_again,omitempty"`
 	// Bad says in plain words which hops are bad, worst first; empty: none. Clocks says whose clock is wrong.
 	Bad    []Finding `json:"bad"`
 	Clocks []string  `json:"clocks,omitempty"`
@@ -69,7 +73,7 @@ type Probe struct {
 
 // Report sums up what has come in the given time.
 func (t *Trace) Report(listened time.Duration) Report {
-	r := Report{Stream: t.key.String(), Seconds: listened.Seconds(), Bad: []Finding{}}
+	r := Report{Stream: t.key.String(), Seconds: listened.Seconds(), Bad: []Finding{}, PacketsLost: t.packetsLost, PacketsAgain: t.packetsAgain}
 	ids := slices.SortedFunc(maps.Keys(t.groups), func(a, b groupID) int {
 		order := schemas.Hops()
 		return cmp.Or(cmp.Compare(slices.Index(order, a.hop), slices.Index(order, b.hop)), cmp.Compare(a.cdn, b.cdn), cmp.Compare(a.server, b.server))

@@ -50,7 +50,7 @@ func mbps(kbps *float64) string {
 	if kbps == nil {
 		return "-"
 	}
-	return fmt.Sprintf("%.1f Mbit/s", *kbps/1000)
+	return fmt.Sprintf("%.3g Mbit/s", *kbps/1000)
 }
 
 func ms(v *float64) string {

@@ -24,6 +24,8 @@ type Trace struct {
 	groups map[groupID]*group
 	notes  int
 	lastUs int64 // newest time of ingest
+	// Packets between publisher and ingest that were missing, and those of them that came again.
+	packetsLost, packetsAgain uint64
 }
 
 // groupID tells hops apart: our own by process, edges and players by CDN.
@@ -55,6 +57,18 @@ func New(k schemas.StreamKey) *Trace { return &Trace{key: k, groups: map[groupID
 
 // Notes is the number of notes that have come.
 func (t *Trace) Notes() int { return t.notes }
+
+// Link takes the stream's state when listening began and ended: what was lost on the way from
+// the publisher has no part that could be missed. Either may be nil, and where they are of two
+// publications nothing is known.
+func (t *Trace) Link(began, ended *schemas.StreamState) {
+	if began == nil || ended == nil || began.Epoch.Epoch != ended.Epoch.Epoch ||
+		ended.Stats.PacketsLost < began.Stats.PacketsLost || ended.Stats.PacketsRetransmitted < began.Stats.PacketsRetransmitted {
+		return
+	}
+	t.packetsLost = ended.Stats.PacketsLost - began.Stats.PacketsLost
+	t.packetsAgain = ended.Stats.PacketsRetransmitted - began.Stats.PacketsRetransmitted
+}
 
 // Add takes a note.
 func (t *Trace) Add(n hops.Note) {

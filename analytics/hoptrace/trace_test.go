@@ -150,6 +150,30 @@ func TestTheBadHopIsNamed(t *testing.T) {
 	}
 }
 
+// What is lost before ingest has no name; the publisher's protocol counts it.
+func TestLossOnThePublishersWay(t *testing.T) {
+	state := func(epoch uint32, lost, again uint64) *schemas.StreamState {
+		return &schemas.StreamState{Epoch: schemas.EpochOpen{Epoch: epoch}, Stats: schemas.PublisherStats{PacketsLost: lost, PacketsRetransmitted: again}}
+	}
+	for name, x := range map[string]struct {
+		began, ended *schemas.StreamState
+		bad          bool
+	}{
+		"lost":              {state(1, 10, 10), state(1, 40, 25), true},
+		"came again":        {state(1, 10, 4), state(1, 40, 34), false},
+		"lost before":       {state(1, 40, 0), state(1, 40, 0), false},
+		"another epoch":     {state(1, 10, 0), state(2, 40, 0), false},
+		"counted from anew": {state(1, 40, 0), state(1, 10, 0), false},
+		"not told":          {nil, state(1, 40, 0), false},
+	} {
+		tr := New(key)
+		tr.Link(x.began, x.ended)
+		if r := tr.Report(time.Second); x.bad != (len(r.Bad) == 1 && r.Bad[0].Hop == schemas.HopIngest && strings.Contains(r.Bad[0].Text, "15 packets")) || !x.bad && len(r.Bad) > 0 {
+			t.Errorf("%s: %+v", name, r.Bad)
+		}
+	}
+}
+
 func TestDelaysAreAddedUpByHop(t *testing.T) {
 	r := world{parts: 10}.report()
 	want := map[string][2]float64{"publish": {-120, 0}, "ingest": {0, 120}, "stored": {4, 4}, "packaged": {6, 2}, "origin": {15, 9}, "edge": {20, 5}, "player": {45, 25}}

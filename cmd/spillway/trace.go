@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 	"github.com/peterbourgon/ff/v3/ffcli"
 
 	"github.com/spillway-live/spillway/analytics/hoptrace"
@@ -31,12 +32,12 @@ func (c *commands) traceCommand() *ffcli.Command {
 		if listen < time.Second || listen > time.Hour {
 			return fmt.Errorf("--for %s: give 1s to 1h", listen)
 		}
-		nc, _, err := b.connect(ctx, "spillway-cli", slog.New(slog.DiscardHandler))
+		nc, js, err := b.connect(ctx, "spillway-cli", slog.New(slog.DiscardHandler))
 		if err != nil {
 			return err
 		}
 		defer nc.Close()
-		r, err := listenToHops(ctx, nc, k, listen)
+		r, err := listenToHops(ctx, nc, js, k, listen)
 		if err != nil {
 			return err
 		}
@@ -48,7 +49,7 @@ func (c *commands) traceCommand() *ffcli.Command {
 }
 
 // listenToHops gathers what is told of a stream's parts.
-func listenToHops(ctx ctx, nc *nats.Conn, k schemas.StreamKey, listen time.Duration) (*hoptrace.Report, error) {
+func listenToHops(ctx ctx, nc *nats.Conn, js jetstream.JetStream, k schemas.StreamKey, listen time.Duration) (*hoptrace.Report, error) {
 	msgs := make(chan *nats.Msg, 1024)
 	sub, err := nc.ChanSubscribe(schemas.HopsSubject(k), msgs)
 	if err != nil {
@@ -56,6 +57,7 @@ func listenToHops(ctx ctx, nc *nats.Conn, k schemas.StreamKey, listen time.Durat
 	}
 	defer func() { _ = sub.Unsubscribe() }()
 	t, began := hoptrace.New(k), time.Now()
+	linkAtFirst := publisherStats(ctx, js, k)
 	end := time.NewTimer(listen)
 	defer end.Stop()
 	for {
@@ -72,7 +74,25 @@ func listenToHops(ctx ctx, nc *nats.Conn, k schemas.StreamKey, listen time.Durat
 		case <-end.C:
 		case <-ctx.Done(): // what has come is shown
 		}
+		t.Link(linkAtFirst, publisherStats(ctx, js, k))
 		r := t.Report(time.Since(began))
 		return &r, nil
 	}
+}
+
+// publisherStats is what ingest tells of a stream's publisher; nil where it tells nothing.
+func publisherStats(ctx ctx, js jetstream.JetStream, k schemas.StreamKey) *schemas.StreamState {
+	kv, err := js.KeyValue(ctx, schemas.BucketStreams)
+	if err != nil {
+		return nil
+	}
+	e, err := kv.Get(ctx, k.KVKey())
+	if err != nil {
+		return nil
+	}
+	s, err := schemas.ParseStreamState(e.Key(), e.Value())
+	if err != nil {
+		return nil
+	}
+	return s
 }

@@ -32,6 +32,7 @@ type outlet struct {
 	onFail  func(err error)                   // the outlet has given up
 	onTrap  func(cause error)                 // an incident begins
 	onSent  func(c *schemas.Chunk, bytes int) // a chunk is on the bus
+	onLost  func(c *schemas.Chunk)            // the bus did not take a chunk in time
 
 	mu     sync.Mutex
 	cond   sync.Cond
@@ -96,11 +97,17 @@ func (o *outlet) close() {
 
 func (o *outlet) fail(err error) {
 	o.mu.Lock()
-	lost := len(o.queue)
+	lost := o.queue
 	o.failed, o.queue = true, nil
 	o.cond.Broadcast()
 	o.mu.Unlock()
-	o.log.Error("publication given up", "reason", err.Error(), "chunks_lost", lost)
+	o.log.Error("publication given up", "reason", err.Error(), "chunks_lost", len(lost))
+	for i := range lost {
+		// A publication that is taken over or ends is no fault of the bus.
+		if c := lost[i].chunk; c != nil && err != ErrTakenOver && err != ErrShutdown {
+			o.onLost(c)
+		}
+	}
 	o.onFail(err)
 }
 

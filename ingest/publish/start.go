@@ -129,8 +129,9 @@ func (p *Publication) begin() error {
 		}
 		p.stop(err)
 	}
+	out.onLost = func(c *schemas.Chunk) { p.s.hops.Tell(p.s.hopRows(c, time.Now(), false)...) }
 	out.onSent = func(c *schemas.Chunk, n int) {
-		p.s.hops.Tell(p.s.hopRows(c, time.Now())...)
+		p.s.hops.Tell(p.s.hopRows(c, time.Now(), true)...)
 		p.count.chunks.Inc()
 		p.count.bytes.Add(float64(n))
 		p.stats.chunk()

@@ -15,7 +15,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
+
 	"github.com/spillway-live/spillway/schemas"
+	"github.com/spillway-live/spillway/schemas/hops"
 	"github.com/spillway-live/spillway/schemas/token"
 	"github.com/spillway-live/spillway/testenv/await"
 	"github.com/spillway-live/spillway/testenv/bus/bustest"
@@ -273,6 +276,10 @@ func TestStoreFullHoldsBack(t *testing.T) {
 func TestBusAwayTooLongEndsPublication(t *testing.T) {
 	t.Parallel()
 	e := start(t, schemas.BusSettings{MediaMaxBytes: 200 << 10}, func(s *settings) { s.BusTimeout = time.Second })
+	told := make(chan *nats.Msg, 1024)
+	if _, err := e.bus.Conn.ChanSubscribe(schemas.HopsSubject(demo), told); err != nil {
+		t.Fatal(err)
+	}
 	out, err := source{seconds: 20, size: "640x360", realtime: true, extra: noisy}.publish(t.Context(), e.url("live/demo"))
 	if err == nil || !strings.Contains(out, "has not taken media") {
 		t.Errorf("ffmpeg: %v: %s", err, out)
@@ -281,6 +288,22 @@ func TestBusAwayTooLongEndsPublication(t *testing.T) {
 	if !strings.Contains(st.EndReason, "maximum bytes") {
 		t.Errorf("end reason %q", st.EndReason)
 	}
+	await.True(t, "the parts that are lost are told of at the hop that lost them", func() bool {
+		for {
+			select {
+			case m := <-told:
+				notes, err := hops.DecodeNotes(m.Data)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if slices.ContainsFunc(notes, func(n hops.Note) bool { return n.Hop == schemas.HopStored && n.Failed() && n.DelayMs == nil }) {
+					return true
+				}
+			default:
+				return false
+			}
+		}
+	})
 }
 
 func TestSilentPublisherIsClosed(t *testing.T) {
