@@ -254,10 +254,8 @@ const (
 func (p *Prober) pairs(slot string, now time.Time) (all []pair, latest time.Time) {
 	var streams []stream
 	for _, s := range p.recent.All(func(_ string, s *schemas.StreamState) bool { return !isLive(s, now) }) {
-		if isLive(s, now) {
-			onDemand, ladder := p.needs(s) // which change without the stream's state
-			streams = append(streams, stream{s.Key(), onDemand, ladder, s.Region != "", p.heardOf(s.Key())})
-		}
+		onDemand, ladder := p.needs(s) // which change without the stream's state
+		streams = append(streams, stream{s.Key(), onDemand, ladder, s.Region != "", p.heardOf(s.Key())})
 	}
 	chosen, latest := choose(streams, now, p.Every)
 	var out []pair
