@@ -3,6 +3,7 @@ package schemas
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -202,14 +203,18 @@ func checkTime(what string, us int64) error {
 type checker interface{ Check() error }
 
 // EncodeRecord validates an Event, Decision or Exposure and gives its JSON.
-func EncodeRecord(r checker) ([]byte, error) {
+func EncodeRecord(r checker) ([]byte, error) { return AppendRecord(nil, r) }
+
+// AppendRecord appends what EncodeRecord gives, or nothing and the error.
+func AppendRecord(b []byte, r checker) ([]byte, error) {
 	if err := r.Check(); err != nil {
-		return nil, err
+		return b, err
 	}
 	if d, ok := r.(*Decision); ok {
-		return d.AppendJSON(make([]byte, 0, 640+112*len(d.Candidates))), nil
+		return d.AppendJSON(slices.Grow(b, 640+112*len(d.Candidates))), nil
 	}
-	return json.Marshal(r)
+	j, err := json.Marshal(r)
+	return append(b, j...), err
 }
 
 // DecodeRecord parses JSON into an Event, Decision or Exposure and validates it.

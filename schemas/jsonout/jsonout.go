@@ -84,12 +84,18 @@ func decimals(b []byte, n int64) []byte {
 	if n %= one; n == 0 {
 		return b
 	}
-	digits := [10]byte{'.'}
-	for i := 9; i > 0; i-- {
-		digits[i] = '0' + byte(n%10)
-		n /= 10
+	digits, last := [10]byte{'.'}, 9
+	if n%1000 == 0 { // nearly always: six decimals
+		n, last = n/1000, 6
 	}
-	last := 9
+	for i := last; i > 0; i -= 2 {
+		two := n % 100
+		n /= 100
+		digits[i] = '0' + byte(two%10)
+		if i > 1 {
+			digits[i-1] = '0' + byte(two/10)
+		}
+	}
 	for digits[last] == '0' {
 		last--
 	}

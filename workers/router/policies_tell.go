@@ -76,10 +76,7 @@ func policyAlert(kind schemas.EventKind, name, says string) *schemas.Event {
 
 // event publishes an event as decisions are: behind the answers, kept while the bus is away.
 func (r *Router) event(e *schemas.Event) {
-	data, err := schemas.EncodeRecord(e)
-	if err != nil {
+	if err := r.out.add(schemas.EventSubject(e), e.ID, "", e); err != nil {
 		r.s.Logger.Error("event cannot be published", "kind", e.Kind, "err", err)
-		return
 	}
-	r.out.add(schemas.EventSubject(e), e.ID, "", data)
 }

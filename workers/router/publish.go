@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -39,13 +40,25 @@ type publisher struct {
 	queue  chan *record
 }
 
-// record is a decision or exposure on its way to the bus.
+// record is a decision or exposure on its way to the bus. Its memory is used again
+// when the bus has it.
 type record struct {
 	subject, id string
 	where       string // schemas.HeaderWhere; empty: an exposure
 	data        []byte
 	made        time.Time
 }
+
+var records = sync.Pool{New: func() any { return new(record) }}
+
+// free gives memory back of which nobody has anything any more.
+func (r *record) free() {
+	*r = record{data: r.data[:0]}
+	records.Put(r)
+}
+
+// bodies is memory for the bodies of messages of many.
+var bodies = sync.Pool{New: func() any { return new([]byte) }}
 
 // message is what is published at once: one record, or decisions of one subject. It
 // stays as it is until the bus has it or refuses it for good, so that a repeat is known by its id.
@@ -85,11 +98,7 @@ func (m message) msg(now time.Time) *nats.Msg {
 	}
 	data := first.data
 	if len(m) > 1 {
-		size := 1
-		for _, r := range m {
-			size += len(r.data) + 1
-		}
-		data = make([]byte, 0, size)
+		data = (*bodies.Get().(*[]byte))[:0]
 		for i, r := range m {
 			data = append(append(data, "[,"[min(i, 1)]), r.data...)
 		}
@@ -110,11 +119,34 @@ func newPublisher(js jetstream.JetStream, logger *slog.Logger, m *metrics) *publ
 }
 
 // add queues a record; id makes a repeat harmless. where is what routers tell each other by it, if anything.
-func (p *publisher) add(subject, id, where string, data []byte) {
+func (p *publisher) add(subject, id, where string, x checked) error {
+	r := records.Get().(*record)
+	var err error
+	if r.data, err = schemas.AppendRecord(r.data[:0], x); err != nil {
+		r.free()
+		return err
+	}
+	r.subject, r.id, r.where, r.made = subject, id, where, time.Now()
 	select {
-	case p.queue <- &record{subject, id, where, data, time.Now()}:
+	case p.queue <- r:
 	default:
+		r.free()
 		p.m.dropped.Inc()
+	}
+	return nil
+}
+
+// checked is a record of package schemas.
+type checked interface{ Check() error }
+
+// taken says that the bus has a message.
+func (p *publisher) taken(m message, body []byte) {
+	p.m.published.Add(float64(len(m)))
+	if len(m) > 1 {
+		bodies.Put(&body)
+	}
+	for _, r := range m {
+		r.free()
 	}
 }
 
@@ -204,6 +236,7 @@ func (p *publisher) publish(ctx context.Context, batch []message) (left []messag
 	type sent struct {
 		message
 		jetstream.PubAckFuture
+		body []byte
 	}
 	under := make([]sent, 0, len(batch))
 	now := time.Now()
@@ -215,10 +248,11 @@ func (p *publisher) publish(ctx context.Context, batch []message) (left []messag
 		err, left = e, append(left, m)
 	}
 	for _, m := range batch {
-		if f, e := p.js.PublishMsgAsync(m.msg(now)); e != nil {
+		msg := m.msg(now)
+		if f, e := p.js.PublishMsgAsync(msg); e != nil {
 			failed(m, e)
 		} else {
-			under = append(under, sent{m, f})
+			under = append(under, sent{m, f, msg.Data})
 		}
 	}
 	timeout := time.NewTimer(ackTimeout)
@@ -228,7 +262,7 @@ func (p *publisher) publish(ctx context.Context, batch []message) (left []messag
 		if late { // only what is there already
 			select {
 			case <-u.Ok():
-				p.m.published.Add(float64(len(u.message)))
+				p.taken(u.message, u.body)
 			default:
 				left = append(left, u.message)
 			}
@@ -236,7 +270,7 @@ func (p *publisher) publish(ctx context.Context, batch []message) (left []messag
 		}
 		select {
 		case <-u.Ok():
-			p.m.published.Add(float64(len(u.message)))
+			p.taken(u.message, u.body)
 		case e := <-u.Err():
 			failed(u.message, e)
 		case <-ctx.Done():

@@ -329,17 +329,18 @@ func (r *Router) record(kind schemas.DecisionKind, o *opened, previous string, n
 		Probability: a.Probability, ReasonCode: a.Reason, InputAgeMs: r.load.AgeMs(now), Arms: c.Arms,
 		CapBps: o.capBps, QueuedMs: o.queued.Milliseconds(),
 	}
-	data, err := schemas.EncodeRecord(&d)
+	err := d.Check()
+	if err == nil {
+		where := schemas.WhereNowhere
+		if w, ok := d.Where(); ok {
+			where = w.String()
+			r.load.Answered(factOf(&w)) // before the bus can tell of it
+		}
+		err = r.out.add(schemas.DecisionSubject(&d), d.ID, where, &d)
+	}
 	if err != nil {
 		r.s.Logger.Error("decision cannot be published", "err", err)
-		return
 	}
-	where := schemas.WhereNowhere
-	if w, ok := d.Where(); ok {
-		where = w.String()
-		r.load.Answered(factOf(&w))
-	}
-	r.out.add(schemas.DecisionSubject(&d), d.ID, where, data)
 }
 
 // expose publishes that a session meets its experiments: at its start, because
@@ -352,12 +353,9 @@ func (r *Router) expose(c *token.Session, arms []arm, now time.Time) {
 			Unit: a.unit, UnitKind: a.x.Unit, SessionID: c.SessionID, ViewerID: c.ViewerID, App: c.App, Stream: c.Stream,
 			Arm: a.arm.Name, Propensity: a.propensity, Reason: "assigned",
 		}
-		data, err := schemas.EncodeRecord(&x)
-		if err != nil {
+		if err := r.out.add(schemas.ExposureSubject(&x), x.ID, "", &x); err != nil {
 			r.s.Logger.Error("exposure cannot be published", "experiment", a.x.Name, "err", err)
-			continue
 		}
-		r.out.add(schemas.ExposureSubject(&x), x.ID, "", data)
 	}
 }
 
