@@ -31,10 +31,12 @@ type CDNHealth struct {
 	// Viewers are sessions on the CDN, RegionViewers those of the region; counted, not estimated.
 	Viewers       int `json:"viewers"`
 	RegionViewers int `json:"region_viewers,omitempty"`
-	// BandwidthBps is viewers times mean bitrate. Growth is the factor by which viewers
-	// are forecast to change within ten seconds.
-	BandwidthBps Measured `json:"bandwidth_bps"`
-	Growth       float64  `json:"growth"`
+	// BandwidthBps is viewers times mean bitrate: of each region by how many are there;
+	// RegionBandwidthBps that of the region's. Growth is the factor by which viewers are
+	// forecast to change within ten seconds.
+	BandwidthBps       Measured `json:"bandwidth_bps"`
+	RegionBandwidthBps Measured `json:"region_bandwidth_bps"`
+	Growth             float64  `json:"growth"`
 	// StallRatio, StartFailRatio and ErrorRatio are shares of time played, of starts and
 	// of media requests; FirstScreenMs, BitrateBps and ThroughputBps are means.
 	StallRatio     Measured `json:"stall_ratio"`

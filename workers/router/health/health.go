@@ -262,16 +262,20 @@ func (t *Table) Estimate(cdn, region, isp string, now time.Time) Estimate {
 // EstimateIn is [Table.Estimate], with the coarser cells' estimates as they were
 // when first asked for in the round: for all places of a region they are the same.
 func (t *Table) EstimateIn(round int64, cdn, region, isp string, now time.Time) Estimate {
-	return t.within(place{cdn, region, isp}, now, func(p place) Estimate {
-		have, ok := t.coarse[p]
-		if !ok || have.round != round {
-			have = known{round, t.EstimateIn(round, p.cdn, p.region, p.isp, now)}
-			if len(t.coarse) < maxCells {
-				t.coarse[p] = have
-			}
+	return t.within(place{cdn, region, isp}, now, func(p place) Estimate { return t.RegionIn(round, p.cdn, p.region, now) })
+}
+
+// RegionIn is [Table.EstimateIn] of all providers of a region, or of all regions, made once in the round.
+func (t *Table) RegionIn(round int64, cdn, region string, now time.Time) Estimate {
+	p := place{cdn: cdn, region: region}
+	have, ok := t.coarse[p]
+	if !ok || have.round != round {
+		have = known{round, t.EstimateIn(round, cdn, region, "", now)}
+		if len(t.coarse) < maxCells {
+			t.coarse[p] = have
 		}
-		return have.Estimate
-	})
+	}
+	return have.Estimate
 }
 
 // known is an estimate of a round.

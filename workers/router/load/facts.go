@@ -1,6 +1,7 @@
 package load
 
 import (
+	"cmp"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -58,6 +59,7 @@ type estimates struct {
 	cdns  []schemas.CDN // whose facts they are, in this order
 	facts []policy.Facts
 	alone []string // by CDN, see [health.Table.AloneIn]; nil: none is
+	each  []each
 }
 
 // view are the counts of a place's CDNs, in their order, and of its region there; nil: there are none.
@@ -159,11 +161,8 @@ func (l *Table) AppendFacts(out []policy.Facts, cdns []schemas.CDN, p Place, bit
 				f.RegionViewers = int(v.here[i].viewers.Load())
 			}
 		}
-		each := f.BitrateBps
-		if each == 0 {
-			each = bitrateBps
-		}
-		f.BandwidthBps, f.RegionBandwidthBps = float64(f.Viewers)*each, float64(f.RegionViewers)*each
+		each := e.each[i]
+		f.BandwidthBps, f.RegionBandwidthBps = float64(f.Viewers)*cmp.Or(each.allBps, bitrateBps), float64(f.RegionViewers)*cmp.Or(each.hereBps, bitrateBps)
 		if over := policy.Overload(c, f, p.Region); over > 1 {
 			f.Shed = min(shedGain*(over-1)/over, 1)
 		}
@@ -220,7 +219,7 @@ func (l *Table) estimates(at *place, cdns []schemas.CDN, p Place, now time.Time)
 
 // estimate makes those of a place. l.mu is held.
 func (l *Table) estimate(cdns []schemas.CDN, p Place, round int64, now time.Time) *estimates {
-	out := &estimates{at: now, round: round, cdns: cdns, facts: make([]policy.Facts, len(cdns))}
+	out := &estimates{at: now, round: round, cdns: cdns, facts: make([]policy.Facts, len(cdns)), each: make([]each, len(cdns))}
 	var used *schemas.Usage
 	if l.Usage != nil {
 		used = l.Usage()
@@ -236,6 +235,7 @@ func (l *Table) estimate(cdns []schemas.CDN, p Place, round int64, now time.Time
 			MonthGB: used.GB(name, now), MonthShare: share,
 		}
 		if on, here := l.counts.of(name, p.Region); on != nil {
+			out.each[i] = each{l.mean(on, name, round, asOf), l.health.RegionIn(round, name, p.Region, asOf).BitrateBps}
 			f.Growth, f.Soon = on.trend.Growth(horizon), on.trend.Growth(soon)
 			if here != nil && len(cdns[i].RegionCapacity) > 0 {
 				f.RegionGrowth, f.RegionSoon = here.trend.Growth(horizon), here.trend.Growth(soon)

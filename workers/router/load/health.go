@@ -26,14 +26,21 @@ func (l *Table) Health(cdn string, p Place, now time.Time) schemas.CDNHealth {
 	if !h.Failing && p.ISP == "" {
 		h.FailingParts = l.health.FailingParts(cdn, p.Region)
 	}
+	region, all := l.health.Estimate(cdn, p.Region, "", asOf), l.health.Estimate(cdn, "", "", asOf)
 	if on, here := l.counts.of(cdn, p.Region); on != nil {
 		h.Viewers, h.Growth = int(on.viewers.Load()), on.trend.Growth(horizon)
+		h.BandwidthBps = bandwidth(h.Viewers, l.counts.meanBps(on, func(region string) float64 { return l.health.Estimate(cdn, region, "", asOf).BitrateBps }), all.SE.BitrateBps)
 		if here != nil {
 			h.RegionViewers = int(here.viewers.Load())
+			h.RegionBandwidthBps = bandwidth(h.RegionViewers, region.BitrateBps, region.SE.BitrateBps)
 		}
 	}
-	viewers := float64(h.Viewers)
-	// Players end and begin unheard of for a while: the count itself is known to about its root.
-	h.BandwidthBps = schemas.Measured{Value: viewers * e.BitrateBps, SE: math.Hypot(viewers*e.SE.BitrateBps, math.Sqrt(viewers)*e.BitrateBps)}
 	return h
+}
+
+// bandwidth of viewers whose mean bitrate is known with an error.
+func bandwidth(viewers int, meanBps, seBps float64) schemas.Measured {
+	n := float64(viewers)
+	// Players end and begin unheard of for a while: the count itself is known to about its root.
+	return schemas.Measured{Value: n * meanBps, SE: math.Hypot(n*seBps, math.Sqrt(n)*meanBps)}
 }

@@ -36,15 +36,22 @@ func (a *Answer) squeeze(open []*candidate) {
 
 // room is how many more sessions a CDN can serve, in all and in a region.
 func room(c *schemas.CDN, f *Facts, r schemas.Capacity) (all, here int) {
-	each := f.BitrateBps
-	if f.Viewers > 0 && f.BandwidthBps > 0 {
-		each = f.BandwidthBps / float64(f.Viewers)
-	}
-	if each <= 0 {
-		each = unknownBps
-	}
+	each := mean(f.BandwidthBps, f.Viewers, f.BitrateBps)
+	eachHere := mean(f.RegionBandwidthBps, f.RegionViewers, f.BitrateBps)
 	all = min(left(float64(c.CapacityViewers), float64(f.Viewers), 1), left(float64(c.CapacityBps), f.BandwidthBps, each))
-	return all, min(left(float64(r.Viewers), float64(f.RegionViewers), 1), left(float64(r.Bps), f.RegionBandwidthBps, each))
+	here = min(left(float64(r.Viewers), float64(f.RegionViewers), 1), left(float64(r.Bps), f.RegionBandwidthBps, eachHere))
+	return all, min(here, left(float64(c.CapacityBps), f.BandwidthBps, eachHere)) // of the whole, as many as are like those here
+}
+
+// mean is what each of a CDN's viewers takes, bit/s; without any, what is likely.
+func mean(bps float64, viewers int, likelyBps float64) float64 {
+	if viewers > 0 && bps > 0 {
+		return bps / float64(viewers)
+	}
+	if likelyBps > 0 {
+		return likelyBps
+	}
+	return unknownBps
 }
 
 // left is how many of a size fit below a limit; 0 is no limit.
