@@ -37,6 +37,10 @@ type CDNHealth struct {
 	BandwidthBps       Measured `json:"bandwidth_bps"`
 	RegionBandwidthBps Measured `json:"region_bandwidth_bps"`
 	Growth             float64  `json:"growth"`
+	// FlashCrowd: more come than the trend and the usual noise explain. Forecast is what is
+	// expected 1, 3 and 5 minutes ahead; empty: nobody was counted on the CDN yet.
+	FlashCrowd bool          `json:"flash_crowd,omitempty"`
+	Forecast   []CDNForecast `json:"forecast,omitempty"`
 	// StallRatio, StartFailRatio and ErrorRatio are shares of time played, of starts and
 	// of media requests; FirstScreenMs, BitrateBps and ThroughputBps are means.
 	StallRatio     Measured `json:"stall_ratio"`
@@ -59,6 +63,15 @@ type CDNHealth struct {
 	FailingIn    string   `json:"failing_in,omitempty"`
 	FailingParts []string `json:"failing_parts,omitempty"`
 	InDoubt      bool     `json:"in_doubt"`
+}
+
+// CDNForecast is what is expected of a CDN some time ahead if all goes on as in the last
+// minutes. Errors are the roots of the mean squared errors of the router's forecasts of the last
+// ten minutes or so: what nothing foretold, such as the first minute of a crowd, is not in them.
+type CDNForecast struct {
+	AheadSec     int      `json:"ahead_s"`
+	Viewers      Measured `json:"viewers"`
+	BandwidthBps Measured `json:"bandwidth_bps"`
 }
 
 // DecodeHealthQuery reads a request.

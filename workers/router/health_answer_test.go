@@ -48,7 +48,8 @@ func TestHealthIsTold(t *testing.T) {
 		return x.Value > want*0.99 && x.Value < want*1.01 && x.SE >= 0 && x.SE <= want*2
 	}
 	if !near(h.StallRatio, 0.1) || !near(h.FirstScreenMs, 700) || !near(h.BitrateBps, 2e6) || !near(h.ThroughputBps, 6e6) ||
-		h.Viewers != 20 || h.RegionViewers != 20 || !near(h.BandwidthBps, 20*2e6) || h.Samples < 1 || h.Failing || h.InputAgeMs < 0 {
+		h.Viewers != 20 || h.RegionViewers != 20 || !near(h.BandwidthBps, 20*2e6) || h.Samples < 1 || h.Failing || h.InputAgeMs < 0 ||
+		len(h.Forecast) != 3 || h.Forecast[2].AheadSec != 300 || h.Forecast[2].Viewers.Value <= 0 || h.Forecast[2].Viewers.SE <= 0 {
 		t.Errorf("%+v", h)
 	}
 	if ask(`{"cdn":"z"}`); h.Error == "" {

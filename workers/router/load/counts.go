@@ -18,11 +18,12 @@ type counts struct {
 	version atomic.Uint64
 }
 
-// cdnLoad is who is on a CDN. Trends and the mean are guarded by Table.mu.
+// cdnLoad is who is on a CDN. Trends, forecasts and the mean are guarded by Table.mu.
 type cdnLoad struct {
 	viewers  atomic.Int64
 	byRegion map[string]*regionLoad
 	trend    health.Trend
+	ahead    health.Ahead
 	meanBps  float64 // of its viewers, as it was in the round meanOf
 	meanOf   int64
 }

@@ -121,6 +121,7 @@ func (l *Table) trend(on *cdnLoad, now time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	on.trend.Add(float64(on.viewers.Load()), now)
+	on.ahead.Add(float64(on.viewers.Load()), now)
 	l.counts.mu.RLock()
 	defer l.counts.mu.RUnlock()
 	for _, here := range on.byRegion {
@@ -237,6 +238,9 @@ func (l *Table) estimate(cdns []schemas.CDN, p Place, round int64, now time.Time
 		if on, here := l.counts.of(name, p.Region); on != nil {
 			out.each[i] = each{l.mean(on, name, round, asOf), l.health.RegionIn(round, name, p.Region, asOf).BitrateBps}
 			f.Growth, f.Soon = on.trend.Growth(horizon), on.trend.Growth(soon)
+			for k, x := range on.ahead.Forecasts() {
+				f.GrowthAhead[k] = x.Growth
+			}
 			if here != nil && len(cdns[i].RegionCapacity) > 0 {
 				f.RegionGrowth, f.RegionSoon = here.trend.Growth(horizon), here.trend.Growth(soon)
 			}

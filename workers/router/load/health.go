@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/spillway-live/spillway/schemas"
+	"github.com/spillway-live/spillway/workers/router/health"
 )
 
 // Health gives what is known of a CDN for viewers of a place (empty parts: of all).
@@ -30,12 +31,22 @@ func (l *Table) Health(cdn string, p Place, now time.Time) schemas.CDNHealth {
 	if on, here := l.counts.of(cdn, p.Region); on != nil {
 		h.Viewers, h.Growth = int(on.viewers.Load()), on.trend.Growth(horizon)
 		h.BandwidthBps = bandwidth(h.Viewers, l.counts.meanBps(on, func(region string) float64 { return l.health.Estimate(cdn, region, "", asOf).BitrateBps }), all.SE.BitrateBps)
+		h.FlashCrowd = on.trend.Rush()
+		for i, x := range on.ahead.Forecasts() {
+			h.Forecast = append(h.Forecast, forecast(health.Horizons[i], &x, h.Viewers, h.BandwidthBps.Value))
+		}
 		if here != nil {
 			h.RegionViewers = int(here.viewers.Load())
 			h.RegionBandwidthBps = bandwidth(h.RegionViewers, region.BitrateBps, region.SE.BitrateBps)
 		}
 	}
 	return h
+}
+
+// forecast of viewers and of their bandwidth, which is taken to change as they do.
+func forecast(ahead time.Duration, f *health.Forecast, viewers int, bps float64) schemas.CDNForecast {
+	n, b := float64(viewers)*f.Growth, bps*f.Growth
+	return schemas.CDNForecast{AheadSec: int(ahead.Seconds()), Viewers: schemas.Measured{Value: n, SE: n * f.Error}, BandwidthBps: schemas.Measured{Value: b, SE: b * f.Error}}
 }
 
 // bandwidth of viewers whose mean bitrate is known with an error.

@@ -74,6 +74,9 @@ type Facts struct {
 	// a control horizon, RegionGrowth the same for the session's region; 0 is not
 	// known and counts as 1.
 	Growth, RegionGrowth float64
+	// GrowthAhead is by what factor viewers and bandwidth are forecast to change in 1, 3
+	// and 5 minutes, below 1 where they fall; 0 is not known and counts as 1.
+	GrowthAhead [3]float64
 	// MonthGB is what it has delivered in this month so far.
 	MonthGB float64
 	// MonthShare is the part of the month that has passed, 0 to 1.
