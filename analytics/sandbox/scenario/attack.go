@@ -32,6 +32,9 @@ var attacks = []struct {
 	{"as many liars as viewers, from 4 groups", 1, 4},
 	{"as many liars as viewers, from 6 groups", 1, 6},
 	{"as many liars as viewers, from 8 groups", 1, 8},
+	{"1 liar in 20, from everywhere", 0.05, 16},
+	{"1 liar in 10, from everywhere", 0.1, 16},
+	{"1 liar in 5, from everywhere", 0.2, 16},
 }
 
 // Attack lets a botnet report that the best CDN is bad, while it is not, and

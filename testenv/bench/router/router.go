@@ -92,6 +92,26 @@ type Load struct {
 	BusCPUMicrosEach       float64 `json:"bus_cpu_us_each"`
 	// StoredShare is decisions published, by answers.
 	StoredShare float64 `json:"stored_share"`
+	// LoopMs is the CPU that one and the same loop took before and after, milliseconds: the
+	// same work costs more while others use the core that a virtual CPU is a part of.
+	LoopMs [2]float64 `json:"loop_ms"`
+}
+
+// loop is what LoopMs measures: arithmetic that depends on itself, without memory.
+func loop() (ms float64, err error) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	from, err := threadCPU()
+	if err != nil {
+		return 0, err
+	}
+	x := uint64(1)
+	for range 20_000_000 {
+		x = x*6364136223846793005 + 1442695040888963407
+	}
+	runtime.KeepAlive(x)
+	to, err := threadCPU()
+	return float64((to - from).Nanoseconds()) / 1e6, err
 }
 
 // Run measures.
@@ -192,6 +212,10 @@ func (m *measurement) measure(ctx context.Context, requests [][]byte) (Figures, 
 // load asks over all connections, at a rate in all or, at 0, as fast as answers come.
 func (m *measurement) load(ctx context.Context, requests [][]byte, rate int, window time.Duration) (Load, []time.Duration, error) {
 	g := generator{requests: requests, rate: rate, window: window}
+	loopBefore, err := loop()
+	if err != nil {
+		return Load{}, nil, err
+	}
 	before, err := m.spent(ctx)
 	if err != nil {
 		return Load{}, nil, err
@@ -209,12 +233,16 @@ func (m *measurement) load(ctx context.Context, requests [][]byte, rate int, win
 	if len(waits) == 0 {
 		return Load{}, nil, errors.New("no answer at all")
 	}
+	loopAfter, err := loop()
+	if err != nil {
+		return Load{}, nil, err
+	}
 	n := float64(len(waits))
 	each := func(seconds float64) float64 { return seconds * 1e6 / n }
 	return Load{
 		Answers: int64(len(waits)), RouterCPUMicrosEach: each(after.router - before.router),
 		SlicesCPUMicrosEach: each(m.sliceCPUs * float64(m.Slices) * took), GeneratorCPUMicrosEach: each(asking.Seconds()),
-		BusCPUMicrosEach: each(max(after.here-before.here-asking.Seconds(), 0)), StoredShare: (after.stored - before.stored) / n,
+		BusCPUMicrosEach: each(max(after.here-before.here-asking.Seconds(), 0)), StoredShare: (after.stored - before.stored) / n, LoopMs: [2]float64{loopBefore, loopAfter},
 	}, waits, nil
 }
 
