@@ -51,14 +51,7 @@ func Attack(s Settings) (*Report, error) {
 	share := make([][2]float64, len(attacks)) // of honest sessions begun under attack: on a, all
 	for i, a := range attacks {
 		j := job{a.name, attackWorld(s, a.share, a.groups)}
-		j.world.Each = func(o *sandbox.Outcome) {
-			if o.Viewer.AtSec > attackFrom+60 && o.Viewer.AtSec < attackTo {
-				share[i][1]++
-				if o.CDN == 0 {
-					share[i][0]++
-				}
-			}
-		}
+		j.world.Each = underAttack(&share[i])
 		jobs = append(jobs, j)
 	}
 	if err := r.run(jobs); err != nil {
@@ -90,6 +83,18 @@ func Attack(s Settings) (*Report, error) {
 	r.Tables = append(r.Tables, t)
 	r.Charts["attack"] = c
 	return r, nil
+}
+
+// underAttack counts honest sessions begun while liars lie: on the accused CDN, and all.
+func underAttack(n *[2]float64) func(*sandbox.Outcome) {
+	return func(o *sandbox.Outcome) {
+		if o.Viewer.AtSec > attackFrom+60 && o.Viewer.AtSec < attackTo {
+			n[1]++
+			if o.CDN == 0 {
+				n[0]++
+			}
+		}
+	}
 }
 
 func attackWorld(s Settings, liars float64, groups int) sandbox.World {

@@ -118,3 +118,32 @@ func TestStops(t *testing.T) {
 		t.Error("it went on")
 	}
 }
+
+// TestAttack: as many liars as viewers, from as many groups of addresses as may lie,
+// take no more new sessions off the CDN they accuse than the stated bound.
+func TestAttack(t *testing.T) {
+	s := Settings{Seed: 3, Viewers: 250, Routers: 2}
+	share := func(liars float64, groups int) float64 {
+		var n [2]float64
+		w := attackWorld(s, liars, groups)
+		w.Each, w.Seconds = underAttack(&n), attackFrom+500
+		if _, err := sandbox.Run(w); err != nil {
+			t.Fatal(err)
+		}
+		if n[1] < 300 {
+			t.Fatalf("%v honest sessions began under attack", n[1])
+		}
+		return n[0] / n[1]
+	}
+	calm, lies, half := share(0, 0), share(1, attackGroups), share(1, 8)
+	t.Logf("%.1f %% of new sessions on the best CDN, %.1f %% while it is accused, %.1f %% by half of the groups", 100*calm, 100*lies, 100*half)
+	if half > calm-attackBound {
+		t.Errorf("half of the groups take %.1f points: there are no lies to withstand", 100*(calm-half))
+	}
+	if calm < 0.8 {
+		t.Errorf("without liars %.1f %% are on the best CDN: there is nothing to take", 100*calm)
+	}
+	if lies < calm-attackBound {
+		t.Errorf("liars take %.1f points off the accused CDN, the bound is %.0f", 100*(calm-lies), 100*attackBound)
+	}
+}

@@ -1,6 +1,7 @@
 package health_test
 
 import (
+	"math/rand/v2"
 	"testing"
 	"time"
 
@@ -65,6 +66,28 @@ func TestPaceIsOfTheSameGroups(t *testing.T) {
 		h.Judge(both, now)
 		if until := h.DoubtedUntil("a"); until.After(now) {
 			t.Fatalf("second %d: the CDN is in doubt", second)
+		}
+	}
+}
+
+// TestLiarsFromEverywhere: who lies from all groups of addresses is left out nowhere;
+// such liars move an estimate by their share of the reports, and no more.
+func TestLiarsFromEverywhere(t *testing.T) {
+	for _, share := range []int{5, 10, 20} { // per cent
+		h, r := health.New(), rand.New(rand.NewPCG(6, uint64(share)))
+		now := fill(h, 120, 200, start, func(int) *schemas.Slice {
+			if r.IntN(100) < share {
+				return report("a", "eu", "x", 10_000)
+			}
+			return report("a", "eu", "x", 100)
+		})
+		h.Judge([]string{"a", "b"}, now)
+		e := h.Estimate("a", "eu", "x", now)
+		if most := 0.01 + float64(share)/100 + 0.02; e.StallRatio > most {
+			t.Errorf("%d %% of the viewers moved the stall ratio to %.3f, more than %.3f", share, e.StallRatio, most)
+		}
+		if is, _, _ := h.Failing("a", now); is {
+			t.Errorf("%d %% of the viewers took the CDN out", share)
 		}
 	}
 }
