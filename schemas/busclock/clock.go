@@ -103,13 +103,18 @@ func (c *Clock) Sync(ctx context.Context) error {
 
 // Run keeps the clock set until ctx ends. While the bus is away it goes on as it was.
 func (c *Clock) Run(ctx context.Context) error {
-	wait := every
+	wait, away := every, false
 	for pause(ctx, wait) == nil {
-		wait = every
-		if err := c.ask(ctx); err != nil && ctx.Err() == nil {
-			wait = again
+		err := c.ask(ctx)
+		switch {
+		case err != nil && ctx.Err() == nil:
+			wait, away = again, true
 			c.offset.Again() // it may come back as another server
 			c.s.Logger.Debug("the bus does not tell its time", "stream", c.s.Stream, "err", err)
+		case away: // a bus that is just back answers slowly: what it said is asked for once more
+			wait, away = again, false
+		default:
+			wait = every
 		}
 	}
 	return nil

@@ -129,15 +129,15 @@ func (r *Router) unreached(own *schemas.ProbeReport) (out []string) {
 	if own == nil {
 		return nil
 	}
-	failed := map[string]int{}
-	for i := range own.Results {
-		if x := &own.Results[i]; x.Failed {
-			failed[x.CDN]++
-		}
-	}
 	names := map[string]bool{}
 	for _, u := range strings.Fields(r.s.PublishURL) {
 		names[publishTransport(u, "").Name] = true
+	}
+	failed := map[string]int{}
+	for i := range own.Results {
+		if x := &own.Results[i]; x.Failed && names[x.Transport] {
+			failed[x.CDN]++
+		}
 	}
 	for cdn, n := range failed {
 		if n >= len(names) {

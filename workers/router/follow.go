@@ -75,6 +75,7 @@ func (l *follower) run(ctx context.Context, loaded func()) error {
 	}
 	follow(schemas.StreamDecisions, "decisions.>", func() bool { return !l.bodies(l.Now()) }, l.onDecision)
 	follow(schemas.StreamSlices, "slices.*", func() bool { return false }, l.onSlices)
+	read := make(chan struct{})
 	follow(schemas.StreamElsewhere, "elsewhere.*", func() bool { return false }, l.onElsewhere)
 	g.Go(func() error {
 		for range 3 {
@@ -84,10 +85,17 @@ func (l *follower) run(ctx context.Context, loaded func()) error {
 				return nil
 			}
 		}
+		close(read)
 		loaded()
 		return nil
 	})
 	g.Go(func() error {
+		// Not before all is known: audiences that are being read look like crowds that come.
+		select {
+		case <-read:
+		case <-ctx.Done():
+			return nil
+		}
 		tick := time.NewTicker(time.Second)
 		defer tick.Stop()
 		for {

@@ -38,7 +38,7 @@ func TestClocksOfRoutersDiffer(t *testing.T) {
 	for i := range 12 {
 		d := routers[i%3].dispatch(t, "&pin=a")
 		ids = append(ids, d.SessionID)
-		if left := time.Until(time.Unix(d.ExpiresUnix, 0)); left < 11*time.Hour || left > 12*time.Hour {
+		if left := time.Until(time.Unix(d.ExpiresUnix, 0)); left < 11*time.Hour || left > 12*time.Hour+time.Minute {
 			t.Errorf("a session of router %d lasts %v, want 12 h", i%3, left)
 		}
 	}
@@ -82,9 +82,9 @@ func TestClocksOfRoutersDiffer(t *testing.T) {
 		return list, steeringState(t, list.Reload+`"`)
 	}
 	for i, r := range routers {
-		await.Text(t, "the CDN that stalls comes last", func() string { // estimates are made anew four times a second
+		await.Text(t, "the CDN that stalls comes last", func() string { // estimates are made anew each second
 			d := r.dispatch(t, "")
-			if n := len(d.Candidates); n != 3 || d.Candidates[n-1].CDN != "b" || d.InputAgeMs < 0 || d.InputAgeMs > 70_000 {
+			if n := len(d.Candidates); n != 3 || d.Candidates[n-1].CDN != "b" || d.InputAgeMs < 0 || d.InputAgeMs > 200_000 {
 				return fmt.Sprintf("router %d, from telemetry of %d ms ago: %+v", i, d.InputAgeMs, d.Candidates)
 			}
 			return ""
@@ -94,7 +94,7 @@ func TestClocksOfRoutersDiffer(t *testing.T) {
 			t.Errorf("router %d invents penalties: %v, %v", i, st.Penalties, list.Priority)
 		}
 		list, st := steers(r, token.Steering{Format: "hls", Sent: "a", SentUnix: time.Now().Add(-time.Minute).Unix()})
-		if until := time.Until(time.Unix(st.Penalties["a"], 0)); strings.Join(list.Priority, " ") != "c b a" || until < 3*time.Minute || until > 5*time.Minute {
+		if until := time.Until(time.Unix(st.Penalties["a"], 0)); strings.Join(list.Priority, " ") != "c b a" || until < 3*time.Minute || until > 6*time.Minute {
 			t.Errorf("router %d of a player that left a: %v, penalty for %v", i, list.Priority, until)
 		}
 		if ahead := running.Sum(t, registries[i], "spillway_router_clock_offset_seconds"); ahead < -skews[i].Seconds()-30 || ahead > -skews[i].Seconds()+30 {

@@ -62,7 +62,7 @@ type Table struct {
 	mu          sync.Mutex
 	cells       map[key]*cell
 	now, before map[string]time.Time // when a publisher reported last, in this span of Every and the one before
-	from        time.Time
+	from, swept time.Time
 	counts      [health.Groups]int
 }
 
@@ -129,7 +129,8 @@ func (t *Table) cell(k key, now time.Time) *cell {
 	if c := t.cells[k]; c != nil {
 		return c
 	}
-	if len(t.cells) >= maxCells {
+	if len(t.cells) >= maxCells && now.Sub(t.swept) >= Every { // not for each new one: it looks at all
+		t.swept = now
 		t.sweep(now)
 	}
 	if len(t.cells) >= maxCells {
