@@ -1,5 +1,5 @@
 // Package regions runs the buses of several regions on this machine, joined in a
-// chain.
+// chain or as is said.
 package regions
 
 import (
@@ -16,7 +16,7 @@ import (
 	"github.com/spillway-live/spillway/testenv/bus"
 )
 
-// Chain is a row of regions; each is a leaf of the one before it.
+// Chain is some regions and their links.
 type Chain struct {
 	Regions []*Region
 }
@@ -28,7 +28,7 @@ type Region struct {
 	// Conn is an ordinary connection, JS its JetStream; every stream and bucket is made.
 	Conn *nats.Conn
 	JS   jetstream.JetStream
-	// Neighbours are the regions before and behind it.
+	// Neighbours are the regions at the other ends of its links.
 	Neighbours []string
 	logger     *slog.Logger
 }
@@ -42,40 +42,46 @@ func (r *Region) Relay() (*nats.Conn, error) {
 type Settings struct {
 	Dir   string // for the stores
 	Names []string
-	// Link, if set, gives the address by which region i+1 reaches region i, which is
-	// at target: that of a relay which fails as networks do.
+	// Links are the regions that are joined, as indices of Names: the one that accepts
+	// the connection, and a later one that opens it. Nil joins them in a row.
+	Links [][2]int
+	// Link, if set, gives the address by which the accepting region of Links[i], which
+	// is at target, is reached: that of a relay which fails as networks do.
 	Link   func(i int, target string) string
 	Logger *slog.Logger // nil is silent
 	Bus    schemas.BusSettings
 }
 
-// Start runs the chain; its user stops it.
+// Start runs the regions; its user stops them.
 func Start(ctx context.Context, s Settings) (*Chain, error) {
+	if s.Links == nil {
+		for i := range s.Names[1:] {
+			s.Links = append(s.Links, [2]int{i, i + 1})
+		}
+	}
 	c := &Chain{}
-	var toward bus.Remote
+	secret := rand.Text()
 	for i, name := range s.Names {
-		o := bus.Options{DataDir: filepath.Join(s.Dir, name), Logger: s.Logger, Region: bus.RegionOptions{Name: name}}
 		r := &Region{Name: name, logger: s.Logger}
-		if i > 0 {
-			o.Region.Remotes = []bus.Remote{toward}
-			r.Neighbours = append(r.Neighbours, s.Names[i-1])
+		o := bus.Options{DataDir: filepath.Join(s.Dir, name), Logger: s.Logger, Region: bus.RegionOptions{Name: name}}
+		for j, l := range s.Links {
+			switch i {
+			case l[0]:
+				o.Region.Listen = "127.0.0.1:0"
+				o.Region.Neighbours = append(o.Region.Neighbours, bus.Neighbour{Region: s.Names[l[1]], Password: secret})
+				r.Neighbours = append(r.Neighbours, s.Names[l[1]])
+			case l[1]:
+				addr := c.Regions[l[0]].Server.LeafAddr()
+				if s.Link != nil {
+					addr = s.Link(j, addr)
+				}
+				o.Region.Remotes = append(o.Region.Remotes, bus.Remote{Region: s.Names[l[0]], URL: fmt.Sprintf("nats-leaf://%s:%s@%s", name, secret, addr)})
+				r.Neighbours = append(r.Neighbours, s.Names[l[0]])
+			}
 		}
-		secret := rand.Text()
-		if i+1 < len(s.Names) {
-			o.Region.Listen, o.Region.Neighbours = "127.0.0.1:0", []bus.Neighbour{{Region: s.Names[i+1], Password: secret}}
-			r.Neighbours = append(r.Neighbours, s.Names[i+1])
-		}
-		err := c.add(ctx, r, o, s.Bus)
-		if err != nil {
+		if err := c.add(ctx, r, o, s.Bus); err != nil {
 			c.Stop()
 			return nil, fmt.Errorf("region %s: %w", name, err)
-		}
-		if i+1 < len(s.Names) {
-			addr := r.Server.LeafAddr()
-			if s.Link != nil {
-				addr = s.Link(i, addr)
-			}
-			toward = bus.Remote{Region: name, URL: fmt.Sprintf("nats-leaf://%s:%s@%s", s.Names[i+1], secret, addr)}
 		}
 	}
 	return c, nil

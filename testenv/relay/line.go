@@ -53,9 +53,11 @@ func (l *line) reached(server *net.TCPConn) bool {
 
 // pump passes on one way while heard agrees, and then the end of what was said. An error ends both ways.
 func (l *line) pump(to, from *net.TCPConn, heard func(n int) bool) {
+	in, end := l.relay.late(from)
+	defer end()
 	buf := make([]byte, 64<<10)
 	for {
-		n, err := from.Read(buf)
+		n, err := in.Read(buf)
 		if n > 0 {
 			if !l.mayPass() || !heard(n) {
 				l.reset()

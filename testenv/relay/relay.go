@@ -19,6 +19,7 @@ type Relay struct {
 	mu       sync.Mutex
 	changed  *sync.Cond // of what follows
 	state    state
+	delay    time.Duration
 	rule     func(Said) bool
 	withheld int
 	accepted int
@@ -46,15 +47,24 @@ type Said struct {
 // connection, so that a server may move; where it is not reached, the client's connection is closed.
 func Start(t testing.TB, target func() string) *Relay {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	r, err := Listen(target)
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(r.Close)
+	return r
+}
+
+// Listen is Start for who has no test: it passes on until Close.
+func Listen(target func() string) (*Relay, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
 	r := &Relay{listener: l, target: target, lines: map[*line]bool{}}
 	r.changed = sync.NewCond(&r.mu)
-	t.Cleanup(r.close)
 	r.wg.Go(r.accept)
-	return r
+	return r, nil
 }
 
 // Addr is where clients connect, host:port.
@@ -86,6 +96,9 @@ func (r *Relay) Cut() { r.hangUp(cut) }
 // waiting. What is said meanwhile arrives afterwards.
 func (r *Relay) Hold() { r.set(func() { r.state = held }) }
 
+// Delay has what either side says on connections opened from now on arrive so much later, as over a long way.
+func (r *Relay) Delay(d time.Duration) { r.set(func() { r.delay = d }) }
+
 // Pass ends Cut and Hold.
 func (r *Relay) Pass() { r.set(func() { r.state = passing }) }
 
@@ -108,7 +121,8 @@ func (r *Relay) hangUp(s state) {
 	})
 }
 
-func (r *Relay) close() {
+// Close resets all connections and ends the relay.
+func (r *Relay) Close() {
 	r.listener.Close()
 	r.hangUp(closed)
 	r.wg.Wait()

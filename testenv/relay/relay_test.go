@@ -4,8 +4,10 @@ import (
 	"bufio"
 	"io"
 	"net"
+	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/spillway-live/spillway/testenv/await"
 	"github.com/spillway-live/spillway/testenv/relay"
@@ -208,4 +210,27 @@ func TestTargetIsAskedForAtEachConnection(t *testing.T) {
 	}
 	second.Close()
 	dial(t, r.Addr()).isCut() // nobody listens there
+}
+
+// What a long line passes on is whole and in order, also while more is on its way than one piece, and the end comes last.
+func TestDelay(t *testing.T) {
+	e := startEcho(t)
+	r := relay.Start(t, func() string { return e.Addr().String() })
+	r.Delay(20 * time.Millisecond)
+	c := dial(t, r.Addr())
+	said := strings.Repeat("x", 100<<10) + "\n"
+	begun := time.Now()
+	for range 3 {
+		if _, err := io.WriteString(c, said); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_ = c.CloseWrite()
+	got, err := io.ReadAll(c)
+	if took := time.Since(begun); err != nil || string(got) != said+said+said+"end\n" || took < 40*time.Millisecond {
+		t.Errorf("%d bytes after %s, %v", len(got), took, err)
+	}
+	r.Cut()
+	r.Pass()
+	dial(t, r.Addr()) // ends while what it says is on its way
 }
