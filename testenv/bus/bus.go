@@ -300,6 +300,9 @@ func (n natsLog) Errorf(f string, a ...any) {
 	if strings.Contains(text, "x509: ") { // only links to other regions are encrypted
 		text += ": the other region's certificate is not trusted and there is no link to it; name the authority that signed it as tls_ca in --region-config"
 	}
+	if strings.Contains(text, "Loop detected") {
+		text += ": there is no link meanwhile; of the regions of each ring of links two must open both of theirs (remotes), so no three regions are joined each to each"
+	}
 	n.l.Error("nats: " + text)
 	n.hurt(f)
 }

@@ -79,3 +79,44 @@ func TestRegionRefusesUntrustedCertificate(t *testing.T) {
 	c, _ := to("c", roots)
 	await.True(t, "region c, which trusts it, is joined", func() bool { return c.server().NumLeafNodes() == 1 && a.server().NumLeafNodes() == 1 })
 }
+
+// The log says what is wrong with links that form a ring of three; a ring of four in which two regions open both
+// of their links stands.
+func TestRingsOfRegions(t *testing.T) {
+	const password = "password-of-sixteen"
+	log := &said{}
+	begin := func(name string, toward []*Server, from ...string) *Server {
+		t.Helper()
+		o := Options{DataDir: t.TempDir(), Logger: slog.New(slog.NewTextHandler(log, nil)), Region: RegionOptions{Name: name}}
+		for _, n := range from {
+			o.Region.Listen = "127.0.0.1:0"
+			o.Region.Neighbours = append(o.Region.Neighbours, Neighbour{Region: n, Password: password})
+		}
+		for _, s := range toward {
+			o.Region.Remotes = append(o.Region.Remotes, Remote{Region: s.o.Region.Name, URL: "nats-leaf://" + name + ":" + password + "@" + s.LeafAddr()})
+		}
+		s, err := Start(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(s.Stop)
+		return s
+	}
+	four := []*Server{begin("a", nil, "c", "d"), begin("b", nil, "c", "d")}
+	four = append(four, begin("c", four), begin("d", four[:2]))
+	await.True(t, "four regions are joined in a ring", func() bool {
+		for _, s := range four {
+			if s.server().NumLeafNodes() != 2 {
+				return false
+			}
+		}
+		return true
+	})
+	if log.has("Loop detected") {
+		t.Error("a ring of four is refused")
+	}
+	a := begin("e", nil, "f", "g")
+	b := begin("f", []*Server{a}, "g")
+	begin("g", []*Server{a, b})
+	await.True(t, "the log says what is wrong with three", func() bool { return log.has("Loop detected") && log.has("no three regions are joined each to each") })
+}
