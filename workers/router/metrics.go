@@ -22,7 +22,7 @@ func newMetrics(reg prometheus.Registerer, l *follower, busAhead func() time.Dur
 		answers:        prometheus.NewCounterVec(opts("answers_total", "Requests answered, by kind and HTTP status."), []string{"kind", "status"}),
 		woken:          prometheus.NewCounterVec(opts("woken_total", "Play requests that waited for a camera pulled on demand, by how it went: live or silent."), []string{"outcome"}),
 		policyFailures: prometheus.NewCounterVec(opts("policy_failures_total", "Versions of policies set aside because they failed on an input, by policy."), []string{"policy"}),
-		probes:         prometheus.NewCounterVec(opts("probe_reports_total", "Clients' reports of probes, by what became of them: counted or too_many, publisher_counted or publisher_too_many."), []string{"outcome"}),
+		probes:         prometheus.NewCounterVec(opts("probe_reports_total", "Clients' reports of probes, by what became of them: counted or too_many (or while telemetry has stopped), publisher_counted or publisher_too_many."), []string{"outcome"}),
 		queue:          prometheus.NewCounterVec(opts("queue_total", "New sessions while no CDN had room, by outcome: wait (told to ask again), enter (let in after waiting) or refuse (too many wait already: of the address prefix, or in all)."), []string{"outcome"}),
 		capped:         prometheus.NewCounter(opts("capped_total", "Manifests from which renditions above the cap were left out, because all CDNs were nearly full.")),
 		warmWishes:     prometheus.NewCounter(opts("warm_wishes_total", "Streams that were said to be about to spill to a CDN, so that its caches are warmed; once a second each.")),

@@ -40,9 +40,12 @@ func (b *probeBudget) take(group uint8, now time.Time) bool {
 
 // Probed counts a report: a probe that failed is an attempt to start that failed, one
 // that was answered is one that did not. It does not count, and false is
-// returned, where no router began the session, or where session or group
-// reported too often.
+// returned, where no router began the session, where session or group reported
+// too often, or while telemetry has stopped: what was known would fade behind it.
 func (l *Table) Probed(p *Probe, now time.Time) bool {
+	if l.silent(now) {
+		return false
+	}
 	h, k := l.of(p.ID)
 	defer h.mu.Unlock()
 	l.mu.Lock()
@@ -92,8 +95,11 @@ const measuredEvery = 5 * time.Second
 
 // Measured counts the throughput that a player tells when it asks for steering,
 // bit/s, of the CDN that it says it is on: sooner than its reports come. It counts
-// for sessions that a router began, now and then.
+// for sessions that a router began, now and then, and not while telemetry has stopped, as [Table.Probed].
 func (l *Table) Measured(id, cdn string, p Place, bps int64, now time.Time) {
+	if l.silent(now) {
+		return
+	}
 	h, k := l.of(id)
 	defer h.mu.Unlock()
 	s, at := h.get(k), now.UnixNano()
