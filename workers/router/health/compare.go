@@ -74,7 +74,9 @@ func compare(all []seen, me int, strict bool) (x compared) {
 		}
 		x.well = x.well || o.well(&all[me])
 		ill = ill || o.ill
-		middling = middling || !o.ill && o.harm >= wellHarm
+		// Of few reports nobody can tell: one viewer who stalls is no reason that nobody else may try it.
+		tells := o.reports >= failReports && (!strict || o.groups >= wellGroups)
+		middling = middling || tells && !o.ill && o.harm >= wellHarm
 		x.unknown = x.unknown || !o.ill
 	}
 	// One that fails alone is told from all the others together, however few tell of them.

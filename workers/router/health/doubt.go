@@ -67,12 +67,9 @@ func (t *Table) DoubtedUntil(cdn string) time.Time {
 	return since.Add(doubtFor)
 }
 
-// Alone says whether a CDN loses what would be failing, and nothing is known of
-// the others that do not: nobody is on them and no prober asks them, or too few to tell
-// where another loses as much. Some must try one.
-func (t *Table) Alone(cdn string) bool { return t.alone[place{cdn: cdn}] }
-
-// AloneIn is [Table.Alone] for viewers of a place, with what of the CDN that holds of, as in [Table.FailingIn].
+// AloneIn says what of a CDN, as in [Table.FailingIn], loses what would be failing for viewers of a
+// place while nothing is known of the others that do not: nobody is on them and no prober
+// asks them, or too few to tell where another loses as much. Some must try one.
 func (t *Table) AloneIn(cdn, region, isp string) string {
 	if len(t.alone) == 0 {
 		return ""

@@ -99,15 +99,9 @@ func (d *failing) well(now time.Time) bool {
 	return s.sessions >= probeReports && s.lost() < wellHarm
 }
 
-// Failing says whether a CDN was last judged to fail as a whole, since when, and which
-// share of new sessions may try it.
-func (t *Table) Failing(cdn string, now time.Time) (is bool, since time.Time, probe float64) {
-	in, since, probe := t.FailingIn(cdn, "", "", now)
-	return in != "", since, probe
-}
-
-// FailingIn is [Table.Failing] for viewers of a place, with what of the CDN fails there: "cdn",
-// "region" or "isp", named as in [Estimate].Cell; empty: nothing.
+// FailingIn says what of a CDN was last judged to fail for viewers of a place: "cdn", "region" or
+// "isp", named as in [Estimate].Cell (empty: nothing), since when, and which share of new
+// sessions may try it.
 func (t *Table) FailingIn(cdn, region, isp string, now time.Time) (in string, since time.Time, probe float64) {
 	if len(t.down) == 0 {
 		return "", time.Time{}, 0

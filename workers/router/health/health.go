@@ -71,7 +71,7 @@ type Table struct {
 	coarse map[place]known // of [Table.EstimateIn]
 	swept  time.Time
 	down   map[place]*failing
-	alone  map[place]bool // see Alone
+	alone  map[place]bool // see AloneIn
 	spots  []*spotted     // whose parts are judged, in the order in which they were first heard of
 	seen   map[spot]*spotted
 

@@ -12,7 +12,7 @@ import (
 // crowd is who tells of a CDN in a place.
 type crowd struct {
 	cdn, region, isp string
-	reports          int     // a second
+	reports          int     // a second; negative: one in so many seconds
 	lost             float64 // from the moment on when it breaks
 	liars            int     // address groups that lie from then on: they lose everything, with ten times the reports
 }
@@ -21,10 +21,17 @@ type crowd struct {
 func tellFor(h *health.Table, now time.Time, seconds int, broken bool, all []crowd) time.Time {
 	cdns := []string{"a", "b", "c"}
 	n := now.Second()
-	for range seconds {
+	for second := range seconds {
 		now = now.Add(time.Second)
 		for _, x := range all {
-			for range x.reports {
+			reports := x.reports
+			if reports < 0 {
+				reports = 0
+				if second%-x.reports == 0 {
+					reports = 1
+				}
+			}
+			for range reports {
 				n++
 				stalled := 0.0
 				if broken {
@@ -65,6 +72,7 @@ func TestPartsFail(t *testing.T) {
 		{"the region, at all", []crowd{{"a", "us", "x", 6, 0.9, 0}, {"a", "eu", "x", 36, 0, 0}, {"b", "us", "x", 6, 0.9, 0}, {"c", "us", "x", 6, 0.6, 0}, {"b", "eu", "x", 36, 0, 0}}, "", "", "", ""},
 		{"the region, at two of three", []crowd{{"a", "us", "x", 6, 0.9, 0}, {"a", "eu", "x", 36, 0, 0}, {"b", "us", "x", 6, 0.9, 0}, {"c", "us", "x", 6, 0, 0}}, "region", "region", "", ""},
 		{"a region where nobody is on another", []crowd{{"a", "us", "x", 6, 0.9, 0}, {"a", "eu", "x", 36, 0, 0}, {"b", "eu", "x", 6, 0, 0}}, "", "", "", "region"},
+		{"a region where one is on another and stalls", []crowd{{"a", "us", "x", 6, 0.9, 0}, {"a", "eu", "x", 36, 0, 0}, {"b", "us", "x", -4, 0.5, 0}}, "", "", "", "region"},
 		{"a region of which a few lose some", []crowd{{"a", "us", "x", 6, 0.2, 0}, {"a", "eu", "x", 36, 0, 0}, {"b", "us", "x", 6, 0, 0}}, "", "", "", ""},
 		{"liars in four groups", []crowd{{"a", "us", "x", 4, 0, 4}, {"a", "eu", "x", 36, 0, 0}, {"b", "us", "x", 6, 0, 0}}, "", "", "", ""},
 		{"liars in four groups of a region with few", []crowd{{"a", "us", "x", 1, 0, 4}, {"a", "eu", "x", 36, 0, 0}, {"b", "us", "x", 6, 0, 0}}, "", "", "", ""},
