@@ -19,6 +19,9 @@ const (
 	// bytes: routers read them as they come.
 	slicesKept    = 5 * time.Minute
 	maxSlicesKept = 1 << 30
+	// slicesHeld is how old all of those are that a relay which starts deletes: routers that start
+	// while none come read on from before the last one, for as long as the last state counts (load.HoldFor, twice).
+	slicesHeld = 25 * time.Minute
 )
 
 // takeSlices brings the parent's session slices, until ctx ends: telemetry goes
@@ -148,7 +151,7 @@ type marks struct {
 // forgot tells whether there is much, or only what is old, of before this process's time,
 // which knows of none of it how old it is.
 func (k *marks) forgot(have *jetstream.StreamState, now time.Time) bool {
-	return len(k.list) == 0 && have.Msgs > 1 && (have.Bytes > maxSlicesKept/2 || now.Sub(have.LastTime) > slicesKept)
+	return len(k.list) == 0 && have.Msgs > 1 && (have.Bytes > maxSlicesKept/2 || now.Sub(have.LastTime) > slicesHeld)
 }
 
 type mark struct {

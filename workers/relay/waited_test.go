@@ -10,6 +10,7 @@ import (
 
 	"github.com/spillway-live/spillway/schemas"
 	"github.com/spillway-live/spillway/testenv/bus/bustest"
+	"github.com/spillway-live/spillway/workers/router/load"
 )
 
 // A decision that goes up says how long it waited in this region, over all regions
@@ -91,7 +92,8 @@ func TestSlicesOfBeforeAreDeleted(t *testing.T) {
 		{have: jetstream.StreamState{Msgs: 9, Bytes: 1000, LastTime: now}},
 		{have: jetstream.StreamState{Msgs: 9, Bytes: maxSlicesKept, LastTime: now}, want: true},
 		{have: jetstream.StreamState{Msgs: 9, Bytes: maxSlicesKept, LastTime: now}, known: true},
-		{have: jetstream.StreamState{Msgs: 9, Bytes: 1000, LastTime: now.Add(-slicesKept - time.Second)}, want: true},
+		{have: jetstream.StreamState{Msgs: 9, Bytes: 1000, LastTime: now.Add(-2 * load.HoldFor)}}, // routers that start read these
+		{have: jetstream.StreamState{Msgs: 9, Bytes: 1000, LastTime: now.Add(-slicesHeld - time.Second)}, want: true},
 		{have: jetstream.StreamState{Msgs: 1, Bytes: 1000, LastTime: now.Add(-time.Hour)}}, // where it stands is in the last one
 		{},
 	} {
