@@ -51,7 +51,7 @@ func (n *node) takeDecisions(ctx context.Context) error {
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	for _, way := range decisionsComeDown() {
-		var read downAt
+		var read readTo
 		g.Go(func() error {
 			n.keepOn(ctx, "decisions of other regions", func(came func()) error { return n.followDecisions(ctx, stream, way, &read, came) })
 			return nil
@@ -61,37 +61,75 @@ func (n *node) takeDecisions(ctx context.Context) error {
 }
 
 // followDecisions reads on from the last message that is here, or behind it where nothing was worth writing.
-func (n *node) followDecisions(ctx context.Context, stream jetstream.Stream, way decisionsDown, read *downAt, came func()) error {
+func (n *node) followDecisions(ctx context.Context, stream jetstream.Stream, way decisionsDown, read *readTo, came func()) error {
 	at, err := n.lastDecisions(ctx, stream, way.subject)
 	if err != nil {
 		return err
 	}
-	if read.via > 0 && read.seq == at.seq {
-		at = *read
-	}
+	at = read.from(at, time.Now())
 	d, err := n.openDown(ctx, way.from, at)
 	if err != nil {
 		return err
 	}
 	defer d.close()
 	for {
-		b, err := n.gather(ctx, d)
+		b, ended := n.gather(ctx, d)
 		if b != nil {
-			seq, err := n.putDecisions(ctx, way.subject, b, at.seq)
-			if err != nil {
+			wrote := read.wrote
+			if len(b.told) > 0 {
+				if at.seq, err = n.stillLast(ctx, stream, way.subject, at.seq, wrote); err != nil {
+					return err
+				}
+				wrote = time.Now()
+			}
+			if at.seq, err = n.putDecisions(ctx, way.subject, b, at.seq); err != nil {
 				return err
 			}
 			came()
-			at.seq = seq
-			*read = downAt{seq, b.last, b.read, b.read.Sub(b.stored)}
+			*read = readTo{downAt{at.seq, b.last, b.read, b.read.Sub(b.stored)}, wrote}
 		}
-		if errors.Is(err, context.DeadlineExceeded) {
+		if errors.Is(ended, context.DeadlineExceeded) {
 			return nil // as with slices
 		}
-		if err != nil {
-			return err
+		if ended != nil {
+			return ended
 		}
 	}
+}
+
+// readTo is how far one of the ways was read.
+type readTo struct {
+	downAt
+	wrote time.Time // when something of it was last written here; zero: this process has written nothing
+}
+
+// from is where to read on, given what is the last message here: what was not worth writing
+// is not read again. Messages here expire; where none was written for as long as one reads back,
+// what is gone would not be read again either.
+func (r *readTo) from(here downAt, now time.Time) downAt {
+	expired := here.seq == 0 && now.Sub(r.wrote) > downReach
+	if r.via == 0 || r.seq != here.seq && !expired {
+		return here
+	}
+	at := r.downAt
+	at.seq = here.seq
+	return at
+}
+
+// stillLast gives what is now the last message of a subject, where that may have expired since
+// something was written: the bus takes nothing behind a message that is gone.
+func (n *node) stillLast(ctx context.Context, stream jetstream.Stream, subject string, last uint64, wrote time.Time) (uint64, error) {
+	if last == 0 || time.Since(wrote) <= downReach {
+		return last, nil
+	}
+	here, err := n.lastDecisions(ctx, stream, subject)
+	if err == nil && here.seq != 0 && here.seq != last {
+		err = fmt.Errorf("store decisions of other regions: another relay writes %s: its last message is %d, not %d", subject, here.seq, last)
+	}
+	if err != nil {
+		return last, err
+	}
+	return here.seq, nil
 }
 
 // batch is what was read of the parent's decisions at once.
