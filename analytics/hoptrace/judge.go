@@ -48,8 +48,9 @@ func (t *Trace) judge(r *Report) {
 		}
 		t.clock(r, h)
 	}
-	if gone := int64(r.PacketsLost) - int64(r.PacketsAgain); gone >= hops.BadMissing {
-		add(schemas.HopIngest, "", 3, "%s: %d packets were lost for good (%d were missing at first)", place(schemas.HopIngest, ""), gone, r.PacketsLost)
+	// The difference is not exact: some come again twice, and the last ones come after listening has ended.
+	if gone := int64(r.PacketsLost) - int64(r.PacketsAgain); gone >= hops.BadMissing && gone*20 >= int64(r.PacketsLost) {
+		add(schemas.HopIngest, "", 3, "%s: %d packets did not come again (%d were missing at first)", place(schemas.HopIngest, ""), gone, r.PacketsLost)
 	}
 	judgeProbes(r, add)
 	slices.SortStableFunc(found, func(a, b judged) int { return cmp.Compare(b.weight, a.weight) })

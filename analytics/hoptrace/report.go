@@ -20,7 +20,7 @@ type Report struct {
 	Hops    []Hop   `json:"hops"`
 	Probes  []Probe `json:"probes,omitempty"`
 	// PacketsLost were missing on the way from the publisher while it was listened, PacketsAgain came
-	// again; 0 also where the protocol does not tell (all but SRT).
+	// again, those that came too late or twice included; 0 also where the protocol does not tell (all but SRT).
 	PacketsLost  uint64 `json:"packets_lost,omitempty"`
 	PacketsAgain uint64 `json:"packets_again,omitempty"`
 	// Bad says in plain words which hops are bad, worst first; empty: none. Clocks says whose clock is wrong.

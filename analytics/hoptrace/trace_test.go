@@ -161,6 +161,7 @@ func TestLossOnThePublishersWay(t *testing.T) {
 	}{
 		"lost":              {state(1, 10, 10), state(1, 40, 25), true},
 		"came again":        {state(1, 10, 4), state(1, 40, 34), false},
+		"a few not yet":     {state(1, 10, 4), state(1, 1010, 990), false},
 		"lost before":       {state(1, 40, 0), state(1, 40, 0), false},
 		"another epoch":     {state(1, 10, 0), state(2, 40, 0), false},
 		"counted from anew": {state(1, 40, 0), state(1, 10, 0), false},

@@ -74,6 +74,11 @@ func hopFaults() map[string]struct {
 			x.delay, x.first, x.last = 930, 1010, 1035
 		}
 	}
+	oneAskedLate := func(x *seen) { // its viewers take whole segments, or seek back
+		if x.cdn == "b" && x.hop != "probe" {
+			x.delay, x.first, x.last = x.delay+6000, 9, 15
+		}
+	}
 	starvedPlayers := is("player", "b", func(x *seen) { x.delay, x.last = 950, 1100 })
 	return map[string]fault{
 		"healthy":                       {want: nil},
@@ -85,6 +90,7 @@ func hopFaults() map[string]struct {
 		"only edge":                     {change: slowEdge, only: "b", want: []string{"edge/b/slow"}},
 		"edge with errors":              {change: is("edge", "b", func(x *seen) { x.code, x.delay = 503, noDelay }), want: []string{"edge/b/failing"}},
 		"asked late":                    {change: func(x *seen) { later("origin", 6000)(x); x.first, x.last = min(x.first, 9), min(x.last, 15) }},
+		"one CDN asked late":            {change: oneAskedLate},
 		"way to players":                {change: starvedPlayers, want: []string{"player/b/slow"}},
 		"way to players of an only CDN": {change: starvedPlayers, only: "b", want: []string{"player/b/slow"}},
 		"starved":                       {change: is("probe", "b", func(x *seen) { x.throughput, x.last = 300, 1700 }), want: []string{"probe/b/starved"}},
@@ -184,7 +190,7 @@ func TestHopLimitsAreOne(t *testing.T) {
 		for _, want := range []string{
 			fmt.Sprintf("failed >= %d AND failed_share >= %v,", hops.MinFailed, hops.BadFailedShare), fmt.Sprintf("pace < %v,", hops.BadPace), fmt.Sprintf("staleness_ms > %v,", hops.BadStalenessMs),
 			fmt.Sprintf("'ingest' AND added_ms > %v\n", hops.BadIngestMs), fmt.Sprintf("'stored' AND added_ms > %v\n", hops.BadStoredMs), fmt.Sprintf("'packaged' AND added_ms > %v\n", hops.BadPackagedMs),
-			fmt.Sprintf("'edge' AND wait_ms > %v\n", hops.BadEdgeMs), fmt.Sprintf("'player' AND wait_ms > %v AND", hops.BadPlayerMs), fmt.Sprintf("'probe' AND wait_ms > %v\n", hops.BadFirstByteMs),
+			fmt.Sprintf("'edge' AND wait_ms > %v\n", hops.BadEdgeMs), fmt.Sprintf("'player' AND wait_ms > %v AND", hops.BadPlayerMs), fmt.Sprintf("'probe' AND wait_ms > %v, 'slow'", hops.BadFirstByteMs),
 		} {
 			if !strings.Contains(sql, want) {
 				t.Errorf("%q is not in\n%s", want, sql)

@@ -90,12 +90,12 @@ func fill(t testing.TB, conn driver.Conn, now time.Time) {
 	insert("telemetry (received_us, ts_ms, source, session_id, app, stream, cdn, gates, fps, publish_bps, publish_stall_ms, buffer_ms, first_byte_ms, cache_hit)", raw...)
 	insert("hops (time, app, stream, rendition, track, hop, cdn, wait_ms, staleness_ms, throughput_kbps, bitrate_kbps)",
 		[]any{now.Add(-time.Minute), "live", "demo", "src", "video", "probe", "a", 12.0, int64(400), int32(20_000), int32(2500)})
-	insert("hops (time, app, stream, rendition, track, epoch, msn, part, hop, cdn, server, delay_ms, failed, reason)",
-		[]any{now.Add(-time.Minute), "live", "demo", "src", "video", uint32(1), uint64(7), int32(0), "stored", "", "ingest-1", 4.0, uint8(0), ""},
-		[]any{now.Add(-time.Minute), "live", "demo", "src", "video", uint32(1), uint64(7), int32(0), "edge", "a", "edge-a", 20.0, uint8(0), ""},
-		[]any{now.Add(-time.Minute), "live", "demo", "src", "video", uint32(1), uint64(7), int32(0), "edge", "b", "edge-b", nil, uint8(1), "404"},
-		[]any{now.Add(-time.Minute), "live", "demo", "src", "video", uint32(1), uint64(8), int32(0), "edge", "b", "edge-b", nil, uint8(1), "404"},
-		[]any{now.Add(-time.Minute), "live", "demo", "src", "video", uint32(1), uint64(7), int32(0), "edge", "c", "edge-c", 900.0, uint8(0), ""})
+	insert("hops (time, app, stream, rendition, track, epoch, msn, part, hop, cdn, server, delay_ms, wait_ms, failed, reason)",
+		[]any{now.Add(-time.Minute), "live", "demo", "src", "video", uint32(1), uint64(7), int32(0), "stored", "", "ingest-1", 4.0, nil, uint8(0), ""},
+		[]any{now.Add(-time.Minute), "live", "demo", "src", "video", uint32(1), uint64(7), int32(0), "edge", "a", "edge-a", 20.0, 20.0, uint8(0), ""},
+		[]any{now.Add(-time.Minute), "live", "demo", "src", "video", uint32(1), uint64(7), int32(0), "edge", "b", "edge-b", nil, nil, uint8(1), "404"},
+		[]any{now.Add(-time.Minute), "live", "demo", "src", "video", uint32(1), uint64(8), int32(0), "edge", "b", "edge-b", nil, nil, uint8(1), "404"},
+		[]any{now.Add(-time.Minute), "live", "demo", "src", "video", uint32(1), uint64(7), int32(0), "edge", "c", "edge-c", 900.0, 600.0, uint8(0), ""})
 	insert("decisions (time, kind, id, app, stream, session_id, previous, chosen, probability, reason_code)",
 		[]any{now.Add(-time.Minute), "dispatch", "d1", "live", "demo", "s-a-0", "", "a", 1.0, "affinity"}, []any{now.Add(-2 * time.Minute), "steering", "d2", "live", "demo", "s2", "a", "b", 1.0, "spill"})
 	none := map[string]string{}

@@ -6,9 +6,6 @@ import (
 	"github.com/spillway-live/spillway/schemas/hops"
 )
 
-// besideMs later than at the best CDN is slow, too: a CDN may be bad beside others before it is bad by itself.
-const besideMs = 500.0
-
 // hopOrder is the order of travel.
 const hopOrder = `indexOf(['publish', 'ingest', 'stored', 'packaged', 'origin', 'edge', 'player', 'probe'], hop)`
 
@@ -32,9 +29,7 @@ func hopVerdict() string {
             OR hop = 'packaged' AND added_ms > ` + limit(hops.BadPackagedMs) + `
             OR hop = 'edge' AND wait_ms > ` + limit(hops.BadEdgeMs) + `
             OR hop = 'player' AND wait_ms > ` + limit(hops.BadPlayerMs) + ` AND ifNull(added_ms > ` + limit(hops.BadPlayerMs) + `, 1)
-            OR hop = 'probe' AND wait_ms > ` + limit(hops.BadFirstByteMs) + `
-            OR hop = 'edge' AND delay_ms > ` + limit(besideMs) + ` + min(delay_ms) OVER (PARTITION BY hop)
-            OR hop = 'player' AND ifNull(added_ms, delay_ms) > ` + limit(besideMs) + ` + min(ifNull(added_ms, delay_ms)) OVER (PARTITION BY hop, isNull(added_ms)), 'slow',
+            OR hop = 'probe' AND wait_ms > ` + limit(hops.BadFirstByteMs) + `, 'slow',
         '')`
 }
 
@@ -72,7 +67,7 @@ func hopPanels() []Panel {
 	return []Panel{
 		{ID: "cdn-hops", Title: "Which hop is bad: delay and loss in the last five minutes", Kind: Table, Width: 24, Height: 10, Links: toStreams,
 			Description: "Reports about sampled parts from publisher to player, and probes of each CDN. Delays count from ingest's receipt of a part's last frame, by each machine's clock (medians; the mean at publish); added is against the hop before; wait is how long who asked waited for a part that was there: at edges and of probes to the first byte, at players to the last. Failed are answers of 400 or above, or none, parts that an origin lists as gaps and those that MEDIA did not take. " +
-				"Failing: 5 % of the reports, two at least. Starved: probes get less than the stream's bitrate (pace below 1). Stale: the newest part that probes see listed is over 3 s old. Slow: 3 s from capture to ingest, 250 ms on to MEDIA, 500 ms on to an origin, a wait of 500 ms at edges, 500 ms from edges to players, 800 ms of probes, or, beside the others, 500 ms more delay than at the best CDN's edges or on the way to its players. The same limits as those of spillway trace.",
+				"Failing: 5 % of the reports, two at least. Starved: probes get less than the stream's bitrate (pace below 1). Stale: the newest part that probes see listed is over 3 s old. Slow: 3 s from capture to ingest, 250 ms on to MEDIA, 500 ms on to an origin, a wait of 500 ms at edges, 500 ms from edges to players, 800 ms of probes. The same limits as those of spillway trace.",
 			SQL: hopTable("hop, cdn, verdict, seen, failed, failed_share, delay_ms, p95_ms, added_ms, wait_ms, pace", "minute > $__toTime - INTERVAL 5 MINUTE AND "+whereApp, "h.by_cdn = '' OR $__conditionalAll(h.by_cdn IN (${cdn:sqlstring}), $cdn)"),
 			Columns: cols(text("hop"), text("cdn"), text("verdict"), of("seen", UnitNone), of("failed", UnitNone), of("failed_share", UnitPercent), of("delay_ms", UnitMs), of("p95_ms", UnitMs),
 				of("added_ms", UnitMs), of("wait_ms", UnitMs), of("pace", UnitNone))},
