@@ -55,7 +55,10 @@ func (c *commands) publisherProbeCommand() *ffcli.Command {
 			fmt.Fprintf(c.stderr, "spillway: %v: what was measured here decides\n", err)
 		}
 		if asJSON {
-			return c.printJSON(m)
+			if err := c.printJSON(m); err != nil || m.URL != "" {
+				return err
+			}
+			return publishprobe.ErrUnreached
 		}
 		return c.printWays(m)
 	})

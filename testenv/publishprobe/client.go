@@ -150,15 +150,16 @@ func (m *Measured) report() *schemas.ProbeReport {
 	return rep
 }
 
-// choose takes the first way of the answer that was not found to fail.
+// choose takes the first way of the answer that was measured and did not fail, or that names
+// no probe: the answer to a report has candidates again that were not measured here.
 func (m *Measured) choose() {
-	failed := map[[2]string]bool{}
+	tried := map[[2]string]bool{}
 	for _, r := range m.Rows {
-		failed[[2]string{r.CDN, r.Transport}] = r.Error != ""
+		tried[[2]string{r.CDN, r.Transport}] = r.Error == ""
 	}
 	for _, c := range m.Answer.Candidates {
 		for _, t := range c.Transports {
-			if !failed[[2]string{c.CDN, t.Name}] {
+			if tried[[2]string{c.CDN, t.Name}] {
 				m.CDN, m.Transport, m.URL = c.CDN, t.Name, t.URL
 				return
 			}

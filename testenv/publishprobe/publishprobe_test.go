@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"testing"
@@ -172,6 +173,35 @@ func within(t *testing.T, what string, f func() error) {
 	})
 }
 
+// TestOnlyTheMeasuredIsChosen: the answer to a report has candidates that were not measured;
+// where those that were all failed, nothing is chosen.
+func TestOnlyTheMeasuredIsChosen(t *testing.T) {
+	way := func(name, url string, probe *schemas.TransportProbe) []schemas.DispatchTransport {
+		return []schemas.DispatchTransport{{Name: name, URL: url, Probe: probe}}
+	}
+	fails := &schemas.TransportProbe{Method: "smoke", Address: "a"}
+	var d schemas.Dispatch
+	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if err := json.NewEncoder(w).Encode(&d); err != nil {
+			t.Error(err)
+		}
+	}))
+	t.Cleanup(web.Close)
+	d = schemas.Dispatch{Probes: web.URL, Candidates: []schemas.DispatchCandidate{
+		{CDN: "a", Transports: way("rtmp", "rtmp://a", fails)}, {CDN: "b", Transports: way("rtmp", "rtmp://b", fails)},
+	}}
+	for _, quiet := range []bool{false, true} {
+		m, err := (&publishprobe.Prober{}).Run(t.Context(), web.URL, stream, 1, quiet)
+		if err != nil || m.URL != "" || m.CDN != "" || len(m.Rows) != 1 {
+			t.Errorf("chosen: %+v, %v", m, err)
+		}
+	}
+	d.Candidates[0].Transports = append(d.Candidates[0].Transports, way("other", "other://a", nil)...)
+	if m, err := (&publishprobe.Prober{}).Run(t.Context(), web.URL, stream, 1, false); err != nil || m.URL != "other://a" {
+		t.Errorf("a way without a probe is not taken: %+v, %v", m, err)
+	}
+}
+
 // TestWrongAnswers: what answers, but not as it should, does not count as reached.
 func TestWrongAnswers(t *testing.T) {
 	echo, err := net.ListenPacket("udp", "127.0.0.1:0")
@@ -204,12 +234,17 @@ func TestWrongAnswers(t *testing.T) {
 		return nil
 	})
 	at := web.Addr().String()
-	for _, x := range []struct{ method, address, says string }{
-		{schemas.ProbeSRT, echo.LocalAddr().String(), "no answer within"}, {schemas.ProbeSTUN, echo.LocalAddr().String(), "no answer within"},
-		{schemas.ProbeSRT, silent.LocalAddr().String(), "no answer within"}, {schemas.ProbeRTMP, at, ""}, {schemas.ProbeRTMPS, at, ""},
-		{schemas.ProbeHTTPOptions, "http://" + at + "/whip/live/new", "404"}, {schemas.ProbeRTMP, "127.0.0.1", "missing port"}, {"smoke", at, "not known"},
+	for _, x := range []struct {
+		method, address, says string
+		timeoutMs             int
+	}{
+		// These wait for their whole limit; the others end by an answer, however late it is.
+		{schemas.ProbeSRT, echo.LocalAddr().String(), "no answer within", 300}, {schemas.ProbeSTUN, echo.LocalAddr().String(), "no answer within", 300},
+		{schemas.ProbeSRT, silent.LocalAddr().String(), "no answer within", 300},
+		{schemas.ProbeRTMP, at, "", 10_000}, {schemas.ProbeRTMPS, at, "", 10_000}, {schemas.ProbeHTTPOptions, "http://" + at + "/whip/live/new", "404", 10_000},
+		{schemas.ProbeRTMP, "127.0.0.1", "missing port", 10_000}, {"smoke", at, "not known", 10_000},
 	} {
-		_, _, err := (&publishprobe.Prober{}).Measure(t.Context(), &schemas.TransportProbe{Method: x.method, Address: x.address, TimeoutMs: 300})
+		_, _, err := (&publishprobe.Prober{}).Measure(t.Context(), &schemas.TransportProbe{Method: x.method, Address: x.address, TimeoutMs: x.timeoutMs})
 		if err == nil || !strings.Contains(err.Error(), x.says) || !strings.Contains(err.Error(), x.address) {
 			t.Errorf("%s of %s: %v", x.method, x.address, err)
 		}
