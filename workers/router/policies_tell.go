@@ -14,8 +14,8 @@ import (
 const asideAgain = 5 * time.Minute
 
 // tellAside raises an alert for each policy whose newest version failed and is
-// set aside, and clears it once the newest version decides again.
-func (p *policies) tellAside(ctx context.Context, publish func(*schemas.Event)) error {
+// set aside, and clears it once the newest version decides again. The events are of the time that clock says.
+func (p *policies) tellAside(ctx context.Context, clock func() time.Time, publish func(*schemas.Event)) error {
 	told := map[string]string{}
 	again := time.NewTicker(asideAgain)
 	defer again.Stop()
@@ -24,12 +24,12 @@ func (p *policies) tellAside(ctx context.Context, publish func(*schemas.Event)) 
 		now := p.asideNow()
 		for name, says := range now {
 			if told[name] != says {
-				publish(policyAlert(schemas.EventAlertRaised, name, says))
+				publish(policyAlert(clock(), schemas.EventAlertRaised, name, says))
 			}
 		}
 		for name := range told {
 			if now[name] == "" {
-				publish(policyAlert(schemas.EventAlertCleared, name, "the newest version of policy "+name+" decides"))
+				publish(policyAlert(clock(), schemas.EventAlertCleared, name, "the newest version of policy "+name+" decides"))
 			}
 		}
 		told = now
@@ -66,10 +66,10 @@ func (p *policies) asideNow() map[string]string {
 }
 
 // policyAlert is an event that raises or clears the alert about a policy.
-func policyAlert(kind schemas.EventKind, name, says string) *schemas.Event {
+func policyAlert(at time.Time, kind schemas.EventKind, name, says string) *schemas.Event {
 	rule := "policy_" + name
 	return &schemas.Event{
-		ID: rand.Text(), TimeUs: time.Now().UnixMicro(), Kind: kind, Reason: says,
+		ID: rand.Text(), TimeUs: at.UnixMicro(), Kind: kind, Reason: says,
 		Detail: map[string]string{"rule": rule[:min(len(rule), schemas.MaxNameLen)], "policy": name},
 	}
 }

@@ -263,7 +263,7 @@ func (r *Router) Run(ctx context.Context) error {
 	loaded := make(chan struct{}, 3)
 	g.Go(func() error { return r.t.run(gctx, r.s.JS, func() { loaded <- struct{}{} }) })
 	g.Go(func() error { return r.rules.run(gctx, r.s.JS, func() { loaded <- struct{}{} }) })
-	g.Go(func() error { return r.rules.tellAside(gctx, r.event) })
+	g.Go(func() error { return r.rules.tellAside(gctx, r.now, r.event) })
 	g.Go(func() error { return r.clock.Run(gctx) })
 	g.Go(func() error { return r.sayQueue(gctx) })
 	g.Go(func() error { return r.sayWarm(gctx) })
