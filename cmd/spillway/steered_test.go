@@ -136,10 +136,14 @@ func (s *steeredPlayers) open(i int) {
 	}
 }
 
-// frames asks each page, by an expression of its window w; a page that is not there yet says nothing.
+// frames asks each page, by an expression of its window w; a page that is not there yet says nothing, nor does
+// the one before it, which goes on until the frame has gone to where it was sent.
 func (s *steeredPlayers) frames(js string) []steeredPlayer {
 	s.t.Helper()
-	texts, err := browser.Evaluate[[]string](s.tab, "[...document.querySelectorAll('iframe')].map(f => f.contentWindow).map(w => w.report ? "+js+" : '{}')")
+	texts, err := browser.Evaluate[[]string](s.tab, `[...document.querySelectorAll('iframe')].map(f => {
+		const w = f.contentWindow;
+		return w.report && w.location.href === f.src ? `+js+` : '{}';
+	})`)
 	if err != nil {
 		s.t.Fatal(err)
 	}

@@ -240,6 +240,7 @@ func TestHostilePublishers(t *testing.T) {
 			}
 		})
 	}
+	e.serve(nil) // ffmpeg may be silent for longer than these may, on a busy machine
 	e.mustPublish(source{seconds: 2, rate: 48000}, "live/demo")
 	e.waitEnd(demo)
 }

@@ -97,7 +97,7 @@ func (s shot) decode(ctx context.Context, p *Pool, width int) error {
 func TestPoolGivesEachItsOwnPicture(t *testing.T) {
 	t.Parallel()
 	all := shots(t, "avc", "portrait", "small", "hevc", "av1")
-	p := &Pool{Processes: 2}
+	p := &Pool{Processes: 2, Timeout: time.Minute}
 	t.Cleanup(p.Close)
 	var list []shot
 	for _, s := range all {

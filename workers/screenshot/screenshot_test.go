@@ -49,7 +49,7 @@ func (m *memory) Last(context.Context, schemas.StreamKey) (*schemas.Picture, err
 func handler(t testing.TB, src Source, s Settings) *Handler {
 	t.Helper()
 	if s.Decoder == nil {
-		pool := &Pool{}
+		pool := &Pool{Timeout: time.Minute} // a decoder may wait for a CPU
 		t.Cleanup(pool.Close)
 		s.Decoder = pool
 	}
@@ -78,7 +78,7 @@ func chunks(t *testing.T, n int) ([]workers.Message, *memory) {
 
 func TestContract(t *testing.T) {
 	msgs, src := chunks(t, 25) // 5 s
-	pool := &Pool{}
+	pool := &Pool{Timeout: time.Minute}
 	t.Cleanup(pool.Close)
 	workerstest.Run(t, workerstest.Contract{
 		New:      func(t *testing.T) workers.Handler { return handler(t, src, Settings{Decoder: pool}) },
@@ -141,7 +141,7 @@ func TestTwoWorkersMakeOnePicture(t *testing.T) {
 	}
 	for range 2 {
 		running.Start(t, func(ctx context.Context) error {
-			return Run(ctx, b.JS, Settings{Registerer: prometheus.NewRegistry()})
+			return Run(ctx, b.JS, Settings{Registerer: prometheus.NewRegistry(), Decoder: &Pool{Timeout: time.Minute}})
 		})
 	}
 	// Aligned with the intervals, so that the number of pictures is certain.
