@@ -78,7 +78,8 @@ func arguments(c codec, l limits) []string {
 		args = append(args, "-c:v", n)
 	}
 	return append(args, "-f", "ivf", "-i", "pipe:0", "-map", "0:v:0", "-vsync", "passthrough", "-autoscale", "0", "-filter_threads", "1",
-		"-vf", filter, "-c:v", "rawvideo", "-threads", "1", "-f", "rawvideo", "-flush_packets", "1", "pipe:1")
+		// As fine as the tags: in coarser times two good pictures may be at one, of which ffmpeg complains.
+		"-vf", filter, "-c:v", "rawvideo", "-enc_time_base", "1:1000000000", "-threads", "1", "-f", "rawvideo", "-flush_packets", "1", "pipe:1")
 }
 
 func open(path string, c codec, l limits) (d *process, err error) {
