@@ -29,6 +29,13 @@ func fetch(ms int64, cdn string, status int32) schemas.Telemetry {
 	}
 }
 
+// response is a player's word of an answer, asked for at ms, of the type of object.
+func response(ms int64, cdn, object string) schemas.Telemetry {
+	r := report(ms, 100+ms, "rr", "")
+	r.CDN, r.URLHost, r.ObjectType, r.Seq.OK = cdn, cdn+".example", object, false
+	return r
+}
+
 // watch is a plain view: start-up 400 ms, then playing with a report each second until seconds.
 func watch(seconds int64) []schemas.Telemetry {
 	rows := []schemas.Telemetry{report(0, 0, "ps", "d"), report(10, 1, "ps", "s"), report(410, 2, "ps", "p")}
@@ -138,6 +145,20 @@ func TestScenarios(t *testing.T) {
 				}
 				near(t, "played on a", onA, 4090, 600)
 				near(t, "played on b", onB, 3910, 700)
+			}},
+		{"a stall that begins on one CDN and ends on the next", append(watch(3), response(400, "a", "v"), report(3500, 20, "ps", "r"), response(6000, "b", "m"),
+			response(9000, "b", "v"), report(9300, 21, "ps", "p"), report(12_300, 22, "t", "p")),
+			func(t *testing.T, all []schemas.Slice, s schemas.Slice, _ session.Stats) {
+				if s.CDNMoves != 1 || s.Stalls != 1 || s.StalledMs != 5800 {
+					t.Errorf("%+v", s)
+				}
+				stalled := map[string]int64{}
+				for _, x := range all {
+					stalled[x.CDN] += x.StalledMs
+				}
+				// Until its first segment is asked for, whatever manifests came before.
+				near(t, "stalled on a", stalled["a"], 5500, 0)
+				near(t, "stalled on b", stalled["b"], 300, 0)
 			}},
 		{"requests without a player's word", []schemas.Telemetry{fetch(0, "b", 200), fetch(2000, "b", 200)}, func(t *testing.T, _ []schemas.Slice, s schemas.Slice, _ session.Stats) {
 			if s.Sessions != 1 || s.Ended != 1 || s.Requests != 2 || s.PlayedMs != 0 || s.Attempts != 0 {

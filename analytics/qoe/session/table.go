@@ -400,6 +400,13 @@ func isMedia(r *schemas.Telemetry) bool {
 	return strings.HasSuffix(r.URLPath, ".m4s") || strings.HasSuffix(r.URLPath, ".mp4")
 }
 
+// isPicture says whether a request was for the picture: it decides where a session is.
+// Audio may come from elsewhere for a moment, and a manifest from the CDN that the
+// player was sent to while it waits for media of the one before.
+func isPicture(r *schemas.Telemetry) bool {
+	return r.ObjectType != "a" && r.ObjectType != "m" && !strings.Contains(r.URLPath, "/audio/")
+}
+
 // report accounts for what a player or page said.
 func (t *Table) report(o *one, x row) {
 	r, ts, sn := x.R, x.R.TsUnixMs, x.R.Seq.V
@@ -537,8 +544,7 @@ func (t *Table) dims(o *one, r *schemas.Telemetry) dims {
 		set(&d.Stream, r.Stream)
 	}
 	edge := r.Source == schemas.SourceCMCDRequest || r.Source == schemas.SourceCDNLog
-	// Audio may come from elsewhere for a moment; the picture decides where a session is.
-	served := r.CDN != "" && (edge && isMedia(r) || r.Event == "rr" && r.URLHost != "") && r.ObjectType != "a" && !strings.Contains(r.URLPath, "/audio/")
+	served := r.CDN != "" && (edge && isMedia(r) || r.Event == "rr" && r.URLHost != "") && isPicture(r)
 	switch {
 	case served:
 		if o.CDNKnown && d.CDN != r.CDN {
