@@ -31,7 +31,7 @@ func TestSessionIDsCannotBeMadeUp(t *testing.T) {
 			}
 		}
 	}
-	if string(s.GroupKey()) != string(s.GroupKey()) || string(s.GroupKey()) == string(other.GroupKey()) {
+	if k := string(s.GroupKey()); k != string(s.GroupKey()) || k == string(other.GroupKey()) {
 		t.Error("the key of groups is not that of the signer's key")
 	}
 	for _, id := range []string{"", "s", "s" + strings.Repeat("A", 26), "4f2c-foreign"} {
