@@ -35,7 +35,7 @@ func TestRefusalsNameTheField(t *testing.T) {
 		fields string // separated by blanks: all of them are wrong
 	}{
 		{cdn, `{"order":"x"}`, "order"}, {cdn, `{"ordre":1}`, "ordre"}, {cdn, `{"base_url":"ftp://x"}`, "base_url"}, {cdn, `{"state":"up"}`, "state"},
-		{cdn, `{"capacity_viewers":-1}`, "capacity_viewers"}, {cdn, `{"capacity_bps":-1}`, "capacity_bps"}, {cdn, `{"spill_viewers":-1}`, "spill_viewers"},
+		{cdn, `{"capacity_viewers":-1}`, "capacity_viewers"}, {cdn, `{"capacity_bps":-1}`, "capacity_bps"}, {cdn, `{"spill_viewers":-1}`, "spill_viewers"}, {cdn, `{"stream_viewers":-1}`, "stream_viewers"},
 		{cdn, `{"capacity_bps":-1,"spill_viewers":-2}`, "capacity_bps spill_viewers"},
 		{cdn, `{"price_per_gb_micro_usd":-1}`, "price_per_gb_micro_usd"}, {cdn, `{"commit_gb":-1}`, "commit_gb"},
 		{cdn, `{"price_tiers":[{"from_gb":0,"per_gb_micro_usd":1}]}`, "price_tiers[0].from_gb"},
@@ -76,7 +76,7 @@ func TestRefusalsNameTheField(t *testing.T) {
 			}
 		}
 		// What the record has besides is not blamed.
-		for _, other := range []string{"capacity_viewers", "capacity_bps", "spill_viewers", "price_per_gb_micro_usd", "commit_gb", "eligible", "withdrawn", "until"} {
+		for _, other := range []string{"capacity_viewers", "capacity_bps", "spill_viewers", "stream_viewers", "price_per_gb_micro_usd", "commit_gb", "eligible", "withdrawn", "until"} {
 			if regexp.MustCompile(`\b`+other+`\b`).MatchString(err.Error()) && !strings.Contains(c.fields, other) {
 				t.Errorf("%.120s: %v blames %s", c.value, err, other)
 			}

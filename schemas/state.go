@@ -145,6 +145,9 @@ type CDN struct {
 	Order int `json:"order"`
 	// SpillViewers is the number of viewers above which new sessions go to the next CDN; 0 means never.
 	SpillViewers int `json:"spill_viewers"`
+	// StreamViewers is how many viewers one stream may have on it at once: its edges cache a stream
+	// in few places; 0 means not limited.
+	StreamViewers int `json:"stream_viewers,omitempty"`
 	// LogSample is the share of its requests that its logs tell, for CDNs that deliver
 	// samples: volumes are scaled by it. 0: all of them.
 	LogSample float64 `json:"log_sample,omitempty"`
@@ -191,6 +194,7 @@ func (c *CDN) checkMoney() error {
 func (c *CDN) checkCapacity() error {
 	all := []error{
 		notNegative("capacity_viewers", int64(c.CapacityViewers)), notNegative("capacity_bps", c.CapacityBps), notNegative("spill_viewers", int64(c.SpillViewers)),
+		notNegative("stream_viewers", int64(c.StreamViewers)),
 	}
 	for _, region := range slices.Sorted(maps.Keys(c.RegionCapacity)) { // the same complaint each time
 		if region == "" {

@@ -171,6 +171,17 @@ func DecisionSubject(d *Decision) string {
 	return "decisions." + string(d.Kind) + "." + orNone(d.App) + "." + orNone(d.Stream)
 }
 
+// ParseDecisionSubject gives the stream that the decisions of a subject are about; empty: that is not said.
+func ParseDecisionSubject(subject string) (k StreamKey) {
+	rest, ok := strings.CutPrefix(subject, "decisions.")
+	_, rest, ok2 := strings.Cut(rest, ".")
+	app, stream, ok3 := strings.Cut(rest, ".")
+	if !ok || !ok2 || !ok3 || app == orNone("") || stream == orNone("") {
+		return StreamKey{}
+	}
+	return StreamKey{app, stream}
+}
+
 // ExposureSubject is where an exposure is published: exposures.<experiment>.
 func ExposureSubject(x *Exposure) string { return "exposures." + x.Experiment }
 

@@ -98,3 +98,15 @@ func TestEventSubjectHasNoForeignTokens(t *testing.T) {
 		t.Errorf("subject %q", got)
 	}
 }
+
+func TestParseDecisionSubject(t *testing.T) {
+	d := Decision{Kind: DecisionSteering, App: "live", Stream: "demo"}
+	if got := ParseDecisionSubject(DecisionSubject(&d)); got != (StreamKey{"live", "demo"}) {
+		t.Errorf("%+v", got)
+	}
+	for _, s := range []string{"", "decisions", "decisions.steering.live", "decisions.steering._._", "decisions.dispatch.live._", "slices.a.b.c", DecisionSubject(&Decision{Kind: DecisionDispatch})} {
+		if got := ParseDecisionSubject(s); got != (StreamKey{}) {
+			t.Errorf("%q: %+v", s, got)
+		}
+	}
+}

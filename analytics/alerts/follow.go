@@ -97,7 +97,7 @@ func changeWords(known map[string]schemas.CDN, e jetstream.KeyValueEntry) string
 		return fmt.Sprintf("%s, was %s", d.State, old.State)
 	case old.CapacityBps != d.CapacityBps || old.CapacityViewers != d.CapacityViewers:
 		return fmt.Sprintf("capacity %d viewers and %d bit/s, was %d and %d", d.CapacityViewers, d.CapacityBps, old.CapacityViewers, old.CapacityBps)
-	case old.Order != d.Order || old.SpillViewers != d.SpillViewers:
+	case old.Order != d.Order || old.SpillViewers != d.SpillViewers || old.StreamViewers != d.StreamViewers:
 		return "order or overflow changed"
 	}
 	return ""

@@ -99,6 +99,7 @@ func (e *engine) decide(s *session, current int, t float64) (policy.Answer, bool
 	}
 	top := e.w.Players[s.v.Player].Levels
 	in.Facts = table.Facts(r.cdns, load.Place{Region: place.Region, ISP: place.ISP}, top[len(top)-1], now)
+	table.OfStream(in.Facts, r.cdns, schemas.StreamKey{App: in.App, Stream: in.Stream}, place.Region)
 	e.volumes(in.Facts, t)
 	a, err := c.Policy.Decide(&in)
 	r.decisions++
@@ -109,7 +110,7 @@ func (e *engine) decide(s *session, current int, t float64) (policy.Answer, bool
 	if current >= 0 && a.Chosen == at.CDN && now.Sub(at.Stored) < refresh {
 		return a, true
 	}
-	f := load.Fact{ID: s.id, CDN: a.Chosen, Region: place.Region, Group: s.v.Group, At: time.UnixMicro(now.UnixMicro())}
+	f := load.Fact{ID: s.id, CDN: a.Chosen, Region: place.Region, Group: s.v.Group, Stream: schemas.StreamKey{App: in.App, Stream: in.Stream}, At: time.UnixMicro(now.UnixMicro())}
 	table.Answered(&f)
 	r.told = append(r.told, f)
 	return a, true

@@ -19,7 +19,7 @@ var tiers = map[string]string{
 // words says reason codes in plain words.
 var words = map[string]string{
 	policy.ReasonAffinity:   "the publisher came through it",
-	policy.ReasonSpill:      "the publisher's CDN was full",
+	policy.ReasonSpill:      "the publisher's CDN was full, or for this stream",
 	policy.ReasonDraining:   "the publisher's CDN takes nobody new",
 	policy.ReasonOff:        "the publisher's CDN is off",
 	policy.ReasonFailing:    "the CDN it would have been is failing",
@@ -36,7 +36,7 @@ var words = map[string]string{
 	policy.ReasonProbe:      "by lot, to see whether it is back",
 	policy.ReasonProbed:     "the viewer's own measurement had it answer much sooner than the first choice",
 	policy.ReasonStay:       "the session was there",
-	policy.ReasonShed:       "the CDN it was on was over its capacity",
+	policy.ReasonShed:       "the CDN it was on was over its capacity, or over what it may have of this stream",
 	policy.ReasonTrial:      "the CDN it was on lost much and nobody was on another, so a few were sent to see how that serves",
 	policy.ReasonBetter:     "it had become better than the one it was on",
 	policy.ReasonPinned:     "the session asked for it",

@@ -14,12 +14,14 @@ type cdnMore struct {
 	tiers, strong, regions string
 	commitGB               int64
 	logSample              float64
+	streamViewers          int
 }
 
 func (m *cdnMore) register(fs *flag.FlagSet) {
 	fs.StringVar(&m.tiers, "price-tiers", "", "USD per GB from a monthly volume on, `FROM_GB:USD,...`; \"\" is none")
 	fs.Int64Var(&m.commitGB, "commit-gb", 0, "GB a month that are paid for in any case")
 	fs.Float64Var(&m.logSample, "log-sample", 1, "share of its requests that its logs tell, e.g. 0.01; volumes are scaled by it")
+	fs.IntVar(&m.streamViewers, "stream-viewers", 0, "viewers that one stream may have on it at once; 0 is no limit")
 	fs.StringVar(&m.strong, "strong-in", "", "where it serves better than others, `REGION,ISP,REGION/ISP`; \"\" is nowhere")
 	fs.StringVar(&m.regions, "region-capacity", "", "what it can serve in a region, `REGION=VIEWERS/RATE,...`, either may be left out; \"\" is no limit")
 }
@@ -43,6 +45,9 @@ func (m *cdnMore) edit(set map[string]bool) (func(*schemas.CDN), error) {
 		}
 		if set["log-sample"] {
 			d.LogSample = m.logSample
+		}
+		if set["stream-viewers"] {
+			d.StreamViewers = m.streamViewers
 		}
 		if set["strong-in"] {
 			d.StrongIn = nil

@@ -57,16 +57,17 @@ func TestCDNMoneyAndPlaces(t *testing.T) {
 	t.Parallel()
 	c := newCLI(t)
 	c.ok("cdn", "set", "a", "--url", "http://a.example", "--price", "0.03", "--price-tiers", "100:0.02,1000:0.005", "--commit-gb", "50",
-		"--strong-in", "eu,us/comcast", "--region-capacity", "eu=1000/10Gbps,us=/2Gbps")
+		"--strong-in", "eu,us/comcast", "--region-capacity", "eu=1000/10Gbps,us=/2Gbps", "--stream-viewers", "500")
 	out := c.ok("cdn", "show", "a")
 	var d schemas.CDN
 	if err := json.Unmarshal([]byte(out), &d); err != nil {
 		t.Fatal(err)
 	}
-	if len(d.PriceTiers) != 2 || d.PriceTiers[1] != (schemas.PriceTier{FromGB: 1000, PerGBMicroUSD: 5000}) || d.CommitGB != 50 ||
+	if len(d.PriceTiers) != 2 || d.PriceTiers[1] != (schemas.PriceTier{FromGB: 1000, PerGBMicroUSD: 5000}) || d.CommitGB != 50 || d.StreamViewers != 500 ||
 		strings.Join(d.StrongIn, " ") != "eu us/comcast" || d.RegionCapacity["eu"] != (schemas.Capacity{Viewers: 1000, Bps: 10e9}) || d.RegionCapacity["us"] != (schemas.Capacity{Bps: 2e9}) {
 		t.Errorf("%s", out)
 	}
+	c.refused("stream_viewers", "cdn", "set", "a", "--stream-viewers", "-1")
 	c.refused("price_tiers[1]", "cdn", "set", "a", "--price-tiers", "100:0.02,50:0.01")
 	c.refused("--price-tiers", "cdn", "set", "a", "--price-tiers", "cheap")
 	c.refused("--region-capacity", "cdn", "set", "a", "--region-capacity", "eu")

@@ -28,7 +28,7 @@ func (l *follower) elsewhere(data []byte, at time.Time) {
 			l.passOver(&w)
 			return
 		}
-		l.Decided(factOf(&w), at.Add(-older))
+		l.Decided(factOf(&w, schemas.StreamKey{}), at.Add(-older)) // its stream is known from its first slice on
 	})
 	if err != nil {
 		l.logger.Warn("decisions of other regions are not understood; is the relay of another version?", "err", err)

@@ -39,7 +39,7 @@ func TestDecisionsOfOtherRegions(t *testing.T) {
 	if v := l.Viewers(now); len(v) != 1 || v["a"] != 2 {
 		t.Fatalf("viewers %v, want two on a", v)
 	}
-	l.onWheres([]string{where(theirs, "b", 0).String(), where(two, "b", 3000).String()}, now.Add(-3*time.Second), true)
+	l.onWheres([]string{where(theirs, "b", 0).String(), where(two, "b", 3000).String()}, schemas.StreamKey{}, now.Add(-3*time.Second), true)
 	if v := l.Viewers(now); v["a"] != 2 || v["b"] != 0 || l.foreign.Load() != 2 {
 		t.Errorf("viewers %v, %d decisions of another key, want 2", v, l.foreign.Load())
 	}

@@ -42,9 +42,14 @@ func (l *follower) bodies(now time.Time) bool {
 }
 
 // sliceColumns are those that load and health look at.
-var sliceColumns = schemas.SliceTable().Want("time_ms", "kind", "session_id", "cdn", "region", "isp",
+var sliceColumns = schemas.SliceTable().Want(loadColumns...)
+
+// streamColumns are they while some CDN limits the viewers of a stream.
+var streamColumns = schemas.SliceTable().Want(append([]string{"app", "stream"}, loadColumns...)...)
+
+var loadColumns = []string{"time_ms", "kind", "session_id", "cdn", "region", "isp",
 	"attempts", "starts", "startup_ms", "start_failures", "played_ms", "stalled_ms", "bitrate_kbps_ms_sum", "bitrate_weight_ms", "throughput_kbps_sum", "throughput_reports",
-	"requests", "request_errors", "request_bytes")
+	"requests", "request_errors", "request_bytes"}
 
 func newFollower(js jetstream.JetStream, window time.Duration, logger *slog.Logger, signer *token.Signer) *follower {
 	return &follower{Table: load.New(window, logger), js: js, window: window, logger: logger, signer: signer}
@@ -182,18 +187,22 @@ func (l *follower) onDecision(m jetstream.Msg) error {
 	if !told {
 		return l.onBare(m, md.Timestamp)
 	}
-	l.onWheres(values, md.Timestamp.Add(-schemas.Waited(h)), h.Get(schemas.HeaderPath) != "")
+	var k schemas.StreamKey
+	if l.CountsStreams() {
+		k = schemas.ParseDecisionSubject(m.Subject())
+	}
+	l.onWheres(values, k, md.Timestamp.Add(-schemas.Waited(h)), h.Get(schemas.HeaderPath) != "")
 	if !l.bodies(l.Now()) && l.bare.Swap(0) != 0 {
 		return errOther
 	}
 	return nil
 }
 
-// onWheres notes where sessions were sent by the decisions of one message. at is
+// onWheres notes where sessions were sent by the decisions of one message, all of one stream. at is
 // when the newest of them was made, by the bus's clock: the others are as much older
 // as their router says. Of those that are from elsewhere, from a region below, what
 // no router of this key began does not count.
-func (l *follower) onWheres(values []string, at time.Time, elsewhere bool) {
+func (l *follower) onWheres(values []string, k schemas.StreamKey, at time.Time, elsewhere bool) {
 	var newestUs int64
 	l.wheres, newestUs = schemas.ReadWheres(l.wheres[:0], values)
 	for i := range l.wheres {
@@ -202,7 +211,7 @@ func (l *follower) onWheres(values []string, at time.Time, elsewhere bool) {
 			l.passOver(w)
 			continue
 		}
-		l.Decided(factOf(w), at.Add(-w.OlderThan(newestUs)))
+		l.Decided(factOf(w, k), at.Add(-w.OlderThan(newestUs)))
 	}
 }
 
@@ -229,13 +238,13 @@ func (l *follower) onBare(m jetstream.Msg, stored time.Time) error {
 	if w, ok := d.Where(); ok && h.Get(schemas.HeaderPath) != "" && !l.ours(w.SessionID) {
 		l.passOver(&w)
 	} else if ok {
-		l.Decided(factOf(&w), stored.Add(-schemas.Waited(h)))
+		l.Decided(factOf(&w, schemas.StreamKey{App: d.App, Stream: d.Stream}), stored.Add(-schemas.Waited(h)))
 	}
 	return nil
 }
 
-func factOf(w *schemas.Where) *load.Fact {
-	return &load.Fact{ID: w.SessionID, CDN: w.CDN, Region: w.Region, Group: w.Group, At: time.UnixMicro(w.TimeUs)}
+func factOf(w *schemas.Where, k schemas.StreamKey) *load.Fact {
+	return &load.Fact{ID: w.SessionID, CDN: w.CDN, Region: w.Region, Group: w.Group, Stream: k, At: time.UnixMicro(w.TimeUs)}
 }
 
 // yieldEvery is how many slices are folded in one go, about 0.1 ms.
@@ -246,7 +255,11 @@ func (l *follower) onSlices(m jetstream.Msg) error {
 	if err != nil {
 		return nil
 	}
-	if l.rows, err = schemas.SliceTable().DecodeColumns(m.Data(), sliceColumns, l.rows[:0]); err != nil {
+	columns := sliceColumns
+	if l.CountsStreams() {
+		columns = streamColumns
+	}
+	if l.rows, err = schemas.SliceTable().DecodeColumns(m.Data(), columns, l.rows[:0]); err != nil {
 		return nil // the loader tells about it
 	}
 	slices, at := l.rows, md.Timestamp.Add(-schemas.Waited(m.Headers())) // from another region they are older than this bus has them

@@ -72,7 +72,7 @@ func TestWheresOfOneMessage(t *testing.T) {
 	where := func(session, cdn string, agoMs int64) string {
 		return schemas.Where{TimeUs: stored.UnixMicro() - agoMs*1000, SessionID: session, CDN: cdn}.String()
 	}
-	l.onWheres([]string{where("s1", "a", 40), schemas.WhereNowhere, where("s2", "b", 30), where("s1", "c", 0)}, stored.Add(-time.Second), false)
+	l.onWheres([]string{where("s1", "a", 40), schemas.WhereNowhere, where("s2", "b", 30), where("s1", "c", 0)}, schemas.StreamKey{}, stored.Add(-time.Second), false)
 	if at := l.Where("s1"); at.CDN != "c" {
 		t.Errorf("s1 is on %q", at.CDN)
 	}

@@ -297,6 +297,7 @@ func (r *Router) decide(q *asked, now time.Time) (policy.Answer, error) {
 	defer factsMemory.Put(facts)
 	*facts = r.load.AppendFacts((*facts)[:0], cdns, load.Place{Region: c.Region, ISP: c.ISP}, bitrate, now)
 	in.Facts = *facts
+	r.load.OfStream(in.Facts, cdns, schemas.StreamKey{App: c.App, Stream: c.Stream}, c.Region)
 	r.spare(q, &in, now)
 	r.warm.mark(&in, now)
 	a, err := r.rules.decide(cmp.Or(q.params[schemas.ParamPolicy], q.settings.Policy, r.s.Policy), &in)
@@ -334,7 +335,7 @@ func (r *Router) record(kind schemas.DecisionKind, o *opened, previous string, n
 		where := schemas.WhereNowhere
 		if w, ok := d.Where(); ok {
 			where = w.String()
-			r.load.Answered(factOf(&w)) // before the bus can tell of it
+			r.load.Answered(factOf(&w, schemas.StreamKey{App: c.App, Stream: c.Stream})) // before the bus can tell of it
 		}
 		err = r.out.add(schemas.DecisionSubject(&d), d.ID, where, &d)
 	}

@@ -110,6 +110,7 @@ func (l *Table) Tick(now time.Time) {
 	l.listen(now)
 	l.sweep(now)
 	l.counts.keep(names)
+	l.streams.tick(l.limitsStreams(cdns), now)
 	for _, on := range l.counts.all() {
 		l.trend(on, now)
 	}
@@ -164,9 +165,7 @@ func (l *Table) AppendFacts(out []policy.Facts, cdns []schemas.CDN, p Place, bit
 		}
 		each := e.each[i]
 		f.BandwidthBps, f.RegionBandwidthBps = float64(f.Viewers)*cmp.Or(each.allBps, bitrateBps), float64(f.RegionViewers)*cmp.Or(each.hereBps, bitrateBps)
-		if over := policy.Overload(c, f, p.Region); over > 1 {
-			f.Shed = min(shedGain*(over-1)/over, 1)
-		}
+		f.Shed = shed(c, f, p.Region)
 		if e.alone != nil && e.alone[i] != "" {
 			some := f.Viewers
 			if e.alone[i] != "cdn" {
@@ -176,6 +175,14 @@ func (l *Table) AppendFacts(out []policy.Facts, cdns []schemas.CDN, p Place, bit
 		}
 	}
 	return out
+}
+
+// shed is the share of the sessions on a CDN that must leave.
+func shed(c *schemas.CDN, f *policy.Facts, region string) float64 {
+	if over := policy.Overload(c, f, region); over > 1 {
+		return min(shedGain*(over-1)/over, 1)
+	}
+	return 0
 }
 
 // view of a place, as CDNs and regions are now.

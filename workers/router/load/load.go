@@ -48,6 +48,7 @@ type Table struct {
 	swept    atomic.Int64 // Unix nanoseconds
 	listed   atomic.Pointer[listing]
 	counts   counts
+	streams  streams
 	places   places
 	judged   atomic.Pointer[judgement]
 	silence  silence
@@ -78,8 +79,23 @@ type judgement struct {
 
 // listing has the CDNs of one version of the registry.
 type listing struct {
-	list []schemas.CDN
-	own  map[string]string
+	list          []schemas.CDN
+	own           map[string]string
+	limitsStreams bool // one of them does
+}
+
+// listing gives what is made of the registry's CDNs, once for each version.
+func (l *Table) listing(list []schemas.CDN) *listing {
+	n := l.listed.Load()
+	if n == nil || !sameCDNs(n.list, list) {
+		n = &listing{list: list, own: make(map[string]string, len(list))}
+		for i := range list {
+			n.own[list[i].Name] = list[i].Name
+			n.limitsStreams = n.limitsStreams || list[i].StreamViewers > 0
+		}
+		l.listed.Store(n)
+	}
+	return n
 }
 
 // registered gives the name of a CDN as the registry has it, or "": players may
@@ -90,15 +106,7 @@ func (l *Table) registered(name string) string {
 	if len(list) == 0 {
 		return strings.Clone(name) // not the whole message
 	}
-	n := l.listed.Load()
-	if n == nil || !sameCDNs(n.list, list) {
-		n = &listing{list, make(map[string]string, len(list))}
-		for i := range list {
-			n.own[list[i].Name] = list[i].Name
-		}
-		l.listed.Store(n)
-	}
-	return n.own[name]
+	return l.listing(list).own[name]
 }
 
 // Viewers counts sessions by CDN. The map is the caller's.

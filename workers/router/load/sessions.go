@@ -16,7 +16,9 @@ type session struct {
 	group uint8
 	// speaks: routers were asked about it over and over, as players do that steer. served: a slice told of it.
 	speaks, served bool
-	seen           int64 // last sign of life
+	// stream is which one it is of, known only while some CDN limits the viewers of one.
+	stream streamNo
+	seen   int64 // last sign of life
 	// at is when cdn was last told; moved when it last changed from another.
 	at, moved, leftAt int64
 	// probed is when its client last reported probes, measured when its player last told its throughput.
@@ -48,7 +50,8 @@ func (s *session) blends(at int64) bool { return s.moved != 0 && at-s.moved < in
 type Fact struct {
 	ID, CDN, Region string
 	Group           uint8
-	At              time.Time // of the decision, as the router that made it says; with ID, it names the decision
+	Stream          schemas.StreamKey // empty: not told
+	At              time.Time         // of the decision, as the router that made it says; with ID, it names the decision
 }
 
 // Answered notes a decision of this router.
@@ -64,6 +67,7 @@ func (l *Table) Answered(f *Fact) {
 		return
 	}
 	l.place(s, f, at)
+	l.enter(s, f.Stream)
 	s.ownUs = f.At.UnixMicro()
 	l.move(s, l.names.of(f.CDN), at)
 }
@@ -104,6 +108,7 @@ func (l *Table) Decided(f *Fact, bus time.Time) {
 		return
 	}
 	l.place(s, f, at)
+	l.enter(s, f.Stream)
 	s.at = at
 	l.move(s, l.names.of(f.CDN), at)
 }
@@ -147,6 +152,9 @@ func (l *Table) Served(x *schemas.Slice, bus time.Time) {
 	s.served = true
 	if unknown {
 		s.region = l.names.of(x.Region)
+	}
+	if !l.streams.is(s.stream, schemas.StreamKey{}) { // what a router said of it holds
+		l.enter(s, schemas.StreamKey{App: x.App, Stream: x.Stream})
 	}
 	// Only sessions that a router began speak of health: others cost nothing to make up.
 	if s.stored != 0 && cdn != nowhere {
@@ -235,6 +243,9 @@ func (l *Table) move(s *session, cdn name, at int64) {
 	if s.cdn != nowhere {
 		s.moved = at
 	}
+	if s.stream != 0 {
+		l.streams.moved(s.stream, s.cdn, cdn)
+	}
 	l.uncount(s)
 	s.cdn, s.asked, s.reported = cdn, 0, 0
 	l.count(s)
@@ -254,6 +265,9 @@ func (l *Table) uncount(s *session) {
 }
 
 func (l *Table) forget(h *shard, k key, s *session) {
+	if s.stream != 0 {
+		l.streams.forget(s.stream, s.cdn)
+	}
 	l.uncount(s)
 	h.remove(k)
 	l.known.Add(-1)

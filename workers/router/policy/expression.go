@@ -40,7 +40,7 @@ var variables = []Variable{
 	{"current", "bool", "the session is on the candidate", func(in *Input, c *candidate) any { return in.Current == c.cdn.Name }},
 	{"order", "double", "the candidate's rank in the registry, lower first", func(_ *Input, c *candidate) any { return float64(c.cdn.Order) }},
 	{"viewers", "double", "sessions on the candidate", func(_ *Input, c *candidate) any { return float64(c.facts.Viewers) }},
-	{"load", "double", "share of the candidate's capacity in use, as forecast; 0 without limits", func(_ *Input, c *candidate) any { return c.load }},
+	{"load", "double", "share of the candidate's capacity in use, or of the viewers that one stream may have there, as forecast; 0 without limits", func(_ *Input, c *candidate) any { return c.load }},
 	{"growth_10s", "double", "factor by which viewers and bandwidth of the candidate are forecast to change in ten seconds, 1 at least; load has it in", func(_ *Input, c *candidate) any { return factor(c.facts.Growth) }},
 	{"growth_1m", "double", "the same in a minute; below 1 where they fall, 1 while nothing is known", func(_ *Input, c *candidate) any { return factor(c.facts.GrowthAhead[0]) }},
 	{"growth_3m", "double", "the same in three minutes", func(_ *Input, c *candidate) any { return factor(c.facts.GrowthAhead[1]) }},

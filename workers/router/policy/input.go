@@ -68,12 +68,16 @@ type Facts struct {
 	// Viewers counts the sessions on the CDN, this one included where it is;
 	// RegionViewers those of the session's region.
 	Viewers, RegionViewers int
+	// StreamViewers counts those of the session's stream; 0 where the CDN does not limit them.
+	StreamViewers int
 	// BandwidthBps is what it delivers now, RegionBandwidthBps to the session's region.
 	BandwidthBps, RegionBandwidthBps float64
 	// Growth is by what factor viewers and bandwidth are forecast to change within
 	// a control horizon, RegionGrowth the same for the session's region; 0 is not
 	// known and counts as 1.
 	Growth, RegionGrowth float64
+	// StreamGrowth and StreamSoon are Growth and Soon of StreamViewers.
+	StreamGrowth, StreamSoon float64
 	// GrowthAhead is by what factor viewers and bandwidth are forecast to change in 1, 3
 	// and 5 minutes, below 1 where they fall; 0 is not known and counts as 1.
 	GrowthAhead [3]float64
@@ -128,7 +132,7 @@ func known(x float64) float64 {
 }
 
 // Load is the share of its capacity that a CDN uses, the highest of viewers and
-// bandwidth, in all and in the session's region, as forecast; 0 without limits.
+// bandwidth, in all and in the session's region, and of what one stream may have, as forecast; 0 without limits.
 func Load(c *schemas.CDN, f *Facts, region string) float64 {
 	return ahead(c, f, c.RegionCapacity[region], Limit(c))
 }
@@ -136,7 +140,7 @@ func Load(c *schemas.CDN, f *Facts, region string) float64 {
 // ahead is Load for the capacity of the session's region and a limit of viewers.
 func ahead(c *schemas.CDN, f *Facts, r schemas.Capacity, viewers int) float64 {
 	all, here := used(c, f, r, viewers)
-	return max(all*factor(f.Growth), here*factor(f.RegionGrowth))
+	return max(all*factor(f.Growth), here*factor(f.RegionGrowth), ofStream(c, f)*factor(f.StreamGrowth))
 }
 
 // load is [Load], but by what the CDN can serve where the session has a threshold
@@ -169,7 +173,12 @@ func factor(growth float64) float64 {
 // ones are kept off by forecast long before (Load).
 func Overload(c *schemas.CDN, f *Facts, region string) float64 {
 	all, here := used(c, f, c.RegionCapacity[region], c.CapacityViewers)
-	return max(all, here)
+	return max(all, here, ofStream(c, f))
+}
+
+// ofStream is the share in use of the viewers that the session's stream may have on a CDN.
+func ofStream(c *schemas.CDN, f *Facts) float64 {
+	return share(float64(f.StreamViewers), float64(c.StreamViewers))
 }
 
 // used gives the highest share in use now of the limits in all, and of those of the region.

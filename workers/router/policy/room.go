@@ -13,7 +13,8 @@ const Unlimited = math.MaxInt32
 const unknownBps = 3e6
 
 // squeeze says how full the CDNs are that may take the session. One that fails
-// has room for nobody.
+// has room for nobody. What one stream may have counts not: a CDN that is over it can
+// serve more, and nobody waits for a place because of it.
 func (a *Answer) squeeze(open []*candidate) {
 	first := true
 	for i := range open {

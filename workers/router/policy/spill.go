@@ -14,8 +14,9 @@ func (in *Input) spills(open []*candidate) string {
 	}
 	c := open[0]
 	all, here := used(c.cdn, c.facts, c.here, Limit(c.cdn))
-	now := max(all, here)
-	if now == 0 || now < nearlyFull && max(all*factor(c.facts.Soon), here*factor(c.facts.RegionSoon)) < 1 {
+	stream := ofStream(c.cdn, c.facts)
+	now := max(all, here, stream)
+	if now == 0 || now < nearlyFull && max(all*factor(c.facts.Soon), here*factor(c.facts.RegionSoon), stream*factor(c.facts.StreamSoon)) < 1 {
 		return ""
 	}
 	for i := 1; i < len(open); i++ {

@@ -4,7 +4,7 @@ import { fetched } from "./rows.js";
 
 const FIELDS = [
   ["base_url", "Address", "text"], ["region", "Region", "text"], ["capacity_viewers", "Capacity, viewers", "number"], ["capacity_bps", "Capacity, bit/s", "number"],
-  ["spill_viewers", "Overflow above, viewers", "number"], ["order", "Order", "number"], ["price_per_gb_micro_usd", "Price, millionths of $ a GB", "number"], ["commit_gb", "Commitment, GB a month", "number"],
+  ["spill_viewers", "Overflow above, viewers", "number"], ["stream_viewers", "Of one stream, viewers", "number"], ["order", "Order", "number"], ["price_per_gb_micro_usd", "Price, millionths of $ a GB", "number"], ["commit_gb", "Commitment, GB a month", "number"],
 ];
 
 export default function (main) {
