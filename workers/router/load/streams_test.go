@@ -31,7 +31,9 @@ func newStreamed(limit int) *streamed {
 }
 
 // limit puts another version of the registry in place.
-func (s *streamed) limit(n int) { s.cdns = []schemas.CDN{{Name: "a", StreamViewers: n, State: schemas.CDNActive}, {Name: "b", State: schemas.CDNActive}} }
+func (s *streamed) limit(n int) {
+	s.cdns = []schemas.CDN{{Name: "a", StreamViewers: n, State: schemas.CDNActive}, {Name: "b", State: schemas.CDNActive}}
+}
 
 func (s *streamed) send(id, cdn string, k schemas.StreamKey) {
 	s.now = s.now.Add(time.Millisecond)
