@@ -29,6 +29,7 @@ type benchRouterFlags struct {
 	measureFlags
 	profile profileFlag
 	s       router.Settings
+	procs   int
 }
 
 func (f *benchRouterFlags) register(fs *flag.FlagSet) {
@@ -39,6 +40,7 @@ func (f *benchRouterFlags) register(fs *flag.FlagSet) {
 	fs.IntVar(&f.s.Slices, "slices", 10_000, "session slices a `second` on the bus meanwhile, as 100,000 viewers make; 0 is none")
 	fs.DurationVar(&f.s.Window, "window", 10*time.Second, "how long each measurement lasts")
 	fs.IntVar(&f.s.Sessions, "sessions", 20_000, "sessions that are opened first: they ask for steering and are in the slices")
+	fs.IntVar(&f.procs, "procs", 0, "CPUs that the router may use at once (its GOMAXPROCS); 0 is all")
 	f.profile.register(fs)
 	f.measureFlags.register(fs, "the bus's store")
 }
@@ -150,6 +152,9 @@ func (c *commands) startBenchRouter(ctx ctx, nats, dir string, f *benchRouterFla
 	cmd := exec.Command(binary, "router", "--nats", nats, "--data", filepath.Join(dir, "data"), "--listen", addr, "--metrics", metrics,
 		"--policy", "quality", "--log-level", "warn", "--cpuprofile", f.profile.path)
 	cmd.Stdout, cmd.Stderr, cmd.Env = output, output, child.Environ()
+	if f.procs > 0 {
+		cmd.Env = append(child.Environ("GOMAXPROCS="), "GOMAXPROCS="+strconv.Itoa(f.procs))
+	}
 	p, err := child.Start(cmd)
 	if err != nil {
 		return nil, nil, err
