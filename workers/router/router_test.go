@@ -51,7 +51,7 @@ func put(t testing.TB, js jetstream.JetStream, bucket, k string, v any) {
 
 func state(k schemas.StreamKey, cdn string) schemas.StreamState {
 	return schemas.StreamState{
-		App: k.App, Stream: k.Stream, Live: true, UpdatedUnixUs: time.Now().UnixMicro(),
+		App: k.App, Stream: k.Stream, Live: true, UpdatedUnixUs: time.Now().Add(time.Hour).UnixMicro(), // a slow test does not end it
 		Epoch: schemas.EpochOpen{
 			Version: 1, App: k.App, Stream: k.Stream, Rendition: schemas.SourceRendition, Epoch: 1, CDN: cdn, Protocol: "rtmp",
 			Tracks: []schemas.TrackInfo{
