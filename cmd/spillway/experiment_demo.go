@@ -19,6 +19,7 @@ import (
 	"github.com/spillway-live/spillway/analytics/experiments/control"
 	"github.com/spillway-live/spillway/analytics/experiments/report"
 	"github.com/spillway-live/spillway/schemas"
+	"github.com/spillway-live/spillway/schemas/nap"
 	"github.com/spillway-live/spillway/testenv/child"
 	"github.com/spillway-live/spillway/testenv/viewer"
 )
@@ -203,7 +204,7 @@ func (d *demoRun) readVideoBps(ctx ctx) error {
 		if tries == 240 {
 			return errors.New("nobody says within a minute what bitrate the demo stream's video has")
 		}
-		if err := pause(ctx, 250*time.Millisecond); err != nil {
+		if err := nap.For(ctx, 250*time.Millisecond); err != nil {
 			return err
 		}
 	}
@@ -258,7 +259,7 @@ func (d *demoRun) play(ctx ctx) error {
 	d.say("as planned: the guardrail has stopped the experiment by itself, the report says %s of arm %s, and the sandbox had said which arm would stall", r.Decision.Verdict, r.Decision.Arm)
 	if d.f.keep > 0 {
 		fmt.Fprintf(d.c.stdout, "\nthe system stays up for %v: %s\n", d.f.keep, d.up.Console)
-		return pause(ctx, d.f.keep)
+		return nap.For(ctx, d.f.keep)
 	}
 	return nil
 }
@@ -277,13 +278,4 @@ func (d *demoRun) report(ctx ctx, x *schemas.Experiment) (*report.Report, error)
 		return r, writePage(r, d.f.page)
 	}
 	return r, nil
-}
-
-func pause(ctx ctx, d time.Duration) error {
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-time.After(d):
-		return nil
-	}
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/spillway-live/spillway/analytics/sandbox/predict"
 	"github.com/spillway-live/spillway/analytics/sandbox/source"
 	"github.com/spillway-live/spillway/schemas"
+	"github.com/spillway-live/spillway/schemas/nap"
 	"github.com/spillway-live/spillway/workers/router/policy"
 )
 
@@ -26,7 +27,7 @@ const demoArmSessions = 200
 func (d *demoRun) record(ctx ctx) (*predict.Recording, error) {
 	began, told := time.Now(), time.Now()
 	for {
-		if err := pause(ctx, 5*time.Second); err != nil {
+		if err := nap.For(ctx, 5*time.Second); err != nil {
 			return nil, err
 		}
 		now := time.Now()
@@ -100,7 +101,7 @@ func (d *demoRun) live(ctx ctx) (*schemas.Experiment, error) {
 		return nil, err
 	}
 	for time.Since(began) < d.f.limit {
-		if err := pause(ctx, time.Second); err != nil {
+		if err := nap.For(ctx, time.Second); err != nil {
 			return nil, err
 		}
 		if e, err := kv.Get(ctx, x.Name); err == nil {

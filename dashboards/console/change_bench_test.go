@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/spillway-live/spillway/schemas"
+	"github.com/spillway-live/spillway/schemas/nap"
 	"github.com/spillway-live/spillway/schemas/token"
 	"github.com/spillway-live/spillway/testenv/bus"
 	"github.com/spillway-live/spillway/testenv/running"
@@ -160,7 +161,9 @@ func (s *switching) set(in bool) time.Time {
 		if resp.StatusCode != http.StatusServiceUnavailable || time.Now().After(deadline) {
 			s.b.Fatalf("%s: %s", resp.Status, text)
 		}
-		time.Sleep(10 * time.Millisecond) // as a script that tries again
+		if err := nap.For(s.b.Context(), 10*time.Millisecond); err != nil { // as a script that tries again
+			s.b.Fatal(err)
+		}
 	}
 }
 

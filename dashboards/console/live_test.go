@@ -21,11 +21,9 @@ import (
 	"github.com/spillway-live/spillway/testenv/running"
 )
 
-// events reads server-sent events until f says that it has seen enough.
-func events(t *testing.T, url string, f func(name string, data []byte) bool) {
+// listen opens the console's stream of events.
+func listen(t *testing.T, ctx context.Context, url string) *http.Response {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
-	defer cancel()
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, url+"/v1/live", nil)
 	if err != nil {
 		t.Fatal(err)
@@ -34,6 +32,15 @@ func events(t *testing.T, url string, f func(name string, data []byte) bool) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return resp
+}
+
+// events reads server-sent events until f says that it has seen enough.
+func events(t *testing.T, url string, f func(name string, data []byte) bool) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	resp := listen(t, ctx, url)
 	defer resp.Body.Close()
 	if resp.StatusCode != 200 || resp.Header.Get("Content-Type") != "text/event-stream" {
 		t.Fatalf("%d %v", resp.StatusCode, resp.Header)
@@ -158,15 +165,7 @@ func TestLiveClientsAreLimited(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	for range 2 {
-		r, err := http.NewRequestWithContext(ctx, http.MethodGet, c.URL()+"/v1/live", nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		resp, err := http.DefaultClient.Do(r)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer resp.Body.Close()
+		defer listen(t, ctx, c.URL()).Body.Close()
 	}
 	if code, h, body := get(t, c.URL()+"/v1/live"); code != 503 || h.Get("Retry-After") == "" {
 		t.Errorf("third: %d %s", code, body)

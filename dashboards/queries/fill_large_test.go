@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
+
+	"github.com/spillway-live/spillway/schemas/nap"
 )
 
 // Where the rows of BenchmarkLarge lie: raw rows are kept for 14 days, slices for longer. Half of both are of the last
@@ -79,7 +81,9 @@ func (f *filler) settle() {
 	fmt.Fprintln(os.Stderr, "waiting for merges")
 	running := func() int64 { return f.number("SELECT toInt64(count()) FROM system.merges") }
 	for till := time.Now().Add(5 * time.Minute); time.Now().Before(till) && running() > 0; {
-		time.Sleep(time.Second) // between two looks: the server tells of merges only who asks
+		if err := nap.For(f.b.Context(), time.Second); err != nil { // between two looks: the server tells of merges only who asks
+			f.b.Fatal(err)
+		}
 	}
 	if n := running(); n > 0 {
 		f.b.Logf("%d merges still ran after 5 minutes and were stopped: parts are more, and questions slower, than later", n)

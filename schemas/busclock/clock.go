@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/spillway-live/spillway/schemas/nap"
 )
 
 const (
@@ -95,7 +97,7 @@ func (c *Clock) Sync(ctx context.Context) error {
 			told = true
 			c.s.Logger.Warn("the bus does not tell its time: waiting for it", "stream", c.s.Stream, "err", err)
 		}
-		if pause(ctx, again) != nil {
+		if nap.For(ctx, again) != nil {
 			return ctx.Err()
 		}
 	}
@@ -104,7 +106,7 @@ func (c *Clock) Sync(ctx context.Context) error {
 // Run keeps the clock set until ctx ends. While the bus is away it goes on as it was.
 func (c *Clock) Run(ctx context.Context) error {
 	wait, away := every, false
-	for pause(ctx, wait) == nil {
+	for nap.For(ctx, wait) == nil {
 		err := c.ask(ctx)
 		switch {
 		case err != nil && ctx.Err() == nil:
@@ -118,17 +120,6 @@ func (c *Clock) Run(ctx context.Context) error {
 		}
 	}
 	return nil
-}
-
-func pause(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-t.C:
-		return nil
-	}
 }
 
 // ask sets the clock by what the bus says now: by the quickest of several answers.

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/spillway-live/spillway/schemas"
+	"github.com/spillway-live/spillway/schemas/nap"
 	"github.com/spillway-live/spillway/testenv/bus"
 	"github.com/spillway-live/spillway/testenv/peers/procstat"
 	"github.com/spillway-live/spillway/testenv/publisher"
@@ -131,7 +132,7 @@ func (s *FailoverSettings) mode(ctx context.Context, mode string) (*FailoverMode
 	}
 	a := newAudience(s, srv.RouterURL(), mode)
 	g.Go(func() error { a.run(gctx); return nil })
-	if err := pause(gctx, s.Join+s.Settle); err != nil {
+	if err := nap.For(gctx, s.Join+s.Settle); err != nil {
 		return nil, err
 	}
 	before, err := cpuNow(srv)
@@ -142,7 +143,7 @@ func (s *FailoverSettings) mode(ctx context.Context, mode string) (*FailoverMode
 		return nil, err
 	}
 	fault := time.Now()
-	if err := pause(gctx, s.After); err != nil {
+	if err := nap.For(gctx, s.After); err != nil {
 		return nil, err
 	}
 	m := a.report(fault, time.Now())
@@ -171,15 +172,6 @@ func cpuNow(srv OwnServer) (c cpu, err error) {
 	// The server is a child of ours.
 	c.own = u.CPUSeconds - c.server - c.sessions
 	return c, err
-}
-
-func pause(ctx context.Context, d time.Duration) error {
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-time.After(d):
-		return nil
-	}
 }
 
 func openBus(url string) (jetstream.JetStream, func(), error) {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/spillway-live/spillway/ingest/cmcd"
+	"github.com/spillway-live/spillway/schemas/nap"
 	"github.com/spillway-live/spillway/testenv/viewer"
 )
 
@@ -56,7 +57,7 @@ func (a *audience) run(ctx context.Context) {
 	step := a.s.Join / time.Duration(len(a.seats))
 	for i, x := range a.seats {
 		wg.Go(func() {
-			if pause(ctx, time.Duration(i)*step) == nil {
+			if nap.For(ctx, time.Duration(i)*step) == nil {
 				a.sit(ctx, x, i)
 			}
 		})
@@ -82,7 +83,7 @@ func (a *audience) sit(ctx context.Context, x *seat, n int) {
 		}
 		r, _ := viewer.Run(ctx, c) // a view that failed begins anew
 		x.left(time.Now(), r.Ahead)
-		_ = pause(ctx, pageReload)
+		_ = nap.For(ctx, pageReload)
 	}
 }
 

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/spillway-live/spillway/schemas/nap"
 )
 
 // kill is one process killed.
@@ -56,7 +58,7 @@ func (r *run) killAll(ctx context.Context) error {
 	defer wg.Wait()
 	failed := make(chan error, r.s.Kills)
 	for i, st := range plan(&r.s) {
-		if !sleep(ctx, st.pause) {
+		if nap.For(ctx, st.pause) != nil {
 			return ctx.Err()
 		}
 		if err := r.died(); err != nil {
@@ -84,7 +86,7 @@ func (r *run) killAll(ctx context.Context) error {
 		r.mu.Unlock()
 		r.log.Info("killed", "n", i+1, "process", p.name, "down", st.down.Round(time.Millisecond), "streams", len(k.streams))
 		wg.Go(func() {
-			if sleep(ctx, st.down) {
+			if nap.For(ctx, st.down) == nil {
 				if err := p.start(ctx); err != nil {
 					failed <- err
 				}
@@ -97,7 +99,7 @@ func (r *run) killAll(ctx context.Context) error {
 		}
 	}
 	wg.Wait()
-	sleep(ctx, settle)
+	_ = nap.For(ctx, settle)
 	select {
 	case err := <-failed:
 		return err

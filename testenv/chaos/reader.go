@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/spillway-live/spillway/schemas/nap"
 	"github.com/spillway-live/spillway/workers/hls/hlscheck"
 )
 
@@ -86,7 +87,7 @@ func (r *reader) run(ctx context.Context) {
 				r.found.add("origin", "%s at %s: asked for %q, got %d, %v, %.200s", r.list, r.origin.name, query, status, err, text)
 			}
 			query, away = "", true
-			sleep(ctx, 50*time.Millisecond)
+			_ = nap.For(ctx, 50*time.Millisecond)
 			continue
 		}
 		for _, v := range r.check.Add(text) {
@@ -95,7 +96,7 @@ func (r *reader) run(ctx context.Context) {
 		p := r.check.Last()
 		if p == nil || len(p.Segments) == 0 {
 			query = ""
-			sleep(ctx, 50*time.Millisecond)
+			_ = nap.For(ctx, 50*time.Millisecond)
 			continue
 		}
 		if away {
@@ -114,7 +115,7 @@ func (r *reader) run(ctx context.Context) {
 		}
 		if p.EndList {
 			query = ""
-			sleep(ctx, 200*time.Millisecond)
+			_ = nap.For(ctx, 200*time.Millisecond)
 		}
 	}
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/spillway-live/spillway/ingest/cmcd"
 	"github.com/spillway-live/spillway/schemas"
+	"github.com/spillway-live/spillway/schemas/nap"
 	"github.com/spillway-live/spillway/testenv/bus"
 	"github.com/spillway-live/spillway/testenv/publisher"
 	"github.com/spillway-live/spillway/testenv/viewer"
@@ -123,7 +124,7 @@ func (r *run) watch(ctx context.Context) error {
 	}
 	r.wg.Go(func() { r.clock(ctx) })
 	r.log.Info("players watch", "streams", r.s.Publishers, "viewers", r.s.Viewers, "readers", len(r.readers))
-	sleep(ctx, 3*time.Second) // they start up
+	_ = nap.For(ctx, 3*time.Second) // they start up
 	return ctx.Err()
 }
 
@@ -182,7 +183,7 @@ func (r *run) view(ctx context.Context, i int, client *http.Client) {
 		r.mu.Unlock()
 		if ctx.Err() == nil {
 			r.found.add("viewer", "a viewer of %s ended: %s, %v", name, rep.End, err)
-			sleep(ctx, time.Second)
+			_ = nap.For(ctx, time.Second)
 		}
 	}
 }
@@ -201,7 +202,7 @@ const (
 func (r *run) clock(ctx context.Context) {
 	for {
 		due := time.Now().Add(10 * time.Millisecond)
-		if !sleep(ctx, 10*time.Millisecond) {
+		if nap.For(ctx, 10*time.Millisecond) != nil {
 			return
 		}
 		now := time.Now()
@@ -226,7 +227,7 @@ func (r *run) await(ctx context.Context, what string, ok func() string) error {
 			defer r.found.mu.Unlock()
 			return fmt.Errorf("not after %s: %s: %s\n%s", startWait, what, text, strings.Join(r.found.list, "\n"))
 		}
-		if !sleep(ctx, 50*time.Millisecond) {
+		if nap.For(ctx, 50*time.Millisecond) != nil {
 			return ctx.Err()
 		}
 	}

@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/spillway-live/spillway/schemas/nap"
 	"github.com/spillway-live/spillway/testenv/child"
 )
 
@@ -59,7 +60,7 @@ func (p *process) start(ctx context.Context) error {
 		if err == nil || ctx.Err() != nil || time.Now().After(deadline) {
 			return err
 		}
-		sleep(ctx, 200*time.Millisecond) // its port may be taken for a moment
+		_ = nap.For(ctx, 200*time.Millisecond) // its port may be taken for a moment
 	}
 }
 
@@ -279,14 +280,3 @@ func freePorts(n int) ([]string, error) {
 }
 
 func tail(s string, n int) string { return s[max(0, len(s)-n):] }
-
-func sleep(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-t.C:
-		return true
-	}
-}

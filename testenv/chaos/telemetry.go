@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/spillway-live/spillway/schemas"
+	"github.com/spillway-live/spillway/schemas/nap"
 	"github.com/spillway-live/spillway/schemas/token"
 	"github.com/spillway-live/spillway/testenv/bus"
 )
@@ -102,7 +103,7 @@ type telemetryRun struct {
 
 // watchSpools notes how much collectors keep on their own disks, until ctx ends.
 func (r *telemetryRun) watchSpools(ctx context.Context) {
-	for sleep(ctx, 200*time.Millisecond) {
+	for nap.For(ctx, 200*time.Millisecond) == nil {
 		sum := int64(0)
 		files, _ := filepath.Glob(filepath.Join(r.s.Dir, Collector+"-*", "spool", "*"))
 		for _, f := range files {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spillway-live/spillway/schemas"
 	"github.com/spillway-live/spillway/schemas/columnar"
+	"github.com/spillway-live/spillway/schemas/nap"
 )
 
 const (
@@ -46,7 +47,7 @@ func (r *telemetryRun) balance(ctx context.Context) (*TelemetryReport, error) {
 			told = time.Now()
 			r.log.Info("not yet right", "what", wrong, "err", err)
 		}
-		if !sleep(ctx, 500*time.Millisecond) {
+		if nap.For(ctx, 500*time.Millisecond) != nil {
 			return nil, ctx.Err()
 		}
 	}

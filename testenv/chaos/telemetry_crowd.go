@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/spillway-live/spillway/schemas/nap"
 	"github.com/spillway-live/spillway/schemas/token"
 )
 
@@ -61,7 +62,7 @@ func (c *crowd) run(ctx context.Context) error {
 		wg.Go(func() {
 			rnd := rand.New(rand.NewPCG(c.s.Seed, uint64(i)+1000))
 			// Not all at once.
-			sleep(ctx, time.Duration(rnd.Int64N(int64(time.Second))))
+			_ = nap.For(ctx, time.Duration(rnd.Int64N(int64(time.Second))))
 			for n := 0; ctx.Err() == nil; n++ {
 				if err := c.play(ctx, rnd, fmt.Sprintf("c0ffee00-%04d-4000-8000-%012d", i, n)); err != nil {
 					errs <- err
@@ -138,7 +139,7 @@ func (c *crowd) play(ctx context.Context, rnd *rand.Rand, sid string) error {
 				return err
 			}
 		}
-		sleep(ctx, every)
+		_ = nap.For(ctx, every)
 	}
 	if ctx.Err() != nil {
 		p.jump = p.most // so that the goodbye is the newest report: others' sessions may end by silence, the last ones need not
@@ -191,7 +192,7 @@ func (p *player) post(ctx context.Context, events []string) error {
 			}
 			return err
 		}
-		if !sleep(ctx, 100*time.Millisecond+time.Duration(p.rnd.Int64N(int64(300*time.Millisecond)))) {
+		if nap.For(ctx, 100*time.Millisecond+time.Duration(p.rnd.Int64N(int64(300*time.Millisecond)))) != nil {
 			return fmt.Errorf("session %s: its reports were not accepted to the end: %w", p.sid, ctx.Err())
 		}
 	}

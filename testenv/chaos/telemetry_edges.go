@@ -15,6 +15,7 @@ import (
 
 	"github.com/spillway-live/spillway/schemas"
 	"github.com/spillway-live/spillway/schemas/columnar"
+	"github.com/spillway-live/spillway/schemas/nap"
 	"github.com/spillway-live/spillway/schemas/token"
 )
 
@@ -76,7 +77,7 @@ func (c *crowd) until(ctx context.Context, rnd *rand.Rand, try int, request func
 		if ok || err != nil {
 			return err
 		}
-		if !sleep(ctx, 100*time.Millisecond+time.Duration(rnd.Int64N(int64(300*time.Millisecond)))) {
+		if nap.For(ctx, 100*time.Millisecond+time.Duration(rnd.Int64N(int64(300*time.Millisecond)))) != nil {
 			return fmt.Errorf("POST %d was not accepted to the end: %w", try, ctx.Err())
 		}
 	}
@@ -109,7 +110,7 @@ func (c *crowd) app(ctx context.Context, i int) error {
 	if err != nil {
 		return err
 	}
-	for sleep(ctx, time.Second) {
+	for nap.For(ctx, time.Second) == nil {
 		// What is begun is accepted in the end, also after the last kill.
 		sending, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Minute)
 		try := c.number(1)
@@ -140,7 +141,7 @@ func (r *telemetryRun) ingest(ctx, playing context.Context, js jetstream.JetStre
 	}
 	go func() {
 		rnd := rand.New(rand.NewPCG(r.s.Seed, 0x1269e57))
-		for sleep(playing, time.Second) {
+		for nap.For(playing, time.Second) == nil {
 			for i := range reporters {
 				now := time.Now()
 				rep.Telemetry(schemas.Telemetry{

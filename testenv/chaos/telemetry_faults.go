@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"syscall"
 	"time"
+
+	"github.com/spillway-live/spillway/schemas/nap"
 )
 
 // fault is something that is wrong for a while.
@@ -46,11 +48,11 @@ func (r *telemetryRun) slow(ctx context.Context, d time.Duration) error {
 	defer r.stack.db.signal(syscall.SIGCONT)
 	for end := time.Now().Add(d); time.Now().Before(end); {
 		r.stack.db.signal(syscall.SIGSTOP)
-		if !sleep(ctx, 900*time.Millisecond) {
+		if nap.For(ctx, 900*time.Millisecond) != nil {
 			return nil
 		}
 		r.stack.db.signal(syscall.SIGCONT)
-		if !sleep(ctx, 100*time.Millisecond) {
+		if nap.For(ctx, 100*time.Millisecond) != nil {
 			return nil
 		}
 	}
@@ -69,7 +71,7 @@ func (r *telemetryRun) refuse(ctx context.Context, d time.Duration, tables ...st
 			return err
 		}
 	}
-	sleep(ctx, d)
+	_ = nap.For(ctx, d)
 	return nil
 }
 
@@ -85,7 +87,7 @@ func (r *telemetryRun) sure(ctx context.Context, sql string) error {
 		if time.Now().After(deadline) {
 			return fmt.Errorf("%s: %w", sql, err)
 		}
-		sleep(ctx, 100*time.Millisecond)
+		_ = nap.For(ctx, 100*time.Millisecond)
 	}
 }
 
@@ -102,7 +104,7 @@ func (r *telemetryRun) fill(ctx context.Context, d time.Duration) (err error) {
 	for end := time.Now().Add(d); time.Now().Before(end) && ctx.Err() == nil; {
 		if n, err := f.Write(chunk); errors.Is(err, syscall.ENOSPC) {
 			if n == 0 {
-				sleep(ctx, 20*time.Millisecond) // what the bus frees is taken, too
+				_ = nap.For(ctx, 20*time.Millisecond) // what the bus frees is taken, too
 			}
 		} else if err != nil {
 			return errors.Join(err, f.Close())
@@ -120,7 +122,7 @@ func (r *telemetryRun) fill(ctx context.Context, d time.Duration) (err error) {
 			r.found.add("bus", "takes nothing %s after its disk had room again", startWait)
 			return nil
 		}
-		if !sleep(ctx, 100*time.Millisecond) {
+		if nap.For(ctx, 100*time.Millisecond) != nil {
 			return nil
 		}
 	}

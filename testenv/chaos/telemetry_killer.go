@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"sync"
 	"time"
+
+	"github.com/spillway-live/spillway/schemas/nap"
 )
 
 // telemetryRoles in the order in which a small run kills them.
@@ -33,7 +35,7 @@ func (r *telemetryRun) killAll(ctx context.Context) error {
 	rnd := rand.New(rand.NewPCG(r.s.Seed, 0xfa17))
 	faults, busy := r.faultKinds(), make(chan struct{}, 1)
 	for i, st := range steps {
-		if !sleep(ctx, st.pause) {
+		if nap.For(ctx, st.pause) != nil {
 			return ctx.Err()
 		}
 		for _, p := range r.stack.places("") {
@@ -61,7 +63,7 @@ func (r *telemetryRun) killAll(ctx context.Context) error {
 			q.shiftClock(st.role, rnd)
 		}
 		wg.Go(func() {
-			if sleep(ctx, st.down) {
+			if nap.For(ctx, st.down) == nil {
 				if err := p.start(ctx); err != nil && ctx.Err() == nil {
 					failed <- err
 				}
@@ -117,7 +119,7 @@ func (r *telemetryRun) ready(ctx context.Context, st step) (place, error) {
 		if time.Now().After(deadline) {
 			return nil, fmt.Errorf("no %s ran within %s", st.role, 2*startWait)
 		}
-		if !sleep(ctx, 50*time.Millisecond) {
+		if nap.For(ctx, 50*time.Millisecond) != nil {
 			return nil, ctx.Err()
 		}
 	}

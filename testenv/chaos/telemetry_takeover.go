@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/spillway-live/spillway/schemas"
+	"github.com/spillway-live/spillway/schemas/nap"
 )
 
 // takeoverLimit is how long a takeover is followed.
@@ -124,7 +125,7 @@ func (h *handover) watch(ctx context.Context, role, dead string, names []string,
 			}
 			return
 		}
-		if !sleep(ctx, 5*time.Millisecond) {
+		if nap.For(ctx, 5*time.Millisecond) != nil {
 			return
 		}
 	}

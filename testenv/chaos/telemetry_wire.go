@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/spillway-live/spillway/schemas"
+	"github.com/spillway-live/spillway/schemas/nap"
 )
 
 // wire is what the bus holds of telemetry, message by message: the truth between what was accepted and what
@@ -41,7 +42,7 @@ func (w *wire) follow(ctx context.Context) {
 	for ctx.Err() == nil {
 		if err := w.read(ctx); err != nil && ctx.Err() == nil {
 			w.log.Debug("the bus cannot be read: trying again", "err", err)
-			sleep(ctx, 200*time.Millisecond)
+			_ = nap.For(ctx, 200*time.Millisecond)
 		}
 	}
 }

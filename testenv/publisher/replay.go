@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/bluenviron/gortmplib"
+
+	"github.com/spillway-live/spillway/schemas/nap"
 )
 
 // Replay pushes one clip in a loop over many RTMP connections, paced in real time. The clip is turned into
@@ -99,7 +101,7 @@ func (r *Replay) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	for i, target := range targets {
 		wg.Go(func() {
-			if sleep(ctx, spread*time.Duration(i)/time.Duration(len(targets))) {
+			if nap.For(ctx, spread*time.Duration(i)/time.Duration(len(targets))) == nil {
 				failed[i] = r.keepPushing(ctx, plan, i, target, logger)
 			}
 		})
@@ -127,7 +129,7 @@ func (r *Replay) keepPushing(ctx context.Context, plan *wirePlan, i int, target 
 			delay = backoffFirst
 		}
 		logger.Warn("replay was interrupted", "err", err, "retry_in", delay)
-		if !sleep(ctx, delay+rand.N(delay/4)) {
+		if nap.For(ctx, delay+rand.N(delay/4)) != nil {
 			if accepted {
 				return nil
 			}
@@ -218,7 +220,7 @@ func (r *Replay) send(ctx context.Context, plan *wirePlan, i int, client *gortmp
 	for round := time.Duration(0); ; round++ {
 		for _, m := range messages {
 			due := start.Add(round*plan.length + m.at)
-			if !sleep(ctx, time.Until(due)) {
+			if nap.For(ctx, time.Until(due)) != nil {
 				return ctx.Err()
 			}
 			r.noteLag(time.Since(due))
@@ -255,19 +257,4 @@ func clientURL(u *url.URL) *url.URL {
 		out.RawQuery = ""
 	}
 	return &out
-}
-
-// sleep waits for d and says whether ctx is still alive.
-func sleep(ctx context.Context, d time.Duration) bool {
-	if d <= 0 {
-		return ctx.Err() == nil
-	}
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-timer.C:
-		return true
-	}
 }

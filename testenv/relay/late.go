@@ -57,7 +57,7 @@ func (l *late) Read(b []byte) (int, error) {
 			return 0, l.now.err
 		}
 		l.now = <-l.pieces
-		time.Sleep(time.Until(l.now.due))
+		time.Sleep(time.Until(l.now.due)) // this is the delay that the relay is for: nothing else is waited for, and it is at most that
 	}
 	n := copy(b, l.now.b)
 	l.now.b = l.now.b[n:]

@@ -84,9 +84,6 @@ func originRequests(t testing.TB, s *stack, viewers int) (l load) {
 // TestNobodyIsHarmed has the machine's cores to itself: many viewers cost the origin no more, a slow edge
 // stalls its own viewers only.
 func TestNobodyIsHarmed(t *testing.T) {
-	if testing.Short() {
-		t.Skip("takes 30 s: a publisher and viewers in real time")
-	}
 	s := newStack(t)
 	t.Run("origin requests do not grow with viewers", func(t *testing.T) { s.on(t).originRequestsDoNotGrow() })
 	t.Run("slow edge", func(t *testing.T) { s.on(t).slowEdge() })

@@ -54,9 +54,6 @@ func median(d []time.Duration) time.Duration {
 
 // TestWatches is viewers of every kind on two edges that are well.
 func TestWatches(t *testing.T) {
-	if testing.Short() {
-		t.Skip("takes 30 s: a publisher and viewers in real time")
-	}
 	t.Parallel()
 	s := newStack(t)
 	t.Run("any player through an edge", func(t *testing.T) { s.on(t).anyPlayer() })
@@ -183,9 +180,6 @@ func (s *stack) slowEdge() {
 
 // TestViewersGoOn: publishers that reconnect, CDNs that are taken out, and edges that die.
 func TestViewersGoOn(t *testing.T) {
-	if testing.Short() {
-		t.Skip("takes 30 s: a publisher and viewers in real time")
-	}
 	t.Parallel()
 	s := newStack(t)
 	t.Run("publisher comes back", func(t *testing.T) { s.on(t).publisherComesBack() })

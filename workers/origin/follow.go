@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/spillway-live/spillway/schemas"
+	"github.com/spillway-live/spillway/schemas/nap"
 )
 
 // message is one message of MEDIA, announced by the bus or read back from it.
@@ -161,7 +162,7 @@ func (f *feed) fill(ctx context.Context, subject string, from, to uint64) {
 			next = to
 			continue
 		case err != nil:
-			pause(ctx, 50*time.Millisecond)
+			_ = nap.For(ctx, 50*time.Millisecond)
 			continue
 		}
 		if m.Sequence < to {
@@ -185,14 +186,5 @@ func (f *feed) catchUp(ctx context.Context) {
 		}
 		f.fill(ctx, subject, last.seq, m.Sequence)
 		f.take(stored(m))
-	}
-}
-
-func pause(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-	case <-t.C:
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/spillway-live/spillway/schemas"
+	"github.com/spillway-live/spillway/schemas/nap"
 )
 
 const (
@@ -69,7 +70,7 @@ func (n *node) keepOn(ctx context.Context, what string, follow func(came func())
 			last = err.Error()
 			n.Logger.Warn(what+" do not come from the parent; trying again", "err", err)
 		}
-		pause(ctx, again)
+		_ = nap.For(ctx, again)
 	}
 }
 

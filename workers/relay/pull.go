@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/spillway-live/spillway/schemas"
+	"github.com/spillway-live/spillway/schemas/nap"
 )
 
 // pull takes one stream from a neighbour.
@@ -97,7 +98,7 @@ func (p *pull) run(ctx context.Context) {
 			last = err.Error()
 			p.n.Logger.Warn("stream is not coming; trying again", "stream", p.key.String(), "neighbour", p.via, "err", err)
 		}
-		pause(ctx, again)
+		_ = nap.For(ctx, again)
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/spillway-live/spillway/schemas"
+	"github.com/spillway-live/spillway/schemas/nap"
 )
 
 const (
@@ -89,7 +90,7 @@ func (r *remote) close() {
 func followBucket(ctx context.Context, js jetstream.JetStream, self, bucket string, begin func(), complete func() error, entry func(key string, value []byte, put bool) error) {
 	for ctx.Err() == nil {
 		_ = followOnce(ctx, js, self, bucket, begin, complete, entry)
-		pause(ctx, again)
+		_ = nap.For(ctx, again)
 	}
 }
 
@@ -127,14 +128,5 @@ func followOnce(ctx context.Context, js jetstream.JetStream, self, bucket string
 				return err
 			}
 		}
-	}
-}
-
-func pause(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-	case <-t.C:
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/spillway-live/spillway/schemas"
+	"github.com/spillway-live/spillway/schemas/nap"
 )
 
 // copySettings keeps this region's settings as the parent's are, until ctx ends.
@@ -123,7 +124,7 @@ func (c *copier) guard(ctx context.Context) error {
 					break
 				}
 				c.log.Error("a setting that was changed here cannot be changed back; trying again", "key", e.Key(), "err", err)
-				pause(ctx, again)
+				_ = nap.For(ctx, again)
 			}
 		}
 	}

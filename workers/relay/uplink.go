@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/spillway-live/spillway/schemas"
+	"github.com/spillway-live/spillway/schemas/nap"
 )
 
 // lane is a part of what goes up: the subjects of one stream that one consumer reads.
@@ -72,7 +73,7 @@ func (n *node) goUp(ctx context.Context, l lane, c jetstream.Consumer) {
 	for ctx.Err() == nil {
 		it, err := c.Messages(jetstream.PullMaxMessages(max(1, l.window)), jetstream.PullHeartbeat(2*time.Second))
 		if err != nil {
-			pause(ctx, again)
+			_ = nap.For(ctx, again)
 			continue
 		}
 		for {
@@ -87,7 +88,7 @@ func (n *node) goUp(ctx context.Context, l lane, c jetstream.Consumer) {
 			})
 		}
 		it.Stop()
-		pause(ctx, again)
+		_ = nap.For(ctx, again)
 	}
 }
 
@@ -111,7 +112,7 @@ func (n *node) send(ctx context.Context, l lane, m jetstream.Msg) {
 			n.Logger.Warn("the parent does not take this region's messages; they wait here", "stream", l.stream, "err", err)
 		}
 		_ = m.InProgress()
-		pause(ctx, time.Second)
+		_ = nap.For(ctx, time.Second)
 	}
 }
 

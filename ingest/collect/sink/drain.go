@@ -10,6 +10,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/spillway-live/spillway/schemas"
+	"github.com/spillway-live/spillway/schemas/nap"
 )
 
 const (
@@ -44,7 +45,7 @@ func (k *Sink) drain(ctx context.Context) {
 				k.s.Logger.Warn("bus does not take telemetry: it is kept in the spool", "err", err)
 				failing = true
 			}
-			sleep(ctx, pause)
+			_ = nap.For(ctx, pause)
 		}
 	}
 	bad := func(path string, n int64, why error) {

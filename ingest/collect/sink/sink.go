@@ -19,6 +19,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/spillway-live/spillway/schemas"
+	"github.com/spillway-live/spillway/schemas/nap"
 )
 
 // Settings of a Sink.
@@ -332,7 +333,7 @@ func (k *Sink) tryBus(b *batch) bool {
 		if refused(err) {
 			return false
 		}
-		sleep(ctx, 20*time.Millisecond)
+		_ = nap.For(ctx, 20*time.Millisecond)
 	}
 	return false
 }
@@ -357,13 +358,4 @@ func (k *Sink) publish(ctx context.Context, b *batch) error {
 func refused(err error) bool {
 	var api *jetstream.APIError
 	return errors.As(err, &api) || errors.Is(err, nats.ErrMaxPayload)
-}
-
-func sleep(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-	case <-t.C:
-	}
 }

@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/spillway-live/spillway/schemas"
+	"github.com/spillway-live/spillway/schemas/nap"
 )
 
 // delays measures how long after their last frame parts are fetched by players
@@ -70,7 +71,7 @@ func (b *run) fetch(ctx context.Context, f *follower, i int, track schemas.Track
 				id.part++
 			}
 		case a.code == 404: // its segment ended before it, or we are behind
-			if err := sleep(ctx, 2*time.Millisecond); err != nil {
+			if err := nap.For(ctx, 2*time.Millisecond); err != nil {
 				return nil, err
 			}
 			_, id = f.newest(i, track)

@@ -10,6 +10,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/spillway-live/spillway/schemas"
+	"github.com/spillway-live/spillway/schemas/nap"
 )
 
 // partID names a part of a track.
@@ -134,7 +135,7 @@ func (f *follower) ready(ctx context.Context, limit time.Duration) error {
 		if time.Now().After(end) {
 			return fmt.Errorf("after %s the bus has announced too little of stream %s", limit, missing)
 		}
-		if err := sleep(ctx, 20*time.Millisecond); err != nil {
+		if err := nap.For(ctx, 20*time.Millisecond); err != nil {
 			return err
 		}
 	}

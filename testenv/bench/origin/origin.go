@@ -16,6 +16,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/spillway-live/spillway/schemas/nap"
 	"github.com/spillway-live/spillway/testenv/bench"
 	"github.com/spillway-live/spillway/testenv/bus"
 	"github.com/spillway-live/spillway/testenv/peers/procstat"
@@ -221,22 +222,11 @@ func (b *run) idle(ctx context.Context, f *follower) (float64, error) {
 			if _, err := c.get(f.path(0, p)); err != nil {
 				return err
 			}
-			if err := sleep(ctx, min(time.Second, time.Until(end))); err != nil {
+			if err := nap.For(ctx, min(time.Second, time.Until(end))); err != nil {
 				return err
 			}
 		}
 		return nil
 	})
 	return u.ServerCPUSeconds / u.WindowSeconds, err
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-t.C:
-		return nil
-	}
 }
